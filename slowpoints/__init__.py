@@ -1,0 +1,1 @@
+"""Fixed points and slow points of recurrent networks, and the linearised dynamics around them."""

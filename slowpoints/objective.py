@@ -1,0 +1,32 @@
+"""The speed `q` of a state, the function whose zeros and minima are fixed and slow points."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slowpoints.types import RealArray, TransitionLike
+
+
+def q_fn(
+    F: TransitionLike, x: Float[RealArray, "*#b n_states"], u: Float[RealArray, "*#b n_inputs"]
+) -> Float[Array, "*b"]:
+    """Return the speed `q(x, u) = 0.5 * ||x - F(x, u)||^2` (Sussillo & Barak 2013, eq. 2.3).
+
+    Args:
+        F: the transition function.
+        x: `[..., n_states]` states.
+        u: `[..., n_inputs]` inputs. The leading axes of `x` and `u` broadcast.
+
+    Returns:
+        `[...]` the speed at each state: zero at a fixed point, and at a slow point a positive
+        local minimum.
+    """
+
+    def q(x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Float[Array, ""]:
+        return half_squared_norm(x - F(x, u))
+
+    return jnp.vectorize(q, signature="(n),(m)->()")(x, u)
+
+
+def half_squared_norm(r: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    """Return `0.5 * ||r||^2` along the last axis."""
+    return 0.5 * jnp.sum(jnp.square(r), axis=-1)

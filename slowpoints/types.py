@@ -1,0 +1,12 @@
+"""Names for the types that signatures share."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+RealArray = jax.Array | np.ndarray
+"""An array of JAX or NumPy; the core accepts both and returns JAX arrays."""
+
+TransitionLike = Callable[[jax.Array, jax.Array], jax.Array]
+"""Any `F(x: [n_states], u: [n_inputs]) -> [n_states]`, the network's next state."""
