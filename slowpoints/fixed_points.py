@@ -37,7 +37,7 @@ class FixedPoints:
         is_stable: `[n]` whether the largest `|eigenvalue|` is below 1.
         cond_id: `[n]` the caller's condition numbers.
         valid: `[n]` which rows count; `None` means all of them.
-        tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one point.
+        tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
         dtype: the real NumPy type of the stored values.
     """
 
@@ -195,8 +195,10 @@ class FixedPoints:
             index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
             if index.dtype == bool and index.shape != (self.n,):
                 raise IndexError(f"mask of shape {index.shape}, expected ({self.n},)")
-            if index.dtype != bool and index.size and not (
-                -self.n <= index.min() and index.max() < self.n
+            if (
+                index.dtype != bool
+                and index.size
+                and not (-self.n <= index.min() and index.max() < self.n)
             ):
                 raise IndexError(f"row indices out of range for {self.n} fixed points: {index}")
         return self._map_rows(lambda value: value[index])
@@ -371,7 +373,9 @@ class FixedPoints:
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = {k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None}
+        data: dict[str, Any] = {
+            k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None
+        }
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -380,6 +384,7 @@ class FixedPoints:
                     slowpoints_format=np.array(_FORMAT_VERSION),
                     tol_unique=np.array(self.tol_unique),
                     dtype=np.array(np.dtype(self.dtype).name),
+                    allow_pickle=False,
                     **data,
                 )
             os.chmod(temporary, 0o666 & ~_umask())

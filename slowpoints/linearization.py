@@ -1,0 +1,45 @@
+"""`jacobians`: the linearised dynamics at each point."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slowpoints.fixed_points import FixedPoints
+from slowpoints.transition import Transition, as_transition
+
+
+def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
+    """Fill the Jacobians `J_xstar` (`dF/dx`) and `dFdu` at every point.
+
+    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        fps: points with `xstar` and `inputs`.
+
+    Returns:
+        `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`.
+
+    Raises:
+        ValueError: if `fps` has no `xstar` or no `inputs`.
+    """
+    F = as_transition(F)
+    for name in ("xstar", "inputs"):
+        if getattr(fps, name) is None:
+            raise ValueError(f"jacobians: `fps.{name}` is None; the points' {name} are needed.")
+    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    J, dFdu = _jacobians(F, x, u)
+    return fps.replace(J_xstar=J, dFdu=dFdu)
+
+
+@eqx.filter_jit
+def _jacobians(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> tuple[Float[Array, "n n_states n_states"], Float[Array, "n n_states n_inputs"]]:
+    def one(x: Array, u: Array) -> tuple[Array, Array]:
+        return jax.jacfwd(F, argnums=(0, 1))(x, u)
+
+    return jax.vmap(one)(x, u)

@@ -1,0 +1,1 @@
+"""One file per framework: how its models become a `Transition`. Imported only when needed."""

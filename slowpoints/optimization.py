@@ -1,0 +1,149 @@
+"""`optimize_batch`: from a batch of states to the fixed points and slow points they lead to."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from slowpoints.fixed_points import FixedPoints
+from slowpoints.objective import half_squared_norm
+from slowpoints.solvers import AbstractSolver, Cascade, Report, Stopping
+from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.types import RealArray
+
+
+def optimize_batch(
+    F: Any,
+    x_init: Float[RealArray, "n n_states"],
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+    *,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: float | Float[Array, ""] = 1e-12,
+    tol_dq: float | Float[Array, ""] = 1e-20,
+    cond_id: Shaped[RealArray, " n"] | None = None,
+    report: Report | None = None,
+) -> FixedPoints:
+    """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
+
+    Pure: runs inside `jit`, `vmap` and `pmap`. Rows do not depend on each other, except under
+    `Adam(joint=True)`.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
+        solver: the strategy; by default a `Cascade`, the best there is.
+        max_iters: the most iterations that a row may take in each phase of the solver.
+        tol_q: a row ends when `q` falls below this.
+        tol_dq: a row ends when `q` changes by less than this in an iteration.
+        cond_id: `[n]` condition numbers, handed through.
+        report: called on the host as the search goes on.
+
+    Returns:
+        Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
+        `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`, and `valid`, false for rows that
+        are not finite or that the solver knows to lead nowhere. `F_xstar` and `qstar` belong to
+        `xstar` as returned.
+
+    Raises:
+        ValueError: if a shape is wrong, or the model does not map states to states.
+        TypeError: if `F` or `solver` is of no known kind.
+    """
+    F = as_transition(F)
+    solver = Cascade() if solver is None else solver
+    if not isinstance(solver, AbstractSolver):
+        raise TypeError(
+            f"optimize_batch: `solver` is {solver!r}; expected None or a solver such as "
+            "slowpoints.LevenbergMarquardt()."
+        )
+    x_init, inputs = check_states_and_inputs("optimize_batch", x_init, inputs)
+    n, n_states = x_init.shape
+    if cond_id is not None and np.shape(cond_id) != (n,):
+        raise ValueError(
+            f"optimize_batch: `cond_id` has shape {np.shape(cond_id)}; expected ({n},), one for "
+            "each row of `x_init`."
+        )
+    _check_settings(max_iters, tol_q, tol_dq)
+    check_transition(F, n_states, inputs.shape[1], x_init.dtype)
+    dtype = x_init.dtype
+    stopping = Stopping(
+        jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
+    )
+    xstar, F_xstar, qstar, dq, n_iters, valid = _search(F, solver, x_init, inputs, stopping, report)
+    return FixedPoints(
+        xstar=xstar,
+        F_xstar=F_xstar,
+        x_init=x_init,
+        inputs=inputs,
+        qstar=qstar,
+        dq=dq,
+        n_iters=n_iters,
+        cond_id=cond_id,
+        valid=valid,
+        dtype=dtype,
+    )
+
+
+@eqx.filter_jit
+def _search(
+    F: Transition,
+    solver: AbstractSolver,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    stopping: Stopping,
+    report: Report | None,
+) -> tuple[
+    Float[Array, "n n_states"],
+    Float[Array, "n n_states"],
+    Float[Array, " n"],
+    Float[Array, " n"],
+    Int[Array, " n"],
+    Bool[Array, " n"],
+]:
+    found = solver.run(F, x_init, inputs, stopping, report)
+    F_x = jax.vmap(F)(found.x, inputs)
+    q = half_squared_norm(found.x - F_x)
+    valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(found.x), axis=1) & ~found.escaped
+    return found.x, F_x, q, found.dq, found.n_iters, valid
+
+
+def check_states_and_inputs(
+    caller: str, x: Any, inputs: Any
+) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"]]:
+    """Return `x` as `[n, n_states]` and `inputs` as `[n, n_inputs]`, both of one real type.
+
+    Raises:
+        ValueError: if a rank is wrong, or the numbers of rows do not match.
+    """
+    if np.ndim(x) != 2:
+        raise ValueError(f"{caller}: `x_init` has shape {np.shape(x)}; expected (n, n_states).")
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{caller}: `x_init` has dtype {x.dtype}; expected a real one.")
+    if np.ndim(inputs) not in (1, 2):
+        raise ValueError(
+            f"{caller}: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), "
+            "(1, n_inputs) or (n, n_inputs)."
+        )
+    u = jnp.atleast_2d(jnp.asarray(inputs, x.dtype))
+    if u.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f"{caller}: `inputs` has shape {np.shape(inputs)}; expected 1 or {x.shape[0]} rows, "
+            f"since `x_init` has shape {x.shape}."
+        )
+    return x, jnp.broadcast_to(u, (x.shape[0], u.shape[1]))
+
+
+def _check_settings(max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
+    for name, value, least in (
+        ("max_iters", max_iters, 1),
+        ("tol_q", tol_q, 0),
+        ("tol_dq", tol_dq, 0),
+    ):
+        if not isinstance(value, Tracer) and not value >= least:
+            raise ValueError(f"optimize_batch: `{name}` must be at least {least}, but is {value}.")

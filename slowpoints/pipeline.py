@@ -1,0 +1,159 @@
+"""`find_fixed_points`: the whole way from initial states to analysed fixed points."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from slowpoints.fixed_points import FixedPoints
+from slowpoints.linearization import jacobians
+from slowpoints.optimization import optimize_batch
+from slowpoints.solvers import AbstractSolver, Report
+from slowpoints.spectra import decompose
+from slowpoints.transition import as_transition
+from slowpoints.types import RealArray
+from slowpoints.uniqueness import unique
+
+
+def find_fixed_points(
+    F: Any,
+    x_init: Float[RealArray, "n n_states"],
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+    *,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: float | Float[Array, ""] = 1e-12,
+    tol_dq: float | Float[Array, ""] = 1e-20,
+    cond_id: Shaped[RealArray, " n"] | None = None,
+    tol_unique: float = 1e-3,
+    outlier_distance_scale: float | None = 10.0,
+    outlier_q_scale: float | None = None,
+    final_q_threshold: float | None = 1e-8,
+    max_n_unique: float = np.inf,
+    compute_jacobians: bool = True,
+    decompose_jacobians: bool = True,
+    report: Report | None = None,
+) -> tuple[FixedPoints, FixedPoints]:
+    """Search from each state, and keep and linearise the distinct fixed points.
+
+    In this order: optimise; keep one row per point; drop far points; search on from points with an
+    outlying `q`; drop points with a high `q`; keep the best; compute Jacobians and eigenvalues.
+
+    Outside `jit` the points that are kept come without gaps. Inside, where shapes are static, they
+    are the `valid` rows of as many as there are states, or of `max_n_unique` if that is given.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x_init: `[n, n_states]` the states to start from.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next four.
+        max_iters: the most iterations of a row.
+        tol_q: a row ends when `q` falls below this.
+        tol_dq: a row ends when `q` changes by less than this.
+        cond_id: `[n]` condition numbers, handed through.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
+            times the mean distance of `x_init` from it; `None` keeps all.
+        outlier_q_scale: search on from points with `q` above this many times the median; `None`
+            does not.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        compute_jacobians: whether to fill `J_xstar` and `dFdu`.
+        decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
+        report: called on the host as the search goes on.
+
+    Returns:
+        The distinct points, and all `n` rows of the search in the order of `x_init`.
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range.
+        TypeError: if `F` or `solver` is of no known kind.
+    """
+    F = as_transition(F)
+    _check(tol_unique, outlier_distance_scale, outlier_q_scale, max_n_unique)
+    search = {"solver": solver, "max_iters": max_iters, "tol_q": tol_q, "tol_dq": tol_dq}
+    all_fps = optimize_batch(F, x_init, inputs, cond_id=cond_id, report=report, **search)
+    all_fps = all_fps.replace(tol_unique=tol_unique)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(all_fps))
+
+    fps = unique(all_fps, tol_unique)
+    if outlier_distance_scale is not None:
+        fps = _exclude(fps, _is_far(fps, all_fps.x_init, outlier_distance_scale))
+    if outlier_q_scale is not None:
+        fps = fps if traced else fps.compact()
+        fps = unique(_search_on(F, fps, outlier_q_scale, search), tol_unique)
+    if final_q_threshold:
+        fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
+    if traced:
+        if max_n_unique < fps.n:
+            fps = _best(fps, int(max_n_unique))
+    else:
+        fps = fps.compact()
+        if max_n_unique < fps.n:
+            fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
+    if compute_jacobians:
+        fps = _linearise(F, fps, decompose_jacobians, pad=not traced)
+    return fps, all_fps
+
+
+def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
+    return fps.replace(valid=jnp.asarray(fps.valid) & ~bad)
+
+
+def _is_far(
+    fps: FixedPoints, x_init: Float[Array, "m n_states"], scale: float
+) -> Bool[Array, " n"]:
+    centroid = jnp.mean(x_init, axis=0)
+    typical = jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+    distance = jnp.linalg.norm(fps.xstar - centroid, axis=1)
+    # Identical initial states have no scale to judge by.
+    return (typical > 0) & (distance > scale * typical)
+
+
+def _search_on(F: Any, fps: FixedPoints, scale: float, search: dict[str, Any]) -> FixedPoints:
+    if fps.n == 0:
+        return fps
+    valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
+    median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
+    again = optimize_batch(F, fps.xstar, fps.inputs, **search)
+    take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
+
+    def merged(name: str) -> Array:
+        new, old = getattr(again, name), getattr(fps, name)
+        return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
+
+    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq")}
+    n_iters = fps.n_iters + jnp.where(take, again.n_iters, 0)
+    return fps.replace(**changes, n_iters=n_iters, valid=valid)
+
+
+def _best(fps: FixedPoints, size: int) -> FixedPoints:
+    order = jnp.lexsort((fps.qstar, ~fps.valid))
+    return fps[order[:size]]
+
+
+def _linearise(F: Any, fps: FixedPoints, with_spectra: bool, pad: bool) -> FixedPoints:
+    n = fps.n
+    if pad and n > 0:
+        # The number of points found varies; powers of two keep the number of compilations small.
+        fps = fps[np.arange(1 << (n - 1).bit_length()) % n]
+    fps = jacobians(F, fps)
+    if with_spectra:
+        fps = decompose(fps)
+    return fps[:n]
+
+
+def _check(
+    tol_unique: Any, outlier_distance_scale: Any, outlier_q_scale: Any, max_n_unique: Any
+) -> None:
+    for name, value in (
+        ("tol_unique", tol_unique),
+        ("outlier_distance_scale", outlier_distance_scale),
+        ("outlier_q_scale", outlier_q_scale),
+        ("max_n_unique", max_n_unique),
+    ):
+        if value is not None and not value >= 0:
+            raise ValueError(f"find_fixed_points: `{name}` must not be negative, but is {value}.")

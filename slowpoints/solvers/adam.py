@@ -1,0 +1,132 @@
+"""Gradient descent on `q` with Adam: the method of the documented finders."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints.objective import half_squared_norm
+from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping
+from slowpoints.transition import Transition
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    done: Bool[Array, " lanes"]
+    settled: Bool[Array, " lanes"]
+    mean: Float[Array, "lanes n_states"]
+    variance: Float[Array, "lanes n_states"]
+    lr: Float[Array, " lanes"]
+    best: Float[Array, " lanes"]
+    n_bad: Int[Array, " lanes"]
+    cooldown: Int[Array, " lanes"]
+
+
+class Adam(AbstractRowSolver):
+    """Adam (Kingma & Ba 2015) with a learning rate that falls on plateaus (Golub & Sussillo 2018).
+
+    The learning rate is multiplied by `lr_factor` after `lr_patience` iterations without a better
+    `q`, then left alone for `lr_cooldown` iterations. A row ends, and rests, once `q < tol_q` or
+    `dq < tol_dq * lr`. The gradient is that of the row's own `q`, so the number of rows does not
+    change its scale. Finds stable points first, saddles slowly, and needs many iterations.
+
+    Attributes:
+        joint: whether all rows share one schedule, driven by their mean `q`; else each has its own.
+        lr_init: the first learning rate.
+        lr_factor: what the learning rate is multiplied by on a plateau.
+        lr_patience: iterations without a better `q` that make a plateau.
+        lr_cooldown: iterations after a reduction in which none are counted.
+        beta_1: decay of the gradient's running mean.
+        beta_2: decay of the squared gradient's running mean.
+        epsilon: added to the root of the latter.
+        lanes: how many rows are in work at a time, if each has its own schedule.
+    """
+
+    joint: bool = True
+    lr_init: float = 1.0
+    lr_factor: float = 0.95
+    lr_patience: int = 5
+    lr_cooldown: int = 0
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    lanes: int = 256
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        _, inf, _, count, no, _ = Found.nothing(x)
+        zeros, lr = jnp.zeros_like(x), jnp.full_like(inf, self.lr_init)
+        return _State(x, inf, inf, count, no, no, zeros, zeros, lr, inf, count, count)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Evaluate `q` at the rows, and move those that are not done."""
+
+        def objective(x: Array, u: Array) -> Array:
+            return half_squared_norm(x - F(x, u))
+
+        q, gradient = jax.vmap(jax.value_and_grad(objective))(state.x, inputs)
+        dq = jnp.abs(q - state.q)
+        lr, best, n_bad, cooldown = self._schedule(q, state)
+        settled = state.settled | (q < stopping.tol_q) | (dq < stopping.tol_dq * lr)
+        done = state.done | settled | ~jnp.isfinite(q)
+        n_iters = state.n_iters + ~state.done
+
+        mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient
+        variance = self.beta_2 * state.variance + (1 - self.beta_2) * jnp.square(gradient)
+        t = n_iters.astype(q.dtype)[:, None]
+        mean_hat, variance_hat = mean / (1 - self.beta_1**t), variance / (1 - self.beta_2**t)
+        move = lr[:, None] * mean_hat / (jnp.sqrt(variance_hat) + self.epsilon)
+        x = jnp.where(done[:, None], state.x, state.x - move)
+        dq = jnp.where(state.done, state.dq, dq)
+        return _State(x, q, dq, n_iters, done, settled, mean, variance, lr, best, n_bad, cooldown)
+
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Take every row to its end: all at once if `joint`, else in lanes."""
+        if not self.joint or x_init.shape[0] == 0:
+            return super().run(F, x_init, inputs, stopping, report)
+
+        def unfinished(carry: tuple[Any, Array]) -> Array:
+            state, n_steps = carry
+            return (n_steps < stopping.max_iters) & ~jnp.all(state.done)
+
+        def body(carry: tuple[Any, Array]) -> tuple[Any, Array]:
+            state, n_steps = carry
+            state = self.step(F, inputs, state, stopping)
+            if report is not None:
+                report(n_steps + 1, state.q, state.dq, state.lr[0])
+            return state, n_steps + 1
+
+        state, _ = jax.lax.while_loop(unfinished, body, (self.init(x_init), jnp.asarray(0)))
+        escaped = jnp.zeros_like(state.done)
+        return Found(state.x, state.q, state.dq, state.n_iters, state.settled, escaped)
+
+    def _schedule(self, q: Float[Array, " lanes"], state: _State) -> tuple[Array, ...]:
+        metric = q
+        if self.joint:
+            metric = jnp.full_like(q, jnp.mean(q, where=jnp.isfinite(q)))
+        better = metric < state.best
+        waiting = state.cooldown > 0
+        n_bad = jnp.where(better, 0, jnp.where(waiting, state.n_bad, state.n_bad + 1))
+        reduce = n_bad >= self.lr_patience
+        lr = jnp.where(reduce, state.lr * self.lr_factor, state.lr)
+        cooldown = jnp.where(
+            reduce, self.lr_cooldown, state.cooldown - (waiting & ~better).astype(int)
+        )
+        return lr, jnp.minimum(metric, state.best), jnp.where(reduce, 0, n_bad), cooldown

@@ -1,0 +1,183 @@
+"""What a solver is, and how rows that end at different times share a fixed number of lanes."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints.transition import Transition
+
+
+class Stopping(NamedTuple):
+    """When a row is done: whichever comes first."""
+
+    max_iters: Int[Array, ""]
+    tol_q: Float[Array, ""]
+    tol_dq: Float[Array, ""]
+
+
+class Found(NamedTuple):
+    """Where a solver left each row.
+
+    `settled` rows met the solver's own rule for a fixed or slow point; the others ran out of
+    iterations or got stuck. `escaped` rows are known to be neither: `q` falls without end on their
+    way, as in the tails of saturating units, where it may be below any threshold.
+    """
+
+    x: Float[Array, "n n_states"]
+    q: Float[Array, " n"]
+    dq: Float[Array, " n"]
+    n_iters: Int[Array, " n"]
+    settled: Bool[Array, " n"]
+    escaped: Bool[Array, " n"]
+
+    @staticmethod
+    def nothing(x: Float[Array, "n n_states"]) -> "Found":
+        """Return rows for which nothing has been done yet."""
+        n = x.shape[0]
+        inf, no = jnp.full(n, jnp.inf, x.dtype), jnp.zeros(n, bool)
+        return Found(x, inf, inf, jnp.zeros(n, int), no, no)
+
+
+class Report(eqx.Module):
+    """Tells the host how far a loop is: `callback(iteration, q, dq, lr)` every few iterations."""
+
+    callback: Callable[..., None] = eqx.field(static=True)
+    every: int = eqx.field(static=True, default=100)
+
+    def __call__(
+        self,
+        iteration: Int[Array, ""],
+        q: Float[Array, " lanes"],
+        dq: Float[Array, " lanes"],
+        lr: Float[Array, ""] | None = None,
+    ) -> None:
+        """Call back if it is time."""
+
+        def call() -> None:
+            jax.debug.callback(self.callback, iteration, q, dq, lr)
+
+        jax.lax.cond(iteration % self.every == 0, call, lambda: None)
+
+
+class RowState(Protocol):
+    """What every row solver's state holds, besides what it needs itself."""
+
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    done: Bool[Array, " lanes"]
+    settled: Bool[Array, " lanes"]
+
+
+class AbstractSolver(eqx.Module):
+    """A strategy for minimising `q` from each of many states. Holds only its own settings."""
+
+    @abc.abstractmethod
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Minimise `q(., inputs[i])` from `x_init[i]`, for every row `i`."""
+
+
+class AbstractRowSolver(AbstractSolver):
+    """A solver whose rows do not depend on each other: an `init` and a `step` on a batch of rows.
+
+    Rows need very different numbers of iterations. So only `lanes` of them are in work at a time,
+    and a lane whose row is done takes the next row from the queue. The work is the sum of the rows'
+    iterations rather than their number times the worst, and the memory does not grow with it.
+    """
+
+    lanes: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def init(self, x: Float[Array, "lanes n_states"]) -> Any:
+        """Return the state of rows that start at `x`, without evaluating anything."""
+
+    @abc.abstractmethod
+    def step(
+        self, F: Transition, inputs: Float[Array, "lanes n_inputs"], state: Any, stopping: Stopping
+    ) -> Any:
+        """Return the state of the rows after one more iteration."""
+
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Take every row to its end."""
+        everyone = jnp.ones(x_init.shape[0], bool)
+        return self.resume(F, Found.nothing(x_init), inputs, stopping, everyone, report)
+
+    def resume(
+        self,
+        F: Transition,
+        found: Found,
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        unfinished: Bool[Array, " n"],
+        report: Report | None = None,
+    ) -> Found:
+        """Take the `unfinished` rows on from where they are; the others stay as they are.
+
+        The new iterations are added to the rows' counts.
+        """
+        n = found.x.shape[0]
+        lanes = min(self.lanes, n)
+        if n == 0:
+            return found
+        queue = jnp.argsort(~unfinished)  # stable: the unfinished rows, in their order
+        n_queued = jnp.sum(unfinished)
+
+        def start(place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
+            row = queue[jnp.minimum(place, n - 1)]
+            return row, self.init(found.x[row]), inputs[row]
+
+        def body(carry: Any) -> Any:
+            place, row, u, state, taken, out, iteration = carry
+            state = self.step(F, u, state, stopping)
+            if report is not None:
+                report(iteration, state.q, state.dq)
+            ended = (state.done | (state.n_iters >= stopping.max_iters)) & (place < n_queued)
+            carry = (place, row, u, state, taken, out, iteration + 1)
+            return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
+
+        def hand_over(ended: Bool[Array, " lanes"], carry: Any) -> Any:
+            place, row, u, state, taken, out, iteration = carry
+            target = jnp.where(ended, row, n)  # a row out of range is not written
+            n_iters = found.n_iters[row] + state.n_iters
+            new = Found(state.x, state.q, state.dq, n_iters, state.settled, found.escaped[row])
+            out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
+            place = jnp.where(ended, taken + jnp.cumsum(ended) - 1, place)
+            fresh = start(place)
+            row, state, u = jax.tree.map(
+                lambda a, b: jnp.where(ended.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+                fresh,
+                (row, state, u),
+            )
+            return place, row, u, state, taken + jnp.sum(ended), out, iteration
+
+        place = jnp.arange(lanes)
+        row, state, u = start(place)
+        carry = (place, row, u, state, jnp.asarray(lanes), found, jnp.asarray(1))
+        *_, out, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < n_queued), body, carry)
+        return out
+
+
+def rounding_floor(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
+    """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
+    eps = 2 * jnp.finfo(x.dtype).eps
+    return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))

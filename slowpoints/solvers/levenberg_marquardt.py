@@ -1,0 +1,89 @@
+"""Levenberg-Marquardt on the residual `F(x) - x`, with the dense Jacobian."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_factor, cho_solve
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints.objective import half_squared_norm
+from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping, rounding_floor
+from slowpoints.transition import Transition
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    done: Bool[Array, " lanes"]
+    settled: Bool[Array, " lanes"]
+    damping: Float[Array, " lanes"]
+
+
+class LevenbergMarquardt(AbstractRowSolver):
+    """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, for up to some 500 units.
+
+    Converges to zeros of `q` quadratically, and to its positive local minima, the slow points,
+    linearly. `q` never rises. Memory per lane is three `n_states x n_states` matrices.
+
+    Attributes:
+        rtol: a row ends when its next step is predicted to lower `q` by less than this part.
+        xtol: a row ends when its step is below this part of the state's size.
+        damping: the first damping, relative to the mean squared column norm of `I - J`.
+        max_step: the longest step, as a part of the state's size.
+        lanes: how many rows are in work at a time.
+    """
+
+    rtol: float = 1e-5
+    xtol: float = 1e-7
+    damping: float = 1e-2
+    max_step: float = 0.5
+    lanes: int = 128
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        done, damping = jnp.zeros_like(start.settled), jnp.full_like(start.q, self.damping)
+        return _State(x, start.q, start.dq, start.n_iters, done, start.settled, damping)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Try one damped step per row."""
+        eye = jnp.eye(state.x.shape[-1], dtype=state.x.dtype)
+
+        def direction(x: Array, u: Array, damping: Array) -> tuple[Array, Array, Array]:
+            F_x, jvp = jax.linearize(lambda x: F(x, u), x)
+            r = F_x - x
+            A = eye - jax.vmap(jvp, out_axes=1)(eye)  # the Newton step solves A d = r
+            gram, g = A.T @ A, A.T @ r
+            shift = damping * jnp.mean(jnp.diagonal(gram))
+            d = cho_solve(cho_factor(gram + shift * eye), g)
+            longest = self.max_step * (1 + jnp.linalg.norm(x))
+            d = d * jnp.minimum(1, longest / jnp.linalg.norm(d))
+            predicted = 0.5 * jnp.dot(d, g + shift * d)
+            return half_squared_norm(r), d, predicted
+
+        q, d, predicted = jax.vmap(direction)(state.x, inputs, state.damping)
+        x_new = state.x + d
+        q_new = half_squared_norm(x_new - jax.vmap(F)(x_new, inputs))
+        better = q_new < q
+        gain = (q - q_new) / jnp.maximum(predicted, jnp.finfo(q.dtype).tiny)
+        damping = state.damping * jnp.where(better, jnp.where(gain > 0.25, 0.1, 1.0), 8.0)
+
+        x = jnp.where(better[:, None], x_new, state.x)
+        dq = jnp.where(better, q - q_new, state.dq)
+        q_end = jnp.where(better, q_new, q)
+        converged = q_end < jnp.maximum(stopping.tol_q, rounding_floor(x))
+        small = jnp.linalg.norm(d, axis=-1) <= self.xtol * (1 + jnp.linalg.norm(x, axis=-1))
+        stalled = (predicted <= self.rtol * q) | (damping > 1e6) | (dq <= stopping.tol_dq)
+        settled = small | stalled
+        done = settled | converged | ~jnp.isfinite(q)
+        damping = jnp.maximum(damping, jnp.finfo(q.dtype).eps)
+        return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping)

@@ -1,0 +1,23 @@
+"""Fixtures that all tests share, and the number of host devices that some need."""
+
+import os
+
+# Before JAX starts: four devices on the host, so that `pmap` and `shard_map` have some.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _only_the_library_checks_input(request):
+    """Switch the run-time type checker off for `checks_input` tests: users do not have it."""
+    if request.node.get_closest_marker("checks_input") is None:
+        yield
+        return
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
