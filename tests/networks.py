@@ -1,0 +1,223 @@
+"""Networks and maps whose fixed points are known, for all tests."""
+
+from functools import cache
+from pathlib import Path
+
+import brainpy as bp
+import brainpy.math as bm
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slowpoints import Transition
+
+CELLS = ("tanh", "gru", "lstm")
+INDEX_COUNTS = {0: 8, 1: 12, 2: 6, 3: 1}
+"""How many of the 27 fixed points of each trained network have how many unstable directions."""
+
+_FILES = {
+    "tanh": "flipflop3_tanh_16_s0.npz",
+    "gru": "flipflop3_gru_16_s1.npz",
+    "lstm": "flipflop3_lstm_16_s2.npz",
+}
+
+
+# ---- the trained networks of tests/cases -------------------------------------------------------
+
+
+@cache
+def case(cell):
+    """Return the arrays of a trained network, by name: see `tests/cases/README.md`."""
+    with np.load(Path(__file__).parent / "cases" / _FILES[cell]) as archive:
+        return dict(archive)
+
+
+class Gated(Transition):
+    """Weights of a recurrent network with `G` gates; they multiply from the right."""
+
+    Wi: jax.Array  # [G, inputs, units]
+    Wh: jax.Array  # [G, units, units]
+    b: jax.Array  # [G, units]
+
+    def drive(self, g, h, u):
+        return u @ self.Wi[g] + h @ self.Wh[g] + self.b[g]
+
+
+class TanhNet(Gated):
+    def __call__(self, x, u):
+        return jnp.tanh(self.drive(0, x, u))
+
+
+class GRUNet(Gated):
+    def __call__(self, x, u):
+        r, z = (jax.nn.sigmoid(self.drive(g, x, u)) for g in (0, 1))
+        n = jnp.tanh(self.drive(2, r * x, u))
+        return (1 - z) * n + z * x
+
+
+class LSTMNet(Gated):
+    def __call__(self, x, u):
+        h, c = jnp.split(x, 2)
+        i, f, g, o = (self.drive(gate, h, u) for gate in range(4))
+        c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c])
+
+
+def trained(cell):
+    """Return a trained network as a `Transition`."""
+    cls = {"tanh": TanhNet, "gru": GRUNet, "lstm": LSTMNet}[cell]
+    return cls(*(jnp.asarray(case(cell)[name]) for name in ("Wi", "Wh", "b")))
+
+
+class FlipFlop(bp.DynamicalSystem):
+    """A trained network, written as BrainPy's users write one."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+        self.Wi, self.Wh, self.b = (bm.Variable(case(cell)[name]) for name in ("Wi", "Wh", "b"))
+
+    def drive(self, g, u, h):
+        return u @ self.Wi.value[g] + h @ self.Wh.value[g] + self.b.value[g]
+
+    def __call__(self, inputs, hidden):
+        u = inputs[:, 0, :]
+        if self.cell == "tanh":
+            h_next = jnp.tanh(self.drive(0, u, hidden))
+        elif self.cell == "gru":
+            r, z = (jax.nn.sigmoid(self.drive(g, u, hidden)) for g in (0, 1))
+            h_next = (1 - z) * jnp.tanh(self.drive(2, u, r * hidden)) + z * hidden
+        else:
+            h, c = jnp.split(hidden, 2, axis=-1)
+            i, f, g, o = (self.drive(gate, u, h) for gate in range(4))
+            c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h_next = jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c], axis=-1)
+        return h_next[:, None, :], h_next
+
+
+# ---- maps with fixed points in closed form -----------------------------------------------------
+
+
+class Affine(Transition):
+    """`A x + B u`: the one fixed point is `(I - A)^-1 B u`."""
+
+    A: jax.Array
+    B: jax.Array
+
+    def __call__(self, x, u):
+        return self.A @ x + self.B @ u
+
+
+class Logistic(Transition):
+    """`r x (1 - x)`: fixed points 0 and `1 - 1/r`, with eigenvalues `r` and `2 - r`."""
+
+    r: jax.Array
+
+    def __call__(self, x, u):
+        return self.r * x * (1 - x)
+
+
+class Henon(Transition):
+    """The Hénon map, whose two fixed points are both saddles at `a=1.4, b=0.3`."""
+
+    a: jax.Array
+    b: jax.Array
+
+    def __call__(self, x, u):
+        return jnp.stack([1 - self.a * x[0] ** 2 + x[1], self.b * x[0]])
+
+
+def henon_points(a=1.4, b=0.3):
+    root = np.sqrt((1 - b) ** 2 + 4 * a)
+    x = np.array([(b - 1 - root) / (2 * a), (b - 1 + root) / (2 * a)])
+    return np.stack([x, b * x], axis=1)
+
+
+class DoubleWell(Transition):
+    """`x + x (1 - x^2) / 2` in the first dimension, `x / 2` in the others.
+
+    A saddle at the origin with eigenvalues 3/2 and 1/2, and stable points at `(-1, 0)` and `(1, 0)`
+    with eigenvalues 1/2 and 0. The input moves the first dimension: `u[0]` is added to it.
+    """
+
+    def __call__(self, x, u):
+        first = x[:1] + x[:1] * (1 - x[:1] ** 2) / 2
+        if u.size:
+            first = first + u[:1]
+        return jnp.concatenate([first, x[1:] / 2])
+
+
+WELL_POINTS = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+
+
+class Sigmoid(Transition):
+    """One self-exciting unit of Wilson & Cowan's kind: `sigmoid(w x - theta + u)`."""
+
+    w: jax.Array
+    theta: jax.Array
+
+    def __call__(self, x, u):
+        return jax.nn.sigmoid(self.w * x - self.theta + u)
+
+
+def sigmoid_slow_point(w, theta, u):
+    """Return the state and the speed `q` where the slope is 1, on the lower branch.
+
+    There `x - F(x)` has an extremum. Where it does not reach zero, `q` has a local minimum.
+    """
+    s = (1 - np.sqrt(1 - 4 / w)) / 2  # the sigmoid's value where its slope `w s (1 - s)` is 1
+    x = (np.log(s / (1 - s)) + theta - u) / w
+    return x, 0.5 * (x - s) ** 2
+
+
+# ---- references --------------------------------------------------------------------------------
+
+
+def in_float64(F):
+    """Return `F` with its weights in float64. Call it, and the result, with x64 enabled."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), F)
+
+
+def newton_polish(F, x, u, n_steps=30):
+    """Return where Newton's method in float64 takes each row of `x`, and the `q` there."""
+    with jax.enable_x64(True):
+        F, x, u = in_float64(F), jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)
+
+        @jax.jit
+        @jax.vmap
+        def newton_step(x, u):
+            residual = F(x, u) - x
+            return x - jnp.linalg.solve(jax.jacobian(F)(x, u) - jnp.eye(x.size), residual)
+
+        for _ in range(n_steps):
+            x = newton_step(x, u)
+        q = 0.5 * jnp.sum((jax.vmap(F)(x, u) - x) ** 2, axis=1)
+        return np.asarray(x), np.asarray(q)
+
+
+def next_states(F, x, u):
+    """Return `F(x, u)` row by row in float64."""
+    with jax.enable_x64(True):
+        x, u = jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)
+        return np.asarray(jax.vmap(in_float64(F))(x, u))
+
+
+def by_first_state(points):
+    """Return the rows of an array, sorted by their first element."""
+    points = np.asarray(points)
+    return points[np.argsort(points[:, 0])]
+
+
+def index_counts(fps):
+    """Return how many points have how many eigenvalues outside the unit circle."""
+    index = np.sum(np.abs(np.asarray(fps.eigval_J_xstar)) > 1, axis=1)
+    return dict(
+        zip(*(column.tolist() for column in np.unique(index, return_counts=True)), strict=True)
+    )
+
+
+def leaves_equal(a, b):
+    """Return whether two pytrees are the same to the bit, NaN included."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    same = (np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True) for x, y in pairs)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(same)
