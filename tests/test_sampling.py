@@ -1,0 +1,205 @@
+"""`sample_states`: which states are drawn, and what is added to them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slowpoints import sample_states
+
+KEY = jax.random.key(0)
+TRIALS, TIME, N_STATES = 6, 7, 3
+# Few sizes, as each is compiled: fewer than there are states, as many, and more.
+FEW, ALL, MANY = 20, 42, 5000
+
+
+def numbered(trials=TRIALS, time=TIME, n_states=N_STATES):
+    """Return trajectories whose states tell their own number: row `k` is `(k, k + 0.25, ...)`."""
+    number = np.arange(trials * time, dtype=np.float32).reshape(trials, time, 1)
+    return number + 0.25 * np.arange(n_states, dtype=np.float32)
+
+
+def numbers(states):
+    return np.asarray(states)[:, 0].astype(int)
+
+
+def some_valid():
+    """Return a mask that leaves `FEW` states."""
+    order = np.random.default_rng(0).permutation(TRIALS * TIME)
+    return (order < FEW).reshape(TRIALS, TIME)
+
+
+# ---- which states ------------------------------------------------------------------------------
+
+
+def test_drawn_states_are_states_of_the_trajectories():
+    traj = numbered()
+    states = np.asarray(sample_states(KEY, traj, FEW, noise_scale=0.0))
+    np.testing.assert_array_equal(states, traj.reshape(-1, N_STATES)[numbers(states)])
+
+
+@pytest.mark.parametrize("n_inits", [FEW, ALL])
+def test_no_state_is_drawn_twice_if_there_are_enough(n_inits):
+    drawn = numbers(sample_states(KEY, numbered(), n_inits, noise_scale=0.0))
+    assert len(set(drawn)) == n_inits
+
+
+def test_states_are_drawn_again_if_there_are_too_few():
+    drawn = numbers(sample_states(KEY, numbered(), MANY, noise_scale=0.0))
+    counts = np.bincount(drawn, minlength=TRIALS * TIME)
+    assert counts.sum() == MANY and counts.min() > 0
+
+
+def test_only_valid_states_are_drawn_without_replacement():
+    valid = some_valid()
+    drawn = numbers(sample_states(KEY, numbered(), FEW, 0.0, valid))
+    assert sorted(drawn) == np.flatnonzero(valid).tolist()
+
+
+def test_only_valid_states_are_drawn_with_replacement():
+    valid = some_valid()
+    drawn = numbers(sample_states(KEY, numbered(), MANY, 0.0, valid))
+    assert sorted(set(drawn)) == np.flatnonzero(valid).tolist()
+
+
+def test_one_valid_state_is_enough():
+    valid = np.zeros((TRIALS, TIME), bool)
+    valid[4, 2] = True
+    assert set(numbers(sample_states(KEY, numbered(), FEW, 0.0, valid))) == {4 * TIME + 2}
+
+
+def test_masked_states_may_be_nan():
+    traj, valid = numbered(), some_valid()
+    traj[~valid] = np.nan
+    assert np.isfinite(sample_states(KEY, traj, MANY, 0.1, valid)).all()
+
+
+@pytest.mark.parametrize("n_inits", [5, 100], ids=["without replacement", "with replacement"])
+def test_every_state_is_equally_likely(n_inits):
+    """Chi-squared over 2000 draws, at 5 standard deviations."""
+    n_draws, n_candidates = 2000, TRIALS * TIME
+    keys = jax.random.split(jax.random.key(1), n_draws)
+    draw = jax.jit(jax.vmap(lambda key: sample_states(key, jnp.asarray(numbered()), n_inits, 0.0)))
+    counts = np.bincount(np.asarray(draw(keys))[..., 0].ravel().astype(int), minlength=n_candidates)
+    expected = n_draws * n_inits / n_candidates
+    chi_squared = np.sum((counts - expected) ** 2 / expected)
+    freedom = n_candidates - 1
+    assert abs(chi_squared - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+def test_every_place_in_the_draw_is_equally_likely():
+    """The first of two drawn states is no other than the second."""
+    keys = jax.random.split(jax.random.key(2), 4000)
+    traj = jnp.asarray(numbered(1, 4))
+    draw = jax.jit(jax.vmap(lambda key: sample_states(key, traj, 2, 0.0)[:, 0]))
+    pairs = np.asarray(draw(keys)).astype(int)
+    counts = np.bincount(4 * pairs[:, 0] + pairs[:, 1], minlength=16).reshape(4, 4)
+    assert (np.diag(counts) == 0).all()
+    assert np.abs(counts[~np.eye(4, dtype=bool)] - 4000 / 12).max() < 5 * np.sqrt(4000 / 12)
+
+
+# ---- noise -------------------------------------------------------------------------------------
+
+
+def test_noise_is_gaussian_of_the_given_scale():
+    noise = (
+        np.asarray(sample_states(KEY, np.zeros((TRIALS, TIME, N_STATES), np.float32), MANY, 0.3))
+        / 0.3
+    )
+    n = noise.size
+    assert abs(noise.mean()) < 5 / np.sqrt(n)
+    assert abs(noise.var() - 1) < 5 * np.sqrt(2 / n)
+    assert abs((noise**4).mean() - 3) < 5 * np.sqrt(96 / n)
+
+
+def test_noise_differs_between_rows_and_dimensions():
+    noise = np.asarray(sample_states(KEY, np.zeros((TRIALS, TIME, N_STATES), np.float32), FEW, 1.0))
+    assert len(np.unique(noise)) == noise.size
+
+
+def test_noise_is_added_to_the_states_that_are_drawn_without_it():
+    quiet = np.asarray(sample_states(KEY, numbered(), FEW, 0.0))
+    noisy = np.asarray(sample_states(KEY, numbered(), FEW, 1e-3))
+    assert 0 < np.abs(noisy - quiet).max() < 1e-2
+
+
+def test_the_default_scale_is_a_tenth():
+    zeros = np.zeros((TRIALS, TIME, N_STATES), np.float32)
+    assert np.std(sample_states(KEY, zeros, MANY)) == pytest.approx(0.1, rel=0.03)
+
+
+# ---- form --------------------------------------------------------------------------------------
+
+
+def test_the_same_key_draws_the_same_states():
+    first, second = (sample_states(jax.random.key(5), numbered(), FEW) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_another_key_draws_other_states():
+    first, second = (
+        numbers(sample_states(jax.random.key(k), numbered(), FEW, 0.0)) for k in (5, 6)
+    )
+    assert set(first) != set(second)
+
+
+def test_old_style_keys_will_do():
+    assert sample_states(jax.random.PRNGKey(0), numbered(), FEW).shape == (FEW, N_STATES)
+
+
+def test_precision_is_that_of_the_trajectories():
+    assert sample_states(KEY, numbered(), FEW).dtype == np.float32
+    with jax.enable_x64(True):
+        assert sample_states(KEY, numbered().astype(float), FEW).dtype == np.float64
+
+
+def test_the_trajectories_are_left_as_they_are():
+    traj = numbered()
+    sample_states(KEY, traj, FEW, 1.0)
+    np.testing.assert_array_equal(traj, numbered())
+
+
+def test_jit_draws_what_a_plain_call_draws():
+    valid = some_valid()
+    plain = sample_states(KEY, numbered(), FEW, 0.5, valid)
+    jitted = jax.jit(sample_states, static_argnums=2)(KEY, numbered(), FEW, 0.5, valid)
+    np.testing.assert_allclose(jitted, plain, rtol=1e-6)
+
+
+def test_jit_draws_with_replacement_where_the_mask_leaves_too_few():
+    valid = np.zeros((TRIALS, TIME), bool)
+    valid[:2] = True  # 14 states
+    draw = jax.jit(lambda valid: sample_states(KEY, numbered(), FEW, 0.0, valid))
+    assert set(numbers(draw(valid))) <= set(range(2 * TIME))
+
+
+# ---- wrong input -------------------------------------------------------------------------------
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"state_traj": np.zeros((3, 2))}, ValueError, ["state_traj", "(3, 2)", "(trials, time"]),
+        ({"state_traj": np.zeros((0, 5, 2))}, ValueError, ["state_traj", "empty", "(0, 5, 2)"]),
+        ({"state_traj": np.zeros((2, 5, 2), int)}, TypeError, ["state_traj", "int64"]),
+        ({"n_inits": 0}, ValueError, ["n_inits", "0", "at least 1"]),
+        ({"n_inits": -3}, ValueError, ["n_inits", "-3"]),
+        ({"n_inits": 2.0}, TypeError, ["n_inits", "2.0", "integer"]),
+        ({"n_inits": True}, TypeError, ["n_inits", "True"]),
+        ({"noise_scale": -0.1}, ValueError, ["noise_scale", "-0.1", "negative"]),
+        ({"noise_scale": np.nan}, ValueError, ["noise_scale", "nan"]),
+        ({"noise_scale": np.inf}, ValueError, ["noise_scale", "inf"]),
+        ({"noise_scale": np.ones(3)}, ValueError, ["noise_scale"]),
+        ({"valid_bxt": np.ones((5, 2), bool)}, ValueError, ["valid_bxt", "(5, 2)", "(2, 5)"]),
+        ({"valid_bxt": np.ones(10, bool)}, ValueError, ["valid_bxt", "(10,)", "(2, 5)"]),
+        ({"valid_bxt": np.zeros((2, 5), bool)}, ValueError, ["valid_bxt", "False everywhere"]),
+        ({"state_traj": np.full((2, 5, 2), np.nan)}, ValueError, ["state_traj", "20 of the 20"]),
+        ({"state_traj": np.full((2, 5, 2), np.inf)}, ValueError, ["state_traj", "infinity"]),
+    ],
+)
+def test_wrong_input_is_named(changes, error, words):
+    arguments = {"state_traj": np.zeros((2, 5, 2)), "n_inits": FEW} | changes
+    with pytest.raises(error) as caught:
+        sample_states(KEY, **arguments)
+    assert [word for word in words if word not in str(caught.value)] == []
