@@ -9,8 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slowpoints import Transition
+from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Transition
 
+SOLVERS = {
+    "default": None,
+    "levenberg_marquardt": LevenbergMarquardt(),
+    "newton_krylov": NewtonKrylov(),
+    "adam": Adam(),
+    "adam_sequential": Adam(joint=False),
+}
 CELLS = ("tanh", "gru", "lstm")
 INDEX_COUNTS = {0: 8, 1: 12, 2: 6, 3: 1}
 """How many of the 27 fixed points of each trained network have how many unstable directions."""
@@ -150,20 +157,21 @@ class DoubleWell(Transition):
 WELL_POINTS = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
 
 
-class Sigmoid(Transition):
-    """One self-exciting unit of Wilson & Cowan's kind: `sigmoid(w x - theta + u)`."""
+class SigmoidNet(Transition):
+    """Wilson & Cowan's units in discrete time: `sigmoid(W x - theta + u)`."""
 
-    w: jax.Array
+    W: jax.Array
     theta: jax.Array
 
     def __call__(self, x, u):
-        return jax.nn.sigmoid(self.w * x - self.theta + u)
+        return jax.nn.sigmoid(self.W @ x - self.theta + u)
 
 
-def sigmoid_slow_point(w, theta, u):
-    """Return the state and the speed `q` where the slope is 1, on the lower branch.
+def sigmoid_extremum(w, theta, u):
+    """Return where `x - F(x)` of one self-exciting unit has its lower extremum, and `q` there.
 
-    There `x - F(x)` has an extremum. Where it does not reach zero, `q` has a local minimum.
+    The slope of `F` is 1 there. Where `x - F(x)` does not reach zero, `q` has a local minimum: the
+    ghost of the two fixed points that met there.
     """
     s = (1 - np.sqrt(1 - 4 / w)) / 2  # the sigmoid's value where its slope `w s (1 - s)` is 1
     x = (np.log(s / (1 - s)) + theta - u) / w

@@ -1,0 +1,334 @@
+"""Every solver on maps whose fixed points and slow points are known in closed form."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import (
+    SOLVERS,
+    WELL_POINTS,
+    Affine,
+    DoubleWell,
+    Henon,
+    Logistic,
+    SigmoidNet,
+    henon_points,
+    in_float64,
+    sigmoid_extremum,
+)
+
+from slowpoints import Adam, Transition, find_fixed_points, optimize_batch, q_fn
+from slowpoints.solvers import Report
+
+N_ROWS = 8
+NO_INPUT = np.zeros((1, 0), np.float32)
+# How far from a hyperbolic fixed point of size one a solver may stop, given its own tolerances.
+TOLERANCE = {
+    "default": 2e-6,
+    "levenberg_marquardt": 1e-4,
+    "newton_krylov": 1e-4,
+    "adam": 1e-3,
+    "adam_sequential": 1e-3,
+}
+
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+second_order = pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov"])
+robust = pytest.mark.parametrize("name", ["default", "levenberg_marquardt"])
+fast = pytest.mark.parametrize("name", ["default", "newton_krylov"])
+
+
+def starts(n_states, scale=1.0):
+    rng = np.random.default_rng(n_states)
+    return (scale * rng.standard_normal((N_ROWS, n_states))).astype(np.float32)
+
+
+def affine(A, B=((0.0,), (0.0,))):
+    return Affine(jnp.asarray(A, jnp.float32), jnp.asarray(B, jnp.float32))
+
+
+def logistic(r):
+    return Logistic(jnp.float32(r))
+
+
+def unit(w=8.0, theta=4.0):
+    return SigmoidNet(jnp.full((1, 1), w), jnp.full(1, theta))
+
+
+def unit_points():
+    """Return the three fixed points of `unit()` without input."""
+    points = np.array([[0.0], [0.5], [1.0]])
+    for _ in range(50):  # Newton's method
+        s = 1 / (1 + np.exp(4 - 8 * points))
+        points = points - (points - s) / (1 - 8 * s * (1 - s))
+    return points
+
+
+def search(name, F, x, u=NO_INPUT, **settings):
+    return optimize_batch(F, x, np.asarray(u, np.float32), solver=SOLVERS[name], **settings)
+
+
+def distance_to_nearest(states, points):
+    states, points = np.asarray(states, float), np.asarray(points, float)
+    return np.linalg.norm(states[:, None] - points, axis=-1).min(axis=1)
+
+
+# ---- linear maps -------------------------------------------------------------------------------
+
+LINEAR = {
+    "contraction": [[0.5, 0.2], [0.0, -0.3]],
+    "saddle": [[1.5, 0.0], [0.3, 0.2]],
+    "repellor": [[-2.0, 1.0], [0.0, 3.0]],
+    "rotation": [[0.0, -1.0], [1.0, 0.0]],
+    "defective": [[0.5, 1.0], [0.0, 0.5]],
+    "constant": [[0.0, 0.0], [0.0, 0.0]],
+}
+
+
+@every_solver
+@pytest.mark.parametrize("kind", LINEAR)
+def test_the_fixed_point_of_a_linear_map(name, kind):
+    B, u = np.array([[1.0], [-0.5]]), np.array([[0.8]])
+    fps = search(name, affine(LINEAR[kind], B), starts(2), u)
+    expected = np.linalg.solve(np.eye(2) - LINEAR[kind], B @ u[0])
+    assert fps.valid.all()
+    assert distance_to_nearest(fps.xstar, [expected]).max() < TOLERANCE[name] * 2
+
+
+@every_solver
+def test_on_a_line_of_fixed_points_each_row_finds_its_own(name):
+    """An eigenvalue of exactly 1: the first dimension stays where it is."""
+    x = starts(2)
+    fps = search(name, affine([[1.0, 0.0], [0.0, 0.5]]), x, [[0.0]])
+    assert fps.valid.all()
+    np.testing.assert_allclose(fps.xstar[:, 0], x[:, 0], atol=1e-6)
+    np.testing.assert_allclose(fps.xstar[:, 1], 0, atol=TOLERANCE[name])
+
+
+@every_solver
+def test_a_map_without_fixed_points_gives_none(name):
+    """A translation: `q` is the same everywhere."""
+    unique_fps, fps = find_fixed_points(
+        affine(np.eye(2), [[1.0], [0.0]]), starts(2), np.ones((1, 1)), solver=SOLVERS[name]
+    )
+    assert unique_fps.n == 0
+    np.testing.assert_allclose(fps.qstar, 0.5)
+
+
+@every_solver
+def test_every_row_has_the_fixed_point_of_its_own_input(name):
+    A, B = np.diag([0.5, -0.5]), np.array([[1.0], [2.0]])
+    u = np.linspace(-1, 1, N_ROWS)[:, None]
+    fps = search(name, affine(A, B), starts(2), u)
+    expected = np.linalg.solve(np.eye(2) - A, (u @ B.T).T).T
+    np.testing.assert_allclose(fps.xstar, expected, atol=2 * TOLERANCE[name])
+    np.testing.assert_allclose(fps.inputs, u, rtol=1e-6)
+
+
+@second_order
+def test_a_start_at_the_fixed_point_stays_there(name):
+    fps = search(name, affine(LINEAR["saddle"]), np.zeros((N_ROWS, 2), np.float32), [[0.0]])
+    np.testing.assert_array_equal(fps.xstar, 0)
+    np.testing.assert_array_equal(fps.qstar, 0)
+
+
+@pytest.mark.parametrize("name", ["levenberg_marquardt", "newton_krylov", "adam_sequential"])
+def test_rows_do_not_depend_on_how_many_are_in_work(name):
+    solver = dataclasses.replace(SOLVERS[name], lanes=3)
+    few_at_a_time = optimize_batch(DoubleWell(), starts(2), NO_INPUT, solver=solver)
+    all_at_once = search(name, DoubleWell(), starts(2))
+    np.testing.assert_allclose(few_at_a_time.xstar, all_at_once.xstar, atol=1e-5)
+    np.testing.assert_array_equal(few_at_a_time.n_iters, all_at_once.n_iters)
+
+
+# ---- several fixed points ----------------------------------------------------------------------
+
+
+@every_solver
+def test_rows_reach_the_three_points_of_a_double_well(name):
+    x = np.array([[-1.2, 1], [-0.9, -2], [-0.8, 0], [-0.05, 1], [0.0, 0.5], [0.1, -1], [0.9, 2]])
+    fps = search(name, DoubleWell(), np.vstack([x, [[1.1, 0]]]).astype(np.float32))
+    assert distance_to_nearest(fps.xstar, WELL_POINTS).max() < TOLERANCE[name]
+    if name == "default":
+        assert distance_to_nearest(WELL_POINTS, fps.xstar).max() < TOLERANCE[name]
+
+
+@fast
+@pytest.mark.parametrize("r", [2.5, 3.2, 3.9])
+def test_rows_reach_the_fixed_points_of_the_logistic_map(name, r):
+    x = np.linspace(-0.4, 1.2, N_ROWS, dtype=np.float32)[:, None]
+    fps = search(name, logistic(r), x)
+    points = np.array([[0.0], [1 - 1 / r]])
+    assert fps.valid.all()
+    assert distance_to_nearest(fps.xstar, points).max() < TOLERANCE[name]
+    assert distance_to_nearest(points, fps.xstar).max() < TOLERANCE[name]
+
+
+@fast
+def test_rows_reach_both_saddles_of_the_henon_map(name):
+    x = np.array([[-1.5, 0], [-1, -1], [-1, 0], [-0.8, 0.5], [0.5, 0], [1, 1], [0.6, 0], [2, 0]])
+    fps = search(name, Henon(jnp.float32(1.4), jnp.float32(0.3)), x.astype(np.float32))
+    assert distance_to_nearest(fps.xstar, henon_points()).max() < TOLERANCE[name]
+    assert distance_to_nearest(henon_points(), fps.xstar).max() < TOLERANCE[name]
+
+
+def test_the_default_solver_reaches_the_fixed_point_that_it_starts_near():
+    """Whether it is stable or not: these are the three of a bistable unit."""
+    points = unit_points()
+    x = np.resize(0.98 * points, (N_ROWS, 1)).astype(np.float32)
+    fps = search("default", unit(), x, [[0.0]])
+    np.testing.assert_allclose(fps.xstar, np.resize(points, (N_ROWS, 1)), atol=2e-6)
+
+
+# ---- slow points -------------------------------------------------------------------------------
+
+THRESHOLD = 1.0656799507  # the input of `unit()` at which its two lower fixed points meet
+
+
+def lower_starts():
+    return np.linspace(0.0, 0.3, N_ROWS, dtype=np.float32)[:, None]
+
+
+@robust
+@pytest.mark.parametrize("excess", [0.01, 0.1, 0.3])
+def test_beyond_a_saddle_node_the_slow_point_is_found(name, excess):
+    u = THRESHOLD + excess
+    x_slow, q_slow = sigmoid_extremum(8.0, 4.0, u)
+    fps = search(name, unit(), lower_starts(), [[u]])
+    slow = np.asarray(fps.xstar[:, 0]) < 0.5
+    assert slow.sum() >= 3
+    np.testing.assert_allclose(fps.xstar[slow, 0], x_slow, atol=5e-4)
+    np.testing.assert_allclose(fps.qstar[slow], q_slow, rtol=1e-3)
+    assert fps.valid.all()
+
+
+@robust
+def test_before_a_saddle_node_two_fixed_points_are_found_instead(name):
+    x_between, _ = sigmoid_extremum(8.0, 4.0, THRESHOLD - 0.01)
+    fps = search(name, unit(), lower_starts(), [[THRESHOLD - 0.01]])
+    x = np.asarray(fps.xstar[:, 0])
+    assert (x < x_between).any() and ((x > x_between) & (x < 0.5)).any()
+    assert fps.qstar.max() < 1e-12
+
+
+def test_the_default_solver_knows_a_faint_slow_point_from_a_fixed_point():
+    """At `q = 8e-11`, far below the default threshold, all rows agree on the one slow point."""
+    x_slow, q_slow = sigmoid_extremum(8.0, 4.0, THRESHOLD + 1e-4)
+    fps = search("default", unit(), lower_starts(), [[THRESHOLD + 1e-4]])
+    slow = np.asarray(fps.xstar[:, 0]) < 0.5
+    assert slow.sum() >= 3
+    np.testing.assert_allclose(fps.xstar[slow, 0], x_slow, atol=2e-5)
+    np.testing.assert_allclose(fps.qstar[slow], q_slow, rtol=1e-2)
+
+
+def test_at_a_slow_point_of_two_populations_q_is_at_a_minimum():
+    """Excitation and inhibition, a little beyond the loss of the state of low activity."""
+    F = SigmoidNet(jnp.array([[10.0, -4.0], [6.0, -2.0]]), jnp.array([3.5, 4.0]))
+    x, u = 0.1 + 0.03 * starts(2), np.array([0.6, 0.0])
+    fps = search("default", F, x, u)
+    slow = np.asarray(fps.qstar) > 1e-6
+    assert slow.sum() >= 3 and fps.valid.all()
+    with jax.enable_x64(True):
+        F = in_float64(F)
+        for x in np.asarray(fps.xstar, float)[slow]:
+            gradient = jax.grad(q_fn, argnums=1)(F, x, u)
+            hessian = jax.hessian(q_fn, argnums=1)(F, x, u)
+            assert np.linalg.norm(gradient) < 1e-2 * np.linalg.norm(x - F(x, u))
+            assert np.linalg.eigvalsh(hessian).min() > 0
+
+
+def test_q_that_falls_without_end_is_no_fixed_point():
+    """`x + exp(-x)`: `q` passes below every threshold on the way to infinity."""
+    x = np.linspace(-3, 10, N_ROWS, dtype=np.float32)[:, None]
+    fps, _ = find_fixed_points(lambda x, u: x + jnp.exp(-x), x, np.zeros(0))
+    assert fps.n == 0
+
+
+# ---- rows that are not finite ------------------------------------------------------------------
+
+
+@every_solver
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_row_that_is_not_finite_is_invalid_and_alone(name, bad):
+    x, others = starts(2), np.arange(N_ROWS) != 5
+    undisturbed = search(name, DoubleWell(), x)
+    x[5] = bad
+    fps = search(name, DoubleWell(), x)
+    np.testing.assert_array_equal(fps.valid, others)
+    assert distance_to_nearest(fps.xstar[others], WELL_POINTS).max() < TOLERANCE[name]
+    if name != "adam":  # whose rows share a learning rate
+        np.testing.assert_array_equal(fps.xstar[others], undisturbed.xstar[others])
+
+
+class SquareRoot(Transition):
+    """NaN below zero; fixed points 0, where the slope is infinite, and 1."""
+
+    def __call__(self, x, u):
+        return jnp.sqrt(x)
+
+
+def test_a_map_that_is_nan_in_places_has_its_fixed_points_elsewhere():
+    x = np.array([[-1.0], [0.3], [2.0], [-0.1], [5.0], [0.9], [1.0], [30.0]], np.float32)
+    fps = search("default", SquareRoot(), x)
+    inside = x[:, 0] > 0
+    np.testing.assert_array_equal(fps.valid, inside)
+    assert distance_to_nearest(fps.xstar[inside], [[0.0], [1.0]]).max() < TOLERANCE["default"]
+
+
+@every_solver
+def test_a_map_that_is_nan_everywhere_has_no_valid_row(name):
+    B, u = np.full((2, 1), np.nan), np.ones((1, 1))
+    fps = search(name, affine(np.eye(2), B), starts(2), u)
+    assert not fps.valid.any()
+
+
+# ---- sizes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["default", "adam", "adam_sequential"])
+def test_one_row_of_one_dimension(name):
+    fps = search(name, unit(), np.full((1, 1), 0.9, np.float32), [[0.0]])
+    assert fps.n == 1 and fps.n_states == 1
+    assert distance_to_nearest(fps.xstar, unit_points()).max() < TOLERANCE[name]
+
+
+@pytest.mark.parametrize("name", ["default", "adam_sequential"])
+def test_no_rows(name):
+    fps = search(name, unit(), np.zeros((0, 1), np.float32), [[0.0]])
+    assert fps.n == 0 and fps.xstar.shape == (0, 1) and fps.valid.shape == (0,)
+
+
+@second_order
+def test_starts_far_away(name):
+    """A thousand times farther out than the fixed points are."""
+    fps = search(name, DoubleWell(), starts(2, scale=1000.0))
+    assert distance_to_nearest(fps.xstar, WELL_POINTS).max() < TOLERANCE[name]
+
+
+# ---- settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["levenberg_marquardt", "adam"])
+def test_a_looser_tolerance_ends_earlier_and_is_met(name):
+    loose = search(name, DoubleWell(), starts(2), tol_q=1e-4)
+    tight = search(name, DoubleWell(), starts(2), tol_q=1e-12)
+    assert loose.qstar.max() < 1e-4
+    assert loose.n_iters.sum() < tight.n_iters.sum()
+
+
+def test_adam_reduces_its_rate_on_a_plateau():
+    """Where `q` is 1/2 everywhere, only the schedule's counters are at work."""
+    rates = {}
+    optimize_batch(
+        affine(np.diag([1.0, 0.0]), [[1.0], [0.0]]),
+        np.zeros((N_ROWS, 2), np.float32),
+        np.ones((1, 1), np.float32),
+        solver=Adam(lr_init=0.8, lr_factor=0.5, lr_patience=3, lr_cooldown=2),
+        max_iters=14,
+        tol_dq=0.0,
+        report=Report(lambda i, q, dq, lr: rates.update({int(i): round(float(lr), 3)}), 1),
+    )
+    jax.effects_barrier()
+    # One iteration sets the best `q`; then 3 without a better one, 2 of rest, 3 more, and so on.
+    assert [rates[i] for i in range(1, 15)] == [0.8] * 3 + [0.4] * 5 + [0.2] * 5 + [0.1]
