@@ -1,5 +1,6 @@
 """`optimize_batch`: from a batch of states to the fixed points and slow points they lead to."""
 
+import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -74,7 +75,12 @@ def optimize_batch(
     stopping = Stopping(
         jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
     )
-    xstar, F_xstar, qstar, dq, n_iters, valid = _search(F, solver, x_init, inputs, stopping, report)
+    # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
+    # only operations with an integer result, such as `argmax`, notice.
+    wide = solver.uses_float64(F, x_init, inputs)
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        found = _search(F, solver, x_init, inputs, stopping, report)
+    xstar, F_xstar, qstar, dq, n_iters, valid = found
     return FixedPoints(
         xstar=xstar,
         F_xstar=F_xstar,
@@ -105,11 +111,46 @@ def _search(
     Int[Array, " n"],
     Bool[Array, " n"],
 ]:
-    found = solver.run(F, x_init, inputs, stopping, report)
-    F_x = jax.vmap(F)(found.x, inputs)
-    q = half_squared_norm(found.x - F_x)
-    valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(found.x), axis=1) & ~found.escaped
-    return found.x, F_x, q, found.dq, found.n_iters, valid
+    parameters, structure = eqx.partition(F, eqx.is_array)
+
+    @jax.custom_batching.custom_vmap
+    def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
+        F = eqx.combine(parameters, structure)
+        found = solver.run(F, x_init, inputs, stopping, report)
+        F_x = jax.vmap(F)(found.x, inputs).astype(found.x.dtype)
+        q = half_squared_norm(found.x - F_x)
+        valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(found.x), axis=1) & ~found.escaped
+        return found.x, F_x, q, found.dq, found.n_iters.astype(np.int32), valid
+
+    @search.def_vmap
+    def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
+        # A batch of searches is one search of more rows, which then share the lanes, if the model
+        # and the settings are the same. Else, the searches run one after another: side by side,
+        # each would take as long as the slowest.
+        parameters_b, x_b, u_b, stopping_b = in_batched
+        shared = not any(jax.tree.leaves((parameters_b, stopping_b)))
+        if shared and not solver.couples_rows:
+            parameters, x, u, stopping = arguments
+            x, u = (
+                (a if is_b else jnp.broadcast_to(a, (axis_size, *a.shape))).reshape(-1, a.shape[-1])
+                for a, is_b in ((x, x_b), (u, u_b))
+            )
+            out = search(parameters, x, u, stopping)
+            out = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
+        else:
+            flat, treedef = jax.tree.flatten(arguments)
+            flat_b = jax.tree.leaves(in_batched)
+            batched = [a for a, is_b in zip(flat, flat_b, strict=True) if is_b]
+
+            def one(batched: list[Array]) -> Any:
+                rest = iter(batched)
+                own = [next(rest) if is_b else a for a, is_b in zip(flat, flat_b, strict=True)]
+                return search(*jax.tree.unflatten(treedef, own))
+
+            out = jax.lax.map(one, batched)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return search(parameters, x_init, inputs, stopping)
 
 
 def check_states_and_inputs(

@@ -56,6 +56,11 @@ class Adam(AbstractRowSolver):
     epsilon: float = 1e-8
     lanes: int = 256
 
+    @property
+    def couples_rows(self) -> bool:
+        """A joint schedule depends on all rows."""
+        return self.joint
+
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         _, inf, _, count, no, _ = Found.nothing(x)

@@ -78,6 +78,20 @@ class RowState(Protocol):
 class AbstractSolver(eqx.Module):
     """A strategy for minimising `q` from each of many states. Holds only its own settings."""
 
+    def uses_float64(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+    ) -> bool:
+        """Whether `run` computes in float64, whatever the precision of its arguments."""
+        return False
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether what a row does depends on the other rows."""
+        return False
+
     @abc.abstractmethod
     def run(
         self,

@@ -31,15 +31,15 @@ def gcr(
     def body(j: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         x, r, P, AP = carry
         p, Ap = r, matvec(r)
-        coefficient = jnp.einsum("kld,ld->kl", AP, Ap)
-        Ap = Ap - jnp.einsum("kl,kld->ld", coefficient, AP)
-        p = p - jnp.einsum("kl,kld->ld", coefficient, P)
+        coefficient = jnp.einsum("lkd,ld->lk", AP, Ap)
+        Ap = Ap - jnp.einsum("lk,lkd->ld", coefficient, AP)
+        p = p - jnp.einsum("lk,lkd->ld", coefficient, P)
         norm = jnp.linalg.norm(Ap, axis=-1, keepdims=True)
         inverse = jnp.where(norm > jnp.finfo(b.dtype).tiny, 1 / norm, 0)
         p, Ap = p * inverse, Ap * inverse
         alpha = jnp.sum(r * Ap, axis=-1, keepdims=True)
-        return x + alpha * p, r - alpha * Ap, P.at[j].set(p), AP.at[j].set(Ap)
+        return x + alpha * p, r - alpha * Ap, P.at[:, j].set(p), AP.at[:, j].set(Ap)
 
-    basis = jnp.zeros((n_vectors, lanes, d), b.dtype)
+    basis = jnp.zeros((lanes, n_vectors, d), b.dtype)
     x, r, *_ = jax.lax.fori_loop(0, n_vectors, body, (jnp.zeros_like(b), b / scale, basis, basis))
     return x * scale, r * scale

@@ -20,6 +20,7 @@ class _State(NamedTuple):
     done: Bool[Array, " lanes"]
     settled: Bool[Array, " lanes"]
     damping: Float[Array, " lanes"]
+    rejected: Bool[Array, " lanes"]
 
 
 class LevenbergMarquardt(AbstractRowSolver):
@@ -29,7 +30,7 @@ class LevenbergMarquardt(AbstractRowSolver):
     linearly. `q` never rises. Memory per lane is three `n_states x n_states` matrices.
 
     Attributes:
-        rtol: a row ends when its next step is predicted to lower `q` by less than this part.
+        rtol: a row ends when no step can be trusted that would lower `q` by this part.
         xtol: a row ends when its step is below this part of the state's size.
         damping: the first damping, relative to the mean squared column norm of `I - J`.
         max_step: the longest step, as a part of the state's size.
@@ -45,8 +46,8 @@ class LevenbergMarquardt(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        done, damping = jnp.zeros_like(start.settled), jnp.full_like(start.q, self.damping)
-        return _State(x, start.q, start.dq, start.n_iters, done, start.settled, damping)
+        no, damping = start.settled, jnp.full_like(start.q, self.damping)
+        return _State(x, start.q, start.dq, start.n_iters, no, no, damping, no)
 
     def step(
         self,
@@ -75,15 +76,19 @@ class LevenbergMarquardt(AbstractRowSolver):
         q_new = half_squared_norm(x_new - jax.vmap(F)(x_new, inputs))
         better = q_new < q
         gain = (q - q_new) / jnp.maximum(predicted, jnp.finfo(q.dtype).tiny)
-        damping = state.damping * jnp.where(better, jnp.where(gain > 0.25, 0.1, 1.0), 8.0)
+        relax = jnp.where(gain > 0.9, 0.01, jnp.where(gain > 0.25, 0.1, 1.0))
+        damping = state.damping * jnp.where(better, relax, 8.0)
 
         x = jnp.where(better[:, None], x_new, state.x)
         dq = jnp.where(better, q - q_new, state.dq)
         q_end = jnp.where(better, q_new, q)
         converged = q_end < jnp.maximum(stopping.tol_q, rounding_floor(x))
+        # A step may also be short because the damping has not come down yet.
+        eps = jnp.finfo(q.dtype).eps
+        free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
         small = jnp.linalg.norm(d, axis=-1) <= self.xtol * (1 + jnp.linalg.norm(x, axis=-1))
-        stalled = (predicted <= self.rtol * q) | (damping > 1e6) | (dq <= stopping.tol_dq)
-        settled = small | stalled
+        stuck = (damping > 1e6) | (dq <= stopping.tol_dq)
+        settled = (free & (small | (predicted <= self.rtol * q))) | stuck
         done = settled | converged | ~jnp.isfinite(q)
-        damping = jnp.maximum(damping, jnp.finfo(q.dtype).eps)
-        return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping)
+        damping = jnp.maximum(damping, eps)
+        return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping, ~better)
