@@ -1,0 +1,227 @@
+"""The core inside `jit`, `vmap`, `pmap` and `shard_map`: the same rows as a plain call gives."""
+
+from functools import cache, partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from networks import SOLVERS, case, newton_polish, trained
+
+from slowpoints import (
+    Adam,
+    LevenbergMarquardt,
+    Transition,
+    decompose,
+    find_fixed_points,
+    jacobians,
+    optimize_batch,
+    unique,
+)
+
+N_ROWS, N_STATES = 32, 16
+
+
+def network():
+    return trained("tanh")
+
+
+def starts():
+    return jnp.asarray(case("tanh")["traj"][:N_ROWS, 30])
+
+
+def inputs():
+    """Return four inputs: none, and one too weak to change the number of fixed points."""
+    return jnp.asarray([[0, 0, 0], [0.02, 0, 0], [0, -0.02, 0], [0.01, 0.01, 0.01]], jnp.float32)
+
+
+def chain(F, x, u):
+    """Return all distinct points of the default search with their spectra."""
+    return decompose(jacobians(F, unique(optimize_batch(F, x, u))))
+
+
+def a_few_steps(F, x, u):
+    """Return where five joint Adam steps lead; more of them amplify rounding."""
+    return optimize_batch(F, x, u, solver=Adam(), max_iters=5)
+
+
+def dense(F, x, u):
+    return optimize_batch(F, x, u, solver=LevenbergMarquardt())
+
+
+SEARCHES = {"default": optimize_batch, "levenberg_marquardt": dense, "adam": a_few_steps}
+every_search = pytest.mark.parametrize("name", SEARCHES)
+
+
+@cache
+def plain(name, which=0):
+    return SEARCHES[name](network(), starts(), inputs()[which])
+
+
+@cache
+def plain_pipeline():
+    return find_fixed_points(network(), starts(), inputs()[0])
+
+
+def assert_same_rows(fps, expected):
+    """Two compilations of one search agree to rounding, which a search ends by magnifying."""
+    assert fps.xstar.shape == expected.xstar.shape
+    np.testing.assert_allclose(fps.xstar, expected.xstar, atol=2e-4)
+    np.testing.assert_allclose(fps.F_xstar, expected.F_xstar, atol=2e-4)
+    np.testing.assert_allclose(fps.qstar, expected.qstar, rtol=1e-3, atol=1e-9)
+    np.testing.assert_array_equal(fps.x_init, expected.x_init)
+    np.testing.assert_array_equal(fps.inputs, expected.inputs)
+    np.testing.assert_array_equal(fps.valid, expected.valid)
+
+
+# ---- the search --------------------------------------------------------------------------------
+
+
+@every_search
+def test_jit(name):
+    assert_same_rows(jax.jit(SEARCHES[name])(network(), starts(), inputs()[0]), plain(name))
+
+
+@every_search
+def test_vmap_over_inputs(name):
+    fps = jax.vmap(partial(SEARCHES[name], network(), starts()))(inputs())
+    for k in range(4):
+        assert_same_rows(jax.tree.map(lambda leaf, k=k: leaf[k], fps), plain(name, k))
+
+
+def test_vmap_over_networks():
+    """Weights in a stack, as of an ensemble: one network, and one with its units' signs flipped."""
+    F = network()
+    flipped = eqx.tree_at(lambda F: (F.Wi, F.b), F, (-F.Wi, -F.b))
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), F, flipped)
+    x = jnp.stack([starts(), -starts()])
+    fps = jax.vmap(optimize_batch, (0, 0, None))(stack, x, inputs()[0])
+    np.testing.assert_allclose(fps.xstar[0], plain("default").xstar, atol=2e-4)
+    np.testing.assert_allclose(fps.xstar[1], -plain("default").xstar, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["default", "levenberg_marquardt"])
+def test_pmap_over_four_devices(name):
+    """Rows of row-wise solvers do not depend on each other, so devices share them out."""
+    shards = starts().reshape(4, N_ROWS // 4, N_STATES)
+    fps = jax.pmap(lambda x: SEARCHES[name](network(), x, inputs()[0]))(shards)
+    assert len({shard.device for shard in fps.xstar.addressable_shards}) == 4
+    fps = jax.tree.map(lambda leaf: leaf.reshape(N_ROWS, *leaf.shape[2:]), fps)
+    assert_same_rows(fps, plain(name))
+
+
+def test_shard_map_over_four_devices():
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+    search = jax.shard_map(
+        lambda x: dense(network(), x, inputs()[0]),
+        mesh=mesh,
+        in_specs=P("rows"),
+        out_specs=P("rows"),
+        check_vma=False,
+    )
+    fps = jax.jit(search)(starts())
+    assert_same_rows(fps, plain("levenberg_marquardt"))
+    assert len({shard.device for shard in fps.xstar.addressable_shards}) == 4
+
+
+def test_rows_laid_out_over_devices():
+    """Automatic parallelism: the layout of the states is all that the caller says."""
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+    x = jax.device_put(starts(), NamedSharding(mesh, P("rows")))
+    assert_same_rows(dense(network(), x, inputs()[0]), plain("levenberg_marquardt"))
+
+
+# ---- the chain and the pipeline ----------------------------------------------------------------
+
+
+def test_the_points_of_these_searches_are_fixed_points():
+    """What all comparisons above rest on."""
+    x, q = newton_polish(network(), plain("default").xstar, plain("default").inputs)
+    np.testing.assert_allclose(plain("default").xstar, x, atol=1e-5)
+    assert q.max() < 1e-25
+
+
+def test_jit_of_the_chain():
+    fps = jax.jit(chain)(network(), starts(), inputs()[0])
+    expected = chain(network(), starts(), inputs()[0])
+    assert 8 <= int(fps.valid.sum()) <= 27
+    assert_same_rows(fps, expected)
+    np.testing.assert_allclose(fps.J_xstar, expected.J_xstar, atol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(fps.eigval_J_xstar), np.abs(expected.eigval_J_xstar), atol=2e-3
+    )
+    np.testing.assert_array_equal(fps.is_stable, expected.is_stable)
+
+
+def test_jit_of_the_pipeline_marks_what_a_plain_call_returns():
+    found, all_fps = jax.jit(find_fixed_points)(network(), starts(), inputs()[0])
+    expected, expected_all = plain_pipeline()
+    assert found.n == N_ROWS and expected.n == int(found.valid.sum())
+    assert_same_rows(found.compact().replace(valid=None), expected)
+    assert_same_rows(all_fps, expected_all)
+    np.testing.assert_allclose(found.compact().J_xstar, expected.J_xstar, atol=1e-3)
+    np.testing.assert_array_equal(found.compact().is_stable, expected.is_stable)
+
+
+def test_vmap_of_the_pipeline_over_inputs():
+    found, _ = jax.vmap(partial(find_fixed_points, network(), starts()))(inputs())
+    first = jax.tree.map(lambda leaf: leaf[0], found).compact()
+    assert_same_rows(first.replace(valid=None), plain_pipeline()[0])
+    assert (found.valid.sum(axis=1) >= 8).all()
+
+
+# ---- compilation -------------------------------------------------------------------------------
+
+
+class Counting(Transition):
+    """Counts how often it is traced."""
+
+    factor: jax.Array
+    traces: list = eqx.field(static=True)
+
+    def __call__(self, x, u):
+        self.traces.append(None)
+        return self.factor * x + u
+
+
+def search_counted(factor, u, traces, name="default", **settings):
+    F = Counting(jnp.float32(factor), traces)
+    fps, _ = find_fixed_points(
+        F, np.ones((4, 1), np.float32), np.full((1, 1), u), solver=SOLVERS[name], **settings
+    )
+    return float(fps.xstar[0, 0])
+
+
+class Tally(list):
+    """A list that is equal to itself only, so that it can be part of a static structure."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+# A call checks the shapes before it searches, which traces the model but builds no loop.
+CHECKS = {"default": 3, "levenberg_marquardt": 1}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_second_network_of_the_same_structure_does_not_recompile(name):
+    traces = Tally()
+    assert search_counted(0.5, 1.0, traces, name) == pytest.approx(2.0, abs=1e-5)
+    assert len(traces) > CHECKS[name]
+    traces.clear()
+    assert search_counted(0.75, 1.0, traces, name) == pytest.approx(4.0, abs=1e-5)
+    assert len(traces) <= CHECKS[name]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_other_inputs_and_tolerances_do_not_recompile(name):
+    traces = Tally()
+    search_counted(0.5, 1.0, traces, name)
+    traces.clear()
+    search_counted(0.5, 2.0, traces, name, max_iters=77, tol_q=1e-9, tol_dq=0.0)
+    assert len(traces) <= CHECKS[name]
