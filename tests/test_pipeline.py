@@ -1,0 +1,313 @@
+"""`find_fixed_points`: what is kept, in which order it is decided, and what is computed of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import Affine, Logistic
+
+from slowpoints import AbstractSolver, LevenbergMarquardt, find_fixed_points
+from slowpoints.solvers import Found
+
+
+class Stay(AbstractSolver):
+    """Leaves every row where it starts, so that a test decides where the rows end."""
+
+    def run(self, F, x_init, inputs, stopping, report=None):
+        return Found.nothing(x_init)
+
+
+def shift(x, u):
+    """`x + u`: the test decides about `q = |u|^2 / 2` by the row's input."""
+    return x + u
+
+
+def find(x, u, F=shift, solver=None, **settings):
+    """Run the pipeline on rows that stay at `x`, with all filters off but those in `settings`."""
+    filters = {"outlier_distance_scale": None, "final_q_threshold": None}
+    x, u = np.asarray(x, np.float32), np.asarray(u, np.float32)
+    solver = Stay() if solver is None else solver
+    return find_fixed_points(F, x, u, solver=solver, **(filters | settings))
+
+
+def q_to_input(q):
+    """Return inputs `[n, 2]` with which `shift` has the given `q`."""
+    return np.stack([np.sqrt(2 * np.asarray(q, float)), np.zeros(len(q))], axis=1)
+
+
+def far_apart(n):
+    """Return `n` states in a row, 1 apart."""
+    return np.stack([np.arange(n, dtype=float), np.zeros(n)], axis=1)
+
+
+def kept(fps):
+    """Return the first elements of the states, which tell the rows of `far_apart`."""
+    return np.asarray(fps.xstar)[:, 0].tolist()
+
+
+# ---- one row per point -------------------------------------------------------------------------
+
+
+def test_all_rows_come_back_in_order_whatever_is_kept():
+    x = np.array([[3.0, 0], [1, 0], [1, 0], [2, 0]])
+    fps, all_fps = find(x, np.zeros((1, 2)), max_n_unique=1.0)
+    assert fps.n == 1
+    np.testing.assert_array_equal(all_fps.xstar, x)
+    np.testing.assert_array_equal(all_fps.x_init, x)
+    assert all_fps.valid.all()
+
+
+def test_rows_within_the_tolerance_are_one_point():
+    x = np.array([[0.0, 0], [0.1, 0], [0.3, 0], [1, 0]])
+    assert kept(find(x, np.zeros((1, 2)), tol_unique=0.15)[0]) == pytest.approx([0.0, 0.3, 1.0])
+    assert find(x, np.zeros((1, 2)), tol_unique=0.05)[0].n == 4
+
+
+def test_the_row_of_lowest_q_stands_for_its_point():
+    """All four rows are one point: distances are measured in states and inputs together."""
+    x = far_apart(4) * 1e-3
+    fps, _ = find(x, q_to_input([4e-4, 3e-4, 1e-4, 2e-4]), tol_unique=0.5)
+    assert kept(fps) == pytest.approx([2e-3])
+
+
+def test_rows_of_different_inputs_are_different_points():
+    fps, _ = find(np.zeros((3, 2)), [[0.1, 0], [0.2, 0], [0.1, 0]])
+    np.testing.assert_allclose(np.sort(fps.inputs[:, 0]), [0.1, 0.2])
+
+
+def test_condition_numbers_arrive_at_their_rows():
+    names = np.array(list("abcd"))
+    fps, all_fps = find(far_apart(4)[[0, 2, 2, 1]], np.zeros((1, 2)), cond_id=names)
+    assert all_fps.cond_id.tolist() == list("abcd")
+    assert dict(zip(kept(fps), fps.cond_id.tolist(), strict=True)) in (
+        {0.0: "a", 2.0: "b", 1.0: "d"},
+        {0.0: "a", 2.0: "c", 1.0: "d"},
+    )
+
+
+def test_the_tolerance_stays_with_the_results():
+    assert [fps.tol_unique for fps in find(far_apart(2), np.zeros((1, 2)), tol_unique=0.25)] == [
+        0.25,
+        0.25,
+    ]
+
+
+# ---- filters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 3.0])
+def test_points_far_from_the_initial_states_are_dropped(scale):
+    x = far_apart(9) ** 2
+    fps, _ = find(x, np.zeros((1, 2)), outlier_distance_scale=scale)
+    distance = np.linalg.norm(x - x.mean(axis=0), axis=1)
+    expected = x[distance <= scale * distance.mean(), 0]
+    assert kept(fps) == expected.tolist()
+    assert 0 < len(expected) < 9 or scale == 3.0
+
+
+def test_distances_are_measured_from_the_initial_states():
+    """The network takes all rows to 100, which is far from where they start."""
+    F = Affine(jnp.zeros((2, 2)), jnp.eye(2))
+    settings = {"F": F, "solver": LevenbergMarquardt()}
+    fps, all_fps = find(far_apart(4), [[100, 0]], outlier_distance_scale=10.0, **settings)
+    assert all_fps.n == 4 and fps.n == 0
+    assert find(far_apart(4), [[100, 0]], outlier_distance_scale=200.0, **settings)[0].n == 1
+
+
+def test_identical_initial_states_make_no_outliers():
+    F = Affine(jnp.zeros((2, 2)), jnp.eye(2))
+    settings = {"F": F, "solver": LevenbergMarquardt(), "outlier_distance_scale": 10.0}
+    assert find(np.zeros((4, 2)), [[100, 0]], **settings)[0].n == 1
+
+
+def test_points_with_a_q_at_or_above_the_threshold_are_dropped():
+    fps, _ = find(far_apart(4), q_to_input([2**-9, 2**-7, 2**-8, 0]), final_q_threshold=2**-7)
+    assert kept(fps) == [0.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0])
+def test_without_a_threshold_any_q_will_do(threshold):
+    fps, _ = find(far_apart(3), q_to_input([1, 1e3, 1e6]), final_q_threshold=threshold)
+    assert fps.n == 3
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (0.0, []),
+        (1.0, [2.0]),
+        (2.0, [0.0, 2.0]),
+        (3.0, [0.0, 2.0, 3.0]),
+        (4.0, [0.0, 1.0, 2.0, 3.0]),
+    ],
+)
+def test_at_most_so_many_points_of_lowest_q_are_kept(most, expected):
+    fps, _ = find(far_apart(4), q_to_input([0.02, 0.04, 0.01, 0.03]), max_n_unique=most)
+    assert sorted(kept(fps)) == expected
+
+
+def test_a_higher_limit_or_none_keeps_all():
+    for most in (5.0, np.inf):
+        assert find(far_apart(4), np.zeros((1, 2)), max_n_unique=most)[0].n == 4
+
+
+def test_what_other_filters_drop_takes_no_place_among_the_best():
+    """The rows of lowest `q` are one point twice, an outlier, and one that is not finite."""
+    x = np.vstack([far_apart(6), [[0.0, 0], [1e3, 0], [1.0, 0]]])
+    q = [1e-6, 0.02, 0.03, 0.04, 0.05, 0.06, 1e-6, 0.0, np.nan]
+    fps, _ = find(x, q_to_input(q), outlier_distance_scale=2.0, max_n_unique=3.0)
+    assert sorted(kept(fps)) == [0.0, 1.0, 2.0]
+
+
+def one_step(**settings):
+    """Take one step of Levenberg-Marquardt each from seven near states and a far one."""
+    F = Affine(0.5 * jnp.eye(2), jnp.eye(2))
+    u = far_apart(8) / 2  # fixed points 0, 1, 2, ...
+    x = far_apart(8) + np.where(np.arange(8) == 5, 4.0, 0.1)[:, None]
+    return find(x, u, F, solver=LevenbergMarquardt(), max_iters=1, **settings)
+
+
+def test_points_with_an_outlying_q_are_searched_on():
+    without, _ = one_step()
+    fps, all_fps = one_step(outlier_q_scale=10.0)
+    outlier = np.arange(8) == 5
+    assert without.qstar[5] > 10 * np.median(without.qstar)
+    assert fps.qstar[5] < 0.1 * without.qstar[5]
+    assert fps.n_iters.tolist() == np.where(outlier, 2, 1).tolist()
+    np.testing.assert_array_equal(fps.xstar[~outlier], without.xstar[~outlier])
+    np.testing.assert_allclose(fps.F_xstar[5], 0.5 * fps.xstar[5] + fps.inputs[5], rtol=1e-6)
+    np.testing.assert_array_equal(all_fps.xstar, without.xstar)
+    assert all_fps.n_iters.max() == 1
+
+
+def test_no_point_is_searched_on_where_none_is_an_outlier():
+    fps, _ = one_step(outlier_q_scale=1e12)
+    assert fps.n_iters.max() == 1
+
+
+def test_points_are_searched_on_before_the_threshold_decides():
+    without, _ = one_step()
+    threshold = float(without.qstar[5]) / 2
+    assert one_step(final_q_threshold=threshold)[0].n == 7
+    assert one_step(final_q_threshold=threshold, outlier_q_scale=10.0)[0].n == 8
+
+
+# ---- what is computed --------------------------------------------------------------------------
+
+
+def test_points_come_with_jacobians_and_spectra():
+    A, B = np.array([[0.5, 1.0], [0.0, -2.0]]), np.array([[1.0, 0.0], [1.0, 3.0]])
+    F = Affine(jnp.asarray(A, jnp.float32), jnp.asarray(B, jnp.float32))
+    fps, all_fps = find(far_apart(3), np.zeros((1, 2)), F)
+    np.testing.assert_allclose(fps.J_xstar, np.tile(A, (3, 1, 1)))
+    np.testing.assert_allclose(fps.dFdu, np.tile(B, (3, 1, 1)))
+    np.testing.assert_allclose(fps.eigval_J_xstar, [[-2.0, 0.5]] * 3, rtol=1e-6)
+    assert not fps.is_stable.any()
+    assert all_fps.J_xstar is None and all_fps.is_stable is None
+
+
+def test_jacobians_without_spectra():
+    fps, _ = find(far_apart(3), np.zeros((1, 2)), decompose_jacobians=False)
+    assert fps.J_xstar.shape == (3, 2, 2) and not fps.has_decomposed_jacobians
+
+
+def test_points_without_jacobians():
+    fps, _ = find(far_apart(3), np.zeros((1, 2)), compute_jacobians=False)
+    assert fps.J_xstar is None and fps.dFdu is None and not fps.has_decomposed_jacobians
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
+def test_every_number_of_points_has_its_jacobians(n):
+    """The numbers are padded to a power of two inside; nothing of it shows."""
+    fps, _ = find(far_apart(n) / 8, np.zeros((1, 0)), lambda x, u: x**2)
+    assert (fps.n, fps.valid) == (n, None)
+    expected = 2 * np.asarray(fps.xstar)[:, :, None] * np.eye(2)
+    np.testing.assert_allclose(fps.J_xstar, expected, rtol=1e-6)
+
+
+# ---- nothing is found --------------------------------------------------------------------------
+
+
+def assert_empty(fps, n_states=2, n_inputs=2):
+    assert len(fps) == 0
+    assert fps.xstar.shape == fps.F_xstar.shape == fps.x_init.shape == (0, n_states)
+    assert fps.inputs.shape == (0, n_inputs)
+    assert fps.qstar.shape == fps.n_iters.shape == fps.is_stable.shape == (0,)
+    assert fps.J_xstar.shape == fps.eigvec_J_xstar.shape == (0, n_states, n_states)
+    assert fps.dFdu.shape == (0, n_states, n_inputs)
+    assert fps.eigval_J_xstar.shape == (0, n_states)
+
+
+def test_a_threshold_that_nothing_meets_leaves_no_rows():
+    fps, all_fps = find(far_apart(3), [[1, 1]], final_q_threshold=1e-30)
+    assert_empty(fps)
+    assert all_fps.n == 3
+
+
+@pytest.mark.parametrize("max_n_unique", [np.inf, 2.0])
+def test_rows_that_are_not_finite_are_never_found(max_n_unique):
+    fps, all_fps = find(
+        far_apart(3), [[np.nan, 0]], outlier_distance_scale=10.0, max_n_unique=max_n_unique
+    )
+    assert_empty(fps)
+    assert not all_fps.valid.any()
+
+
+def test_no_initial_states_are_no_points():
+    fps, all_fps = find(np.zeros((0, 2)), np.zeros((1, 2)))
+    assert_empty(fps)
+    assert all_fps.n == 0
+
+
+# ---- inside jit --------------------------------------------------------------------------------
+
+
+def test_inside_jit_the_valid_rows_are_those_of_a_plain_call():
+    x, u = far_apart(4)[[0, 1, 1, 3]], q_to_input([1e-4, 2e-4, 1e-4, 0.3])
+    settings = {"tol_unique": 0.1, "final_q_threshold": 0.1, "outlier_distance_scale": 10.0}
+    plain, _ = find(x, u, **settings)
+    jitted, all_fps = jax.jit(lambda x, u: _traced(x, u, **settings))(x, u)
+    assert jitted.n == all_fps.n == 4
+    assert kept(jitted.compact()) == kept(plain) == [0.0, 1.0]
+    np.testing.assert_allclose(jitted.compact().J_xstar, plain.J_xstar)
+
+
+def test_inside_jit_a_limit_fixes_the_number_of_rows():
+    x, u = far_apart(4), q_to_input([0.02, 0.04, 0.01, 0.03])
+    fps, _ = jax.jit(lambda x, u: _traced(x, u, max_n_unique=3.0, final_q_threshold=0.025))(x, u)
+    assert fps.n == 3
+    assert sorted(kept(fps.compact())) == [0.0, 2.0]
+
+
+def _traced(x, u, **settings):
+    filters = {"outlier_distance_scale": None, "final_q_threshold": None}
+    return find_fixed_points(shift, x, u, solver=Stay(), **(filters | settings))
+
+
+# ---- wrong input -------------------------------------------------------------------------------
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    "name", ["tol_unique", "outlier_distance_scale", "outlier_q_scale", "max_n_unique"]
+)
+@pytest.mark.parametrize("value", [-1.0, np.nan])
+def test_negative_settings_are_named(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must not be negative, but is {value}"):
+        find(far_apart(2), np.zeros((1, 2)), **{name: value})
+
+
+@pytest.mark.checks_input
+def test_shapes_are_checked_as_by_the_search():
+    with pytest.raises(ValueError, match=r"`inputs` has shape \(3, 2\)"):
+        find(far_apart(2), np.zeros((3, 2)))
+
+
+def test_two_points_of_the_logistic_map_end_to_end():
+    """Defaults: fixed points 0 and 1 - 1/r with slopes r and 2 - r."""
+    x = np.linspace(-0.3, 1.2, 12, dtype=np.float32)[:, None]
+    fps, _ = find_fixed_points(Logistic(jnp.float32(2.5)), x, np.zeros(0, np.float32))
+    order = np.argsort(fps.xstar[:, 0])
+    np.testing.assert_allclose(fps.xstar[order, 0], [0.0, 0.6], atol=1e-6)
+    np.testing.assert_allclose(fps.J_xstar[order, 0, 0], [2.5, -0.5], atol=1e-5)
+    assert np.asarray(fps.is_stable)[order].tolist() == [False, True]
