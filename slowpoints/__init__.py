@@ -22,6 +22,7 @@ from slowpoints.solvers import Adam as Adam
 from slowpoints.solvers import Cascade as Cascade
 from slowpoints.solvers import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints.solvers import NewtonKrylov as NewtonKrylov
+from slowpoints.solvers import TrustRegion as TrustRegion
 
 # The documented class, and what goes with it.
 from slowpoints.finder import FixedPointFinder as FixedPointFinder

@@ -9,3 +9,4 @@ from slowpoints.solvers.base import Stopping as Stopping
 from slowpoints.solvers.cascade import Cascade as Cascade
 from slowpoints.solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints.solvers.newton_krylov import NewtonKrylov as NewtonKrylov
+from slowpoints.solvers.trust_region import TrustRegion as TrustRegion

@@ -195,3 +195,12 @@ def rounding_floor(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
     """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
     eps = 2 * jnp.finfo(x.dtype).eps
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
+
+
+def at_rest(move: Float[Array, " lanes"], size: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
+    """Return whether rows have stopped moving, given their last move and their size.
+
+    At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
+    units, they do not.
+    """
+    return move <= 1e-4 * size

@@ -7,32 +7,30 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping
-from slowpoints.solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints.solvers.newton_krylov import NewtonKrylov
+from slowpoints.solvers.trust_region import TrustRegion
 from slowpoints.transition import Transition, with_precision
 
 
 class Cascade(AbstractSolver):
-    """Newton-Krylov for all rows, Levenberg-Marquardt for what is left, to float64's last digits.
+    """Newton-Krylov for all rows, a trust region for what is left, to float64's last digits.
 
     1. `fast` takes every row as far as it can.
     2. `robust` takes over the rows that did not settle: those in the reach of a slow point, and
-       those that need a damped step. A row that comes to `q < tol_q` there without settling is
+       those that need a shorter step. A row that comes to `q < tol_q` there without settling is
        marked `escaped`: its `q` falls without end, as in the tails of saturating units.
 
-    States and residuals are in float64, whatever the precision of the search (which decides about
-    that of the linear algebra in `fast`), so that rows on one point agree on it.
+    No phase forms a Jacobian. States and residuals are in float64, whatever the precision of the
+    search, so that rows on one point agree on it; the linear algebra is in float32.
 
     Attributes:
         fast: the first solver.
         robust: the second one.
-        dense_limit: above this many states there is no second one, since its algebra is dense.
         close: rows with `q` below this, or below `tol_q`, that do not settle have escaped.
     """
 
     fast: NewtonKrylov = NewtonKrylov()
-    robust: LevenbergMarquardt = LevenbergMarquardt(lanes=32)
-    dense_limit: int = eqx.field(static=True, default=512)
+    robust: TrustRegion = TrustRegion(lanes=32)
     close: float = 1e-8
 
     def uses_float64(
@@ -80,10 +78,8 @@ class Cascade(AbstractSolver):
     ) -> Found:
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
         found = self.fast.run(F, x_init, inputs, _at_most(50, exactly), report)
-        if x_init.shape[1] > self.dense_limit:
-            return found
         left = jnp.isfinite(found.q) & ~found.settled
-        found = self.robust.resume(F, found, inputs, _at_most(100, exactly), left, report)
+        found = self.robust.resume(F, found, inputs, _at_most(150, exactly), left, report)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
         return found._replace(escaped=left & close & ~found.settled)
 

@@ -1,10 +1,10 @@
-"""A Krylov method for a batch of linear systems that are known only by their products."""
+"""Krylov methods for a batch of linear systems that are known only by their products."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def gcr(
@@ -43,3 +43,64 @@ def gcr(
     basis = jnp.zeros((lanes, n_vectors, d), b.dtype)
     x, r, *_ = jax.lax.fori_loop(0, n_vectors, body, (jnp.zeros_like(b), b / scale, basis, basis))
     return x * scale, r * scale
+
+
+def steihaug(
+    matvec: Callable[[Array], Array],
+    rmatvec: Callable[[Array], Array],
+    b: Float[Array, "lanes d"],
+    radius: Float[Array, " lanes"],
+    n_vectors: int,
+    forcing: float,
+) -> tuple[Float[Array, "lanes d"], Float[Array, "lanes d"], Bool[Array, " lanes"]]:
+    """Lower `||b - A x||` within `||x|| <= radius`, for each lane's own `A`.
+
+    Conjugate gradients on the normal equations (Hestenes & Stiefel 1952), ended where they leave
+    the region (Steihaug 1983). Each lane rests when it is done, the loop when all are.
+
+    Args:
+        matvec: `[lanes, d] -> [lanes, d]`, the product with every lane's matrix.
+        rmatvec: the product with the transposed matrices.
+        b: `[lanes, d]` the right-hand sides.
+        radius: `[lanes]` the longest solutions.
+        n_vectors: the most iterations.
+        forcing: a lane is done when `||A^T (b - A x)||` has fallen to this part of what it was.
+
+    Returns:
+        `x`, the residual `b - A x`, and which lanes ended at the edge of their region.
+    """
+    radius = radius[:, None]
+
+    def dot(a: Array, b: Array) -> Array:
+        return jnp.sum(a * b, axis=-1, keepdims=True)
+
+    def ratio(a: Array, b: Array) -> Array:
+        return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+
+    def going(carry: tuple[Array, ...]) -> Array:
+        j, active = carry[0], carry[-2]
+        return (j < n_vectors) & jnp.any(active)
+
+    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        j, x, r, p, g, active, at_edge = carry
+        Ap = matvec(p)
+        pp, xp = dot(p, p), dot(x, p)
+        # How far it is along `p` to the edge.
+        room = ratio(jnp.sqrt(jnp.square(xp) + pp * jnp.maximum(radius**2 - dot(x, x), 0)) - xp, pp)
+        alpha = ratio(g, dot(Ap, Ap))
+        leaves = alpha >= room
+        alpha = jnp.where(active, jnp.minimum(alpha, room), 0)
+        x, r = x + alpha * p, r - alpha * Ap
+        s = rmatvec(r)
+        g_new = dot(s, s)
+        p = s + ratio(g_new, g) * p
+        at_edge = at_edge | (active & leaves)
+        active = active & ~leaves & (g_new > forcing**2 * g_first)
+        return j + 1, x, r, p, g_new, active, at_edge
+
+    s = rmatvec(b)
+    g_first = dot(s, s)
+    no = jnp.zeros(radius.shape, bool)
+    carry = (jnp.asarray(0), jnp.zeros_like(b), b, s, g_first, ~no, no)
+    _, x, r, *_, at_edge = jax.lax.while_loop(going, body, carry)
+    return x, r, at_edge[:, 0]

@@ -9,7 +9,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping, rounding_floor
+from slowpoints.solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Report,
+    Stopping,
+    at_rest,
+    rounding_floor,
+)
 from slowpoints.solvers.krylov import gcr
 from slowpoints.transition import Transition, with_precision
 
@@ -106,7 +113,8 @@ class NewtonKrylov(AbstractRowSolver):
         d = d * jnp.minimum(1, self.max_step * x_size / d_size)[:, None]
         move, hopeful = self._choose_length(F, inputs, x, d, q)
 
-        at_floor = q < rounding_floor(x)
+        moved = jnp.linalg.norm(state.move, axis=-1)
+        at_floor = (q < rounding_floor(x)) & at_rest(moved, x_size)
         # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
         settled = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
         done = settled | ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)

@@ -1,0 +1,109 @@
+"""Gauss-Newton steps in a trust region, without a Jacobian: the robust solver at any size."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints.objective import half_squared_norm
+from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping, at_rest, rounding_floor
+from slowpoints.solvers.krylov import steihaug
+from slowpoints.transition import Transition, with_precision
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    done: Bool[Array, " lanes"]
+    settled: Bool[Array, " lanes"]
+    last_move: Float[Array, " lanes"]
+    radius: Float[Array, " lanes"]
+
+
+class TrustRegion(AbstractRowSolver):
+    """Levenberg-Marquardt's matrix-free relative (Steihaug 1983; Nocedal & Wright 2006, ch. 10).
+
+    Each step minimises the linearised `||F(x) - x||^2` within a radius by conjugate gradients, on
+    products with `J` and its transpose. Far from a fixed point that is nearly the gradient of `q`,
+    close to one Newton's step. `q` never rises, and rows come to rest at fixed points or at slow
+    points, the positive local minima of `q`.
+
+    Only the residual is computed in the precision of the state, all else in `dtype`; see
+    [`NewtonKrylov`][slowpoints.NewtonKrylov].
+
+    Attributes:
+        dtype: the precision of the linear algebra.
+        n_vectors: the most conjugate gradient iterations of a step.
+        forcing: they end when the gradient has fallen to this part.
+        radius: the first radius, as a part of the state's size.
+        rtol: a row ends when its step is predicted to lower `q` by less than this part.
+        xtol: a row ends when its step is below this part of the state's size.
+        lanes: how many rows are in work at a time.
+    """
+
+    dtype: Any = eqx.field(static=True, default=np.float32)
+    n_vectors: int = 30
+    forcing: float = 0.01
+    radius: float = 0.3
+    rtol: float = 1e-5
+    xtol: float = 1e-7
+    lanes: int = 64
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        no, radius = start.settled, self.radius * (1 + jnp.linalg.norm(x, axis=-1))
+        still = jnp.zeros_like(start.q)
+        return _State(x, start.q, start.dq, start.n_iters, no, no, still, radius)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Try one step per row, and adapt its radius to how well `q` was predicted."""
+        x = state.x
+        r = jax.vmap(F)(x, inputs) - x
+        q = half_squared_norm(r)
+        scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(q.dtype).tiny))
+
+        low = with_precision(F, self.dtype)
+        x_low, u_low, b, radius = (
+            a.astype(self.dtype) for a in (x, inputs, r / scale[:, None], state.radius / scale)
+        )
+        _, jvp = jax.linearize(lambda x: jax.vmap(low)(x, u_low).astype(self.dtype), x_low)
+        vjp = jax.linear_transpose(jvp, x_low)
+        d, rest, at_edge = steihaug(
+            lambda p: p - jvp(p), lambda p: p - vjp(p)[0], b, radius, self.n_vectors, self.forcing
+        )
+        d = d.astype(x.dtype) * scale[:, None]
+        unsolved = jnp.sum(jnp.square(rest), axis=-1).astype(q.dtype)
+        predicted = q * (1 - unsolved)
+
+        x_new = x + d
+        q_new = half_squared_norm(jax.vmap(F)(x_new, inputs) - x_new)
+        better = q_new < q
+        size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
+        gain = (q - q_new) / jnp.maximum(predicted, jnp.finfo(q.dtype).tiny)
+        wider = jnp.where((gain > 0.75) & at_edge, 2 * state.radius, state.radius)
+        radius = jnp.minimum(jnp.where(gain > 0.25, wider, 0.25 * move), size)
+
+        x = jnp.where(better[:, None], x_new, x)
+        q_end = jnp.where(better, q_new, q)
+        dq = jnp.where(better, q - q_new, state.dq)
+        last_move = jnp.where(better, move, state.last_move)
+        converged = (move <= self.xtol * size) & ~at_edge & (unsolved < 0.25)
+        stationary = predicted <= self.rtol * q
+        at_floor = (q_end < rounding_floor(x)) | (radius < self.xtol * size)
+        settled = converged | stationary | (at_floor & at_rest(last_move, size))
+        below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
+        done = settled | at_floor | below | ~jnp.isfinite(q)
+        n_iters = state.n_iters + 1
+        return _State(x, q_end, dq, n_iters, done, settled | below, last_move, radius)
