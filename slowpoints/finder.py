@@ -142,7 +142,7 @@ class FixedPointFinder:
 
     def find_fixed_points(
         self,
-        state_traj: Float[RealArray, "trials time n_states"],
+        state_traj: Any,
         inputs: Float[RealArray, "_ n_inputs"],
         n_inits: int = 1024,
         noise_scale: float = 0.0,
@@ -155,7 +155,8 @@ class FixedPointFinder:
         with the same seed draws the same ones again.
 
         Args:
-            state_traj: `[trials, time, n_states]` states that the network visits.
+            state_traj: `[trials, time, n_states]` states that the network visits; or states in the
+                model's own form, such as a pair `(h, c)` of arrays `[trials, time, n_units]`.
             inputs: `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each row.
             n_inits: how many states to draw.
             noise_scale: standard deviation of the Gaussian noise added to them.
@@ -170,6 +171,8 @@ class FixedPointFinder:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
         """
+        if len(getattr(state_traj, "shape", ())) != 3:
+            state_traj = as_transition(self.rnn_model).flatten(state_traj)
         state_traj, inputs, cond_ids = self._check_arrays(state_traj, inputs, n_inits, cond_ids)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
@@ -282,7 +285,7 @@ def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _at_least(name: str, value: Any, least: float) -> Any:
+def _at_least(name: str, value: Any, least: int) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"FixedPointFinder: `{name}` must be a number, but is {value!r}.")
     if not value >= least:

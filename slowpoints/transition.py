@@ -2,8 +2,7 @@
 
 import abc
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import equinox as eqx
 import jax
@@ -11,13 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+Signature = Literal["state_input", "input_state", "scan", "batched", "batched_sequence"]
+"""How a model is called: see [`as_transition`][slowpoints.as_transition]."""
+
 
 class Transition(eqx.Module):
     """A network's step `x_{t+1} = F(x_t, u)`, for one state.
 
     A pytree whose leaves are the network's parameters: it passes through `jit`, `vmap` and `grad`,
     and a second network of the same structure does not recompile.
+
+    Attributes:
+        n_states: the length of a state, where it is known before the network is called.
     """
+
+    # Not annotated, hence no field, so that a subclass may have one of this name at any position.
+    n_states = cast("int | None", None)
 
     @abc.abstractmethod
     def __call__(
@@ -25,65 +33,82 @@ class Transition(eqx.Module):
     ) -> Float[Array, " n_states"]:
         """Return the state that follows `x` under the input `u`."""
 
+    def flatten(self, state: Any) -> Any:
+        """Turn states from the model's own form into vectors.
 
-class FunctionTransition(Transition):
-    """A plain function `F(x, u) -> next x`.
+        Args:
+            state: states as the model has them, such as a pair `(h, c)` of arrays `[..., n_units]`.
 
-    The function is compared by identity, so arrays that it closes over become constants of the
-    compiled search. Use an `equinox.Module` with a `__call__(x, u)` to keep them parameters.
-    """
+        Returns:
+            `[..., n_states]`. By default a state is a vector, and `state` is returned as it is.
+        """
+        return state
 
-    fn: Callable[..., Any] = eqx.field(static=True)
+    def unflatten(self, x: Any) -> Any:
+        """Turn vectors into states in the model's own form: the inverse of `flatten`.
 
-    def __call__(
-        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
-    ) -> Float[Array, " n_states"]:
-        """Return `fn(x, u)`."""
-        return self.fn(x, u)
+        Args:
+            x: `[..., n_states]`, such as `fps.xstar`.
 
-
-class PytreeTransition(Transition):
-    """A callable that is itself a pytree, such as an `equinox.Module` with `__call__(x, u)`."""
-
-    fn: Any
-
-    def __call__(
-        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
-    ) -> Float[Array, " n_states"]:
-        """Return `fn(x, u)`."""
-        return self.fn(x, u)
+        Returns:
+            States as the model has them, with the same leading axes.
+        """
+        return x
 
 
-def as_transition(model: Any) -> Transition:
+def as_transition(
+    model: Any, *, signature: Signature | None = None, example_state: Any = None
+) -> Transition:
     """Turn a model into a pure [`Transition`][slowpoints.Transition].
+
+    The model is left as it is, and its current parameters are copied: training it later does not
+    change the transition. Where its state is a pytree, the transition's `flatten` and `unflatten`
+    translate between that and a vector.
 
     Args:
         model: one of
 
             - a `Transition`, returned as it is;
             - a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
-              `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`. Its current
-              values are copied: training the model later does not change the transition;
-            - an `equinox.Module`, or another callable pytree, with `model(x, u) -> next x`;
-            - a function `F(x, u) -> next x`, for `x` of shape `[n_states]` and `u` of `[n_inputs]`.
+              `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`;
+            - an `equinox.Module`, or another callable pytree;
+            - a function of JAX arrays.
+        signature: how to call the model. Functions and `equinox.Module`s can be any of these, and
+            are taken for the first unless told; other models are called in their framework's way.
+
+            - `"state_input"`: `model(state, input) -> next state`, for one state and one input
+              `[n_inputs]`;
+            - `"input_state"`: `model(input, state) -> next state`, as Equinox's cells;
+            - `"scan"`: `model(state, input) -> (next state, output)`, as the body of
+              `jax.lax.scan`;
+            - `"batched"`: `model(inputs, states) -> (outputs, next states)`, for a batch of states
+              and inputs `[n, n_inputs]`;
+            - `"batched_sequence"`: the same, for inputs `[n, 1, n_inputs]`: sequences of one step.
+              The model may return the states of all steps, `[n, 1, ...]` or `[1, n, ...]`.
+        example_state: one state in the model's form, without a batch axis, where states are
+            anything else than vectors. Only its structure and its shapes are used.
 
     Returns:
         The transition. Its leaves are the model's parameters.
 
     Raises:
         TypeError: if `model` is none of these.
+        ValueError: if `signature` is none of these.
     """
+    if signature not in (None, *get_args(Signature)):
+        raise ValueError(
+            f"as_transition: `signature` is {signature!r}; expected one of {get_args(Signature)}."
+        )
     if isinstance(model, Transition):
         return model
-    brainpy = sys.modules.get("brainpy")  # a BrainPy model cannot exist before BrainPy is loaded
-    if brainpy is not None and isinstance(model, brainpy.DynamicalSystem):
+    if _is_instance(model, "brainpy", "DynamicalSystem"):
         from slowpoints.models.brainpy import BrainPyTransition
 
         return BrainPyTransition.from_model(model)
     if callable(model):
-        leaves = jax.tree.leaves(model)
-        is_leaf = len(leaves) == 1 and leaves[0] is model
-        return FunctionTransition(model) if is_leaf else PytreeTransition(model)
+        from slowpoints.models.calling import from_callable
+
+        return from_callable(model, signature, example_state)
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, an equinox.Module or a function F(x, u) -> next x. "
@@ -91,6 +116,12 @@ def as_transition(model: Any) -> Transition:
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"
     )
+
+
+def _is_instance(model: Any, module: str, name: str) -> bool:
+    # A framework's model cannot exist before the framework is loaded, so none is loaded here.
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(model, getattr(loaded, name))
 
 
 def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:

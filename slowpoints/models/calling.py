@@ -1,0 +1,113 @@
+"""`CallableTransition`: anything that can be called, with the order of its arguments said."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slowpoints.models.layout import StateLayout
+from slowpoints.transition import Signature, Transition
+
+
+class CallableTransition(Transition):
+    """A callable pytree, how it is called, and how its state lies in a vector.
+
+    Attributes:
+        model: the callable. Its leaves are the parameters.
+        signature: see [`as_transition`][slowpoints.as_transition].
+        layout: `None` for states that are one vector of any length.
+        name: what error messages call the model.
+    """
+
+    model: Any
+    signature: Signature = eqx.field(static=True)
+    layout: StateLayout | None = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+
+    @property
+    def n_states(self) -> int | None:
+        """The length of a state, where it is known."""
+        return None if self.layout is None else self.layout.n_states
+
+    def flatten(self, state: Any) -> Any:
+        """Return states in the model's own form as `[..., n_states]`."""
+        return state if self.layout is None else self.layout.flatten(state)
+
+    def unflatten(self, x: Any) -> Any:
+        """Return `x`, `[..., n_states]`, as states in the model's own form."""
+        return x if self.layout is None else self.layout.unflatten(x)
+
+    def __call__(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n_states"]:
+        """Call the model once.
+
+        Raises:
+            ValueError: if it does not return what its signature says.
+        """
+        state = self.unflatten(x)
+        if self.signature == "state_input":
+            return self.flatten(self.model(state, u))
+        if self.signature == "input_state":
+            return self.flatten(self.model(u, state))
+        if self.signature == "scan":
+            return self.flatten(self._pair(self.model(state, u), "(next state, output)")[0])
+        return self.flatten(self._call_on_batch(state, u))
+
+    def _call_on_batch(self, state: Any, u: Float[Array, " n_inputs"]) -> Any:
+        in_sequence = self.signature == "batched_sequence"
+        inputs = u[None, None] if in_sequence else u[None]
+        out = self.model(inputs, jax.tree.map(lambda a: a[None], state))
+        only_states = in_sequence and hasattr(out, "shape") and out.ndim > 2
+        h_next = out if only_states else self._pair(out, "(outputs, h_next)")[1]
+        if jax.tree.structure(h_next) != jax.tree.structure(state):
+            raise ValueError(
+                f"{self.name}(inputs, hidden): h_next is {jax.tree.structure(h_next)}; expected "
+                f"{jax.tree.structure(state)}, as hidden."
+            )
+
+        def only_row(new: Any, old: Any) -> Any:
+            expected, shape = (1, *old.shape), jnp.shape(new)
+            if shape != expected and not (in_sequence and shape == (1, *expected)):
+                raise ValueError(
+                    f"{self.name}(inputs, hidden): for inputs of shape {inputs.shape} and hidden "
+                    f"of shape {expected}, h_next has shape {shape}; expected {expected}."
+                )
+            return jnp.reshape(new, old.shape)
+
+        return jax.tree.map(only_row, h_next, state)
+
+    def _pair(self, out: Any, expected: str) -> Any:
+        if isinstance(out, (tuple, list)) and len(out) == 2:
+            return out
+        found = f"a {type(out).__name__}"
+        if isinstance(out, (tuple, list)):
+            found = f"{len(out)} values"
+        elif hasattr(out, "shape"):
+            found = f"an array of shape {out.shape}"
+        raise ValueError(f"{self.name} returned {found}; expected the pair {expected}.")
+
+
+class Function(eqx.Module):
+    """A function without parameters, compared by identity."""
+
+    fn: Any = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        """Return `fn(*args)`."""
+        return self.fn(*args)
+
+
+def from_callable(
+    model: Any, signature: Signature | None, example_state: Any
+) -> CallableTransition:
+    """Take a function, or a callable that is itself a pytree, such as an `equinox.Module`."""
+    leaves = jax.tree.leaves(model)
+    is_leaf = len(leaves) == 1 and leaves[0] is model
+    layout = None if example_state is None else StateLayout.like(example_state)
+    name = getattr(model, "__name__", type(model).__name__)
+    return CallableTransition(
+        Function(model) if is_leaf else model, signature or "state_input", layout, name
+    )
