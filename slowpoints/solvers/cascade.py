@@ -21,7 +21,7 @@ class Cascade(AbstractSolver):
        marked `escaped`: its `q` falls without end, as in the tails of saturating units.
 
     No phase forms a Jacobian. States and residuals are in float64, whatever the precision of the
-    search, so that rows on one point agree on it; the linear algebra is in float32.
+    search, so that rows on one point agree on it.
 
     Attributes:
         fast: the first solver.

@@ -1,17 +1,15 @@
 """Gauss-Newton steps in a trust region, without a Jacobian: the robust solver at any size."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping, at_rest, rounding_floor
 from slowpoints.solvers.krylov import steihaug
-from slowpoints.transition import Transition, with_precision
+from slowpoints.transition import Transition
 
 
 class _State(NamedTuple):
@@ -33,11 +31,7 @@ class TrustRegion(AbstractRowSolver):
     close to one Newton's step. `q` never rises, and rows come to rest at fixed points or at slow
     points, the positive local minima of `q`.
 
-    Only the residual is computed in the precision of the state, all else in `dtype`; see
-    [`NewtonKrylov`][slowpoints.NewtonKrylov].
-
     Attributes:
-        dtype: the precision of the linear algebra.
         n_vectors: the most conjugate gradient iterations of a step.
         forcing: they end when the gradient has fallen to this part.
         radius: the first radius, as a part of the state's size.
@@ -46,7 +40,6 @@ class TrustRegion(AbstractRowSolver):
         lanes: how many rows are in work at a time.
     """
 
-    dtype: Any = eqx.field(static=True, default=np.float32)
     n_vectors: int = 30
     forcing: float = 0.01
     radius: float = 0.3
@@ -74,17 +67,18 @@ class TrustRegion(AbstractRowSolver):
         q = half_squared_norm(r)
         scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(q.dtype).tiny))
 
-        low = with_precision(F, self.dtype)
-        x_low, u_low, b, radius = (
-            a.astype(self.dtype) for a in (x, inputs, r / scale[:, None], state.radius / scale)
-        )
-        _, jvp = jax.linearize(lambda x: jax.vmap(low)(x, u_low).astype(self.dtype), x_low)
-        vjp = jax.linear_transpose(jvp, x_low)
+        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs), x)
+        vjp = jax.linear_transpose(jvp, x)
         d, rest, at_edge = steihaug(
-            lambda p: p - jvp(p), lambda p: p - vjp(p)[0], b, radius, self.n_vectors, self.forcing
+            lambda p: p - jvp(p),
+            lambda p: p - vjp(p)[0],
+            r / scale[:, None],
+            state.radius / scale,
+            self.n_vectors,
+            self.forcing,
         )
-        d = d.astype(x.dtype) * scale[:, None]
-        unsolved = jnp.sum(jnp.square(rest), axis=-1).astype(q.dtype)
+        d = d * scale[:, None]
+        unsolved = jnp.sum(jnp.square(rest), axis=-1)
         predicted = q * (1 - unsolved)
 
         x_new = x + d
@@ -100,7 +94,9 @@ class TrustRegion(AbstractRowSolver):
         dq = jnp.where(better, q - q_new, state.dq)
         last_move = jnp.where(better, move, state.last_move)
         converged = (move <= self.xtol * size) & ~at_edge & (unsolved < 0.25)
-        stationary = predicted <= self.rtol * q
+        # Where `J` is rounded to 1, the gradient of a small `q` is rounded away.
+        resolved = q > 1e6 * rounding_floor(x)
+        stationary = (predicted <= self.rtol * q) & resolved
         at_floor = (q_end < rounding_floor(x)) | (radius < self.xtol * size)
         settled = converged | stationary | (at_floor & at_rest(last_move, size))
         below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
