@@ -1,31 +1,47 @@
 """`decompose`: eigenvalues, eigenvectors and stability."""
 
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.transition import Transition, as_transition
 
 
-def decompose(fps: FixedPoints) -> FixedPoints:
+def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> FixedPoints:
     """Fill the eigenvalues and right eigenvectors of the Jacobians, and the points' stability.
 
+    With `k`, only the `k` eigenvalues of largest magnitude are computed, from products with the
+    Jacobian (thick-restarted Arnoldi: Wu & Simon 2000; Stewart 2002). Together with `F`, no
+    Jacobian is needed or formed, so this works for thousands of units.
+
     Args:
-        fps: points with `J_xstar`.
+        fps: points with `J_xstar`; or, given `k` and `F`, with `xstar` and `inputs`.
+        k: how many eigenvalues; all of them by default.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
 
     Returns:
-        `fps` with `eigval_J_xstar` `[n, n_states]`, by falling magnitude, `eigvec_J_xstar`
-        `[n, n_states, n_states]`, right eigenvectors of norm 1 in columns of the same order, and
+        `fps` with `eigval_J_xstar` `[n, k]`, by falling magnitude, `eigvec_J_xstar`
+        `[n, n_states, k]`, right eigenvectors of norm 1 in columns of the same order, and
         `is_stable` `[n]`, whether the largest `|eigenvalue|` is below 1. A row whose Jacobian is
-        not finite gets NaN and counts as unstable.
+        not finite, or an eigenvalue that did not converge, is NaN, and such a row counts as
+        unstable if the largest is concerned.
 
     Raises:
-        ValueError: if `fps` has no Jacobians.
+        ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.
     """
-    if fps.J_xstar is None:
-        raise ValueError("decompose: `fps.J_xstar` is None; call `jacobians(F, fps)` first.")
-    values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar))
-    is_stable = jnp.max(jnp.abs(values), axis=1, initial=0) < 1
+    if k is None:
+        if fps.J_xstar is None:
+            raise ValueError("decompose: `fps.J_xstar` is None; call `jacobians(F, fps)` first.")
+        values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar))
+    else:
+        values, vectors = _leading(fps, k, F)
+    is_stable = jnp.max(jnp.abs(values[:, :1]), axis=1, initial=0) < 1
     return fps.replace(eigval_J_xstar=values, eigvec_J_xstar=vectors, is_stable=is_stable)
 
 
@@ -36,8 +52,128 @@ def _sorted_eig(
     # LAPACK may not return from a matrix that is not finite.
     finite = jnp.all(jnp.isfinite(J), axis=(1, 2))
     values, vectors = jnp.linalg.eig(jnp.where(finite[:, None, None], J, 0))
-    order = jnp.argsort(-jnp.abs(values), axis=1, stable=True)
-    values = jnp.take_along_axis(values, order, axis=1)
-    vectors = jnp.take_along_axis(vectors, order[:, None, :], axis=2)
+    values, vectors = _by_magnitude(values, vectors)
     values = jnp.where(finite[:, None], values, jnp.nan)
     return values, jnp.where(finite[:, None, None], vectors, jnp.nan)
+
+
+def _by_magnitude(
+    values: Complex[Array, "*b d"], vectors: Complex[Array, "*b m d"]
+) -> tuple[Complex[Array, "*b d"], Complex[Array, "*b m d"]]:
+    order = jnp.argsort(-jnp.abs(values), axis=-1, stable=True)
+    values = jnp.take_along_axis(values, order, axis=-1)
+    return values, jnp.take_along_axis(vectors, order[..., None, :], axis=-1)
+
+
+# ---- the leading eigenvalues, from products ------------------------------------------------------
+
+
+def _leading(
+    fps: FixedPoints, k: Any, F: Any
+) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
+    n_states = fps.n_states
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= n_states:
+        raise ValueError(f"decompose: `k` must be an integer from 1 to {n_states}, but is {k!r}.")
+    if F is None and fps.J_xstar is None:
+        raise ValueError("decompose: with `k`, either `F` or `fps.J_xstar` is needed.")
+    if F is None:
+        J = jnp.asarray(fps.J_xstar)
+        return _leading_of_matrices(J, int(k))
+    if fps.xstar is None or fps.inputs is None:
+        raise ValueError("decompose: with `F`, `fps.xstar` and `fps.inputs` are needed.")
+    return _leading_of_jacobians(
+        as_transition(F), jnp.asarray(fps.xstar), jnp.asarray(fps.inputs), int(k)
+    )
+
+
+@eqx.filter_jit
+def _leading_of_matrices(
+    J: Float[Array, "n d d"], k: int
+) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
+    return jax.vmap(lambda J: arnoldi(lambda p: J @ p, J[0], k))(J)
+
+
+@eqx.filter_jit
+def _leading_of_jacobians(
+    F: Transition, x: Float[Array, "n d"], u: Float[Array, "n n_inputs"], k: int
+) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
+    def one(x: Array, u: Array) -> tuple[Array, Array]:
+        _, jvp = jax.linearize(lambda x: F(x, u), x)
+        return arnoldi(jvp, x, k)
+
+    return jax.vmap(one)(x, u)
+
+
+def arnoldi(
+    matvec: Callable[[Array], Array], like: Float[Array, " d"], k: int, max_restarts: int = 100
+) -> tuple[Complex[Array, " k"], Complex[Array, "d k"]]:
+    """Find the `k` eigenvalues of largest magnitude of a real matrix, from products with it.
+
+    Arnoldi's method keeps `A V = V B + v b^H` with orthonormal `[V, v]`. When the basis is full,
+    the span of the Ritz vectors of largest magnitude is kept and the rest built anew.
+
+    Args:
+        matvec: `[d] -> [d]`, the product with the matrix.
+        like: `[d]` an array of the size and type of the vectors.
+        k: how many eigenvalues.
+        max_restarts: after how many restarts to give up.
+
+    Returns:
+        `[k]` eigenvalues by falling magnitude, NaN where not converged, and `[d, k]` eigenvectors.
+    """
+    d, real = like.shape[0], like.dtype
+    size = min(d, max(2 * k + 2, k + 20))
+    kept = min(k + (size - k) // 2, size - 1)
+    tol = 10 * float(jnp.finfo(real).eps)
+    kind = jnp.result_type(real, jnp.complex64)
+
+    def product(v: Complex[Array, " d"]) -> Complex[Array, " d"]:
+        re_im = jax.vmap(matvec)(jnp.stack([v.real, v.imag]))
+        return jax.lax.complex(re_im[0], re_im[1])
+
+    def extend(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        V, B = carry  # V: [size + 1, d], rows are the basis; B: [size + 1, size]
+        w = product(V[j])
+        h = jnp.conj(V) @ w
+        rest = w - h @ V
+        live = jnp.linalg.norm(rest) > tol * jnp.linalg.norm(w)
+        # An invariant subspace is complete: go on from a new direction, for repeated eigenvalues.
+        fresh = jax.random.normal(jax.random.fold_in(jax.random.key(1), j), (d,), real)
+        rest = jnp.where(live, rest, fresh.astype(kind))
+        for _ in range(2):  # once more is enough (Kahan & Parlett); twice for a new direction
+            again = jnp.conj(V) @ rest
+            rest, h = rest - again @ V, jnp.where(live, h + again, h)
+        norm = jnp.linalg.norm(rest)
+        room = live | (norm > tol * jnp.sqrt(d))  # none if the basis spans the whole space
+        rest = jnp.where(room & (norm > 0), rest / jnp.where(norm > 0, norm, 1), 0)
+        h = h.at[j + 1].set(jnp.where(live, norm, 0))
+        return V.at[j + 1].set(rest), B.at[:, j].set(h)
+
+    def ritz(B: Complex[Array, "m1 m"]) -> tuple[Array, Array, Bool[Array, " k"]]:
+        values, Y = _by_magnitude(*jnp.linalg.eig(jnp.where(jnp.isfinite(B), B, 0)[:size]))
+        rest = jnp.abs(B[size] @ Y[:, :k])
+        return values, Y, rest <= tol * jnp.maximum(jnp.abs(values[:k]), tol)
+
+    def restart(carry: Any) -> Any:
+        V, B, n_restarts, _ = carry
+        _, Y, _ = ritz(B)
+        Z, _ = jnp.linalg.qr(Y[:, :kept])  # [size, kept]
+        V_new = jnp.zeros_like(V).at[:kept].set(Z.T @ V[:size]).at[kept].set(V[size])
+        B_new = jnp.zeros_like(B).at[:kept, :kept].set(jnp.conj(Z.T) @ B[:size] @ Z)
+        B_new = B_new.at[kept, :kept].set(B[size] @ Z)
+        V, B = jax.lax.fori_loop(kept, size, extend, (V_new, B_new))
+        return V, B, n_restarts + 1, ritz(B)[2]
+
+    def unfinished(carry: Any) -> Array:
+        return ~jnp.all(carry[3]) & (carry[2] < max_restarts)
+
+    first = jax.random.normal(jax.random.key(0), (d,), real).astype(kind)
+    V = jnp.zeros((size + 1, d), kind).at[0].set(first / jnp.linalg.norm(first))
+    V, B = jax.lax.fori_loop(0, size, extend, (V, jnp.zeros((size + 1, size), kind)))
+    carry = (V, B, jnp.asarray(0), ritz(B)[2])
+    V, B, _, _ = jax.lax.while_loop(unfinished, restart, carry)
+    values, Y, converged = ritz(B)
+    vectors = V[:size].T @ Y[:, :k]
+    vectors = vectors / jnp.linalg.norm(vectors, axis=0)
+    good = converged & jnp.isfinite(B).all()
+    return jnp.where(good, values[:k], jnp.nan), jnp.where(good, vectors, jnp.nan)
