@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from tqdm import tqdm
 
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.pipeline import find_fixed_points
@@ -16,6 +17,7 @@ from slowpoints.sampling import sample_states
 from slowpoints.solvers import AbstractSolver, Adam, LevenbergMarquardt, NewtonKrylov, Report
 from slowpoints.transition import as_transition, with_precision
 from slowpoints.types import RealArray
+from slowpoints.uniqueness import unique
 
 _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
 
@@ -56,6 +58,8 @@ class FixedPointFinder:
         solver: `None` for the best default, `'adam'` for the documented gradient descent,
             `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with settings of its own.
         random_seed: seeds the draw of the initial states.
+        memory_limit: the bytes that a search may take besides its result; by default a quarter of
+            the machine's memory.
 
     Raises:
         ValueError: if an argument is out of range or none of the choices.
@@ -89,6 +93,7 @@ class FixedPointFinder:
         *,
         solver: AbstractSolver | str | None = None,
         random_seed: int = 0,
+        memory_limit: int | None = None,
     ):
         as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
         self.rnn_model = rnn_model
@@ -117,6 +122,7 @@ class FixedPointFinder:
         )
         self.solver = self._as_solver(solver)
         self.random_seed = random_seed
+        self.memory_limit = memory_limit
         self._n_searches = 0
 
     def _as_solver(self, solver: AbstractSolver | str | None) -> AbstractSolver | None:
@@ -176,7 +182,8 @@ class FixedPointFinder:
         state_traj, inputs, cond_ids = self._check_arrays(state_traj, inputs, n_inits, cond_ids)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
-        with _precision(self.dtype):
+        progress = _Progress(n_inits, self.tol_unique, self.final_q_threshold, self.verbose)
+        with _precision(self.dtype), progress as bar:
             F = with_precision(as_transition(self.rnn_model), self.dtype)
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
             x_init = sample_states(
@@ -200,6 +207,11 @@ class FixedPointFinder:
                 max_n_unique=self.max_n_unique,
                 compute_jacobians=self.do_compute_jacobians,
                 decompose_jacobians=self.do_decompose_jacobians,
+                memory_limit=self.memory_limit,
+                rows_at_a_time=_rows_for_progress(n_inits, x_init.shape[1])
+                if self.verbose
+                else None,
+                progress=bar.update if self.verbose else None,
                 report=Report(_print_update, self.n_iters_per_print_update)
                 if self.super_verbose
                 else None,
@@ -268,6 +280,47 @@ def _precision(dtype: str) -> Iterator[None]:
     """Allow float64 for the time of a search; the caller's global setting comes back."""
     with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
         yield
+
+
+class _Progress:
+    """A progress bar over the rows of a search, with the distinct points so far."""
+
+    def __init__(self, n_rows: int, tol_unique: float, below: float, shown: bool):
+        self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
+        self._tol_unique, self._below = tol_unique, below
+        self._distinct: FixedPoints | None = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, fps: FixedPoints) -> None:
+        """Count the rows of a chunk that is done."""
+        if fps.n == self._bar.total:  # all at once: the summary tells what there is
+            self._bar.update(fps.n)
+            return
+        fps = fps.replace(cond_id=None, tol_unique=self._tol_unique)
+        if self._below:
+            fps = fps.replace(valid=fps.valid & (fps.qstar < self._below))
+        if self._distinct is not None:
+            fps = FixedPoints.concatenate([self._distinct, fps])
+        n_new = fps.n if self._distinct is None else fps.n - self._distinct.n
+        # A fixed size keeps all chunks after the first in one compiled program.
+        self._distinct = unique(fps, self._tol_unique, size=_MOST_DISTINCT_SHOWN)
+        n_distinct = int(np.sum(np.asarray(self._distinct.valid)))
+        more = " or more" if n_distinct == _MOST_DISTINCT_SHOWN else ""
+        self._bar.set_postfix_str(f"{n_distinct}{more} distinct", refresh=False)
+        self._bar.update(n_new)
+
+
+_MOST_DISTINCT_SHOWN = 1024
+
+
+def _rows_for_progress(n_rows: int, n_states: int) -> int:
+    """Return a number of rows that takes about a second, and enough to keep all lanes at work."""
+    return int(np.clip(4e8 / n_states**2, 512, 16384).item()) if n_rows > 512 else n_rows
 
 
 def _print_update(iteration: Any, q: Any, dq: Any, lr: Any) -> None:

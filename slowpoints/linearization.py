@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.transition import Transition, as_transition
 
+_MOST_ENTRIES = 2**24
+"""How many entries of Jacobians are computed at a time."""
+
 
 def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     """Fill the Jacobians `J_xstar` (`dF/dx`) and `dFdu` at every point.
@@ -39,7 +42,11 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
 def _jacobians(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> tuple[Float[Array, "n n_states n_states"], Float[Array, "n n_states n_inputs"]]:
-    def one(x: Array, u: Array) -> tuple[Array, Array]:
-        return jax.jacfwd(F, argnums=(0, 1))(x, u)
+    def one(point: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jax.jacfwd(F, argnums=(0, 1))(*point)
 
-    return jax.vmap(one)(x, u)
+    # A few points at a time: the products take some times the memory of the Jacobians themselves.
+    at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
+    if x.shape[0] <= at_a_time:
+        return jax.vmap(lambda x, u: one((x, u)))(x, u)
+    return jax.lax.map(one, (x, u), batch_size=at_a_time)

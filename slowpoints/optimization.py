@@ -1,6 +1,7 @@
 """`optimize_batch`: from a batch of states to the fixed points and slow points they lead to."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers import AbstractSolver, Cascade, Report, Stopping
 from slowpoints.transition import Transition, as_transition, check_transition
@@ -27,6 +29,9 @@ def optimize_batch(
     tol_q: float | Float[Array, ""] = 1e-12,
     tol_dq: float | Float[Array, ""] = 1e-20,
     cond_id: Shaped[RealArray, " n"] | None = None,
+    memory_limit: int | None = None,
+    rows_at_a_time: int | None = None,
+    progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
 ) -> FixedPoints:
     """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
@@ -43,7 +48,11 @@ def optimize_batch(
         tol_q: a row ends when `q` falls below this.
         tol_dq: a row ends when `q` changes by less than this in an iteration.
         cond_id: `[n]` condition numbers, handed through.
-        report: called on the host as the search goes on.
+        memory_limit: the bytes that the search may take besides its result; by default a quarter of
+            the machine's memory. More rows than fit are searched in chunks (not inside `jit`).
+        rows_at_a_time: search in chunks of this many rows; by default as many as fit.
+        progress: called with the rows of each chunk when it is done.
+        report: called on the host every few iterations.
 
     Returns:
         Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
@@ -70,29 +79,51 @@ def optimize_batch(
             "each row of `x_init`."
         )
     _check_settings(max_iters, tol_q, tol_dq)
+    for name, value in (("memory_limit", memory_limit), ("rows_at_a_time", rows_at_a_time)):
+        if value is not None and not value >= 1:
+            raise ValueError(f"optimize_batch: `{name}` must be at least 1, but is {value}.")
     check_transition(F, n_states, inputs.shape[1], x_init.dtype)
     dtype = x_init.dtype
     stopping = Stopping(
         jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
     )
-    # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
-    # only operations with an integer result, such as `argmax`, notice.
-    wide = solver.uses_float64(F, x_init, inputs)
-    with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        found = _search(F, solver, x_init, inputs, stopping, report)
-    xstar, F_xstar, qstar, dq, n_iters, valid = found
-    return FixedPoints(
-        xstar=xstar,
-        F_xstar=F_xstar,
-        x_init=x_init,
-        inputs=inputs,
-        qstar=qstar,
-        dq=dq,
-        n_iters=n_iters,
-        cond_id=cond_id,
-        valid=valid,
-        dtype=dtype,
-    )
+
+    def search(x: Any, u: Any, cond_id: Any) -> FixedPoints:
+        # What is traced in float64 must also be lowered there; inside an outer `jit` it is not,
+        # which only operations with an integer result, such as `argmax`, notice.
+        wide = solver.uses_float64(F, x, u)
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            found = _search(F, solver, x, u, stopping, report)
+        xstar, F_xstar, qstar, dq, n_iters, valid = found
+        return FixedPoints(
+            xstar=xstar,
+            F_xstar=F_xstar,
+            x_init=x,
+            inputs=u,
+            qstar=qstar,
+            dq=dq,
+            n_iters=n_iters,
+            cond_id=cond_id,
+            valid=valid,
+            dtype=dtype,
+        )
+
+    chunk = n
+    if not solver.couples_rows and not isinstance(x_init, Tracer):
+        limit = default_memory_limit() if memory_limit is None else memory_limit
+        chunk = rows_within(limit, n, n_states, inputs.shape[1])
+        chunk = min(chunk, n if rows_at_a_time is None else rows_at_a_time)
+    parts = []
+    for start in range(0, max(n, 1), max(chunk, 1)):
+        # The last chunk is filled up, so that it compiles to the same program.
+        rows = np.minimum(np.arange(start, start + chunk), n - 1)
+        whole = chunk == n
+        x, u, c = (a if whole or a is None else a[rows] for a in (x_init, inputs, cond_id))
+        part = search(x, u, c)[: min(chunk, n - start)]
+        if progress is not None:
+            progress(part)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else FixedPoints.concatenate(parts)
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
 from slowpoints.types import RealArray
 from slowpoints.uniqueness import unique
+from slowpoints.verification import escaping
 
 
 def find_fixed_points(
@@ -35,12 +37,16 @@ def find_fixed_points(
     max_n_unique: float = np.inf,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
+    memory_limit: int | None = None,
+    rows_at_a_time: int | None = None,
+    progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
 ) -> tuple[FixedPoints, FixedPoints]:
     """Search from each state, and keep and linearise the distinct fixed points.
 
     In this order: optimise; keep one row per point; drop far points; search on from points with an
-    outlying `q`; drop points with a high `q`; keep the best; compute Jacobians and eigenvalues.
+    outlying `q`; drop points with a high `q`, and rows in the tails of saturating units whose `q`
+    is low but falls without end; keep the best; compute Jacobians and eigenvalues.
 
     Outside `jit` the points that are kept come without gaps. Inside, where shapes are static, they
     are the `valid` rows of as many as there are states, or of `max_n_unique` if that is given.
@@ -63,7 +69,11 @@ def find_fixed_points(
         max_n_unique: keep at most this many points, those with the lowest `q`.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
-        report: called on the host as the search goes on.
+        memory_limit: the bytes that the search may take besides its result; by default a quarter of
+            the machine's memory.
+        rows_at_a_time: search in chunks of this many rows; by default as many as fit.
+        progress: called with the rows of each chunk when it is done.
+        report: called on the host every few iterations.
 
     Returns:
         The distinct points, and all `n` rows of the search in the order of `x_init`.
@@ -74,8 +84,23 @@ def find_fixed_points(
     """
     F = as_transition(F)
     _check(tol_unique, outlier_distance_scale, outlier_q_scale, max_n_unique)
-    search = {"solver": solver, "max_iters": max_iters, "tol_q": tol_q, "tol_dq": tol_dq}
-    all_fps = optimize_batch(F, x_init, inputs, cond_id=cond_id, report=report, **search)
+    search: dict[str, Any] = {
+        "solver": solver,
+        "max_iters": max_iters,
+        "tol_q": tol_q,
+        "tol_dq": tol_dq,
+    }
+    all_fps = optimize_batch(
+        F,
+        x_init,
+        inputs,
+        cond_id=cond_id,
+        memory_limit=memory_limit,
+        rows_at_a_time=rows_at_a_time,
+        progress=progress,
+        report=report,
+        **search,
+    )
     all_fps = all_fps.replace(tol_unique=tol_unique)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(all_fps))
 
@@ -87,6 +112,9 @@ def find_fixed_points(
         fps = unique(_search_on(F, fps, outlier_q_scale, search), tol_unique)
     if final_q_threshold:
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
+    if not traced:
+        fps = fps.compact()
+    fps = _exclude(fps, escaping(F, fps))
     if traced:
         if max_n_unique < fps.n:
             fps = _best(fps, int(max_n_unique))
@@ -100,7 +128,7 @@ def find_fixed_points(
 
 
 def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
-    return fps.replace(valid=jnp.asarray(fps.valid) & ~bad)
+    return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
 
 
 def _is_far(

@@ -102,9 +102,9 @@ def as_transition(
     if isinstance(model, Transition):
         return model
     if _is_instance(model, "brainpy", "DynamicalSystem"):
-        from slowpoints.models.brainpy import BrainPyTransition
+        from slowpoints.models.brainpy import from_model
 
-        return BrainPyTransition.from_model(model)
+        return from_model(model, signature, example_state)
     if callable(model):
         from slowpoints.models.calling import from_callable
 

@@ -1,11 +1,11 @@
 """The default solver: cheap first, robust where that fails, precise at the end."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints.precision import computes_in_float64
 from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping
 from slowpoints.solvers.newton_krylov import NewtonKrylov
 from slowpoints.solvers.trust_region import TrustRegion
@@ -39,17 +39,8 @@ class Cascade(AbstractSolver):
         x_init: Float[Array, "n n_states"],
         inputs: Float[Array, "n n_inputs"],
     ) -> bool:
-        """Whether `F` gives float64 states for float64 states, and still runs in its own type."""
-        with jax.enable_x64(True):
-            for dtype in (x_init.dtype, np.float64):
-                shapes = (jax.ShapeDtypeStruct(a.shape[1:], dtype) for a in (x_init, inputs))
-                try:
-                    out = eqx.filter_eval_shape(with_precision(F, dtype), *shapes)
-                except Exception:
-                    # A model that insists on one precision may refuse another in any way of its
-                    # own. The search is then as precise as the model.
-                    return False
-        return out.dtype == np.float64
+        """Whether `F` can be evaluated in float64."""
+        return computes_in_float64(F, x_init, inputs)
 
     def run(
         self,

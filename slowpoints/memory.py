@@ -1,0 +1,35 @@
+"""How much memory a search may take, and how many rows that is."""
+
+import os
+
+_LANES = 128
+"""The most rows that a solver has in work at a time."""
+
+_VECTORS_PER_LANE = 150
+"""Vectors of `n_states` float32 that a lane holds: two bases, the trial states, and what the
+network's step makes of them (counted for gated units, which make the most)."""
+
+
+def default_memory_limit() -> int:
+    """Return a quarter of the machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+def rows_within(limit: int, n_rows: int, n_states: int, n_inputs: int) -> int:
+    """Return how many of `n_rows` rows can be searched at a time within `limit` bytes.
+
+    A row takes its state in the queue, at work and in the result, in float64; a row in a lane also
+    the vectors of its linear algebra.
+
+    Raises:
+        ValueError: if a single row takes more.
+    """
+    row = 8 * (6 * n_states + 2 * n_inputs + 10)
+    lane = 4 * _VECTORS_PER_LANE * n_states
+    queued = (limit - _LANES * lane) // row
+    rows = queued if queued >= _LANES else limit // (row + lane)
+    if rows < 1:
+        raise ValueError(
+            f"`memory_limit` is {limit} bytes, but one row of {n_states} states takes {row + lane}."
+        )
+    return min(rows, n_rows)

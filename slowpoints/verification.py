@@ -1,0 +1,86 @@
+"""Which of the points that a search found are points at all."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float
+
+from slowpoints.fixed_points import FixedPoints
+from slowpoints.precision import computes_in_float64
+from slowpoints.solvers import Found, LevenbergMarquardt, Stopping
+from slowpoints.transition import Transition, as_transition, with_precision
+
+DENSE_LIMIT = 1024
+"""Networks of more states are not verified: the algebra is dense."""
+
+
+def escaping(F: Any, fps: FixedPoints) -> Bool[Array, " n"]:
+    """Return which rows are neither a fixed point nor a slow point.
+
+    In the tails of saturating units, `q` falls without end: it is below any threshold somewhere,
+    and products with `I - J` are too ill-conditioned there for a search to notice. Here Newton's
+    step is computed densely and in float64. If it is short, the row is a fixed point. Else
+    Levenberg-Marquardt goes on from there: from a slow point it does not get away.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        fps: points with `xstar` and `inputs`. Invalid rows are not judged.
+
+    Returns:
+        `[n]` true for rows that lead nowhere. None do if `F` does not compute in float64, or has
+        more than `DENSE_LIMIT` states.
+    """
+    F = as_transition(F)
+    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    n, n_states = x.shape
+    none = jnp.zeros(n, bool)
+    if n == 0 or n_states > DENSE_LIMIT or not computes_in_float64(F, x, u):
+        return none
+    valid = ~none if fps.valid is None else jnp.asarray(fps.valid)
+    with jax.enable_x64(True):
+        suspects = valid & _far_from_fixed_point(F, x, u)
+        if isinstance(suspects, Tracer):
+            return _gets_away(F, x, u, suspects)
+        rows = np.flatnonzero(suspects)
+        if rows.size == 0:
+            return none
+        # Powers of two keep the number of compilations small.
+        padded = np.resize(rows, 1 << int(rows.size - 1).bit_length())
+        away = _gets_away(F, x[padded], u[padded], jnp.ones(padded.size, bool))
+        return none.at[rows].set(away[: rows.size])
+
+
+@eqx.filter_jit
+def _far_from_fixed_point(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Bool[Array, " n"]:
+    F = with_precision(F, np.float64)
+
+    def one(row: tuple[Array, Array]) -> Array:
+        x, u = row
+        A = jnp.eye(x.shape[0], dtype=x.dtype) - jax.jacfwd(F)(x, u)
+        d = jnp.linalg.solve(A, F(x, u) - x)
+        return ~(jnp.linalg.norm(d) <= 1e-4 * (1 + jnp.linalg.norm(x)))
+
+    at_a_time = max(1, 2**22 // x.shape[1] ** 2)
+    return jax.lax.map(one, (x.astype(np.float64), u.astype(np.float64)), batch_size=at_a_time)
+
+
+@eqx.filter_jit
+def _gets_away(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    u: Float[Array, "n n_inputs"],
+    suspects: Bool[Array, " n"],
+) -> Bool[Array, " n"]:
+    F = with_precision(F, np.float64)
+    # Next to no damping: along the tail the curvature is smaller than any other by far.
+    solver = LevenbergMarquardt(damping=1e-12, lanes=16)
+    stopping = Stopping(jnp.asarray(100), jnp.zeros(()), jnp.zeros(()))
+    start = Found.nothing(x.astype(np.float64))
+    found = solver.resume(F, start, u.astype(np.float64), stopping, suspects)
+    return suspects & ~found.settled
