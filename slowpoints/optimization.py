@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers import AbstractSolver, Cascade, Report, Stopping
@@ -37,7 +38,9 @@ def optimize_batch(
     """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
 
     Pure: runs inside `jit`, `vmap` and `pmap`. Rows do not depend on each other, except under
-    `Adam(joint=True)`.
+    `Adam(joint=True)`. Fixed points are differentiable, forward and backward, in the leaves of `F`
+    and in `inputs`, by the implicit function theorem: `(I - J) dx = dF`. Rows that did not converge
+    have the derivative zero.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -148,10 +151,8 @@ def _search(
     def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
         F = eqx.combine(parameters, structure)
         found = solver.run(F, x_init, inputs, stopping, report)
-        F_x = jax.vmap(F)(found.x, inputs).astype(found.x.dtype)
-        q = half_squared_norm(found.x - F_x)
-        valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(found.x), axis=1) & ~found.escaped
-        return found.x, F_x, q, found.dq, found.n_iters.astype(np.int32), valid
+        found = found._replace(n_iters=found.n_iters.astype(np.int32))
+        return found
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
@@ -181,7 +182,17 @@ def _search(
             out = jax.lax.map(one, batched)
         return out, jax.tree.map(lambda _: True, out)
 
-    return search(parameters, x_init, inputs, stopping)
+    found = search(*jax.lax.stop_gradient((parameters, x_init, inputs, stopping)))
+    converged = found.settled & (found.q < jnp.maximum(stopping.tol_q, _SURELY_FIXED))
+    x = differentiable(F, found.x, inputs, converged)
+    F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
+    q = half_squared_norm(x - F_x)
+    valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1) & ~found.escaped
+    return x, F_x, q, found.dq, found.n_iters, valid
+
+
+_SURELY_FIXED = 1e-8
+"""A settled row with `q` above this is a slow point, which the theorem is not about."""
 
 
 def check_states_and_inputs(

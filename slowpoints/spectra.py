@@ -45,6 +45,7 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     return fps.replace(eigval_J_xstar=values, eigvec_J_xstar=vectors, is_stable=is_stable)
 
 
+@jax.custom_jvp
 @jax.jit
 def _sorted_eig(
     J: Float[Array, "n d d"],
@@ -55,6 +56,29 @@ def _sorted_eig(
     values, vectors = _by_magnitude(values, vectors)
     values = jnp.where(finite[:, None], values, jnp.nan)
     return values, jnp.where(finite[:, None, None], vectors, jnp.nan)
+
+
+@_sorted_eig.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Perturb simple eigenvalues and their eigenvectors (Magnus 1985); others get zero."""
+    values, V = _sorted_eig(*primals)
+    finite = jnp.isfinite(V).all(axis=(1, 2)) & jnp.isfinite(values).all(axis=1)
+    inverse = jnp.linalg.inv(jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
+    diagonalisable = finite & jnp.isfinite(inverse).all(axis=(1, 2))
+    inverse = jnp.where(diagonalisable[:, None, None], inverse, 0)
+    V_safe = jnp.where(finite[:, None, None], V, 0)
+    M = inverse @ tangents[0].astype(V.dtype) @ V_safe
+    gap = values[:, None, :] - values[:, :, None]
+    scale = jnp.abs(values).max(axis=1, initial=0)[:, None, None]
+    simple = jnp.abs(gap) > 10 * jnp.finfo(scale.dtype).eps * scale
+    dV = V_safe @ jnp.where(simple, M / jnp.where(simple, gap, 1), 0)
+    dV = dV - V_safe * jnp.sum(jnp.conj(V_safe) * dV, axis=1, keepdims=True)
+    # LAPACK turns the phase of an eigenvector so that its largest entry is real, and so it stays.
+    largest = jnp.argmax(jnp.abs(V_safe), axis=1, keepdims=True)
+    entry, d_entry = (jnp.take_along_axis(a, largest, axis=1) for a in (V_safe, dV))
+    turn = jnp.where(entry.real != 0, d_entry.imag / jnp.where(entry.real != 0, entry.real, 1), 0)
+    dV = dV - 1j * turn * V_safe
+    return (values, V), (jnp.diagonal(M, axis1=1, axis2=2), dV)
 
 
 def _by_magnitude(
