@@ -24,7 +24,7 @@ def rows_within(limit: int, n_rows: int, n_states: int, n_inputs: int) -> int:
     Raises:
         ValueError: if a single row takes more.
     """
-    row = 8 * (6 * n_states + 2 * n_inputs + 10)
+    row = 8 * (9 * n_states + 2 * n_inputs + 10)
     lane = 4 * _VECTORS_PER_LANE * n_states
     queued = (limit - _LANES * lane) // row
     rows = queued if queued >= _LANES else limit // (row + lane)

@@ -74,16 +74,12 @@ class NewtonKrylov(AbstractRowSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end, from the network's next state where that is slower."""
-        low = with_precision(F, self.dtype)
-
-        def settle(x: Array, u: Array) -> Array:
-            F_x = low(x, u)
-            slower = half_squared_norm(F_x - low(F_x, u)) < half_squared_norm(x - F_x)
-            return jnp.where(slower, F_x, x)
-
-        rows = (x_init.astype(self.dtype), inputs.astype(self.dtype))
-        x = jax.lax.map(lambda row: settle(*row), rows, batch_size=self.lanes)
-        return super().run(F, x.astype(x_init.dtype), inputs, stopping, report)
+        low = jax.vmap(with_precision(F, self.dtype))
+        x, u = x_init.astype(self.dtype), inputs.astype(self.dtype)
+        F_x = low(x, u)
+        slower = half_squared_norm(F_x - low(F_x, u)) < half_squared_norm(x - F_x)
+        x = jnp.where(slower[:, None], F_x.astype(x_init.dtype), x_init)
+        return super().run(F, x, inputs, stopping, report)
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
