@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers import AbstractSolver, Cascade, Report, Stopping
+from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
 from slowpoints.transition import Transition, as_transition, check_transition
 from slowpoints.types import RealArray
 
@@ -34,6 +35,7 @@ def optimize_batch(
     rows_at_a_time: int | None = None,
     progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
+    mesh: Mesh | None = None,
 ) -> FixedPoints:
     """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
 
@@ -56,6 +58,8 @@ def optimize_batch(
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
         progress: called with the rows of each chunk when it is done.
         report: called on the host every few iterations.
+        mesh: share the rows out over its devices, along all its axes. Each device runs a loop of
+            its own, so none waits for another's rows.
 
     Returns:
         Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
@@ -91,38 +95,29 @@ def optimize_batch(
         jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
     )
 
+    if solver.couples_rows:
+        mesh = None  # rows that depend on each other stay together
+
     def search(x: Any, u: Any, cond_id: Any) -> FixedPoints:
         # What is traced in float64 must also be lowered there; inside an outer `jit` it is not,
         # which only operations with an integer result, such as `argmax`, notice.
         wide = solver.uses_float64(F, x, u)
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
-            found = _search(F, solver, x, u, stopping, report)
-        xstar, F_xstar, qstar, dq, n_iters, valid = found
-        return FixedPoints(
-            xstar=xstar,
-            F_xstar=F_xstar,
-            x_init=x,
-            inputs=u,
-            qstar=qstar,
-            dq=dq,
-            n_iters=n_iters,
-            cond_id=cond_id,
-            valid=valid,
-            dtype=dtype,
-        )
+            found = _search(F, solver, x, u, stopping, report, mesh)
+        fps = FixedPoints(x_init=x, inputs=u, cond_id=cond_id, dtype=dtype)
+        return fps.replace(**found)
 
-    chunk = n
-    if not solver.couples_rows and not isinstance(x_init, Tracer):
-        limit = default_memory_limit() if memory_limit is None else memory_limit
-        chunk = rows_within(limit, n, n_states, inputs.shape[1])
-        chunk = min(chunk, n if rows_at_a_time is None else rows_at_a_time)
+    if isinstance(x_init, Tracer) or solver.couples_rows or n == 0:
+        return search(x_init, inputs, cond_id)
+    limit = default_memory_limit() if memory_limit is None else memory_limit
+    chunk = min(rows_within(limit, n, n_states, inputs.shape[1]), rows_at_a_time or n)
     parts = []
-    for start in range(0, max(n, 1), max(chunk, 1)):
+    for start in range(0, n, chunk):
         # The last chunk is filled up, so that it compiles to the same program.
         rows = np.minimum(np.arange(start, start + chunk), n - 1)
-        whole = chunk == n
-        x, u, c = (a if whole or a is None else a[rows] for a in (x_init, inputs, cond_id))
-        part = search(x, u, c)[: min(chunk, n - start)]
+        args = (x_init, inputs, cond_id)
+        x, u, c = args if chunk == n else (a if a is None else a[rows] for a in args)
+        part = search(x, u, c)[: n - start]
         if progress is not None:
             progress(part)
         parts.append(part)
@@ -137,14 +132,8 @@ def _search(
     inputs: Float[Array, "n n_inputs"],
     stopping: Stopping,
     report: Report | None,
-) -> tuple[
-    Float[Array, "n n_states"],
-    Float[Array, "n n_states"],
-    Float[Array, " n"],
-    Float[Array, " n"],
-    Int[Array, " n"],
-    Bool[Array, " n"],
-]:
+    mesh: Mesh | None,
+) -> dict[str, Array]:
     parameters, structure = eqx.partition(F, eqx.is_array)
 
     @jax.custom_batching.custom_vmap
@@ -182,13 +171,41 @@ def _search(
             out = jax.lax.map(one, batched)
         return out, jax.tree.map(lambda _: True, out)
 
-    found = search(*jax.lax.stop_gradient((parameters, x_init, inputs, stopping)))
+    held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
+    found = search(*held) if mesh is None else _over_mesh(search, mesh)(*held)
     converged = found.settled & (found.q < jnp.maximum(stopping.tol_q, _SURELY_FIXED))
     x = differentiable(F, found.x, inputs, converged)
     F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
     q = half_squared_norm(x - F_x)
-    valid = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1) & ~found.escaped
-    return x, F_x, q, found.dq, found.n_iters, valid
+    return {
+        "xstar": x,
+        "F_xstar": F_x,
+        "qstar": q,
+        "dq": found.dq,
+        "n_iters": found.n_iters,
+        "valid": jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1) & ~found.escaped,
+    }
+
+
+def _over_mesh(search: Callable[..., Found], mesh: Mesh) -> Callable[..., Found]:
+    """Give each device its share of the rows, and a loop of its own."""
+    rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+    sharded = jax.shard_map(
+        search,
+        mesh=mesh,
+        in_specs=(everywhere, rows, rows, everywhere),
+        out_specs=rows,
+        # A device's loop ends when its own rows do, which the check takes for an inconsistency.
+        check_vma=False,
+    )
+
+    def padded(parameters: Any, x: Array, u: Array, stopping: Stopping) -> Found:
+        n = x.shape[0]
+        filled = np.minimum(np.arange(-(-n // mesh.size) * mesh.size), n - 1)
+        found = sharded(parameters, x[filled], u[filled], stopping)
+        return jax.tree.map(lambda a: a[:n], found)
+
+    return padded
 
 
 _SURELY_FIXED = 1e-8

@@ -1,12 +1,13 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints.fixed_points import FixedPoints
@@ -41,6 +42,7 @@ def find_fixed_points(
     rows_at_a_time: int | None = None,
     progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
+    mesh: Mesh | Literal["local"] | None = "local",
 ) -> tuple[FixedPoints, FixedPoints]:
     """Search from each state, and keep and linearise the distinct fixed points.
 
@@ -74,6 +76,8 @@ def find_fixed_points(
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
         progress: called with the rows of each chunk when it is done.
         report: called on the host every few iterations.
+        mesh: share the rows out over its devices; `"local"` means all of this process's devices if
+            there is more than one, and `None` the default device. Inside `jit` the default is none.
 
     Returns:
         The distinct points, and all `n` rows of the search in the order of `x_init`.
@@ -90,6 +94,10 @@ def find_fixed_points(
         "tol_q": tol_q,
         "tol_dq": tol_dq,
     }
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
+    if mesh == "local":
+        devices = jax.local_devices()
+        mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
     all_fps = optimize_batch(
         F,
         x_init,
@@ -99,10 +107,12 @@ def find_fixed_points(
         rows_at_a_time=rows_at_a_time,
         progress=progress,
         report=report,
+        mesh=mesh,
         **search,
     )
     all_fps = all_fps.replace(tol_unique=tol_unique)
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(all_fps))
+    if mesh is not None and not traced:
+        all_fps = jax.device_put(all_fps, mesh.devices.flat[0])  # what is left is little
 
     fps = unique(all_fps, tol_unique)
     if outlier_distance_scale is not None:
