@@ -1,0 +1,82 @@
+"""The documentation is whole: every public name, every page, every link. Needs no MkDocs."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import slowpoints
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def public_names():
+    """Return what `slowpoints/__init__.py` exports: `from ... import name as name`."""
+    tree = ast.parse(Path(slowpoints.__file__).read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return [alias.asname for node in imports for alias in node.names if alias.asname]
+
+
+@cache
+def documented():
+    """Return the identifiers that the reference pages render."""
+    pages = (DOCS / "reference").glob("*.md")
+    return re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in pages), re.M)
+
+
+@cache
+def prose(page):
+    """Return the page without its blocks of code."""
+    return re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.M | re.S)
+
+
+@cache
+def anchors(page):
+    """Return the ids that Python-Markdown gives to the page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    slugs = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[-\s]+", "-", slug) for slug in slugs}
+
+
+def resolve(identifier):
+    value = slowpoints
+    for name in identifier.split(".")[1:]:
+        value = getattr(value, name)
+    return value
+
+
+def test_the_package_exports_names():
+    assert {"q_fn", "FixedPoints", "FixedPointFinder"} <= set(public_names())
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_is_in_the_reference_once(name):
+    assert documented().count(f"slowpoints.{name}") == 1
+
+
+def test_the_reference_has_only_names_that_exist():
+    for identifier in documented():
+        assert resolve(identifier).__doc__, identifier
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (DOCS.parent / ".mkdocs.yml").read_text()
+    listed = re.findall(r"[\w/]+\.md", navigation)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_links_lead_somewhere(page):
+    text = re.sub(r"`[^`\n]*`", "code", prose(page))
+    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_file(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
+    for identifier in re.findall(r"\]\[(slowpoints\.[\w.]+)\]", text):
+        owner = identifier.rpartition(".")[0]
+        assert identifier in documented() or owner in documented(), identifier
+        assert resolve(identifier) is not None
