@@ -1,10 +1,12 @@
 """Networks and maps whose fixed points are known, for all tests."""
 
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import brainpy as bp
 import brainpy.math as bm
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,23 +117,75 @@ class Affine(Transition):
         return self.A @ x + self.B @ u
 
 
-class Logistic(Transition):
-    """`r x (1 - x)`: fixed points 0 and `1 - 1/r`, with eigenvalues `r` and `2 - r`."""
+class OneOf(Transition):
+    """One of several maps `f(p, x)`, by its number, so that all share one compiled search."""
 
-    r: jax.Array
-
-    def __call__(self, x, u):
-        return self.r * x * (1 - x)
-
-
-class Henon(Transition):
-    """The Hénon map, whose two fixed points are both saddles at `a=1.4, b=0.3`."""
-
-    a: jax.Array
-    b: jax.Array
+    maps: tuple = eqx.field(static=True)
+    which: jax.Array
+    p: jax.Array
 
     def __call__(self, x, u):
-        return jnp.stack([1 - self.a * x[0] ** 2 + x[1], self.b * x[0]])
+        return jax.lax.switch(self.which, self.maps, self.p, x)
+
+
+def _logistic(r, x):
+    return r * x * (1 - x)
+
+
+def _fading(p, x):
+    return x + jnp.exp(-x)
+
+
+def _square_root(p, x):
+    return jnp.sqrt(x)
+
+
+def _double_well(p, x):
+    return jnp.stack([x[0] + x[0] * (1 - x[0] ** 2) / 2, x[1] / 2])
+
+
+def _henon(p, x):
+    return jnp.stack([1 - p[0] * x[0] ** 2 + x[1], p[1] * x[0]])
+
+
+def _in_one_dimension(which, p=0.0):
+    return OneOf((_logistic, _fading, _square_root), jnp.int32(which), jnp.float32(p))
+
+
+def _in_two_dimensions(which, p=(0.0, 0.0)):
+    return OneOf((_double_well, _henon), jnp.int32(which), jnp.asarray(p, jnp.float32))
+
+
+def logistic(r):
+    """Return `r x (1 - x)`: fixed points 0 and `1 - 1/r`, with slopes `r` and `2 - r`."""
+    return _in_one_dimension(0, r)
+
+
+def fading():
+    """Return `x + exp(-x)`: no fixed point, though `q` passes below any threshold."""
+    return _in_one_dimension(1)
+
+
+def square_root():
+    """Return `sqrt(x)`: fixed points 0, where the slope is infinite, and 1; NaN below 0."""
+    return _in_one_dimension(2)
+
+
+def double_well():
+    """Return a map with a saddle at the origin, and stable points at `(-1, 0)` and `(1, 0)`.
+
+    It is `(x + x (1 - x^2) / 2, y / 2)`, with eigenvalues 3/2 and 1/2 at the saddle, and 1/2 and 0
+    at the stable points.
+    """
+    return _in_two_dimensions(0)
+
+
+WELL_POINTS = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+
+
+def henon(a=1.4, b=0.3):
+    """Return the Hénon map, whose two fixed points are both saddles."""
+    return _in_two_dimensions(1, (a, b))
 
 
 def henon_points(a=1.4, b=0.3):
@@ -141,20 +195,11 @@ def henon_points(a=1.4, b=0.3):
 
 
 class DoubleWell(Transition):
-    """`x + x (1 - x^2) / 2` in the first dimension, `x / 2` in the others.
-
-    A saddle at the origin with eigenvalues 3/2 and 1/2, and stable points at `(-1, 0)` and `(1, 0)`
-    with eigenvalues 1/2 and 0. The input moves the first dimension: `u[0]` is added to it.
-    """
+    """`double_well` with an input of any dimension, of which the first element moves the state."""
 
     def __call__(self, x, u):
-        first = x[:1] + x[:1] * (1 - x[:1] ** 2) / 2
-        if u.size:
-            first = first + u[:1]
-        return jnp.concatenate([first, x[1:] / 2])
-
-
-WELL_POINTS = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+        first = x[0] + x[0] * (1 - x[0] ** 2) / 2
+        return jnp.stack([first + u[0] if u.size else first, x[1] / 2])
 
 
 class SigmoidNet(Transition):
@@ -178,12 +223,34 @@ def sigmoid_extremum(w, theta, u):
     return x, 0.5 * (x - s) ** 2
 
 
+# ---- compilation -------------------------------------------------------------------------------
+
+_compiled = []
+
+
+def _note(event, _duration, **_):
+    if event.endswith("backend_compile_duration"):
+        _compiled.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_note)
+
+
+@contextmanager
+def compilations():
+    """Yield a list that holds one element per program that was compiled inside of the `with`."""
+    before, noted = len(_compiled), []
+    yield noted
+    noted += _compiled[before:]
+
+
 # ---- references --------------------------------------------------------------------------------
 
 
 def in_float64(F):
     """Return `F` with its weights in float64. Call it, and the result, with x64 enabled."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), F)
+    real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if real(leaf) else leaf, F)
 
 
 def newton_polish(F, x, u, n_steps=30):
@@ -208,12 +275,6 @@ def next_states(F, x, u):
     with jax.enable_x64(True):
         x, u = jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)
         return np.asarray(jax.vmap(in_float64(F))(x, u))
-
-
-def by_first_state(points):
-    """Return the rows of an array, sorted by their first element."""
-    points = np.asarray(points)
-    return points[np.argsort(points[:, 0])]
 
 
 def index_counts(fps):
