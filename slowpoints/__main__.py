@@ -31,12 +31,18 @@ def main(context: click.Context) -> None:
 )
 @click.option("--steps", type=click.IntRange(min=1), default=2000, help="Training steps.")
 @click.option(
+    "--solver",
+    type=click.Choice(["default", "adam"]),
+    default="default",
+    help="How to search; `adam` is plain gradient descent.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default="demo-results",
     help="Folder for the results; made if it is not there.",
 )
-def demo(cell: str, units: int, bits: int, seed: int, steps: int, out: Path) -> None:
+def demo(cell: str, units: int, bits: int, seed: int, steps: int, solver: str, out: Path) -> None:
     """Train a flip-flop network and find its fixed points.
 
     The network stores bits: each is set by the sign of the last pulse on its input. One with B bits
@@ -47,7 +53,7 @@ def demo(cell: str, units: int, bits: int, seed: int, steps: int, out: Path) -> 
     from slowpoints.demo import run
 
     try:
-        run(cell, units, bits, seed, out, steps)
+        run(cell, units, bits, seed, out, steps, None if solver == "default" else solver)
     except OSError as error:
         raise click.ClickException(str(error)) from error
 

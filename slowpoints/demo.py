@@ -24,7 +24,9 @@ _NOISE = 0.5  # standard deviation of what is added to these states
 _SIGNS = {-1: "-", 0: "0", 1: "+"}
 
 
-def run(cell: str, n_units: int, n_bits: int, seed: int, out: Path, n_steps: int) -> None:
+def run(
+    cell: str, n_units: int, n_bits: int, seed: int, out: Path, n_steps: int, solver: str | None
+) -> None:
     """Run the demo. Standard output is the same every time; progress goes to standard error.
 
     Args:
@@ -34,6 +36,7 @@ def run(cell: str, n_units: int, n_bits: int, seed: int, out: Path, n_steps: int
         seed: seeds the weights, the trials and the search.
         out: an existing folder for the results.
         n_steps: how many training steps to take.
+        solver: the finder's solver.
     """
     k_weights, k_train, k_test = jax.random.split(jax.random.key(seed), 3)
     click.echo(f"Training a network of {n_units} {cell} units to store {n_bits} bit(s).")
@@ -50,7 +53,7 @@ def run(cell: str, n_units: int, n_bits: int, seed: int, out: Path, n_steps: int
     # With more bits there are more points to find.
     n_inits = max(1024, 32 * 3**n_bits)
     click.echo(f"Searching for fixed points at zero input from {n_inits} states.")
-    finder = FixedPointFinder(model, verbose=False, random_seed=seed)
+    finder = FixedPointFinder(model, solver=solver, verbose=False, random_seed=seed)
     fps, _ = finder.find_fixed_points(
         np.asarray(states), np.zeros((1, n_bits)), n_inits=n_inits, noise_scale=_NOISE
     )
