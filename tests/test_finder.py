@@ -385,17 +385,15 @@ def test_what_is_passed_in_is_left_as_it_is():
 
 
 def test_one_initial_state():
-    fps, all_fps = search_well(n_inits=1, solver="adam", lr_init=0.1)
+    fps, all_fps = search_well(n_inits=1, solver="adam", lr_init=0.1, do_compute_jacobians=False)
     assert fps.n == all_fps.n == 1
 
 
 @pytest.mark.checks_input
 def test_lists_and_whole_numbers_will_do():
-    finder = FixedPointFinder(
-        Affine(0.5 * jnp.eye(2), jnp.eye(2)), solver="adam", lr_init=0.1, verbose=False
-    )
-    fps, _ = finder.find_fixed_points([[[1, 2], [3, 4]]], [[1, 2]], n_inits=4)
-    np.testing.assert_allclose(fps.xstar, [[2, 4]], atol=1e-3)
+    fps, all_fps = search_well([[]], states=(10 * well_states()).astype(int).tolist())
+    assert (all_fps.x_init % 1 == 0).all()
+    np.testing.assert_allclose(by_place(fps).xstar[[0, -1]], WELL_POINTS[[0, -1]], atol=1e-4)
 
 
 # ---- settings arrive where they belong ---------------------------------------------------------
@@ -429,6 +427,7 @@ def test_outliers_in_distance_are_dropped_if_asked_for():
 def test_outliers_in_q_are_searched_on_if_asked_for():
     settings = {"max_iters": 2, "final_q_threshold": 0.0, "tol_unique": 0.0}
     settings |= {"do_exclude_distance_outliers": False, "outlier_q_scale": 2.0}
+    settings |= {"do_compute_jacobians": False}
     without, _ = search_well(**settings)
     fps, all_fps = search_well(**settings, do_rerun_q_outliers=True)
     outlier = without.qstar > 2 * np.median(without.qstar)
@@ -438,10 +437,12 @@ def test_outliers_in_q_are_searched_on_if_asked_for():
 
 
 def test_the_threshold_for_q():
-    every, _ = search_well(max_iters=2, final_q_threshold=0.0)
-    most = float(np.median(every.qstar))
-    kept, _ = search_well(max_iters=2, final_q_threshold=most)
-    assert sorted(kept.qstar) == sorted(every.qstar[every.qstar < most])
+    settings = {"tol_q": 1e-9, "do_compute_jacobians": False}
+    every, _ = search_well(final_q_threshold=0.0, **settings)
+    highest = float(every.qstar.max())
+    kept, _ = search_well(final_q_threshold=highest, **settings)
+    assert 0 < highest < 1e-9
+    assert sorted(kept.qstar) == sorted(every.qstar[every.qstar < highest])
 
 
 def test_the_tolerances_and_the_limit_of_a_search():
@@ -472,7 +473,7 @@ def test_the_schedule_of_the_documented_method(capsys):
         super_verbose=True,
         n_iters_per_print_update=3,
     )
-    finder.find_fixed_points(np.zeros((1, 8, 2), np.float32), np.ones((1, 2), np.float32), 8)
+    finder.find_fixed_points(well_states(), np.ones((1, 2), np.float32), N_INITS)
     lines = capsys.readouterr().out.splitlines()
     rates = [float(line.split("lr = ")[1]) for line in lines if "lr = " in line]
     # 1 iteration to set the best `q`, 2 without a better one, then 1 of rest and 2 more each time.
@@ -512,7 +513,7 @@ def test_float64_leaves_the_global_setting_off_after_an_error():
 
     finder = FixedPointFinder(fails, dtype="float64", verbose=False)
     with pytest.raises(RuntimeError, match="no next state"):
-        finder.find_fixed_points(well_states(), NONE, N_INITS)
+        finder.find_fixed_points(case("tanh")["traj"], NONE, n_inits=1024, noise_scale=0.5)
     assert not jax.config.jax_enable_x64
 
 
@@ -564,12 +565,9 @@ def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
 def empty_results():
     """Return results without rows: a threshold nothing meets, and a map without fixed points."""
     too_strict, _ = search_well(final_q_threshold=1e-300, max_iters=1)
-    translation = FixedPointFinder(
-        Affine(jnp.eye(3), jnp.ones((3, 1))), solver="adam", verbose=False
-    )
-    states = np.random.default_rng(0).normal(size=(4, 8, 3)).astype(np.float32)
-    nowhere, _ = translation.find_fixed_points(states, np.ones((1, 1), np.float32), 16)
-    return {"threshold": (too_strict, well_states()), "translation": (nowhere, states)}
+    translation = FixedPointFinder(Affine(jnp.eye(2), jnp.eye(2)), solver="adam", verbose=False)
+    nowhere, _ = translation.find_fixed_points(well_states(), np.ones((1, 2)), N_INITS)
+    return {"threshold": too_strict, "translation": nowhere}
 
 
 every_empty = pytest.mark.parametrize("which", ["threshold", "translation"])
@@ -577,8 +575,8 @@ every_empty = pytest.mark.parametrize("which", ["threshold", "translation"])
 
 @every_empty
 def test_an_empty_result_keeps_its_shapes(which):
-    fps, states = empty_results()[which]
-    N, M = states.shape[-1], {"threshold": 0, "translation": 1}[which]
+    fps = empty_results()[which]
+    N, M = 2, {"threshold": 0, "translation": 2}[which]
     assert (len(fps), fps.n_states, fps.n_inputs) == (0, N, M)
     assert fps.xstar.shape == fps.eigval_J_xstar.shape == (0, N)
     assert fps.J_xstar.shape == (0, N, N) and fps.dFdu.shape == (0, N, M)
@@ -587,16 +585,15 @@ def test_an_empty_result_keeps_its_shapes(which):
 
 @every_empty
 def test_every_method_takes_an_empty_result(which, tmp_path, capsys):
-    fps, states = empty_results()[which]
+    fps = empty_results()[which]
     fps.print_summary()
     assert "Number of fixed points: 0" in capsys.readouterr().out
     fps.save(tmp_path / "empty.npz")
     loaded = FixedPoints.load(tmp_path / "empty.npz")
     joined = FixedPoints.concatenate([fps, loaded])
-    N = states.shape[-1]
-    one = FixedPoints(xstar=np.zeros((1, N)), inputs=np.zeros((1, fps.n_inputs)))
+    one = FixedPoints(xstar=np.zeros((1, 2)), inputs=np.zeros((1, fps.n_inputs)))
     selected = [fps[:], fps[[]], fps[np.zeros(0, bool)], fps[np.zeros(0, int)], *fps]
-    others = [fps.get_unique(), fps.decompose_jacobians(), fps.transform(np.eye(N)), fps.compact()]
+    others = [fps.get_unique(), fps.decompose_jacobians(), fps.transform(np.eye(2)), fps.compact()]
     assert all(len(result) == 0 for result in [loaded, joined, *selected, *others])
     assert one not in fps and fps.find(one).size == 0
     with pytest.raises(IndexError):
@@ -606,8 +603,8 @@ def test_every_method_takes_an_empty_result(which, tmp_path, capsys):
 @every_empty
 @pytest.mark.parametrize("plot", [plot_fixed_points_2d, plot_fixed_points_3d])
 def test_plots_take_an_empty_result(which, plot, tmp_path):
-    fps, states = empty_results()[which]
-    figure = plot(fps, states, PlotConfig(show=False, save_path=tmp_path / "figure.png"))
+    fps = empty_results()[which]
+    figure = plot(fps, well_states(), PlotConfig(show=False, save_path=tmp_path / "figure.png"))
     assert figure.axes and (tmp_path / "figure.png").stat().st_size > 0
 
 

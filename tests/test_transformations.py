@@ -62,7 +62,7 @@ def plain(name, which=0):
 
 @cache
 def plain_pipeline():
-    return find_fixed_points(network(), starts(), inputs()[0])
+    return find_fixed_points(network(), starts(), inputs()[0], mesh=None)
 
 
 def assert_same_rows(fps, expected):
@@ -179,9 +179,8 @@ def test_vmap_of_the_pipeline_over_inputs():
 def find_one(A, u, name, **settings):
     """Return the fixed point of `A x + u` as a search for all of them finds it."""
     F = Affine(A * jnp.eye(2), jnp.eye(2))
-    fps, _ = find_fixed_points(
-        F, np.ones((4, 2), np.float32), np.full((1, 2), u), solver=SOLVERS[name], **settings
-    )
+    x, u = np.ones((4, 2), np.float32), np.full((1, 2), u)
+    fps, _ = find_fixed_points(F, x, u, solver=SOLVERS[name], mesh=None, **settings)
     return fps.xstar[0].tolist()
 
 
