@@ -59,8 +59,9 @@ def _with_state_in_variables(structure: ModelStructure, name: str) -> CallableTr
 
 def _argument_counts(model: bp.DynamicalSystem) -> tuple[int, int]:
     """Return how many positional arguments the model needs, and how many it can take."""
-    own_call = type(model).__call__ is not bp.DynamicalSystem.__call__
-    parameters = inspect.signature(model.__call__ if own_call else model.update).parameters.values()
+    cls = type(model)  # of an instance, BrainPy wraps `update`
+    own_call = cls.__call__ is not bp.DynamicalSystem.__call__
+    _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return 0, sys.maxsize
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -20,7 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 _INSTANCE_NAMES = {"_name", "_source_info"}
-"""Attributes that number or locate an instance; two models differ in them and are still alike."""
+"""Attributes that number or locate an instance; two models differ in them and are still alike.
+
+The same holds for initializers, which may hold the very arrays that the parameters started from.
+"""
+
+_REGISTRIES = {"_implicit_nodes", "_implicit_vars", "_before_updates", "_after_updates"}
+_REGISTRIES |= {"_current_inputs", "_delta_inputs"}
+"""Attributes that BrainPy fills in when they are first looked at: empty is the same as missing."""
 
 
 class ModelStructure:
@@ -44,6 +51,7 @@ class ModelStructure:
         """The boxes of the state, by their place in the model."""
         self._model = model
         self._slots = walk.slots
+        self._random_states = walk.random_states
         self._holders = walk.holders
         self._hash = hash(self.fingerprint)
 
@@ -83,7 +91,9 @@ class ModelStructure:
                     "Parameters belong into a TrainVar (BrainPy) or a ParamState (BrainState)."
                 )
             pairs = zip(self._slots, values, strict=True)
-            if changed := [s.path for s, value in pairs if s.box and s.get() is not value]:
+            if changed := [
+                s.path for s, value in pairs if s.box is not None and s.get() is not value
+            ]:
                 raise ValueError(
                     f"{name}: a step changes {changed}, which do not count as its state: only "
                     "Variables of real numbers (BrainPy) and HiddenStates (BrainState) do."
@@ -100,16 +110,15 @@ class ModelStructure:
             ValueError: if random numbers were drawn meanwhile.
         """
         slots = [*self._slots, *map(_BoxSlot, self.states.values())]
-        random_states = [_BoxSlot(brainstate.random.DEFAULT)]
-        random_states += [s for s in slots if isinstance(s.box, brainstate.random.RandomState)]
+        random_states = [*map(_BoxSlot, (brainstate.random.DEFAULT, *self._random_states))]
         saved_values = [slot.get() for slot in (*slots, *random_states)]
         saved_contents = [_contents(holder) for holder in self._holders]
         try:
             for slot, value in zip(self._slots, values, strict=True):
                 slot.set(value)
-            keys = [slot.get() for slot in random_states]
             with brainstate.environ.context(fit=False):
                 yield self._model
+            keys = saved_values[len(slots) :]
             if any(slot.get() is not key for slot, key in zip(random_states, keys, strict=True)):
                 raise ValueError(
                     f"{type(self._model).__name__} draws random numbers in a step, and has no "
@@ -157,6 +166,7 @@ class _Walk:
     def __init__(self, box_types: tuple[type, ...], is_state: Callable[[Any], bool]) -> None:
         self.slots: list[_ItemSlot | _BoxSlot] = []
         self.states: dict[str, Any] = {}
+        self.random_states: list[brainstate.random.RandomState] = []
         self.holders: list[Any] = []  # mutable objects whose contents a call may change
         self._box_types, self._is_state = box_types, is_state
         self._path: list[str] = []
@@ -199,6 +209,9 @@ class _Walk:
         return fingerprint
 
     def _visit_box(self, box: Any) -> Hashable:
+        if isinstance(box, brainstate.random.RandomState):
+            self.random_states.append(box)
+            return type(box)
         leaves, treedef = jax.tree.flatten(box._value)
         if not all(isinstance(leaf, (np.ndarray, np.generic, jax.Array)) for leaf in leaves):
             return _Identity(box)
@@ -218,7 +231,9 @@ class _Walk:
     def _visit_items(self, mapping: dict[Any, Any]) -> Hashable:
         fingerprints = []
         for i, (key, item) in enumerate(mapping.items()):
-            if key not in _INSTANCE_NAMES:
+            if key in _REGISTRIES and not item:
+                self.holders += [] if item is None else [item]
+            elif not (key in _INSTANCE_NAMES or str(key).endswith("_initializer")):
                 name = i if _is_numbered(key, item) else key
                 fingerprints.append((name, self._visit_at(name, item, _ItemSlot(mapping, key))))
         return tuple(fingerprints)
