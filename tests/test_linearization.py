@@ -164,3 +164,18 @@ def test_jacobians_have_a_gradient_in_the_weights():
         slope = (size(F.Wh + 1e-6 * direction) - size(F.Wh - 1e-6 * direction)) / 2e-6
         gradient = jax.grad(size)(F.Wh)
         assert float(jnp.vdot(gradient, direction)) == pytest.approx(float(slope), rel=1e-6)
+
+
+def test_the_spectral_radius_has_a_gradient_in_the_weights():
+    """Against central differences in float64."""
+    with jax.enable_x64(True):
+        F, fps = in_float64(trained("tanh")), some_points("tanh")
+
+        def largest(Wh):
+            done = decompose(jacobians(TanhNet(F.Wi, Wh, F.b), fps))
+            return jnp.sum(jnp.abs(done.eigval_J_xstar[:, 0]))
+
+        direction = jnp.cos(jnp.arange(F.Wh.size, dtype=float)).reshape(F.Wh.shape)
+        slope = (largest(F.Wh + 1e-6 * direction) - largest(F.Wh - 1e-6 * direction)) / 2e-6
+        gradient = jax.grad(largest)(F.Wh)
+        assert float(jnp.vdot(gradient, direction)) == pytest.approx(float(slope), rel=1e-5)

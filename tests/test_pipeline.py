@@ -228,6 +228,11 @@ def test_rows_that_are_not_finite_are_never_found(max_n_unique):
     assert not all_fps.valid.any()
 
 
+def test_nothing_is_searched_on_where_nothing_is_found():
+    fps, _ = find(far_apart(4), np.nan, outlier_q_scale=10.0, final_q_threshold=1e-8)
+    assert_empty(fps)
+
+
 def test_no_initial_states_are_no_points():
     fps, all_fps = find(np.zeros((0, 2)), inputs=np.zeros((1, 2)))
     assert_empty(fps)

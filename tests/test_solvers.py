@@ -297,6 +297,23 @@ def test_starts_far_away(name):
     assert distance_to_nearest(fps.xstar, WELL_POINTS).max() < TOLERANCE[name]
 
 
+# ---- derivatives -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["default", "adam"])
+def test_a_fixed_point_has_a_derivative_in_the_parameters_and_in_the_input(name):
+    """`x = a x + u` has the solution `u / (1 - a)`."""
+
+    def fixed_point(a, u):
+        F = Affine(a * jnp.eye(2), jnp.ones((2, 1)))
+        fps = optimize_batch(F, starts(2), jnp.full((1, 1), u), solver=SOLVERS[name])
+        return fps.xstar[3, 1]
+
+    da, du = jax.grad(fixed_point, argnums=(0, 1))(0.5, 3.0)
+    assert float(da) == pytest.approx(12.0, rel=1e-3)
+    assert float(du) == pytest.approx(2.0, rel=1e-3)
+
+
 # ---- settings ----------------------------------------------------------------------------------
 
 
