@@ -100,22 +100,39 @@ def as_transition(
             f"as_transition: `signature` is {signature!r}; expected one of {get_args(Signature)}."
         )
     if isinstance(model, Transition):
+        _refuse(model, signature=signature, example_state=example_state)
         return model
     if _is_instance(model, "brainpy", "DynamicalSystem"):
         from slowpoints.models.brainpy import from_model
 
         return from_model(model, signature, example_state)
+    if _is_instance(model, "torch.nn", "Module"):
+        from slowpoints.models.torch import from_module
+
+        _refuse(model, signature=signature, example_state=example_state)
+        return from_module(model)
+    if isinstance(model, eqx.Module):
+        from slowpoints.models.equinox import from_module
+
+        return from_module(model, signature, example_state)
     if callable(model):
         from slowpoints.models.calling import from_callable
 
         return from_callable(model, signature, example_state)
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
-        "expected a brainpy.DynamicalSystem, an equinox.Module or a function F(x, u) -> next x. "
-        "To use any other model, wrap one step of it:\n"
+        "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
+        "flax.nnx.Module, a flax.linen.Module with its variables, a recurrent layer or cell of "
+        "torch.nn, or a function F(x, u) -> next x. To use any other model, wrap one step of it:\n"
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"
     )
+
+
+def _refuse(model: Any, **keywords: Any) -> None:
+    for name, value in keywords.items():
+        if value is not None:
+            raise TypeError(f"as_transition: a {type(model).__name__} takes no `{name}`.")
 
 
 def _is_instance(model: Any, module: str, name: str) -> bool:

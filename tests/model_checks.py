@@ -4,9 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from networks import case, in_float64, newton_polish, trained
+from networks import case, newton_polish, trained
 
 from slowpoints import FixedPointFinder
+from slowpoints.transition import with_precision
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
 
@@ -18,7 +19,7 @@ def check_steps(F, own_step, n_inputs, dtype, n_steps=8):
     """
     rng = np.random.default_rng(0)
     with jax.enable_x64(dtype == "float64"):
-        F = in_float64(F) if dtype == "float64" else F
+        F = with_precision(F, dtype)
         x = jnp.asarray(rng.normal(size=F.n_states), dtype)
         for u in rng.normal(size=(n_steps, n_inputs)).astype(dtype):
             u = jnp.asarray(u)
@@ -42,14 +43,16 @@ def check_gradients(F, n_inputs):
     """Gradients reach every parameter that takes part in a step, and are right."""
     rng = np.random.default_rng(2)
     with jax.enable_x64(True):
-        F = in_float64(F)
+        F = with_precision(F, np.float64)
         x, u = jnp.asarray(rng.normal(size=F.n_states)), jnp.asarray(rng.normal(size=n_inputs))
-        leaves, treedef = jax.tree.flatten(F)
+        parameters, structure = eqx.partition(F, eqx.is_inexact_array)
+        leaves, treedef = jax.tree.flatten(parameters)
         directions = [jnp.asarray(rng.normal(size=leaf.shape)) for leaf in leaves]
 
         @jax.jit
         def speed(leaves):
-            return 0.5 * jnp.sum((jax.tree.unflatten(treedef, leaves)(x, u) - x) ** 2)
+            F = eqx.combine(jax.tree.unflatten(treedef, leaves), structure)
+            return 0.5 * jnp.sum((F(x, u) - x) ** 2)
 
         def moved(h):
             return [leaf + h * d for leaf, d in zip(leaves, directions, strict=True)]

@@ -1,0 +1,214 @@
+"""PyTorch's recurrent layers and cells as transitions.
+
+Its GRU applies the reset gate after the product with the recurrent weights, so the trained GRU of
+`cases/` has no form in it.
+"""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_checks import (
+    check_fixed_points,
+    check_gradients,
+    check_one_compilation,
+    check_rows,
+    check_steps,
+)
+from networks import case
+
+from slowpoints import FixedPointFinder, as_transition
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
+nn = torch.nn
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+N_IN, N = 3, 5
+MODELS = {
+    "RNN": lambda: nn.RNN(N_IN, N),
+    "RNN, relu": lambda: nn.RNN(N_IN, N, nonlinearity="relu"),
+    "GRU": lambda: nn.GRU(N_IN, N, batch_first=True),
+    "LSTM": lambda: nn.LSTM(N_IN, N),
+    "LSTM, projected": lambda: nn.LSTM(N_IN, N, num_layers=2, proj_size=2),
+    "RNN, no bias": lambda: nn.RNN(N_IN, N, bias=False),
+    "GRU, no bias": lambda: nn.GRU(N_IN, N, bias=False),
+    "RNN, 3 layers": lambda: nn.RNN(N_IN, N, num_layers=3),
+    "GRU, 2 layers": lambda: nn.GRU(N_IN, N, num_layers=2, dropout=0.5),
+    "LSTM, 2 layers": lambda: nn.LSTM(N_IN, N, num_layers=2),
+    "RNNCell": lambda: nn.RNNCell(N_IN, N),
+    "RNNCell, relu": lambda: nn.RNNCell(N_IN, N, nonlinearity="relu"),
+    "GRUCell": lambda: nn.GRUCell(N_IN, N),
+    "LSTMCell": lambda: nn.LSTMCell(N_IN, N),
+    "LSTMCell, no bias": lambda: nn.LSTMCell(N_IN, N, bias=False),
+}
+
+
+def to_torch(a):
+    return torch.from_numpy(np.array(a))
+
+
+def own_step(module, dtype):
+    module = getattr(module.eval(), {"float32": "float", "float64": "double"}[dtype])()
+
+    def step(state, u):
+        state = jax.tree.map(to_torch, state)
+        with torch.no_grad():
+            if isinstance(module, nn.RNNCellBase):
+                out = module(to_torch(u), state)
+            else:
+                out = module(to_torch(u)[None], state)[1]
+        return jax.tree.map(lambda tensor: jnp.asarray(tensor.numpy()), out)
+
+    return step
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_step_is_the_modules_own(make, dtype):
+    module = make()
+    check_steps(as_transition(module), own_step(module, dtype), N_IN, dtype)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_rows_gradients_and_compilations(make):
+    torch.manual_seed(0)
+    first, second = as_transition(make()), as_transition(make())
+    check_rows(first, N_IN)
+    check_gradients(first, N_IN)
+    check_one_compilation(first, second, N_IN)
+
+
+def test_gradients_are_pytorchs():
+    module = nn.GRU(N_IN, N)
+    rng = np.random.default_rng(0)
+    h, u = rng.normal(size=(1, N)).astype("f"), rng.normal(size=N_IN).astype("f")
+    gradient = jax.grad(lambda F: jnp.sum(F(jnp.asarray(h[0]), jnp.asarray(u)) ** 2))(
+        as_transition(module)
+    )
+    (module(to_torch(u)[None], to_torch(h))[1] ** 2).sum().backward()
+    layer = gradient.model.layers[0]
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        expected = getattr(module, f"{name}_l0").grad
+        np.testing.assert_allclose(getattr(layer, name), expected, atol=1e-6)
+
+
+def test_the_leaves_are_the_weights():
+    module = nn.LSTM(N_IN, N, num_layers=2)
+    leaves = jax.tree.leaves(as_transition(module))
+    for leaf, parameter in zip(leaves, module.parameters(), strict=True):
+        np.testing.assert_array_equal(leaf, parameter.detach())
+
+
+def test_states_have_the_modules_own_form():
+    F = as_transition(nn.LSTM(N_IN, N, num_layers=2, proj_size=2))
+    assert F.n_states == 14
+    h, c = F.unflatten(np.zeros((7, 14)))
+    assert h.shape == (7, 2, 2) and c.shape == (7, 2, N)
+    assert as_transition(nn.GRUCell(N_IN, N)).unflatten(np.zeros((7, N))).shape == (7, N)
+
+
+def test_tensors_may_be_flattened():
+    F = as_transition(nn.LSTMCell(N_IN, N))
+    h, c = torch.ones(4, N, requires_grad=True), torch.zeros(4, N, dtype=torch.float64)
+    x = F.flatten((h, c))
+    np.testing.assert_array_equal(x, [[1.0] * N + [0.0] * N] * 4)
+
+
+def test_trajectories_may_be_tensors():
+    torch.manual_seed(0)
+    module = nn.GRU(N_IN, N, num_layers=2)
+    with torch.no_grad():
+        states, h = [], torch.randn(2, 4, N)  # [layers, trials, units]
+        for u in torch.randn(6, 1, 4, N_IN):
+            h = module(u, h)[1]
+            states.append(h.transpose(0, 1))
+    traj = torch.stack(states, dim=1)  # [trials, time, layers, units]
+    finder = FixedPointFinder(module, solver="newton_krylov", verbose=False)
+    fps, _ = finder.find_fixed_points(traj, np.zeros((1, N_IN)), n_inits=16)
+    h = to_torch(as_transition(module).unflatten(fps.xstar)).transpose(0, 1).contiguous()
+    with torch.no_grad():
+        expected = module(torch.zeros(1, fps.n, N_IN), h)[1]
+    assert fps.n > 0
+    np.testing.assert_allclose(h, expected, atol=1e-5)
+
+
+def torch_module(kind):
+    """A PyTorch module with a trained network's weights, whose two biases add up to the case's."""
+    module = {"tanh": nn.RNN, "lstm": nn.LSTM}[kind](3, 16)
+    Wi, Wh, b = (case(kind)[name] for name in ("Wi", "Wh", "b"))
+    if kind == "lstm":  # gates i, f, g, o as in the case, but nothing is added to the forget gate
+        b = b + np.array([0, 1, 0, 0], np.float32)[:, None]
+    values = {
+        "weight_ih_l0": np.concatenate([w.T for w in Wi]),
+        "weight_hh_l0": np.concatenate([w.T for w in Wh]),
+        "bias_ih_l0": 0.25 * b.ravel(),
+        "bias_hh_l0": 0.75 * b.ravel(),
+    }
+    module.load_state_dict({name: to_torch(value) for name, value in values.items()})
+    return module
+
+
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_trained_modules_have_the_same_27_fixed_points(kind):
+    check_fixed_points(torch_module(kind), kind)
+
+
+def test_a_module_is_left_as_it_was():
+    module = nn.LSTM(N_IN, N, num_layers=2, dropout=0.5)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    key = torch.get_rng_state()
+    F = as_transition(module)
+    x, u = jnp.ones(F.n_states), jnp.ones(N_IN)
+    first = F(x, u)
+    assert module.training
+    assert torch.equal(torch.get_rng_state(), key)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(F(x, u), first)  # the weights were copied
+
+
+def test_weights_may_be_parametrized_or_of_other_precisions():
+    module = torch.nn.utils.parametrizations.orthogonal(nn.RNN(N_IN, N), "weight_hh_l0")
+    W = as_transition(module).model.layers[0].weight_hh
+    np.testing.assert_allclose(W @ W.T, np.eye(N), atol=1e-5)
+    with jax.enable_x64(True):
+        F = as_transition(nn.GRU(N_IN, N).double())
+        assert {leaf.dtype for leaf in jax.tree.leaves(F)} == {np.dtype("float64")}
+    assert as_transition(nn.GRUCell(N_IN, N).bfloat16()).n_states == N
+
+
+def test_a_transition_is_pickled_without_pytorch():
+    F = as_transition(nn.GRU(N_IN, N))
+    data = pickle.dumps(jax.tree.map(np.asarray, F.model))
+    assert b"torch.nn" not in data
+
+
+class OwnForward(nn.GRU):
+    def forward(self, u, h):
+        return super().forward(u, 0.5 * h)
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (nn.GRU(2, 3, bidirectional=True), ["GRU is bidirectional", "end of a sequence"]),
+        (nn.Linear(2, 2), ["Linear", "torch.nn.RNN, GRU, LSTM", "def F(x, u)"]),
+        (nn.Sequential(nn.GRU(2, 3)), ["Sequential", "recurrent layer of a larger module"]),
+        (OwnForward(2, 3), ["OwnForward", "step is not known"]),
+    ],
+)
+def test_other_modules_are_refused(module, words):
+    with pytest.raises(TypeError) as caught:
+        as_transition(module)
+    message = " ".join(str(caught.value).split())
+    assert [word for word in words if word not in message] == []
+
+
+def test_keywords_are_refused():
+    with pytest.raises(TypeError, match="a GRU takes no `signature`"):
+        as_transition(nn.GRU(2, 3), signature="batched")
