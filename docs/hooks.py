@@ -27,8 +27,6 @@ _NOT_RUN = {"benchmarks.md", "models.md", "scaling.md"}
 def on_startup(**kwargs):
     """Prepare the process before a block imports JAX or Matplotlib."""
     os.environ["MPLBACKEND"] = "Agg"
-    # Two devices on any machine, for the page about transformations.
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     os.environ["TQDM_DISABLE"] = "1"
 
 
