@@ -107,7 +107,7 @@ def as_transition(
 
         return from_model(model, signature, example_state)
     if _is_instance(model, "torch.nn", "Module"):
-        from slowpoints.models.torch import from_module
+        from slowpoints.models.pytorch import from_module
 
         _refuse(model, signature=signature, example_state=example_state)
         return from_module(model)
