@@ -1,0 +1,123 @@
+"""The command line, `python -m tests.benchmarks`."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from . import figures, networks, tables
+from .experiments import ALL, Settings
+from .timing import environment
+
+_PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for results.json and the figures. Trained networks and the sets of known fixed "
+    "points are kept there, and used again.",
+)
+@click.option(
+    "--only", type=click.Choice(list(ALL)), multiple=True, help="Run this; may be repeated."
+)
+@click.option(
+    "--networks",
+    "names",
+    type=click.Choice(networks.NAMES),
+    multiple=True,
+    help="Compare the tools on this network; may be repeated. All by default.",
+)
+@click.option(
+    "--n-inits", type=click.IntRange(min=2), default=Settings.n_inits, help="Initial states."
+)
+@click.option(
+    "--n-runs", type=click.IntRange(min=1), default=Settings.n_runs, help="Runs of short searches."
+)
+@click.option(
+    "--peer-limit",
+    type=float,
+    default=Settings.peer_limit,
+    help="Seconds; peers that would take longer are timed on fewer states.",
+)
+@click.option(
+    "--canns-iters",
+    type=click.IntRange(1, 5000),
+    default=Settings.canns_iters,
+    help="How many of its 5000 iterations canns is given.",
+)
+@click.option(
+    "--fixed-point-finder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A checkout of Golub & Sussillo's FixedPointFinder, to be compared as well.",
+)
+@click.option("--write-docs", is_flag=True, help="Run nothing; put the results into the docs.")
+def main(
+    out: Path,
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    n_inits: int,
+    n_runs: int,
+    peer_limit: float,
+    canns_iters: int,
+    fixed_point_finder: Path | None,
+    write_docs: bool,
+) -> None:
+    """Measure how fast and how complete searches are, beside other tools.
+
+    Takes some ten minutes on two cores that do nothing else. Prints tables, and writes them as
+    results.json, with figures.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if write_docs:
+        _write_docs(out)
+        return
+    settings = Settings(
+        folder=out,
+        networks=names or networks.NAMES,
+        n_inits=n_inits,
+        n_runs=n_runs,
+        peer_limit=peer_limit,
+        canns_iters=canns_iters,
+        fixed_point_finder=fixed_point_finder,
+    )
+    for name, experiment in ALL.items():
+        if only and name not in only:
+            continue
+        click.echo(f"{tables.SECTIONS[name][0]} ({name})")
+        before, started = environment(), time.perf_counter()
+        result = experiment(settings, click.echo)
+        seconds = time.perf_counter() - started
+        results = _read(out)
+        results[name] = {"environment": before, "seconds": seconds, "result": result}
+        (out / "results.json").write_text(json.dumps(results, indent=1))
+        click.echo(f"\n{tables.section(name, results)}\n\n{name} took {seconds:.0f} s.\n")
+    for path in figures.draw_all(_read(out), out).values():
+        click.echo(f"Wrote {path}.")
+
+
+def _read(out: Path) -> tables.Results:
+    path = out / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write_docs(out: Path) -> None:
+    results = _read(out)
+    if not results:
+        raise click.ClickException(f"there is no results.json in {out}")
+    folder = _PAGE.parent / "figures"
+    folder.mkdir(exist_ok=True)
+    addresses = {}
+    for name, path in figures.draw_all(results, out).items():
+        shutil.copy(path, folder)
+        addresses[name] = f"figures/{path.name}"
+    tables.write_docs(_PAGE, results, addresses)
+    click.echo(f"Wrote {_PAGE}.")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests.benchmarks")

@@ -1,0 +1,313 @@
+"""Results as tables in Markdown, for the terminal and for the documentation."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+START, END = "<!-- results: start -->", "<!-- results: end -->"
+"""What is between these in a page is replaced by `write_docs`."""
+
+NONE = "-"
+
+Results = dict[str, Any]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, with columns of one width."""
+    widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def in_seconds(seconds: float | None) -> str:
+    """Return a time to two or three digits, in a unit that suits it."""
+    if seconds is None:
+        return NONE
+    unit, factor = ("s", 1.0) if seconds >= 0.9995 else ("ms", 1e3)
+    return f"{_digits(seconds * factor)} {unit}"
+
+
+def in_bytes(n: float) -> str:
+    """Return a size in MB or GB."""
+    return f"{n / 1e9:.2f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}" if value >= 10 else f"{value:.2g}"
+
+
+def _times(ratio: float | None) -> str:
+    return NONE if ratio is None else f"{_digits(ratio)} x"
+
+
+# ---- who is faster -----------------------------------------------------------------------------
+
+
+def ratios(compare: list[dict[str, Any]], full_recall: list[dict[str, Any]]) -> list[dict]:
+    """Set the library's times against those of the fastest packages that find as much.
+
+    Args:
+        compare: the rows of the experiment of this name.
+        full_recall: likewise; may be empty.
+
+    Returns:
+        For each network: `ours`, the library's row; `same`, the row of the fastest package that
+        finds at least as many points, and `same_ratio`, its time divided by the library's; `full`,
+        the library's row of full recall; `all`, the row of the fastest package that finds every
+        point, and `all_ratio`, its time divided by the library's until full recall; and
+        `same_to_full`, the time of `same` divided by that. What there is not, is `None`.
+    """
+    out = []
+    for ours in (row for row in compare if row["tool"] == "slowpoints"):
+        name = ours["network"]
+        peers = [row for row in compare if row["network"] == name and row.get("complete")]
+        peers = [row for row in peers if row["package"] and not row["ours"]]
+        same = _fastest(row for row in peers if row["found"] >= ours["found"])
+        every = _fastest(row for row in peers if row["found"] == row["known"])
+        full = next((row for row in full_recall if row["network"] == name), None)
+        until_full = full["seconds"] if full else None
+        out.append(
+            {
+                "network": name,
+                "ours": ours,
+                "same": same,
+                "same_ratio": _ratio(same, ours["seconds"]),
+                "full": full,
+                "all": every,
+                "all_ratio": _ratio(every, until_full),
+                "same_to_full": _ratio(same, until_full),
+            }
+        )
+    return out
+
+
+def _fastest(rows: Any) -> dict[str, Any] | None:
+    return min(rows, key=lambda row: row["seconds"], default=None)
+
+
+def _ratio(row: dict[str, Any] | None, seconds: float | None) -> float | None:
+    return row["seconds"] / seconds if row and seconds else None
+
+
+# ---- one function for each experiment ----------------------------------------------------------
+
+
+def _compare(rows: list[dict[str, Any]], results: Results) -> str:
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    tools = list(dict.fromkeys(row["tool"] for row in rows if "skipped" not in row))
+    cells = {(row["network"], row["tool"]): row for row in rows}
+
+    def grid(cell: Callable[[dict[str, Any]], str]) -> str:
+        def at(network: str, tool: str) -> str:
+            row = cells.get((network, tool), {})
+            return cell(row) if "seconds" in row else NONE
+
+        body = [[network, *(at(network, tool) for tool in tools)] for network in networks]
+        return table(["network", *tools], body)
+
+    def time_and_points(row: dict[str, Any]) -> str:
+        mark = "" if row["complete"] else "≈ "
+        of = f"{row['found']}/{row['known']}" + (f" ({row['n_rows']})" if not row["n_runs"] else "")
+        return f"{mark}{in_seconds(row['seconds'])}, {of}"
+
+    skipped = {row["tool"]: row["skipped"] for row in rows if "skipped" in row}
+    parts = [
+        "Time of a compiled search, and distinct fixed points found of those known. “≈” marks "
+        "extrapolated times; a number in brackets is how many states were searched then.",
+        grid(time_and_points),
+        "What a first call takes longer, mostly to compile:",
+        grid(lambda row: in_seconds(row["compile_seconds"]) if row["compile_seconds"] else NONE),
+        _same_recall(results),
+        "\n".join(
+            f"- {tool}: {next(row['settings'] for row in rows if row['tool'] == tool)}"
+            for tool in tools
+        ),
+        "\n".join(f"- {tool}: not run; {reason}." for tool, reason in skipped.items()),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _same_recall(results: Results) -> str:
+    lines = []
+    for row in ratios(results["compare"]["result"], []):
+        ours, same = row["ours"], row["same"]
+        lines.append(
+            [
+                row["network"],
+                f"{in_seconds(ours['seconds'])}, {ours['found']}/{ours['known']}",
+                _peer(same),
+                _times(row["same_ratio"]),
+            ]
+        )
+    title = "The fastest package that finds at least as many points from the same states:"
+    return f"{title}\n\n" + table(["network", "slowpoints", "package", "its time / ours"], lines)
+
+
+def _peer(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "none"
+    return f"{row['tool']}: {in_seconds(row['seconds'])}, {row['found']}/{row['known']}"
+
+
+def _full_recall(rows: list[dict[str, Any]], results: Results) -> str:
+    compare = results.get("compare", {}).get("result", [])
+    peers = {row["network"]: row for row in ratios(compare, rows)}
+    lines = []
+    for row in rows:
+        counts = sorted(run["n_inits"] for run in row["runs"] if "n_inits" in run)
+        states = ", ".join(map(str, counts)) if counts else "not reached"
+        peer = peers.get(row["network"], {})
+        lines.append(
+            [
+                row["network"],
+                str(row["known"]),
+                states,
+                in_seconds(row["seconds"]),
+                _peer(peer.get("all")),
+                _times(peer.get("all_ratio")),
+                _peer(peer.get("same")),
+                _times(peer.get("same_to_full")),
+            ]
+        )
+    header = ["network", "points", "states, by seed", "time", "package that finds all", "/ ours"]
+    header += ["package of the same recall", "/ ours"]
+    return (
+        "Until every known point is found, the number of states is doubled; the time is that of "
+        "the last search (median over seeds). Beside it are the packages of the tables above, "
+        "and their times divided by this one:\n\n" + table(header, lines)
+    )
+
+
+def _size(result: dict[str, Any], results: Results) -> str:
+    lines = [
+        [
+            str(row["n_units"]),
+            in_seconds(row["seconds_per_row"]),
+            f"{row['iterations']:.1f}",
+            f"{100 * row['fixed']:.0f} %",
+            in_bytes(row["peak_memory"]),
+            in_seconds(row["compile_seconds"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["units", "time a row", "iterations", "rows at fixed points", "peak memory", "compile"]
+    return (
+        f"{table(header, lines)}\n\nFrom {result['fitted_from']} units on, the time grows as "
+        f"N^{_power(result['time_exponent'])}, and the memory beyond that of a search with 16 "
+        f"units ({in_bytes(result['baseline_memory'])}) as N^{_power(result['memory_exponent'])}."
+    )
+
+
+def _power(exponent: float | None) -> str:
+    return "?" if exponent is None else f"{exponent:.2f}"
+
+
+def _inits(result: dict[str, Any], results: Results) -> str:
+    lines = [
+        [
+            f"{row['n_inits']:,}",
+            in_seconds(row["seconds"]),
+            in_seconds(row["seconds"] / row["n_inits"]),
+            in_bytes(row["peak_memory"]),
+        ]
+        for row in result["rows"]
+    ]
+    grid = table(["initial states", "time", "a row", "peak memory"], lines)
+    return f"{grid}\n\nThe time grows as n^{_power(result['time_exponent'])}."
+
+
+def _rate(result: dict[str, Any], results: Results) -> str:
+    lines = [
+        [
+            row["network"],
+            f"{row['flops_per_iteration'] / 1e3:,.0f} k",
+            f"{row['iterations']:,}",
+            f"{row['rate'] / 1e9:.2f} Gflop/s",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in result["rows"]
+    ]
+    size = result["matrix_size"]
+    header = ["network", "flop an iteration", "iterations", "rate", "of a matrix product"]
+    return (
+        f"A product of two {size} x {size} matrices in float32 reaches "
+        f"{result['matrix_product'] / 1e9:.0f} Gflop/s here.\n\n{table(header, lines)}"
+    )
+
+
+def _unique(rows: list[dict[str, Any]], results: Results) -> str:
+    lines = [
+        [
+            f"{row['n']:,} x {row['n_states']}",
+            f"{row['n_distinct']:,}",
+            f"{in_seconds(row['seconds'])}, {row['found']:,}",
+            f"{in_seconds(row['canns_seconds'])}, {row['canns_found']:,}"
+            if "canns_seconds" in row
+            else NONE,
+        ]
+        for row in rows
+    ]
+    return table(["rows x states", "distinct", "`unique`", "`get_unique` of canns"], lines)
+
+
+SECTIONS = {
+    "compare": ("Beside other tools", _compare),
+    "full-recall": ("Until every point is found", _full_recall),
+    "size": ("The size of the network", _size),
+    "inits": ("The number of initial states", _inits),
+    "rate": ("How well the machine is used", _rate),
+    "unique": ("Deduplication", _unique),
+}
+"""The title of each experiment, and the function that turns its result into text."""
+
+
+def section(name: str, results: Results) -> str:
+    """Return the text of one experiment."""
+    return SECTIONS[name][1](results[name]["result"], results)
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Return a sentence about what the times depend on."""
+    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    load = environment["load_before"]
+    busy = "" if load is None else f" Load average before: {load}."
+    return (
+        f"{environment['date']}, {environment['cpu']}, {environment['cores']} cores, "
+        f"Python {environment['python']}, {versions}.{busy}"
+    )
+
+
+def page(results: Results, figures: dict[str, str]) -> str:
+    """Return all results as a part of a page.
+
+    Args:
+        results: what `results.json` holds.
+        figures: the addresses of the figures that there are, by experiment.
+    """
+    parts = []
+    for name, (title, _) in SECTIONS.items():
+        if name not in results:
+            continue
+        parts += [f"### {title}", section(name, results)]
+        if name in figures:
+            parts.append(f"![{title}]({figures[name]})")
+        parts.append(f"<small>{machine(results[name]['environment'])}</small>")
+    return "\n\n".join(parts) or "No results yet."
+
+
+def write_docs(path: Path, results: Results, figures: dict[str, str]) -> None:
+    """Replace the results in a page.
+
+    Raises:
+        ValueError: if the page does not say where they are.
+    """
+    text = path.read_text()
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"{path} has no lines {START} and {END}.")
+    path.write_text(f"{before}{START}\n\n{page(results, figures)}\n\n{END}{after}")

@@ -1,0 +1,356 @@
+"""The benchmarks count, time and tabulate rightly. No test here depends on how fast anything is."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from . import experiments, figures, networks, points, tables, timing, tools
+from .__main__ import main
+from .networks import Autonomous, Network
+
+SCALES = np.array([2.0, 0.5])
+FIRST = 0.9575040240772688  # tanh(2 x) = x
+
+
+@pytest.fixture(scope="module")
+def three_points():
+    """Return a network with the fixed points (-FIRST, 0), (0, 0) and (FIRST, 0), and them."""
+    F = Autonomous(jnp.asarray(np.diag(SCALES), jnp.float32))
+    states = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    known = np.array([[-FIRST, 0.0], [0.0, 0.0], [FIRST, 0.0]])
+    return Network("three points", F, states, n_inputs=1), known
+
+
+# ---- counting ----------------------------------------------------------------------------------
+
+
+def test_confirm_counts_each_fixed_point_once(three_points):
+    network, known = three_points
+    noise = 2e-5 * np.random.default_rng(1).standard_normal((90, 2))
+    found = points.confirm(network, np.repeat(known, 30, axis=0) + noise)
+    assert found.shape == (3, 2)
+    np.testing.assert_allclose(found[np.argsort(found[:, 0])], known, atol=1e-12)
+
+
+def test_confirm_takes_no_row_that_is_no_fixed_point(three_points):
+    network, _ = three_points
+    rows = [[0.5, 0.0], [np.nan, 0.0], [np.inf, 1.0], [0.9, 0.3], [-0.2, 0.0]]
+    assert points.confirm(network, rows).shape == (0, 2)
+    assert points.confirm(network, np.empty((0, 2))).shape == (0, 2)
+
+
+def test_confirm_takes_no_row_that_is_only_slow():
+    # The fixed point is 0. Around it, q is below the threshold much farther than Newton may go.
+    F = Autonomous(jnp.asarray([[0.9999]], jnp.float32))
+    network = Network("slow", F, np.zeros((1, 1)), n_inputs=1)
+    assert 0.5 * (0.06 - np.tanh(0.9999 * 0.06)) ** 2 < points.HIGHEST_Q
+    assert points.confirm(network, [[0.06]]).size == 0
+    assert points.confirm(network, [[0.001]]).shape == (1, 1)
+
+
+def test_distinct_covers_all_rows():
+    x = np.random.default_rng(0).integers(0, 5, (200, 2)) + 1e-5
+    kept = points.distinct(x)
+    assert len(kept) == 25
+    assert points.matched(x, kept).all()
+
+
+def test_matched_and_union():
+    reference = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    found = np.array([[2.0, 5e-4], [0.0, 0.0], [7.0, 0.0]])
+    assert points.matched(reference, found).tolist() == [True, False, True]
+    assert points.matched(reference, np.empty((0, 2))).tolist() == [False] * 3
+    assert len(points.union(reference, found)) == 4
+
+
+def test_far_points_do_not_belong_to_the_reference():
+    starts = np.random.default_rng(0).standard_normal((100, 2))
+    kept = points.within_reach(np.array([[0.0, 1.0], [50.0, 0.0]]), starts)
+    assert kept.tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.slow
+def test_reference_finds_what_there_is_and_keeps_it(three_points, tmp_path):
+    network, known = three_points
+    settings = _tiny(tmp_path)
+    reference = experiments.Reference(network, settings)
+    assert len(reference.points) == 3
+    assert reference.count(known[:2]) == 2
+    reference.add(np.array([[0.5, 0.5]]))
+    assert len(experiments.Reference(network, settings).points) == 4
+
+
+# ---- timing ------------------------------------------------------------------------------------
+
+
+def test_measure_repeats_short_searches():
+    calls = []
+    measured, out = timing.measure(lambda x: calls.append(len(x)) or x, np.zeros((8, 2)), n_runs=4)
+    assert measured.n_runs >= 4 and not measured.estimated
+    assert set(calls) == {8} and len(out) == 8
+
+
+def test_measure_predicts_what_would_take_too_long():
+    calls = []
+    measured, out = timing.measure(
+        lambda x: calls.append(len(x)) or x, np.zeros((80, 2)), probe=8, limit=0.0
+    )
+    assert measured.estimated and measured.n_rows == 8
+    assert calls == [8, 8] and len(out) == 8
+
+
+def test_what_does_not_compile_runs_once():
+    calls = []
+    measured, _ = timing.measure(lambda x: calls.append(x), np.zeros((8, 2)), compiles=False)
+    assert measured.n_runs == 1 and len(calls) == 1 and measured.compile_seconds == 0
+
+
+def test_exponent_of_a_power_law():
+    sizes = [64, 256, 1024]
+    assert timing.exponent(sizes, [3e-7 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+
+
+def test_peak_memory_holds_what_is_held():
+    held = np.ones(12_500_000)
+    assert timing.peak_memory() > held.nbytes
+
+
+@pytest.mark.slow
+def test_a_fresh_process_starts_with_little_memory():
+    held = np.ones(150_000_000)
+    assert timing.in_fresh_process(timing.peak_memory) < held.nbytes / 2
+
+
+# ---- tools -------------------------------------------------------------------------------------
+
+
+def _tools():
+    return {tool.name: tool for tool in tools.all_tools(canns_iters=3)}
+
+
+def _search(name, n=32):
+    tool = _tools()[name]
+    reason = tool.missing()
+    if reason:
+        pytest.skip(reason)
+    network = networks.load("tanh 16", None)
+    x = network.draw(n, seed=0)
+    return network, x, tool, tool.rows(tool.prepare(network)(x))
+
+
+@pytest.mark.parametrize("name", ["slowpoints", "SciPy hybr", "dense Newton"])
+def test_tool_finds_fixed_points(name):
+    network, _, _, rows = _search(name)
+    assert 8 <= len(points.confirm(network, rows)) <= 27
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["slowpoints, whole pipeline", "Optimistix LM", "BrainPy BFGS"])
+def test_tool_that_takes_long_to_compile_finds_fixed_points(name):
+    network, _, _, rows = _search(name)
+    assert 8 <= len(points.confirm(network, rows)) <= 27
+
+
+@pytest.mark.slow
+def test_canns_searches_from_the_same_states():
+    _, x, tool, rows = _search("canns")
+    assert rows.shape == x.shape and tool.share == 3 / 5000
+
+
+def test_torch_needs_a_checkout(tmp_path):
+    assert "--fixed-point-finder" in tools.FixedPointFinderTorch().missing()
+    assert "FixedPointFinderTorch.py" in tools.FixedPointFinderTorch(tmp_path).missing()
+
+
+def test_draws_are_reproducible_and_differ_by_seed():
+    network = networks.load("LSTM 16", None)
+    assert network.draw(5000, seed=1).shape == (5000, 32)
+    np.testing.assert_array_equal(network.draw(9, seed=1), network.draw(9, seed=1))
+    assert not np.allclose(network.draw(9, seed=1), network.draw(9, seed=2))
+
+
+@pytest.mark.parametrize(
+    "cell", ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("tanh", "lstm"))]
+)
+def test_training_lowers_the_error(cell):
+    errors = []
+    for n_steps in (1, 60):
+        arrays = networks.train(cell, 8, n_steps, n_trials=16, n_time=16)
+        n_states = 16 if cell == "lstm" else 8
+        assert arrays["traj"].shape == (64, 16, n_states)
+        errors.append(_readout_error(arrays))
+    assert errors[1] < errors[0]
+
+
+def _readout_error(arrays):
+    outputs = arrays["traj"][..., :8] @ arrays["Wo"] + arrays["bo"]
+    return np.mean((np.abs(outputs) - 1) ** 2)  # the bits are all 1 or -1
+
+
+# ---- experiments and tables --------------------------------------------------------------------
+
+
+def _tiny(folder):
+    return experiments.Settings(
+        folder,
+        networks=("tanh 16",),
+        n_inits=32,
+        n_runs=1,
+        n_seeds=1,
+        most_inits=64,
+        reference_inits=64,
+        sizes=(32,),
+        rows_per_size=16,
+    )
+
+
+def _row(tool, seconds, found, ours=False, complete=True, package=True):
+    row = {"network": "net", "tool": tool, "seconds": seconds, "found": found, "known": 27}
+    row |= {"ours": ours, "complete": complete, "package": package, "settings": "None."}
+    return row | {"compile_seconds": 1.0, "n_runs": 5, "n_rows": 1024}
+
+
+COMPARE = [
+    _row("slowpoints", 0.1, 25, ours=True),
+    _row("slowpoints, whole pipeline", 0.3, 25, ours=True),
+    _row("fast but few", 0.01, 12),
+    _row("as many", 2.0, 25),
+    _row("all", 5.0, 27),
+    _row("unfinished", 0.5, 26, complete=False),
+    _row("yardstick", 0.02, 27, package=False),
+    {"network": "net", "tool": "absent", "ours": False, "package": True, "skipped": "not there"},
+]
+FULL_RECALL = [
+    {
+        "network": "net",
+        "known": 27,
+        "seconds": 0.2,
+        "runs": [
+            {"seed": 1, "recall": [[1024, 25, 0.1], [2048, 27, 0.2]]}
+            | {"seconds": 0.2, "n_inits": 2048}
+        ],
+    }
+]
+
+
+def test_ratios_are_of_packages_that_find_as_much():
+    (row,) = tables.ratios(COMPARE, FULL_RECALL)
+    assert row["same"]["tool"] == "as many" and row["same_ratio"] == pytest.approx(20)
+    assert row["all"]["tool"] == "all" and row["all_ratio"] == pytest.approx(25)
+    assert row["same_to_full"] == pytest.approx(10)
+
+
+def test_ratios_without_a_peer_or_a_search_for_all():
+    (row,) = tables.ratios(COMPARE[:3], [])
+    assert row["same"] is None and row["same_ratio"] is None
+    assert row["all_ratio"] is None and row["same_to_full"] is None
+
+
+def test_table_lines_up():
+    lines = tables.table(["a", "long header"], [["1", "2"], ["three", "4"]]).splitlines()
+    assert lines == [
+        "| a     | long header |",
+        "| ----- | ----------- |",
+        "| 1     | 2           |",
+        "| three | 4           |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.01234, "12.3 ms"), (0.0005, "0.5 ms"), (1.234, "1.2 s"), (166.2, "166 s"), (None, "-")],
+)
+def test_times_are_readable(seconds, text):
+    assert tables.in_seconds(seconds) == text
+
+
+def test_sizes_are_readable():
+    assert tables.in_bytes(412e6) == "412 MB" and tables.in_bytes(2.5e9) == "2.50 GB"
+
+
+def test_experiments_become_tables_and_figures(tmp_path):
+    results = {
+        "compare": COMPARE,
+        "full-recall": FULL_RECALL,
+        "rate": experiments.arithmetic_rate(_tiny(tmp_path), _silent),
+        "unique": experiments.deduplication(_tiny(tmp_path), _silent),
+        "size": _size_result(),
+        "inits": _inits_result(),
+    }
+    assert [row["found"] for row in results["unique"]] == [100, 27]
+    assert all(0 < row["share"] < 1 for row in results["rate"]["rows"])
+    wrapped = {
+        name: {"environment": timing.environment(), "result": result}
+        for name, result in results.items()
+    }
+    wrapped = json.loads(json.dumps(wrapped))
+    for name in experiments.ALL:
+        assert tables.section(name, wrapped).count("|") > 10
+    assert "2 s, 25/27" in tables.section("compare", wrapped)
+    assert "absent: not run; not there" in tables.section("compare", wrapped)
+    assert "N^1.50" in tables.section("size", wrapped)
+    drawn = figures.draw_all(wrapped, tmp_path)
+    assert set(drawn) == {"compare", "size", "inits"}
+    assert all(path.stat().st_size > 5000 for path in drawn.values())
+
+
+def _silent(_):
+    pass
+
+
+def _size_result():
+    rows = [
+        {"n_units": n, "seconds_per_row": 1e-6 * n**1.5, "iterations": 8.0, "fixed": 1.0}
+        | {"peak_memory": 4e8 + 8 * n**2, "memory_above_baseline": 8 * n**2, "compile_seconds": 2.0}
+        for n in (256, 1024)
+    ]
+    result = {"rows": rows, "baseline_memory": 4e8, "fitted_from": 256}
+    return result | {"time_exponent": 1.5, "memory_exponent": 2.0}
+
+
+def _inits_result():
+    rows = [{"n_inits": n, "seconds": 1e-4 * n, "peak_memory": 4e8} for n in (1000, 10000)]
+    return {"rows": rows, "time_exponent": 1.0}
+
+
+@pytest.mark.slow
+def test_full_recall_is_that_of_the_reference(tmp_path):
+    (row,) = experiments.full_recall(_tiny(tmp_path), _silent)
+    assert 8 <= row["known"] <= 27
+    for run in row["runs"]:
+        n, count, _ = run["recall"][-1]
+        assert (count == row["known"]) == ("seconds" in run)
+        assert run.get("n_inits", n) == n
+
+
+# ---- the command and the page ------------------------------------------------------------------
+
+
+def test_command_writes_results_and_prints_a_table(tmp_path):
+    args = ["--out", str(tmp_path), "--only", "unique", "--n-inits", "32", "--n-runs", "1"]
+    out = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert out.exit_code == 0 and "| rows x states" in out.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["unique"]["environment"]["packages"]["slowpoints"]
+
+
+def test_command_refuses_docs_without_results(tmp_path):
+    out = CliRunner().invoke(main, ["--out", str(tmp_path), "--write-docs"])
+    assert out.exit_code == 1 and "results.json" in out.output
+
+
+def test_docs_are_rewritten_between_their_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{tables.START}\nold\n{tables.END}\n\nafter\n")
+    wrapped = {"compare": {"environment": timing.environment(), "result": COMPARE}}
+    for _ in range(2):
+        tables.write_docs(page, wrapped, {"compare": "figures/x.png"})
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\n\nafter\n") and "old" not in text
+    assert text.count("### Beside other tools") == 1 and "](figures/x.png)" in text
+    with pytest.raises(ValueError, match="has no lines"):
+        (tmp_path / "other.md").write_text("nothing")
+        tables.write_docs(tmp_path / "other.md", wrapped, {})
