@@ -70,11 +70,17 @@ def as_transition(
 
             - a `Transition`, returned as it is;
             - a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
-              `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`;
-            - an `equinox.Module`, or another callable pytree;
+              `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or one that
+              takes an input only and keeps its state in `Variable`s;
+            - a `brainstate.nn.Module` that keeps its state in `HiddenState`s;
+            - a cell of Equinox, or another `equinox.Module` or callable pytree;
+            - a cell of `flax.nnx`, or of `flax.linen` bound to its variables, or the pair
+              `(cell, variables)`;
+            - a `torch.nn.RNN`, `GRU` or `LSTM`, or one of their cells;
             - a function of JAX arrays.
         signature: how to call the model. Functions and `equinox.Module`s can be any of these, and
-            are taken for the first unless told; other models are called in their framework's way.
+            are taken for the first unless told. Others are called in their framework's way, but
+            BrainPy's and Flax's modules can be told as well.
 
             - `"state_input"`: `model(state, input) -> next state`, for one state and one input
               `[n_inputs]`;
@@ -106,6 +112,15 @@ def as_transition(
         from slowpoints.models.brainpy import from_model
 
         return from_model(model, signature, example_state)
+    if _is_instance(model, "flax.nnx", "Module"):
+        from slowpoints.models.flax_nnx import from_module
+
+        return from_module(model, signature, example_state)
+    is_pair = isinstance(model, tuple) and len(model) == 2
+    if _is_instance(model[0] if is_pair else model, "flax.linen", "Module"):
+        from slowpoints.models.flax_linen import from_module
+
+        return from_module(model, signature, example_state)
     if _is_instance(model, "torch.nn", "Module"):
         from slowpoints.models.pytorch import from_module
 
@@ -138,7 +153,7 @@ def _refuse(model: Any, **keywords: Any) -> None:
 def _is_instance(model: Any, module: str, name: str) -> bool:
     # A framework's model cannot exist before the framework is loaded, so none is loaded here.
     loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(model, getattr(loaded, name))
+    return isinstance(model, getattr(loaded, name, ()))
 
 
 def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:

@@ -1,5 +1,6 @@
 """`CallableTransition`: anything that can be called, with the order of its arguments said."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -111,3 +112,43 @@ def from_callable(
     return CallableTransition(
         Function(model) if is_leaf else model, signature or "state_input", layout, name
     )
+
+
+def carry_layout(
+    name: str,
+    cell: Any,
+    initial_carry: Callable[[], Any],
+    signature: Signature | None,
+    example_state: Any,
+) -> StateLayout | None:
+    """Return how the carry of a Flax cell lies in a vector, or what the caller says.
+
+    Args:
+        name: what error messages call the module.
+        cell: the module, if it is a cell.
+        initial_carry: returns a carry without a batch axis.
+        signature: what the caller says.
+        example_state: what the caller says.
+
+    Raises:
+        TypeError: if it cannot be told how to call the module.
+    """
+    if example_state is not None:
+        return StateLayout.like(example_state)
+    if cell is None:
+        if signature is None:
+            raise TypeError(
+                f"as_transition: {name} is no cell of Flax, a subclass of RNNCellBase. Say how it "
+                'is called: `as_transition(module, signature="scan")`, or another signature.'
+            )
+        return None
+    try:
+        n_axes = cell.num_feature_axes
+    except NotImplementedError:  # a cell of the user's own need not say
+        n_axes = 1
+    if n_axes != 1:
+        raise TypeError(
+            f"as_transition: the inputs of {name} have {n_axes} axes besides the batch; expected "
+            "a vector. Wrap a step of it in a function F(x, u)."
+        )
+    return StateLayout.like(jax.eval_shape(initial_carry))
