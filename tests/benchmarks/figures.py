@@ -93,10 +93,13 @@ def _size(results: dict[str, Any]) -> Figure:
     times = [1e3 * row["seconds_per_row"] for row in result["rows"]]
     ax = _log_log(fig, 1, sizes, times, "units", "time a row (ms)")
     _fit(ax, sizes, times, result["fitted_from"], result["time_exponent"])
-    above = [row["memory_above_baseline"] / 1e6 for row in result["rows"]]
-    label = "peak memory beyond\na search with 16 units (MB)"
-    ax = _log_log(fig, 2, sizes, [max(m, 0.1) for m in above], "units", label)
-    _fit(ax, sizes, above, result["fitted_from"], result["memory_exponent"])
+    memory = [row["peak_memory"] / 1e6 for row in result["rows"]]
+    ax = _log_log(fig, 2, sizes, memory, "units", "peak memory of the process (MB)")
+    _fit(ax, sizes, memory, result["fitted_from"], result["memory_exponent"])
+    baseline = result["baseline_memory"] / 1e6
+    ax.axhline(baseline, ls=":", color=_GREY, label="with 16 units")
+    ax.set_ylim(bottom=baseline / 2)
+    ax.legend(frameon=False)
     fig.tight_layout()
     return fig
 

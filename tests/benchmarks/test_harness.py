@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from . import __main__ as command
 from . import experiments, figures, networks, points, tables, timing, tools
-from .__main__ import main
 from .networks import Autonomous, Network
 
 SCALES = np.array([2.0, 0.5])
@@ -173,21 +173,16 @@ def test_draws_are_reproducible_and_differ_by_seed():
 
 
 @pytest.mark.parametrize(
-    "cell", ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("tanh", "lstm"))]
+    "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
 )
 def test_training_lowers_the_error(cell):
     errors = []
-    for n_steps in (1, 60):
-        arrays = networks.train(cell, 8, n_steps, n_trials=16, n_time=16)
-        n_states = 16 if cell == "lstm" else 8
+    for n_steps in (1, 300):
+        arrays = networks.train(cell, 16, n_steps, n_trials=32, n_time=16)
+        n_states = 32 if cell == "lstm" else 16
         assert arrays["traj"].shape == (64, 16, n_states)
-        errors.append(_readout_error(arrays))
-    assert errors[1] < errors[0]
-
-
-def _readout_error(arrays):
-    outputs = arrays["traj"][..., :8] @ arrays["Wo"] + arrays["bo"]
-    return np.mean((np.abs(outputs) - 1) ** 2)  # the bits are all 1 or -1
+        errors.append(arrays["loss"])
+    assert errors[1] < 0.8 * errors[0]
 
 
 # ---- experiments and tables --------------------------------------------------------------------
@@ -275,13 +270,12 @@ def test_experiments_become_tables_and_figures(tmp_path):
     results = {
         "compare": COMPARE,
         "full-recall": FULL_RECALL,
-        "rate": experiments.arithmetic_rate(_tiny(tmp_path), _silent),
+        "rate": _rate_result(),
         "unique": experiments.deduplication(_tiny(tmp_path), _silent),
         "size": _size_result(),
         "inits": _inits_result(),
     }
     assert [row["found"] for row in results["unique"]] == [100, 27]
-    assert all(0 < row["share"] < 1 for row in results["rate"]["rows"])
     wrapped = {
         name: {"environment": timing.environment(), "result": result}
         for name, result in results.items()
@@ -292,6 +286,7 @@ def test_experiments_become_tables_and_figures(tmp_path):
     assert "2 s, 25/27" in tables.section("compare", wrapped)
     assert "absent: not run; not there" in tables.section("compare", wrapped)
     assert "N^1.50" in tables.section("size", wrapped)
+    assert "1.50 Gflop/s" in tables.section("rate", wrapped)
     drawn = figures.draw_all(wrapped, tmp_path)
     assert set(drawn) == {"compare", "size", "inits"}
     assert all(path.stat().st_size > 5000 for path in drawn.values())
@@ -304,16 +299,37 @@ def _silent(_):
 def _size_result():
     rows = [
         {"n_units": n, "seconds_per_row": 1e-6 * n**1.5, "iterations": 8.0, "fixed": 1.0}
-        | {"peak_memory": 4e8 + 8 * n**2, "memory_above_baseline": 8 * n**2, "compile_seconds": 2.0}
+        | {"peak_memory": 4e8 + 8 * n**2, "compile_seconds": 2.0}
         for n in (256, 1024)
     ]
     result = {"rows": rows, "baseline_memory": 4e8, "fitted_from": 256}
-    return result | {"time_exponent": 1.5, "memory_exponent": 2.0}
+    result["memory_above_baseline_exponent"] = None
+    return result | {"time_exponent": 1.5, "memory_exponent": 0.02}
 
 
 def _inits_result():
     rows = [{"n_inits": n, "seconds": 1e-4 * n, "peak_memory": 4e8} for n in (1000, 10000)]
     return {"rows": rows, "time_exponent": 1.0}
+
+
+def _rate_result():
+    row = {"network": "net", "flops_per_iteration": 1e6, "iterations": 9000, "seconds": 6.0}
+    row |= {"rate": 1.5e9, "share": 0.01}
+    return {"rows": [row], "matrix_product": 1.5e11, "matrix_size": 2048}
+
+
+@pytest.mark.slow
+def test_rate_is_below_that_of_a_matrix_product(tmp_path):
+    result = experiments.arithmetic_rate(_tiny(tmp_path), _silent)
+    assert [row["network"] for row in result["rows"]] == ["tanh 16", "Hopfield 32"]
+    assert all(0 < row["share"] < 1 for row in result["rows"])
+
+
+@pytest.mark.slow
+def test_scaling_runs_in_processes_of_its_own(tmp_path):
+    result = experiments.with_size(_tiny(tmp_path), _silent)
+    assert [row["n_units"] for row in result["rows"]] == [32]
+    assert result["baseline_memory"] > 0 and result["time_exponent"] is None
 
 
 @pytest.mark.slow
@@ -331,15 +347,28 @@ def test_full_recall_is_that_of_the_reference(tmp_path):
 
 def test_command_writes_results_and_prints_a_table(tmp_path):
     args = ["--out", str(tmp_path), "--only", "unique", "--n-inits", "32", "--n-runs", "1"]
-    out = CliRunner().invoke(main, args, catch_exceptions=False)
+    out = CliRunner().invoke(command.main, args, catch_exceptions=False)
     assert out.exit_code == 0 and "| rows x states" in out.output
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["unique"]["environment"]["packages"]["slowpoints"]
 
 
 def test_command_refuses_docs_without_results(tmp_path):
-    out = CliRunner().invoke(main, ["--out", str(tmp_path), "--write-docs"])
+    out = CliRunner().invoke(command.main, ["--out", str(tmp_path), "--write-docs"])
     assert out.exit_code == 1 and "results.json" in out.output
+
+
+def test_command_puts_results_into_the_page(tmp_path, monkeypatch):
+    wrapped = {"size": {"environment": timing.environment(), "result": _size_result()}}
+    (tmp_path / "results.json").write_text(json.dumps(wrapped))
+    page = tmp_path / "docs" / "benchmarks.md"
+    page.parent.mkdir()
+    page.write_text(f"{tables.START}{tables.END}")
+    monkeypatch.setattr(command, "_PAGE", page)
+    args = ["--out", str(tmp_path), "--write-docs"]
+    CliRunner().invoke(command.main, args, catch_exceptions=False)
+    assert "](figures/benchmark-size.png)" in page.read_text()
+    assert (page.parent / "figures" / "benchmark-size.png").exists()
 
 
 def test_docs_are_rewritten_between_their_marks(tmp_path):

@@ -217,7 +217,7 @@ class Canns(Tool):
     )
     modules = ("canns", "brainpy")
 
-    def __init__(self, n_iters: int = 100):
+    def __init__(self, n_iters: int = 250):
         self.n_iters, self.share = n_iters, n_iters / 5000
         self.settings = self.settings.format(n_iters=n_iters)
 
@@ -342,7 +342,7 @@ class DenseNewton(Tool):
         return lambda x: _in_blocks(lambda rows: search(network.F, rows), x)
 
 
-def all_tools(fixed_point_finder: Path | None = None, canns_iters: int = 100) -> list[Tool]:
+def all_tools(fixed_point_finder: Path | None = None, canns_iters: int = 250) -> list[Tool]:
     """Return all tools, in the order of the tables."""
     return [
         Core(),
