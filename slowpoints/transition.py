@@ -112,6 +112,11 @@ def as_transition(
         from slowpoints.models.brainpy import from_model
 
         return from_model(model, signature, example_state)
+    if _is_instance(model, "brainstate.nn", "Module"):
+        from slowpoints.models.brainstate import from_module
+
+        _refuse(model, signature=signature, example_state=example_state)
+        return from_module(model)
     if _is_instance(model, "flax.nnx", "Module"):
         from slowpoints.models.flax_nnx import from_module
 

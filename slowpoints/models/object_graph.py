@@ -68,22 +68,30 @@ class ModelStructure:
         """Return the current values of the parameters, in the fixed order of the walk."""
         return tuple(jax.tree.map(jnp.asarray, slot.get()) for slot in self._slots)
 
-    def step(self, values: Sequence[Any], state: dict[str, Any], *inputs: Any) -> dict[str, Any]:
+    def step(
+        self,
+        values: Sequence[Any],
+        state: dict[str, Any],
+        *inputs: Any,
+        find_states: Callable[[Any], dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         """Call a model that keeps its state in boxes, and return the state that follows.
 
         Args:
             values: the parameters.
             state: what to put into the boxes of the state, by place.
             inputs: what to call the model with.
+            find_states: returns the model's boxes of the state, if they are not those of the walk.
 
         Raises:
             ValueError: if the step leaves a part of the state alone, or changes anything else.
         """
         with self.holding(values) as model:
-            for path, box in self.states.items():
+            boxes = self.states if find_states is None else find_states(model)
+            for path, box in boxes.items():
                 _BoxSlot(box).set(state[path])
             model(*inputs)
-            next_state = {path: box._value for path, box in self.states.items()}
+            next_state = {path: box._value for path, box in boxes.items()}
             name = type(model).__name__
             if unchanged := [path for path in state if next_state[path] is state[path]]:
                 raise ValueError(
