@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -12,6 +13,14 @@ BLOCKS = [
     (TEXT.rfind("\n#", 0, block.start()), block["code"])
     for block in re.finditer(r"^```python\n(?P<code>.*?)^```$", TEXT, re.M | re.S)
 ]
+
+
+@pytest.fixture(autouse=True)
+def _fast_compilation():
+    """The blocks run once each, on small networks."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def title(block):
