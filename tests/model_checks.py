@@ -4,12 +4,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from networks import case, newton_polish, trained
 
 from slowpoints import FixedPointFinder
 from slowpoints.transition import with_precision
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_compilation():
+    """For modules that import it: what they compile, they run a few times on small networks."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def check_steps(F, own_step, n_inputs, dtype, n_steps=8):

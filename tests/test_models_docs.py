@@ -4,8 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-import jax
 import pytest
+from model_checks import fast_compilation as fast_compilation
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 TEXT = PAGE.read_text() if PAGE.is_file() else ""  # docs may be left out of an installation
@@ -13,14 +13,6 @@ BLOCKS = [
     (TEXT.rfind("\n#", 0, block.start()), block["code"])
     for block in re.finditer(r"^```python\n(?P<code>.*?)^```$", TEXT, re.M | re.S)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _fast_compilation():
-    """The blocks run once each, on small networks."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def title(block):

@@ -15,6 +15,7 @@ from model_checks import (
     check_rows,
     check_steps,
 )
+from model_checks import fast_compilation as fast_compilation
 from networks import case
 
 from slowpoints import FixedPointFinder, as_transition
