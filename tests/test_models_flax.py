@@ -239,6 +239,16 @@ def test_a_bound_module_is_the_pair():
     )
 
 
+def test_a_linen_rnn_is_its_cell():
+    cell = linen.GRUCell(N)
+    variables = linen_variables(cell)
+    rnn = {"params": {"cell": variables["params"]}}
+    x, u = jnp.ones(N), jnp.ones(N_IN)
+    np.testing.assert_array_equal(
+        as_transition((linen.RNN(cell), rnn))(x, u), as_transition((cell, variables))(x, u)
+    )
+
+
 class Readout(linen.Module):
     """A trained network is more than its cell."""
 

@@ -1,5 +1,7 @@
 """Functions and callable pytrees as transitions: how they are called, and states of any form."""
 
+import subprocess
+import sys
 from typing import NamedTuple
 
 import equinox as eqx
@@ -278,6 +280,21 @@ def test_unknown_models_are_refused_with_a_way_out():
         as_transition({"weights": 1})
     for word in ("builtins.dict", "brainpy", "equinox", "def F(x, u):", "return"):
         assert word in str(caught.value)
+
+
+def test_no_framework_is_loaded_for_a_function():
+    code = """
+import sys
+import equinox as eqx, jax, slowpoints
+slowpoints.as_transition(lambda x, u: x)(jax.numpy.ones(2), jax.numpy.ones(2))
+slowpoints.as_transition(eqx.nn.GRUCell(2, 2, key=jax.random.key(0)))
+try:
+    slowpoints.as_transition({"an unknown": "model"})
+except TypeError:
+    print([name for name in ("brainpy", "brainstate", "flax", "torch") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_rows_of_a_pytree_state_are_what_find_fixed_points_takes():

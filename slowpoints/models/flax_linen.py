@@ -14,7 +14,7 @@ from slowpoints.transition import Signature
 def from_module(model: Any, signature: Signature | None, example_state: Any) -> CallableTransition:
     """Take a bound module, or the pair of a module and its variables.
 
-    A cell's carry is the state. The module must be deterministic as it is: Flax itself refuses to
+    A cell's carry is the state; an `RNN` stands for its cell. The module must be deterministic as it is: Flax itself refuses to
     draw random numbers, or to change variables, without being told to.
 
     Raises:
@@ -30,6 +30,8 @@ def from_module(model: Any, signature: Signature | None, example_state: Any) -> 
             )
         model = model.unbind()
     module, variables = model
+    if isinstance(module, linen.RNN):
+        module, variables = module.bind(variables).cell.unbind()
     name = type(module).__name__
     if jnp.float32 == getattr(module, "dtype", None):
         module = module.clone(dtype=None)  # Flax then takes the precision of the arguments
