@@ -3,11 +3,12 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from slowpoints.pipeline import find_fixed_points
 from slowpoints.sampling import sample_states
 from slowpoints.solvers import AbstractSolver, Adam, LevenbergMarquardt, NewtonKrylov, Report
 from slowpoints.transition import as_transition, with_precision
-from slowpoints.types import RealArray
+from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
 
 _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
@@ -60,6 +61,8 @@ class FixedPointFinder:
         random_seed: seeds the draw of the initial states.
         memory_limit: the bytes that a search may take besides its result; by default a quarter of
             the machine's memory.
+        mesh: the devices that share a search: `"local"` means all of this process's, except under
+            `super_verbose`, where their lines would mix; `None` means one.
 
     Raises:
         ValueError: if an argument is out of range or none of the choices.
@@ -71,21 +74,21 @@ class FixedPointFinder:
         rnn_model: Any,
         method: str = "joint",
         max_iters: int = 5000,
-        tol_q: float = 1e-12,
-        tol_dq: float = 1e-20,
-        lr_init: float = 1.0,
-        lr_factor: float = 0.95,
+        tol_q: Number = 1e-12,
+        tol_dq: Number = 1e-20,
+        lr_init: Number = 1.0,
+        lr_factor: Number = 0.95,
         lr_patience: int = 5,
         lr_cooldown: int = 0,
         do_compute_jacobians: bool = True,
         do_decompose_jacobians: bool = True,
-        tol_unique: float = 1e-3,
+        tol_unique: Number = 1e-3,
         do_exclude_distance_outliers: bool = True,
-        outlier_distance_scale: float = 10.0,
+        outlier_distance_scale: Number = 10.0,
         do_rerun_q_outliers: bool = False,
-        outlier_q_scale: float = 10.0,
-        max_n_unique: float = np.inf,
-        final_q_threshold: float = 1e-8,
+        outlier_q_scale: Number = 10.0,
+        max_n_unique: Number = np.inf,
+        final_q_threshold: Number = 1e-8,
         dtype: str = "float32",
         verbose: bool = True,
         super_verbose: bool = False,
@@ -94,6 +97,7 @@ class FixedPointFinder:
         solver: AbstractSolver | str | None = None,
         random_seed: int = 0,
         memory_limit: int | None = None,
+        mesh: Mesh | Literal["local"] | None = "local",
     ):
         as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
         self.rnn_model = rnn_model
@@ -123,6 +127,9 @@ class FixedPointFinder:
         self.solver = self._as_solver(solver)
         self.random_seed = random_seed
         self.memory_limit = memory_limit
+        self.mesh: Mesh | Literal["local"] | None = (
+            None if mesh == "local" and self.super_verbose else mesh
+        )
         self._n_searches = 0
 
     def _as_solver(self, solver: AbstractSolver | str | None) -> AbstractSolver | None:
@@ -151,7 +158,7 @@ class FixedPointFinder:
         state_traj: Any,
         inputs: Float[RealArray, "_ n_inputs"],
         n_inits: int = 1024,
-        noise_scale: float = 0.0,
+        noise_scale: Number = 0.0,
         valid_bxt: Bool[RealArray, "trials time"] | None = None,
         cond_ids: Shaped[RealArray, " n_inits"] | None = None,
     ) -> tuple[FixedPoints, FixedPoints]:
@@ -215,6 +222,7 @@ class FixedPointFinder:
                 report=Report(_print_update, self.n_iters_per_print_update)
                 if self.super_verbose
                 else None,
+                mesh=self.mesh,
             )
             unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
         self._n_searches += 1
@@ -325,6 +333,8 @@ def _rows_for_progress(n_rows: int, n_states: int) -> int:
 
 def _print_update(iteration: Any, q: Any, dq: Any, lr: Any) -> None:
     q, dq = np.asarray(q), np.asarray(dq)
+    # A row's first iteration has no `dq` yet, and a broken one no `q`.
+    q, dq = (a[np.isfinite(a)] if np.isfinite(a).any() else np.full(1, np.nan) for a in (q, dq))
     line = (
         f"\tIter: {int(iteration)}, q = {np.mean(q):.2e} +/- {np.std(q):.2e}, "
         f"dq = {np.mean(dq):.2e} +/- {np.std(dq):.2e}"

@@ -1,9 +1,11 @@
 """`FixedPoints`: what a search found, one row per point."""
 
+import contextlib
 import os
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +13,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Float, Int, Shaped
+
+from slowpoints.types import Number
 
 _FORMAT_VERSION = 1
 
@@ -83,7 +88,7 @@ class FixedPoints:
         eigvec_J_xstar: Shaped[Any, "n n_states k"] | None = None,
         is_stable: Shaped[Any, " n"] | None = None,
         cond_id: Shaped[Any, " n"] | None = None,
-        tol_unique: float = 1e-3,
+        tol_unique: Number = 1e-3,
         dtype: Any = np.float32,
         valid: Shaped[Any, " n"] | None = None,
     ):
@@ -184,6 +189,8 @@ class FixedPoints:
 
     def __getitem__(self, index: Any) -> "FixedPoints":
         """Select rows by an int (which keeps the row axis), a slice, a mask or an index array."""
+        if isinstance(index, (np.ndarray, jax.Array)) and index.ndim == 0 and index.dtype != bool:
+            index = index[None] if isinstance(index, Tracer) else int(index)
         if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
             row = int(index)
             if not -self.n <= row < self.n:
@@ -301,7 +308,10 @@ class FixedPoints:
                     f"{np.flatnonzero(broken)[0]}); their eigenvalues are NaN.",
                     stacklevel=2,
                 )
-            done = decompose(self)
+            # JAX would narrow float64 that NumPy holds.
+            wide = np.dtype(self.J_xstar.dtype) == np.float64
+            with jax.enable_x64(True) if wide else contextlib.nullcontext():
+                done = decompose(self)
             numpy_backed = isinstance(self.J_xstar, np.ndarray)
             for name in ("eigval_J_xstar", "eigvec_J_xstar", "is_stable"):
                 value = getattr(done, name)
@@ -384,6 +394,7 @@ class FixedPoints:
                     slowpoints_format=np.array(_FORMAT_VERSION),
                     tol_unique=np.array(self.tol_unique),
                     dtype=np.array(np.dtype(self.dtype).name),
+                    fields=np.array(list(data)),
                     allow_pickle=False,
                     **data,
                 )
@@ -402,22 +413,45 @@ class FixedPoints:
             ValueError: if the file is damaged, or not one of ours, or of a later format.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 data = dict(archive)
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"{os.fspath(path)!r} is no readable .npz archive: {error}") from error
         if "slowpoints_format" not in data:
             raise ValueError(f"{os.fspath(path)!r} was not written by FixedPoints.save.")
-        version = int(data.pop("slowpoints_format"))
+        try:
+            version = int(data.pop("slowpoints_format"))
+        except TypeError as error:
+            raise ValueError(f"{os.fspath(path)!r} has no readable format number.") from error
         if version > _FORMAT_VERSION:
             raise ValueError(
                 f"{os.fspath(path)!r} has format {version}; this version reads up to "
                 f"{_FORMAT_VERSION}. Upgrade slowpoints."
             )
-        tol_unique, dtype = float(data.pop("tol_unique")), str(data.pop("dtype"))
-        return cls(**data, tol_unique=tol_unique, dtype=np.dtype(dtype))
+        try:
+            tol_unique, dtype = float(data.pop("tol_unique")), np.dtype(str(data.pop("dtype")))
+            # A damaged list of contents hides arrays that the archive still has.
+            if sorted(data.pop("fields").tolist()) != sorted(data):
+                raise ValueError("some arrays are missing")
+            return cls(**data, tol_unique=tol_unique, dtype=dtype)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
+
+
+# What NumPy and zipfile raise for damaged bytes, found by damaging every byte.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _umask() -> int:

@@ -18,7 +18,7 @@ from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
 from slowpoints.transition import Transition, as_transition, check_transition
-from slowpoints.types import RealArray
+from slowpoints.types import RealArray, Scalar
 
 
 def optimize_batch(
@@ -28,8 +28,8 @@ def optimize_batch(
     *,
     solver: AbstractSolver | None = None,
     max_iters: int | Int[Array, ""] = 5000,
-    tol_q: float | Float[Array, ""] = 1e-12,
-    tol_dq: float | Float[Array, ""] = 1e-20,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
     cond_id: Shaped[RealArray, " n"] | None = None,
     memory_limit: int | None = None,
     rows_at_a_time: int | None = None,
@@ -49,8 +49,10 @@ def optimize_batch(
         x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
         solver: the strategy; by default a `Cascade`, the best there is.
-        max_iters: the most iterations that a row may take in each phase of the solver.
-        tol_q: a row ends when `q` falls below this.
+        max_iters: the most iterations that a row may take in each phase of the solver; the default
+            solver's phases have limits of their own, 50 and 150.
+        tol_q: a row ends when `q` falls below this. Newton's method, and so the default solver,
+            goes on to the last digits: its last steps gain the most.
         tol_dq: a row ends when `q` changes by less than this in an iteration.
         cond_id: `[n]` condition numbers, handed through.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
@@ -190,6 +192,7 @@ def _search(
 def _over_mesh(search: Callable[..., Found], mesh: Mesh) -> Callable[..., Found]:
     """Give each device its share of the rows, and a loop of its own."""
     rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are not explicit ones
     sharded = jax.shard_map(
         search,
         mesh=mesh,

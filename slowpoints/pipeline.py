@@ -16,7 +16,7 @@ from slowpoints.optimization import optimize_batch
 from slowpoints.solvers import AbstractSolver, Report
 from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
-from slowpoints.types import RealArray
+from slowpoints.types import Number, RealArray, Scalar
 from slowpoints.uniqueness import unique
 from slowpoints.verification import escaping
 
@@ -28,14 +28,14 @@ def find_fixed_points(
     *,
     solver: AbstractSolver | None = None,
     max_iters: int | Int[Array, ""] = 5000,
-    tol_q: float | Float[Array, ""] = 1e-12,
-    tol_dq: float | Float[Array, ""] = 1e-20,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
     cond_id: Shaped[RealArray, " n"] | None = None,
-    tol_unique: float = 1e-3,
-    outlier_distance_scale: float | None = 10.0,
-    outlier_q_scale: float | None = None,
-    final_q_threshold: float | None = 1e-8,
-    max_n_unique: float = np.inf,
+    tol_unique: Number = 1e-3,
+    outlier_distance_scale: Number | None = 10.0,
+    outlier_q_scale: Number | None = None,
+    final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
     memory_limit: int | None = None,
@@ -112,7 +112,9 @@ def find_fixed_points(
     )
     all_fps = all_fps.replace(tol_unique=tol_unique)
     if mesh is not None and not traced:
-        all_fps = jax.device_put(all_fps, mesh.devices.flat[0])  # what is left is little
+        # What is left is little. Condition numbers may be of a type that no device holds.
+        numbers = all_fps.replace(cond_id=None)
+        all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
 
     fps = unique(all_fps, tol_unique)
     if outlier_distance_scale is not None:
@@ -142,7 +144,7 @@ def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
 
 
 def _is_far(
-    fps: FixedPoints, x_init: Float[Array, "m n_states"], scale: float
+    fps: FixedPoints, x_init: Float[Array, "m n_states"], scale: Number
 ) -> Bool[Array, " n"]:
     centroid = jnp.mean(x_init, axis=0)
     typical = jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
@@ -151,7 +153,7 @@ def _is_far(
     return (typical > 0) & (distance > scale * typical)
 
 
-def _search_on(F: Any, fps: FixedPoints, scale: float, search: dict[str, Any]) -> FixedPoints:
+def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
     if fps.n == 0:
         return fps
     valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid

@@ -1,27 +1,33 @@
 """Whether a network can be evaluated in float64, whatever the global setting."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints.transition import Transition, with_precision
 
 
+def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
+    """Return whether `F` gives states of `dtype` or finer for such states, without computing any.
+
+    A model that insists on one precision may refuse another in any way of its own. The search is
+    then as precise as the model.
+    """
+    shapes = (jax.ShapeDtypeStruct(a.shape[1:], dtype) for a in (x, u))
+    try:
+        out = eqx.filter_eval_shape(with_precision(F, dtype), *shapes)
+    except Exception:  # of the user's code, see above
+        return False
+    return jnp.finfo(out.dtype).bits >= jnp.finfo(dtype).bits
+
+
 def computes_in_float64(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> bool:
-    """Return whether `F` gives float64 states for float64 states, and still runs in `x`'s type.
-
-    Nothing is computed.
-    """
+    """Return whether `F` computes in float64, and there still runs in `x`'s own type."""
     with jax.enable_x64(True):
-        for dtype in (x.dtype, np.float64):
-            shapes = (jax.ShapeDtypeStruct(a.shape[1:], dtype) for a in (x, u))
-            try:
-                out = eqx.filter_eval_shape(with_precision(F, dtype), *shapes)
-            except Exception:
-                # A model that insists on one precision may refuse another in any way of its own.
-                # The search is then as precise as the model.
-                return False
-    return out.dtype == np.float64
+        return all(evaluates_in(F, x, u, dtype) for dtype in {x.dtype, np.dtype(np.float64)})

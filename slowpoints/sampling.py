@@ -8,14 +8,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from slowpoints.types import RealArray
+from slowpoints.types import RealArray, Scalar
 
 
 def sample_states(
     key: PRNGKeyArray,
     state_traj: Float[RealArray, "trials time n_states"],
     n_inits: int,
-    noise_scale: float | Float[Array, ""] = 0.1,
+    noise_scale: Scalar = 0.1,
     valid_bxt: Bool[RealArray, "trials time"] | None = None,
 ) -> Float[Array, "n_inits n_states"]:
     """Draw states from trajectories and add Gaussian noise (Golub & Sussillo 2018).
@@ -41,7 +41,11 @@ def sample_states(
     n_trials, n_time, n_states = state_traj.shape
     n_candidates = n_trials * n_time
     choice_key, noise_key = jax.random.split(key)
-    valid = jnp.ones(n_candidates, bool) if valid_bxt is None else jnp.ravel(jnp.asarray(valid_bxt))
+    valid = (
+        jnp.ones(n_candidates, bool)
+        if valid_bxt is None
+        else jnp.ravel(jnp.asarray(valid_bxt)).astype(bool)
+    )
 
     # A random order of the candidates with the valid ones in front: its first rows are a draw
     # without replacement, and random positions among the valid ones a draw with.

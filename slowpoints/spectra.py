@@ -52,7 +52,15 @@ def _sorted_eig(
 ) -> tuple[Complex[Array, "n d"], Complex[Array, "n d d"]]:
     # LAPACK may not return from a matrix that is not finite.
     finite = jnp.all(jnp.isfinite(J), axis=(1, 2))
-    values, vectors = jnp.linalg.eig(jnp.where(finite[:, None, None], J, 0))
+    J = jnp.where(finite[:, None, None], J, 0)
+    # jaxlib spreads a batch over the host's threads and blocks one to wait for the others, which
+    # never ends when several host devices in one computation block them all.
+    several_host_devices = jax.local_device_count("cpu") > 1
+    values, vectors = (
+        jax.lax.map(lambda J: tuple(jnp.linalg.eig(J)), J)
+        if several_host_devices
+        else jnp.linalg.eig(J)
+    )
     values, vectors = _by_magnitude(values, vectors)
     values = jnp.where(finite[:, None], values, jnp.nan)
     return values, jnp.where(finite[:, None, None], vectors, jnp.nan)

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.types import RealArray
+from slowpoints.types import RealArray, Scalar
 
 # Rows compared at a time: enough for fast matrix products, few enough that a block costs little
 # where only some points are distinct.
@@ -21,7 +21,7 @@ _BLOCK = 256
 
 def unique(
     fps: FixedPoints,
-    tol: float | int | Real[RealArray, ""] | None = None,
+    tol: Scalar | None = None,
     *,
     size: int | None = None,
 ) -> FixedPoints:

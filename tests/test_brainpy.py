@@ -349,3 +349,63 @@ def test_a_model_with_another_signature_is_refused(result, words):
         search(model)
     assert [word for word in words if word not in str(caught.value)] == []
     assert contents(model) == before
+
+
+class Writer(Leaky):
+    """Writes an array that it made itself, of the default precision, to a Variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = bm.Variable(jnp.zeros(2))
+
+    def advance(self, x, h):
+        self.seen.value = jnp.ones(2) * h.sum()
+        return super().advance(x, h)
+
+
+def test_float64_works_where_a_model_writes_arrays_of_its_own():
+    fps, _ = search(Writer(), solver=None, dtype="float64")
+    np.testing.assert_allclose(fps.xstar, [[2, 2]], atol=1e-6)
+
+
+class Sharing(Leaky):
+    def advance(self, x, h):
+        bp.share.save(last_state=h)
+        return super().advance(x, h)
+
+
+def test_nothing_is_left_in_brainpys_shared_context():
+    search(Sharing(), solver="adam")
+    assert bp.share.load("last_state", "nothing") == "nothing"
+
+
+class ClassGain(Leaky):
+    gain_of_all = 1.0
+
+    def advance(self, x, h):
+        return self.gain_of_all * super().advance(x, h)
+
+
+def test_changes_of_class_attributes_are_seen(monkeypatch):
+    model = ClassGain()
+    assert step_of(model) == 0.5
+    monkeypatch.setattr(ClassGain, "gain_of_all", 2.0)
+    assert step_of(model) == 1.0
+
+
+class Settings:
+    __slots__ = ("gain",)
+
+
+class Slotted(Leaky):
+    def advance(self, x, h):
+        return self.settings.gain * super().advance(x, h)
+
+
+def test_changes_of_attributes_in_slots_are_seen():
+    settings = Settings()
+    settings.gain = 1.0
+    model = Slotted(settings=settings)
+    assert step_of(model) == 0.5
+    settings.gain = 2.0
+    assert step_of(model) == 1.0

@@ -18,6 +18,7 @@ from networks import (
     FlipFlop,
     case,
     index_counts,
+    leaves_equal,
     newton_polish,
     next_states,
     trained,
@@ -706,3 +707,16 @@ def test_a_failed_search_does_not_count_as_one():
         finder.find_fixed_points(well_states(), np.zeros((3, 0)), N_INITS)
     _, all_fps = finder.find_fixed_points(well_states(), NONE, N_INITS)
     np.testing.assert_array_equal(all_fps.x_init, search_well()[1].x_init)
+
+
+def test_super_verbose_with_the_default_solver(capsys):
+    search_well(solver=None, super_verbose=True, n_iters_per_print_update=1)
+    assert "Iter: 1, q = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_inits", [61, 64])
+def test_the_mesh_does_not_change_what_is_found(n_inits):
+    meshes = [None, "local", jax.make_mesh((2,), ("rows",), devices=jax.devices()[:2])]
+    results = [search_well(solver=None, n_inits=n_inits, mesh=mesh) for mesh in meshes]
+    assert leaves_equal(results[0], results[1])
+    assert leaves_equal(results[0], results[2])

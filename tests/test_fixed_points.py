@@ -588,3 +588,64 @@ def test_it_passes_through_vmap():
 def test_a_traced_function_may_make_one():
     made = jax.jit(lambda x: FixedPoints(xstar=x, qstar=x.sum(axis=1)))(jnp.ones((4, 2)))
     assert made.n == 4 and made.qstar.tolist() == [2.0] * 4
+
+
+def test_a_truncated_file_is_a_value_error(tmp_path):
+    path = tmp_path / "points.npz"
+    full().save(path)
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"points\.npz"):
+            FixedPoints.load(path)
+
+
+def test_a_damaged_file_is_a_value_error_or_harmless(tmp_path):
+    """Some bytes of an archive mean nothing; the others must not raise anything else."""
+    path = tmp_path / "points.npz"
+    full().save(path)
+    content = path.read_bytes()
+    for place in range(0, len(content), 13):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            assert leaves_equal(FixedPoints.load(path), full())
+        except ValueError as error:
+            assert "points.npz" in str(error)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"slowpoints_format": 1},
+        {"slowpoints_format": 1, "tol_unique": 1e-3, "dtype": "float32", "unknown": np.ones(2)},
+        {"slowpoints_format": 1, "tol_unique": 1e-3, "dtype": "no type"},
+        {"slowpoints_format": [1, 2], "tol_unique": 1e-3, "dtype": "float32"},
+    ],
+)
+def test_an_archive_with_other_contents_is_a_value_error(tmp_path, data):
+    np.savez(tmp_path / "points.npz", **data)
+    with pytest.raises(ValueError, match=r"points\.npz"):
+        FixedPoints.load(tmp_path / "points.npz")
+
+
+def test_an_array_file_is_a_value_error(tmp_path):
+    with open(tmp_path / "points.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"points\.npz"):
+        FixedPoints.load(tmp_path / "points.npz")
+
+
+@both_backings
+def test_an_array_that_is_a_number_keeps_the_row_axis(make):
+    """Such as `jnp.argmin` returns."""
+    fps = make()
+    for index in (np.array(1), jnp.array(1), np.asarray(fps.qstar).argmin(), jnp.argmin(fps.qstar)):
+        assert fps[index].n == 1
+
+
+def test_float64_jacobians_are_decomposed_in_float64():
+    """Whatever the global setting: the finder hands them out with x64 off."""
+    J = np.array([[[0.5, 1.0], [0.0, 0.5 + 1e-9]]])
+    fps = FixedPoints(xstar=np.zeros((1, 2)), J_xstar=J, dtype=np.float64).decompose_jacobians()
+    assert fps.eigval_J_xstar.dtype == np.complex128
+    np.testing.assert_allclose(fps.eigval_J_xstar[0], [0.5 + 1e-9, 0.5], rtol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import Affine, logistic
 
-from slowpoints import AbstractSolver, LevenbergMarquardt, find_fixed_points
+from slowpoints import AbstractSolver, Adam, LevenbergMarquardt, find_fixed_points
 from slowpoints.solvers import Found
 
 
@@ -294,3 +294,61 @@ def test_two_points_of_the_logistic_map_end_to_end():
     np.testing.assert_allclose(fps.xstar[order, 0], [0.0, 0.6], atol=1e-6)
     np.testing.assert_allclose(fps.J_xstar[order, 0, 0], [2.5, -0.5], atol=1e-5)
     assert np.asarray(fps.is_stable)[order].tolist() == [False, True]
+
+
+def test_condition_numbers_may_be_strings_on_several_devices():
+    names = np.array(list("abcd"))
+    assert find(far_apart(4), cond_id=names, mesh="local")[1].cond_id.tolist() == list("abcd")
+
+
+def one_step(**settings):
+    """Take one step of Levenberg-Marquardt each from seven near states and a far one."""
+    F = Affine(0.5 * jnp.eye(2), jnp.eye(2))
+    u = far_apart(8) / 2  # fixed points 0, 1, 2, ...
+    x = far_apart(8) + np.where(np.arange(8) == 5, 4.0, 0.1)[:, None]
+    settings = {"solver": LevenbergMarquardt(), "max_iters": 1} | settings
+    return find(x, inputs=u, F=F, **settings)
+
+
+def test_points_with_an_outlying_q_are_searched_on():
+    without, _ = one_step()
+    fps, all_fps = one_step(outlier_q_scale=10.0)
+    outlier = np.arange(8) == 5
+    assert without.qstar[5] > 10 * np.median(without.qstar)
+    assert fps.qstar[5] < 0.1 * without.qstar[5]
+    assert fps.n_iters.tolist() == np.where(outlier, 2, 1).tolist()
+    np.testing.assert_array_equal(fps.xstar[~outlier], without.xstar[~outlier])
+    np.testing.assert_allclose(fps.F_xstar[5], 0.5 * fps.xstar[5] + fps.inputs[5], rtol=1e-6)
+    np.testing.assert_array_equal(all_fps.xstar, without.xstar)
+    assert all_fps.n_iters.max() == 1
+
+
+def test_no_point_is_searched_on_where_none_is_an_outlier():
+    fps, _ = one_step(outlier_q_scale=1e12)
+    assert fps.n_iters.max() == 1
+
+
+def test_points_are_searched_on_before_the_threshold_decides():
+    without, _ = one_step()
+    threshold = float(without.qstar[5]) / 2
+    assert one_step(final_q_threshold=threshold)[0].n == 7
+    assert one_step(final_q_threshold=threshold, outlier_q_scale=10.0)[0].n == 8
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_a_limit_is_a_whole_number(most):
+    assert find(far_apart(4), max_n_unique=most)[0].n == most
+
+
+def test_all_states_are_fixed_points_of_the_identity():
+    fps, all_fps = find_fixed_points(lambda x, u: x, far_apart(4), np.zeros(0))
+    assert all_fps.qstar.max() == 0
+    assert fps.n == 4
+
+
+def test_rows_that_stop_early_on_the_way_to_a_fixed_point_are_kept():
+    """With tolerances to match; a step of Newton's from there ends at the fixed point exactly."""
+    x = np.array([[1e-4]], np.float32)
+    for solver in (Adam(), LevenbergMarquardt()):
+        fps, _ = find_fixed_points(lambda x, u: 0.5 * x, x, np.zeros(0), solver=solver, tol_q=1e-6)
+        assert fps.n == 1

@@ -203,3 +203,11 @@ def test_wrong_input_is_named(changes, error, words):
     with pytest.raises(error) as caught:
         sample_states(KEY, **arguments)
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.checks_input
+def test_a_mask_of_numbers_is_a_mask():
+    """Or refused; but states that it leaves out are not drawn."""
+    valid = np.zeros((TRIALS, TIME), int)
+    valid[0, 0] = 3
+    assert set(numbers(sample_states(KEY, jnp.asarray(numbered()), FEW, 0.0, valid))) == {0}

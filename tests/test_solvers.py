@@ -340,3 +340,27 @@ def test_adam_reduces_its_rate_on_a_plateau():
     jax.effects_barrier()
     # One iteration sets the best `q`; then 3 without a better one, 2 of rest, 3 more, and so on.
     assert [rates[i] for i in range(1, 15)] == [0.8] * 3 + [0.4] * 5 + [0.2] * 5 + [0.1]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_fixed_points_have_a_derivative_in_the_parameters(name):
+    """`x = a x + 1` has the solution `1 / (1 - a)`, with the derivative `1 / (1 - a)^2`."""
+
+    def fixed_point(a):
+        F = Affine(a * jnp.eye(2), jnp.eye(2))
+        u = jnp.ones((1, 2))
+        return optimize_batch(F, starts(2), u, solver=SOLVERS[name]).xstar[:, 0]
+
+    np.testing.assert_allclose(jax.jacrev(fixed_point)(0.5), 4.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["default", "newton_krylov"])
+def test_a_model_may_make_arrays_of_its_own(name):
+    """Of the default precision, which is float64 where that is enabled."""
+
+    def F(x, u):
+        return jax.lax.fori_loop(0, 1, lambda i, c: 0.5 * x, jnp.zeros(2))
+
+    with jax.enable_x64(True):
+        fps = optimize_batch(F, starts(2).astype(float), np.zeros((1, 0)), solver=SOLVERS[name])
+    np.testing.assert_allclose(fps.xstar, 0, atol=1e-6)

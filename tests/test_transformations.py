@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from networks import SOLVERS, Affine, case, compilations, newton_polish, trained
+from networks import SOLVERS, Affine, case, compilations, leaves_equal, newton_polish, trained
 
 from slowpoints import (
     Adam,
@@ -209,3 +209,17 @@ def test_a_model_is_traced_no_more_once_its_search_is_compiled():
 
     first, second = search(), search()
     assert second == 1 < first
+
+
+@pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov", "adam"])
+def test_shard_map_with_its_own_checks(name):
+    """As `jax.shard_map` is called by default, with `check_vma=True`; each part is a search."""
+    solver = Adam(joint=False) if name == "adam" else SOLVERS[name]
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+
+    def search(x):
+        fps = optimize_batch(network(), x, inputs()[0], solver=solver, max_iters=10)
+        return decompose(jacobians(network(), fps))
+
+    sharded = jax.jit(jax.shard_map(search, mesh=mesh, in_specs=P("rows"), out_specs=P("rows")))
+    assert leaves_equal(sharded(starts()).xstar, jax.jit(search)(starts()).xstar)

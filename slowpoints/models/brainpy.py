@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brainpy as bp
@@ -124,9 +124,16 @@ class HeldModelWithState(eqx.Module):
         return on_batch_axis(jnp.squeeze, next_row)
 
 
-def _evaluation() -> contextlib.AbstractContextManager[Any]:
-    """Switch dropout off: BrainPy keeps `share["fit"]` in an environment of its own."""
-    return brainstate.environ.context(env=brainpy_environment, fit=False)
+@contextlib.contextmanager
+def _evaluation() -> Iterator[None]:
+    """Switch dropout off, and drop what the model shares: both are in BrainPy's environment."""
+    settings = dict(brainpy_environment.settings)
+    try:
+        with brainstate.environ.context(env=brainpy_environment, fit=False):
+            yield
+    finally:
+        brainpy_environment.settings.clear()
+        brainpy_environment.settings.update(settings)
 
 
 def _is_array(obj: Any) -> bool:

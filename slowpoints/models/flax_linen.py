@@ -14,8 +14,9 @@ from slowpoints.transition import Signature
 def from_module(model: Any, signature: Signature | None, example_state: Any) -> CallableTransition:
     """Take a bound module, or the pair of a module and its variables.
 
-    A cell's carry is the state; an `RNN` stands for its cell. The module must be deterministic as it is: Flax itself refuses to
-    draw random numbers, or to change variables, without being told to.
+    A cell's carry is the state; an `RNN` stands for its cell. The module must be deterministic
+    as it is: Flax itself refuses to draw random numbers, or to change variables, without being
+    told to.
 
     Raises:
         TypeError: if `model` has no variables, or is no cell and `signature` does not say how to

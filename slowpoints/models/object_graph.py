@@ -205,10 +205,12 @@ class _Walk:
             return (type(obj), *(self._visit_at(i, item) for i, item in items))
         if isinstance(obj, (types.FunctionType, types.MethodType, functools.partial)):
             return self._visit_function(obj)
-        if hasattr(obj, "__dict__"):
-            self.holders.append(obj.__dict__)
-            return (type(obj), self._visit_items(obj.__dict__))
-        return _Identity(obj)
+        if not hasattr(obj, "__dict__"):
+            slots = _in_slots(obj)
+            return (type(obj), self._visit_items(slots)) if slots else _Identity(obj)
+        self.holders.append(obj.__dict__)
+        of_class = tuple(self.visit(value) for value in _class_constants(type(obj)))
+        return (type(obj), of_class, self._visit_items(obj.__dict__))
 
     def _visit_at(self, key: Any, obj: Any, slot: _ItemSlot | None = None) -> Hashable:
         self._path.append(str(key))
@@ -256,6 +258,22 @@ class _Walk:
         cells = tuple(_cell_contents(cell) for cell in fn.__closure__ or ())
         parts = (fn.__defaults__, fn.__kwdefaults__, cells)
         return ("function", fn.__code__, fn.__module__, *(self.visit(part) for part in parts))
+
+
+def _class_constants(cls: type) -> Iterator[Any]:
+    """Yield the numbers, texts and arrays that a class and its bases define."""
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            if not name.startswith("__") and isinstance(value, _CONSTANTS):
+                yield value
+
+
+_CONSTANTS = (bool, int, float, complex, str, np.ndarray, np.generic, jax.Array)
+
+
+def _in_slots(obj: Any) -> dict[str, Any]:
+    names = [name for base in type(obj).__mro__ for name in getattr(base, "__slots__", ())]
+    return {name: getattr(obj, name) for name in names if hasattr(obj, name)}
 
 
 def _is_numbered(key: Any, item: Any) -> bool:

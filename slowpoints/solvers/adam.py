@@ -8,7 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping
+from slowpoints.solvers.loops import varying
 from slowpoints.transition import Transition
+from slowpoints.types import Number
 
 
 class _State(NamedTuple):
@@ -47,13 +49,13 @@ class Adam(AbstractRowSolver):
     """
 
     joint: bool = True
-    lr_init: float = 1.0
-    lr_factor: float = 0.95
+    lr_init: Number = 1.0
+    lr_factor: Number = 0.95
     lr_patience: int = 5
     lr_cooldown: int = 0
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
+    beta_1: Number = 0.9
+    beta_2: Number = 0.999
+    epsilon: Number = 1e-8
     lanes: int = 256
 
     @property
@@ -118,7 +120,8 @@ class Adam(AbstractRowSolver):
                 report(n_steps + 1, state.q, state.dq, state.lr[0])
             return state, n_steps + 1
 
-        state, _ = jax.lax.while_loop(unfinished, body, (self.init(x_init), jnp.asarray(0)))
+        start = varying((self.init(x_init), jnp.asarray(0)), (F, x_init, inputs, stopping))
+        state, _ = jax.lax.while_loop(unfinished, body, start)
         escaped = jnp.zeros_like(state.done)
         return Found(state.x, state.q, state.dq, state.n_iters, state.settled, escaped)
 

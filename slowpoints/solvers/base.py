@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints.solvers.loops import varying
 from slowpoints.transition import Transition
 
 
@@ -187,14 +188,20 @@ class AbstractRowSolver(AbstractSolver):
         place = jnp.arange(lanes)
         row, state, u = start(place)
         carry = (place, row, u, state, jnp.asarray(lanes), found, jnp.asarray(1))
+        carry = varying(carry, (F, found, inputs, stopping))
         *_, out, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < n_queued), body, carry)
         return out
 
 
-def rounding_floor(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
+def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]:
     """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
     eps = 2 * jnp.finfo(x.dtype).eps
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
+
+
+def landed(q_new: Float[Array, " lanes"], q: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
+    """Return which rows fell so far in one step as only convergence to a fixed point does."""
+    return q_new < 1e-4 * q
 
 
 def at_rest(move: Float[Array, " lanes"], size: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:

@@ -10,6 +10,7 @@ from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping
 from slowpoints.solvers.newton_krylov import NewtonKrylov
 from slowpoints.solvers.trust_region import TrustRegion
 from slowpoints.transition import Transition, with_precision
+from slowpoints.types import Number
 
 
 class Cascade(AbstractSolver):
@@ -31,7 +32,7 @@ class Cascade(AbstractSolver):
 
     fast: NewtonKrylov = NewtonKrylov()
     robust: TrustRegion = TrustRegion(lanes=32)
-    close: float = 1e-8
+    close: Number = 1e-8
 
     def uses_float64(
         self,

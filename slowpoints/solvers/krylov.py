@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from slowpoints.solvers.loops import varying
+from slowpoints.types import Number
+
 
 def gcr(
     matvec: Callable[[Array], Array], b: Float[Array, "lanes d"], n_vectors: int
@@ -41,7 +44,8 @@ def gcr(
         return x + alpha * p, r - alpha * Ap, P.at[:, j].set(p), AP.at[:, j].set(Ap)
 
     basis = jnp.zeros((lanes, n_vectors, d), b.dtype)
-    x, r, *_ = jax.lax.fori_loop(0, n_vectors, body, (jnp.zeros_like(b), b / scale, basis, basis))
+    start = varying((jnp.zeros_like(b), b / scale, basis, basis), matvec(b))
+    x, r, *_ = jax.lax.fori_loop(0, n_vectors, body, start)
     return x * scale, r * scale
 
 
@@ -51,7 +55,7 @@ def steihaug(
     b: Float[Array, "lanes d"],
     radius: Float[Array, " lanes"],
     n_vectors: int,
-    forcing: float,
+    forcing: Number,
 ) -> tuple[Float[Array, "lanes d"], Float[Array, "lanes d"], Bool[Array, " lanes"]]:
     """Lower `||b - A x||` within `||x|| <= radius`, for each lane's own `A`.
 
@@ -101,6 +105,6 @@ def steihaug(
     s = rmatvec(b)
     g_first = dot(s, s)
     no = jnp.zeros(radius.shape, bool)
-    carry = (jnp.asarray(0), jnp.zeros_like(b), b, s, g_first, ~no, no)
+    carry = varying((jnp.asarray(0), jnp.zeros_like(b), b, s, g_first, ~no, no), (s, radius))
     _, x, r, *_, at_edge = jax.lax.while_loop(going, body, carry)
     return x, r, at_edge[:, 0]

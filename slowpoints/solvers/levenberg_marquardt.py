@@ -8,8 +8,17 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping, rounding_floor
+from slowpoints.solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Stopping,
+    at_rest,
+    landed,
+    rounding_floor,
+)
+from slowpoints.solvers.loops import varying
 from slowpoints.transition import Transition
+from slowpoints.types import Number
 
 
 class _State(NamedTuple):
@@ -21,6 +30,7 @@ class _State(NamedTuple):
     settled: Bool[Array, " lanes"]
     damping: Float[Array, " lanes"]
     rejected: Bool[Array, " lanes"]
+    last_move: Float[Array, " lanes"]
 
 
 class LevenbergMarquardt(AbstractRowSolver):
@@ -37,17 +47,19 @@ class LevenbergMarquardt(AbstractRowSolver):
         lanes: how many rows are in work at a time.
     """
 
-    rtol: float = 1e-5
-    xtol: float = 1e-7
-    damping: float = 1e-2
-    max_step: float = 0.5
+    rtol: Number = 1e-5
+    xtol: Number = 1e-7
+    damping: Number = 1e-2
+    max_step: Number = 0.5
     lanes: int = 128
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
         no, damping = start.settled, jnp.full_like(start.q, self.damping)
-        return _State(x, start.q, start.dq, start.n_iters, no, no, damping, no)
+        return _State(
+            x, start.q, start.dq, start.n_iters, no, no, damping, no, jnp.zeros_like(damping)
+        )
 
     def step(
         self,
@@ -62,7 +74,7 @@ class LevenbergMarquardt(AbstractRowSolver):
         def direction(x: Array, u: Array, damping: Array) -> tuple[Array, Array, Array]:
             F_x, jvp = jax.linearize(lambda x: F(x, u), x)
             r = F_x - x
-            A = eye - jax.vmap(jvp, out_axes=1)(eye)  # the Newton step solves A d = r
+            A = eye - jax.vmap(jvp, out_axes=1)(varying(eye, F_x))  # the Newton step solves A d = r
             gram, g = A.T @ A, A.T @ r
             shift = damping * jnp.mean(jnp.diagonal(gram))
             d = cho_solve(cho_factor(gram + shift * eye), g)
@@ -82,13 +94,17 @@ class LevenbergMarquardt(AbstractRowSolver):
         x = jnp.where(better[:, None], x_new, state.x)
         dq = jnp.where(better, q - q_new, state.dq)
         q_end = jnp.where(better, q_new, q)
-        converged = q_end < jnp.maximum(stopping.tol_q, rounding_floor(x))
+        size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
+        last_move = jnp.where(better, move, state.last_move)
+        at_floor = q_end < rounding_floor(x)
+        still = at_rest(last_move, size) | (better & landed(q_new, q))
+        converged = (q_end < stopping.tol_q) | (at_floor & still)
         # A step may also be short because the damping has not come down yet.
         eps = jnp.finfo(q.dtype).eps
         free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
-        small = jnp.linalg.norm(d, axis=-1) <= self.xtol * (1 + jnp.linalg.norm(x, axis=-1))
+        small = move <= self.xtol * size
         stuck = (damping > 1e6) | (dq <= stopping.tol_dq)
-        settled = (free & (small | (predicted <= self.rtol * q))) | stuck
-        done = settled | converged | ~jnp.isfinite(q)
+        settled = converged | (free & (small | (predicted <= self.rtol * q))) | stuck
+        done = settled | at_floor | ~jnp.isfinite(q)
         damping = jnp.maximum(damping, eps)
-        return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping, ~better)
+        return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping, ~better, last_move)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
+from slowpoints.precision import evaluates_in
 from slowpoints.solvers.base import (
     AbstractRowSolver,
     Found,
@@ -19,6 +20,7 @@ from slowpoints.solvers.base import (
 )
 from slowpoints.solvers.krylov import gcr
 from slowpoints.transition import Transition, with_precision
+from slowpoints.types import Number
 
 
 class _State(NamedTuple):
@@ -60,9 +62,9 @@ class NewtonKrylov(AbstractRowSolver):
     dtype: Any = eqx.field(static=True, default=np.float32)
     n_vectors: int = 10
     n_lengths: int = 4
-    shrink: float = 0.25
-    max_step: float = 0.3
-    xtol: float = 1e-7
+    shrink: Number = 0.25
+    max_step: Number = 0.3
+    xtol: Number = 1e-7
     lanes: int = 128
 
     def run(
@@ -74,8 +76,9 @@ class NewtonKrylov(AbstractRowSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end, from the network's next state where that is slower."""
-        low = jax.vmap(with_precision(F, self.dtype))
-        x, u = x_init.astype(self.dtype), inputs.astype(self.dtype)
+        dtype = self._low(F, x_init, inputs)
+        low = jax.vmap(with_precision(F, dtype))
+        x, u = x_init.astype(dtype), inputs.astype(dtype)
         F_x = low(x, u)
         slower = half_squared_norm(F_x - low(F_x, u)) < half_squared_norm(x - F_x)
         x = jnp.where(slower[:, None], F_x.astype(x_init.dtype), x_init)
@@ -118,6 +121,10 @@ class NewtonKrylov(AbstractRowSolver):
         move = jnp.where(done[:, None], 0, move)
         return _State(x, q, dq, state.n_iters + 1, done, settled, move)
 
+    def _low(self, F: Transition, x: Array, inputs: Array) -> Any:
+        """Return the precision of the linear algebra: `dtype`, unless the model refuses it."""
+        return self.dtype if evaluates_in(F, x, inputs, self.dtype) else x.dtype
+
     def _newton_direction(
         self,
         F: Transition,
@@ -125,9 +132,10 @@ class NewtonKrylov(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         r: Float[Array, "lanes n_states"],
     ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
-        F = with_precision(F, self.dtype)
-        x, inputs, r = (a.astype(self.dtype) for a in (x, inputs, r))
-        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(self.dtype), x)
+        dtype = self._low(F, x, inputs)
+        F = with_precision(F, dtype)
+        x, inputs, r = (a.astype(dtype) for a in (x, inputs, r))
+        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(dtype), x)
         d, rest = gcr(lambda p: p - jvp(p), r, min(self.n_vectors, r.shape[-1]))
         return d, jnp.linalg.norm(rest, axis=-1) > 0.5
 
@@ -139,9 +147,10 @@ class NewtonKrylov(AbstractRowSolver):
         d: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
     ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
-        F = with_precision(F, self.dtype)
-        x_low, d_low, u = (a.astype(self.dtype) for a in (x, d, inputs))
-        lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], self.dtype)
+        dtype = self._low(F, x, inputs)
+        F = with_precision(F, dtype)
+        x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
+        lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)
         tries = x_low + lengths[:, :, None] * d_low
         q_tries = half_squared_norm(tries - jax.vmap(jax.vmap(F), (0, None))(tries, u))
         q_tries = jnp.where(jnp.isfinite(q_tries), q_tries, jnp.inf)

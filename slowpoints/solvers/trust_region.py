@@ -7,9 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping, at_rest, rounding_floor
+from slowpoints.solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Stopping,
+    at_rest,
+    landed,
+    rounding_floor,
+)
 from slowpoints.solvers.krylov import steihaug
 from slowpoints.transition import Transition
+from slowpoints.types import Number
 
 
 class _State(NamedTuple):
@@ -41,10 +49,10 @@ class TrustRegion(AbstractRowSolver):
     """
 
     n_vectors: int = 30
-    forcing: float = 0.01
-    radius: float = 0.3
-    rtol: float = 1e-5
-    xtol: float = 1e-7
+    forcing: Number = 0.01
+    radius: Number = 0.3
+    rtol: Number = 1e-5
+    xtol: Number = 1e-7
     lanes: int = 64
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
@@ -98,7 +106,8 @@ class TrustRegion(AbstractRowSolver):
         resolved = q > 1e6 * rounding_floor(x)
         stationary = (predicted <= self.rtol * q) & resolved
         at_floor = (q_end < rounding_floor(x)) | (radius < self.xtol * size)
-        settled = converged | stationary | (at_floor & at_rest(last_move, size))
+        still = at_rest(last_move, size) | (better & landed(q_new, q))
+        settled = converged | stationary | (at_floor & still)
         below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
         done = settled | at_floor | below | ~jnp.isfinite(q)
         n_iters = state.n_iters + 1
