@@ -23,6 +23,11 @@ def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
     return jnp.finfo(out.dtype).bits >= jnp.finfo(dtype).bits
 
 
+def low_precision(F: Transition, x: Array, u: Array, dtype: Any) -> Any:
+    """Return `dtype`, or that of `x` if the model refuses it."""
+    return dtype if evaluates_in(F, x, u, dtype) else x.dtype
+
+
 def computes_in_float64(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> bool:

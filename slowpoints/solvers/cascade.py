@@ -71,7 +71,7 @@ class Cascade(AbstractSolver):
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
         found = self.fast.run(F, x_init, inputs, _at_most(20, exactly), report)
         left = jnp.isfinite(found.q) & ~found.settled
-        found = self.robust.resume(F, found, inputs, _at_most(80, exactly), left, report)
+        found = self.robust.resume(F, found, inputs, _at_most(60, exactly), left, report)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
         return found._replace(escaped=left & close & ~found.settled)
 
