@@ -113,7 +113,7 @@ class TrustRegion(AbstractRowSolver):
         resolved = q > 1e6 * rounding_floor(x)
         stationary = (predicted <= self.rtol * q) & resolved
         at_floor = (q_end < rounding_floor(x)) | (radius < self.xtol * size)
-        still = at_rest(last_move, size) | (better & landed(q_new, q))
+        still = at_rest(last_move, size) | (better & landed(q_new, predicted, q) & ~at_edge)
         settled = converged | stationary | (at_floor & still)
         below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
         done = settled | at_floor | below | ~jnp.isfinite(q)
