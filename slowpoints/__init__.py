@@ -7,6 +7,7 @@ scikit-learn) at first use.
 
 # The pipeline.
 from slowpoints.transition import Transition as Transition, as_transition as as_transition  # noqa: I001
+from slowpoints.flow import ContinuousTime as ContinuousTime
 from slowpoints.objective import q_fn as q_fn
 from slowpoints.sampling import sample_states as sample_states
 from slowpoints.fixed_points import FixedPoints as FixedPoints
