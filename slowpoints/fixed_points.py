@@ -45,6 +45,8 @@ class FixedPoints:
             the largest real part is below 0.
         cond_id: `[n]` the caller's condition numbers.
         valid: `[n]` which rows count; `None` means all of them.
+        period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
+        cycle_id: `[n]` the number of the cycle that each point lies on.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
         dtype: the real NumPy type of the stored values.
         continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
@@ -66,6 +68,8 @@ class FixedPoints:
         "is_stable",
         "cond_id",
         "valid",
+        "period",
+        "cycle_id",
     )
     _settings: ClassVar[tuple[str, ...]] = ("tol_unique", "dtype", "continuous_time")
     _ndims: ClassVar[dict[str, int]] = {
@@ -98,6 +102,8 @@ class FixedPoints:
         dtype: Any = np.float32,
         valid: Shaped[Any, " n"] | None = None,
         continuous_time: bool = False,
+        period: Shaped[Any, " n"] | None = None,
+        cycle_id: Shaped[Any, " n"] | None = None,
     ):
         """Store the fields; see the class for their shapes.
 
@@ -140,6 +146,8 @@ class FixedPoints:
     is_stable: Any
     cond_id: Any
     valid: Any
+    period: Any
+    cycle_id: Any
 
     # ---- size ----------------------------------------------------------------------------------
 
@@ -490,9 +498,9 @@ class FixedPoints:
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per point, invalid ones included.
 
-        The columns, as far as they are known: `condition`, `q`, `n_iters`, `valid`, `is_stable`,
-        `type`, `index` (the number of unstable directions, as `n_unstable` gives it), and
-        `leading_eigenvalue` with its `time_constant` and `frequency`.
+        The columns, as far as they are known: `condition`, `period`, `cycle_id`, `q`, `n_iters`,
+        `valid`, `is_stable`, `type`, `index` (the number of unstable directions, as `n_unstable`
+        gives it), and `leading_eigenvalue` with its `time_constant` and `frequency`.
 
         Raises:
             ImportError: if pandas is not installed.

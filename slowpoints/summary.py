@@ -13,6 +13,8 @@ def columns(fps: FixedPoints) -> dict[str, Any]:
     fps = fps.to_numpy()
     known: dict[str, Any] = {
         "condition": fps.cond_id,
+        "period": fps.period,
+        "cycle_id": fps.cycle_id,
         "q": fps.qstar,
         "n_iters": fps.n_iters,
         "valid": fps.valid,
@@ -66,6 +68,8 @@ def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     table = {
         "row": rows[:max_rows],
         "condition": shown.get("condition"),
+        "period": shown.get("period"),
+        "cycle": shown.get("cycle_id"),
         "type": shown["type"],
         "q": _formatted(shown.get("q"), ".1e"),
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(

@@ -28,6 +28,8 @@ SHAPES = {
     "is_stable": (),
     "cond_id": (),
     "valid": (),
+    "period": (),
+    "cycle_id": (),
 }
 DTYPES = {
     "n_iters": np.int64,
@@ -101,7 +103,7 @@ def test_the_keywords_stand_in_the_documented_order():
         "tol_unique",
         "dtype",
     ]
-    assert "valid" in names[15:]
+    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id"]
 
 
 def test_all_fields_are_optional():
