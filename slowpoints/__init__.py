@@ -20,6 +20,7 @@ from slowpoints.periodicity import cycles as cycles
 from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
+from slowpoints.shooting import find_cycles as find_cycles
 
 # Strategies for `optimize_batch`.
 from slowpoints.solvers import AbstractSolver as AbstractSolver

@@ -70,7 +70,19 @@ def _cycles(
         x = jax.vmap(F)(x, u).astype(x.dtype)
         return x, x
 
-    _, orbit = jax.lax.scan(step, x, None, length=k)  # [k, n, n_states], after 1 to k steps
+    _, orbit = jax.lax.scan(step, x, None, length=k)
+    return grouped(x, u, orbit, valid, tol)
+
+
+def grouped(
+    x: Float[Array, "n n_states"],
+    u: Float[Array, "n n_inputs"],
+    orbit: Float[Array, "k n n_states"],
+    valid: Bool[Array, " n"],
+    tol: Float[Array, ""],
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """Return the periods and the numbers of cycles, given where 1 to `k` steps lead."""
+    k = orbit.shape[0]
     period = jnp.zeros(x.shape[0], np.int32)
     for d in reversed([d for d in range(1, k + 1) if k % d == 0]):
         period = jnp.where(jnp.linalg.norm(orbit[d - 1] - x, axis=1) <= tol, d, period)
