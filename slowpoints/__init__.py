@@ -7,14 +7,20 @@ scikit-learn) at first use.
 
 # The pipeline.
 from slowpoints.transition import Transition as Transition, as_transition as as_transition  # noqa: I001
+from slowpoints.flow import ContinuousTime as ContinuousTime
+from slowpoints.iteration import iterate as iterate
 from slowpoints.objective import q_fn as q_fn
+from slowpoints.sampling import sample_inputs_and_states as sample_inputs_and_states
 from slowpoints.sampling import sample_states as sample_states
+from slowpoints.conditions import input_grid as input_grid
 from slowpoints.fixed_points import FixedPoints as FixedPoints
 from slowpoints.optimization import optimize_batch as optimize_batch
 from slowpoints.uniqueness import unique as unique
+from slowpoints.periodicity import cycles as cycles
 from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
+from slowpoints.shooting import find_cycles as find_cycles
 
 # Strategies for `optimize_batch`.
 from slowpoints.solvers import AbstractSolver as AbstractSolver

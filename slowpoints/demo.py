@@ -89,7 +89,7 @@ def _sorted(
 
 def index_of(fps: FixedPoints) -> Int[np.ndarray, " n"]:
     """Return how many eigenvalues of each point lie outside the unit circle."""
-    return np.sum(np.abs(np.asarray(fps.eigval_J_xstar)) > 1, axis=1)
+    return np.asarray(fps.n_unstable())
 
 
 def stored_bits(model: FlipFlopNetwork, fps: FixedPoints) -> Int[np.ndarray, "n n_bits"]:

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Complex, Float, Int, Shaped
 
-from slowpoints.types import Number
+from slowpoints import linear_dynamics
+from slowpoints.types import Number, RealArray
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 class FixedPoints:
@@ -35,15 +36,21 @@ class FixedPoints:
         qstar: `[n]` the speed `q = 0.5 * ||x - F(x, u)||^2` at `xstar`.
         dq: `[n]` the absolute change of `q` in the row's last update.
         n_iters: `[n]` the iterations the row took.
-        J_xstar: `[n, N, N]` the Jacobian `dF/dx`.
-        dFdu: `[n, N, M]` the input Jacobian `dF/du`.
-        eigval_J_xstar: `[n, N]` eigenvalues by falling magnitude.
+        J_xstar: `[n, N, N]` the Jacobian `dF/dx`; in continuous time `df/dx`.
+        dFdu: `[n, N, M]` the input Jacobian `dF/du`; in continuous time `df/du`.
+        eigval_J_xstar: `[n, N]` eigenvalues by falling magnitude; in continuous time by falling
+            real part. Or the `k` leading ones, `[n, k]`.
         eigvec_J_xstar: `[n, N, N]` the right eigenvectors, in columns, in the same order.
-        is_stable: `[n]` whether the largest `|eigenvalue|` is below 1.
+        is_stable: `[n]` whether the largest `|eigenvalue|` is below 1; in continuous time whether
+            the largest real part is below 0.
         cond_id: `[n]` the caller's condition numbers.
         valid: `[n]` which rows count; `None` means all of them.
+        period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
+        cycle_id: `[n]` the number of the cycle that each point lies on.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
         dtype: the real NumPy type of the stored values.
+        continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
+            fixed points of a map: see [`ContinuousTime`][slowpoints.ContinuousTime].
     """
 
     array_fields: ClassVar[tuple[str, ...]] = (
@@ -61,7 +68,10 @@ class FixedPoints:
         "is_stable",
         "cond_id",
         "valid",
+        "period",
+        "cycle_id",
     )
+    _settings: ClassVar[tuple[str, ...]] = ("tol_unique", "dtype", "continuous_time")
     _ndims: ClassVar[dict[str, int]] = {
         "xstar": 2,
         "F_xstar": 2,
@@ -91,6 +101,9 @@ class FixedPoints:
         tol_unique: Number = 1e-3,
         dtype: Any = np.float32,
         valid: Shaped[Any, " n"] | None = None,
+        continuous_time: bool = False,
+        period: Shaped[Any, " n"] | None = None,
+        cycle_id: Shaped[Any, " n"] | None = None,
     ):
         """Store the fields; see the class for their shapes.
 
@@ -116,6 +129,7 @@ class FixedPoints:
             raise ValueError(f"FixedPoints: the fields differ in their number of rows: {rows}.")
         self.tol_unique = float(tol_unique)
         self.dtype = np.dtype(dtype).type
+        self.continuous_time = bool(continuous_time)
 
     # Array fields are set in a loop above; these lines tell readers and type checkers of them.
     xstar: Any
@@ -132,6 +146,8 @@ class FixedPoints:
     is_stable: Any
     cond_id: Any
     valid: Any
+    period: Any
+    cycle_id: Any
 
     # ---- size ----------------------------------------------------------------------------------
 
@@ -177,7 +193,7 @@ class FixedPoints:
     def replace(self, **changes: Any) -> "FixedPoints":
         """Return a copy with some fields replaced. The arrays themselves are not copied."""
         kwargs = {name: getattr(self, name) for name in self.array_fields}
-        kwargs |= {"tol_unique": self.tol_unique, "dtype": self.dtype}
+        kwargs |= {name: getattr(self, name) for name in self._settings}
         unknown = set(changes) - set(kwargs)
         if unknown:
             raise TypeError(f"FixedPoints.replace: no such field(s): {sorted(unknown)}.")
@@ -226,13 +242,13 @@ class FixedPoints:
 
         Raises:
             ValueError: if the sequence is empty, or a field is present in some only, or
-                `tol_unique` or `dtype` differ.
+                `tol_unique`, `dtype` or `continuous_time` differ.
         """
         fps_seq = list(fps_seq)
         if not fps_seq:
             raise ValueError("FixedPoints.concatenate: `fps_seq` is empty.")
         first = fps_seq[0]
-        for name in ("tol_unique", "dtype"):
+        for name in FixedPoints._settings:
             values = {getattr(fps, name) for fps in fps_seq}
             if len(values) > 1:
                 raise ValueError(f"FixedPoints.concatenate: `{name}` differs: {values}.")
@@ -322,6 +338,117 @@ class FixedPoints:
             print(message)
         return self
 
+    def time_constants(self) -> Float[RealArray, "n k"]:
+        """Return in what time a deviation along each eigenvector decays by a factor of e.
+
+        Returns:
+            `[n, k]` `-1 / log|lambda|` in steps, or in continuous time `-1 / Re(lambda)` in the
+            unit of time of `f`. Negative where deviations grow, by a factor of e in that time;
+            infinite where they do neither; 0 for the eigenvalue 0 of a map.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.time_constants(
+            self._eigenvalues("time_constants"), self.continuous_time
+        )
+
+    def frequencies(self) -> Float[RealArray, "n k"]:
+        """Return how fast a deviation along each eigenvector turns.
+
+        Returns:
+            `[n, k]` `angle(lambda) / (2 pi)` in cycles per step, from -1/2 to 1/2; or in continuous
+            time `Im(lambda) / (2 pi)` in cycles per unit of time of `f`. 0 for a real positive
+            eigenvalue, and of a map 1/2 for a negative one: deviations alternate.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.frequencies(self._eigenvalues("frequencies"), self.continuous_time)
+
+    def left_eigenvectors(self) -> Complex[RealArray, "n d d"]:
+        """Return the left eigenvectors: what each mode of the dynamics reads from a deviation.
+
+        A deviation `e` excites mode `i` by `W[i] @ e`, and an input `v` excites it by
+        `W[i] @ dFdu @ v` in each step, so `W @ dFdu` is the modes' input selectivity (Sussillo &
+        Barak 2013).
+
+        Returns:
+            `[n, N, N]` in rows, in the order of the eigenvalues: the inverse of the matrix of right
+            eigenvectors, so that `W @ eigvec_J_xstar` is the identity and `W @ J` is
+            `diag(eigenvalues) @ W`. NaN for a point whose Jacobian is not finite, or is defective
+            (its eigenvectors do not span the space) up to rounding.
+
+        Raises:
+            ValueError: if there are no eigenvectors, or not all of them, as after
+                `decompose(fps, k=...)` or after `transform` to another dimension.
+        """
+        vectors = self.eigvec_J_xstar
+        if vectors is None:
+            raise ValueError(
+                "FixedPoints.left_eigenvectors: `eigvec_J_xstar` is None; call `decompose` first."
+            )
+        if vectors.shape[1] != vectors.shape[2]:
+            raise ValueError(
+                f"FixedPoints.left_eigenvectors: `eigvec_J_xstar` has shape {vectors.shape}; "
+                "expected (n, N, N). The inverse needs all eigenvectors in the full space: "
+                "`decompose` without `k`, and before `transform`."
+            )
+        return linear_dynamics.left_eigenvectors(vectors)
+
+    def n_unstable(self) -> Int[RealArray, " n"]:
+        """Return each point's number of unstable directions, its index.
+
+        Returns:
+            `[n]` how many eigenvalues are outside the unit circle, or in continuous time have a
+            positive real part. If only the `k` leading ones are known and all of them are unstable,
+            there may be more than these `k`. -1 where an eigenvalue is NaN.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.count_unstable(self._eigenvalues("n_unstable"), self.continuous_time)
+
+    def types(self, line_tol: Number = 1e-2) -> list[str]:
+        """Name the type of each point, such as `"attractor, node"`. Not inside `jit`.
+
+        - `"attractor"`: all directions are stable; `"repeller"`: none; else `"saddle of index i"`,
+          with `i` unstable ones. If only leading eigenvalues are known and all of them are
+          unstable, `"saddle of index i or more"`. `"marginal"` where deviations neither grow nor
+          decay, such as in a rotation. `"unknown"` where an eigenvalue is NaN, or the leading ones
+          do not decide.
+        - `"spiral"` if the leading eigenvalue is complex, else `"node"`.
+        - `"1 line direction"`, or more: eigenvalues within `line_tol` of 1 (in continuous time, of
+          0), along which the network integrates. They count neither as stable nor as unstable, and
+          do not lead.
+
+        Args:
+            line_tol: how close. An eigenvalue at 1 - 0.01 has a time constant of 100 steps. In
+                continuous time it is a rate, in the inverse of the unit of time of `f`.
+
+        Returns:
+            `n` strings.
+
+        Raises:
+            ValueError: if there are no eigenvalues, or `line_tol` is negative or NaN.
+        """
+        if not line_tol >= 0:
+            raise ValueError(
+                f"FixedPoints.types: `line_tol` must be at least 0, but is {line_tol}."
+            )
+        values = np.asarray(self._eigenvalues("types"))
+        return [
+            linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
+            for row in values
+        ]
+
+    def _eigenvalues(self, caller: str) -> Any:
+        if self.eigval_J_xstar is None:
+            raise ValueError(
+                f"FixedPoints.{caller}: `eigval_J_xstar` is None; call `decompose` first."
+            )
+        return self.eigval_J_xstar
+
     def transform(
         self, U: Float[Any, "n_states k"], offset: Float[Any, "*k"] | float = 0.0
     ) -> "FixedPoints":
@@ -354,26 +481,40 @@ class FixedPoints:
 
     # ---- reports and files ---------------------------------------------------------------------
 
-    def print_summary(self) -> None:
-        """Print how many points there are, their `q`, iterations and stability."""
-        print("\n=== Fixed Points Summary ===")
-        print(f"Number of fixed points: {self.n}")
-        print(f"State dimension: {self.n_states}")
-        print(f"Input dimension: {self.n_inputs}")
-        if self.n == 0:
-            return
-        if self.qstar is not None:
-            q = np.asarray(self.qstar)
-            print(f"\nq values: min={q.min():.2e}, median={np.median(q):.2e}, max={q.max():.2e}")
-        if self.n_iters is not None:
-            its = np.asarray(self.n_iters)
-            print(f"Iterations: min={its.min()}, median={np.median(its):.0f}, max={its.max()}")
-        if self.is_stable is not None:
-            print(f"\nStable fixed points: {np.sum(np.asarray(self.is_stable))} / {self.n}")
-        if self.has_decomposed_jacobians:
-            index = np.sum(np.abs(np.asarray(self.eigval_J_xstar)) > 1, axis=1)
-            for k, count in zip(*np.unique(index, return_counts=True), strict=True):
-                print(f"  {count} with {k} unstable direction(s)")
+    def print_summary(self, max_rows: int = 30) -> None:
+        """Print how many points there are, their `q`, iterations and stability, and a table.
+
+        The table has one line per point: its type, and of its leading eigenvalue the size (in
+        continuous time the real part), the time constant and the frequency.
+
+        Args:
+            max_rows: the most lines of the table. Invalid rows are counted, and else left out.
+        """
+        from slowpoints.summary import lines
+
+        for line in lines(self, max_rows):
+            print(line)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with one row per point, invalid ones included.
+
+        The columns, as far as they are known: `condition`, `period`, `cycle_id`, `q`, `n_iters`,
+        `valid`, `is_stable`, `type`, `index` (the number of unstable directions, as `n_unstable`
+        gives it), and `leading_eigenvalue` with its `time_constant` and `frequency`.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "FixedPoints.to_pandas: pandas is not installed; `pip install pandas`, or "
+                "`pip install slowpoints[pandas]`."
+            ) from error
+        from slowpoints.summary import columns
+
+        return pandas.DataFrame(columns(self))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all fields to `path`, a NumPy `.npz` archive, whatever its suffix.
@@ -394,6 +535,7 @@ class FixedPoints:
                     slowpoints_format=np.array(_FORMAT_VERSION),
                     tol_unique=np.array(self.tol_unique),
                     dtype=np.array(np.dtype(self.dtype).name),
+                    continuous_time=np.array(self.continuous_time),
                     fields=np.array(list(data)),
                     allow_pickle=False,
                     **data,
@@ -432,10 +574,12 @@ class FixedPoints:
             )
         try:
             tol_unique, dtype = float(data.pop("tol_unique")), np.dtype(str(data.pop("dtype")))
+            # The first format had no such setting.
+            continuous = bool(data.pop("continuous_time")) if version > 1 else False
             # A damaged list of contents hides arrays that the archive still has.
             if sorted(data.pop("fields").tolist()) != sorted(data):
                 raise ValueError("some arrays are missing")
-            return cls(**data, tol_unique=tol_unique, dtype=dtype)
+            return cls(**data, tol_unique=tol_unique, dtype=dtype, continuous_time=continuous)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
 
@@ -470,7 +614,7 @@ def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:
 
 def _flatten(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
     children = tuple(getattr(fps, name) for name in FixedPoints.array_fields)
-    return children, (fps.tol_unique, fps.dtype)
+    return children, tuple(getattr(fps, name) for name in FixedPoints._settings)
 
 
 def _flatten_with_keys(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
@@ -485,7 +629,8 @@ def _unflatten(static: Any, children: Any) -> FixedPoints:
     fps = object.__new__(FixedPoints)
     for name, value in zip(FixedPoints.array_fields, children, strict=True):
         setattr(fps, name, value)
-    fps.tol_unique, fps.dtype = static
+    for name, value in zip(FixedPoints._settings, static, strict=True):
+        setattr(fps, name, value)
     return fps
 
 

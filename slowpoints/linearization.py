@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.flow import ContinuousTime, linearised_part
 from slowpoints.transition import Transition, as_transition
 
 _MOST_ENTRIES = 2**24
@@ -17,14 +18,16 @@ _MOST_ENTRIES = 2**24
 def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     """Fill the Jacobians `J_xstar` (`dF/dx`) and `dFdu` at every point.
 
-    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`.
+    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`. Of a
+    [`ContinuousTime`][slowpoints.ContinuousTime] they are `df/dx` and `df/du`.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         fps: points with `xstar` and `inputs`.
 
     Returns:
-        `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`.
+        `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`, and
+        `continuous_time` as it is for `F`.
 
     Raises:
         ValueError: if `fps` has no `xstar` or no `inputs`.
@@ -34,8 +37,8 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
         if getattr(fps, name) is None:
             raise ValueError(f"jacobians: `fps.{name}` is None; the points' {name} are needed.")
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
-    J, dFdu = _jacobians(F, x, u)
-    return fps.replace(J_xstar=J, dFdu=dFdu)
+    J, dFdu = _jacobians(linearised_part(F), x, u)
+    return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 
 
 @eqx.filter_jit

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
@@ -107,7 +108,7 @@ def optimize_batch(
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             found = _search(F, solver, x, u, stopping, report, mesh)
         fps = FixedPoints(x_init=x, inputs=u, cond_id=cond_id, dtype=dtype)
-        return fps.replace(**found)
+        return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
     if isinstance(x_init, Tracer) or solver.couples_rows or n == 0:
         return search(x_init, inputs, cond_id)

@@ -32,6 +32,7 @@ def find_fixed_points(
     tol_dq: Scalar = 1e-20,
     cond_id: Shaped[RealArray, " n"] | None = None,
     tol_unique: Number = 1e-3,
+    within_conditions: bool = False,
     outlier_distance_scale: Number | None = 10.0,
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
@@ -63,6 +64,7 @@ def find_fixed_points(
         tol_dq: a row ends when `q` changes by less than this.
         cond_id: `[n]` condition numbers, handed through.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        within_conditions: whether only points of the same `cond_id` can be one.
         outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
             times the mean distance of `x_init` from it; `None` keeps all.
         outlier_q_scale: search on from points with `q` above this many times the median; `None`
@@ -116,12 +118,13 @@ def find_fixed_points(
         numbers = all_fps.replace(cond_id=None)
         all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
 
-    fps = unique(all_fps, tol_unique)
+    fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
     if outlier_distance_scale is not None:
         fps = _exclude(fps, _is_far(fps, all_fps.x_init, outlier_distance_scale))
     if outlier_q_scale is not None:
         fps = fps if traced else fps.compact()
-        fps = unique(_search_on(F, fps, outlier_q_scale, search), tol_unique)
+        fps = _search_on(F, fps, outlier_q_scale, search)
+        fps = unique(fps, tol_unique, within_conditions=within_conditions)
     if final_q_threshold:
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
     if not traced:

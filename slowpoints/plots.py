@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.linear_dynamics import decay
 from slowpoints.types import RealArray
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def plot_fixed_points_2d(
     """Draw fixed points and trajectories in the plane of the first two principal components.
 
     The components are those of the trajectories shown, and the fixed points are projected onto
-    them. Stable points, and unstable ones by their index (the number of eigenvalues outside the
-    unit circle), have their own shapes and colours. One-dimensional states are drawn as a return
-    map, the next state against the state, where fixed points lie on the diagonal.
+    them. Stable points, and unstable ones by their index (the number of unstable directions), have
+    their own shapes and colours. One-dimensional states are drawn as a return map, the next state
+    against the state, where fixed points lie on the diagonal.
 
     Args:
         fixed_points: the points; only `valid` rows are drawn. Uses `xstar`, and where they are
@@ -378,10 +379,9 @@ class _Group:
 
 def _groups(points: FixedPoints) -> list[_Group]:
     """Sort the points by stability and index, as far as these are known."""
-    magnitude = None if points.eigval_J_xstar is None else np.abs(points.eigval_J_xstar)
     stable = points.is_stable
-    if stable is None and magnitude is not None:
-        stable = magnitude.max(axis=1) < 1
+    if stable is None and points.has_decomposed_jacobians:
+        stable = np.asarray(decay(points.eigval_J_xstar, points.continuous_time)).all(axis=1)
     if stable is None:
         everything = np.ones(points.n, dtype=bool)
         unknown = _Group(everything, "fixed point, stability unknown", *_UNKNOWN)
@@ -389,9 +389,8 @@ def _groups(points: FixedPoints) -> list[_Group]:
     stable = stable.astype(bool)
     groups = [_Group(stable, "stable fixed point", *_STABLE)]
     index = np.full(points.n, -1)  # unknown, as where a Jacobian was not finite
-    if magnitude is not None:
-        known = np.isfinite(magnitude).all(axis=1)
-        index[known] = np.sum(magnitude[known] > 1, axis=1)
+    if points.has_decomposed_jacobians:
+        index = np.asarray(points.n_unstable())
     for k, style in enumerate(_BY_INDEX, start=1):
         is_last = k == len(_BY_INDEX)
         rows = ~stable & ((index >= k) if is_last else (index == k))

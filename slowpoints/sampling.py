@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from slowpoints.types import RealArray, Scalar
 
@@ -36,8 +36,65 @@ def sample_states(
         ValueError: if an argument has the wrong shape or range, or no state is valid, or a drawn
             state is not finite. The last two are found only outside `jit`.
     """
-    _check(state_traj, n_inits, noise_scale, valid_bxt)
-    state_traj = jnp.asarray(state_traj)
+    _check("sample_states", state_traj, n_inits, noise_scale, valid_bxt)
+    states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
+    _check_drawn("sample_states", "state_traj", state_traj, states)
+    return states
+
+
+def sample_inputs_and_states(
+    key: PRNGKeyArray,
+    inputs_traj: Float[RealArray, "trials time n_inputs"],
+    state_traj: Float[RealArray, "trials time n_states"],
+    n_inits: int,
+    noise_scale: Scalar = 0.1,
+    valid_bxt: Bool[RealArray, "trials time"] | None = None,
+) -> tuple[Float[Array, "n_inits n_inputs"], Float[Array, "n_inits n_states"]]:
+    """Draw states as `sample_states` does, each with the input of its own time step.
+
+    For searches under the inputs that the network has when it is in these states (Golub & Sussillo
+    2018). The same key draws the same states as `sample_states`.
+
+    Args:
+        key: a JAX random key.
+        inputs_traj: `[trials, time, n_inputs]` the inputs.
+        state_traj: `[trials, time, n_states]` the states, at the same times. Whether the input of
+            a time step is the one that led to the state or the one that acts on it next is the
+            caller's choice of these arrays.
+        n_inits: how many pairs to draw.
+        noise_scale: standard deviation of the noise that is added to the states; inputs get none.
+        valid_bxt: `[trials, time]` which pairs may be drawn; all of them by default.
+
+    Returns:
+        `[n_inits, n_inputs]` the inputs and `[n_inits, n_states]` the initial states.
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range, or no pair is valid, or a drawn
+            state or input is not finite. The last two are found only outside `jit`.
+    """
+    caller = "sample_inputs_and_states"
+    _check(caller, state_traj, n_inits, noise_scale, valid_bxt)
+    expected = np.shape(state_traj)[:2]
+    if np.ndim(inputs_traj) != 3 or np.shape(inputs_traj)[:2] != expected:
+        raise ValueError(
+            f"{caller}: `inputs_traj` has shape {np.shape(inputs_traj)}; expected "
+            f"({expected[0]}, {expected[1]}, n_inputs), with the trials and times of `state_traj`."
+        )
+    states, rows = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
+    inputs = jnp.asarray(inputs_traj).reshape(-1, inputs_traj.shape[2])[rows]
+    _check_drawn(caller, "state_traj", state_traj, states)
+    _check_drawn(caller, "inputs_traj", inputs_traj, inputs)
+    return inputs, states
+
+
+def _draw(
+    key: PRNGKeyArray,
+    state_traj: Float[Array, "trials time n_states"],
+    n_inits: int,
+    noise_scale: Scalar,
+    valid_bxt: Bool[RealArray, "trials time"] | None,
+) -> tuple[Float[Array, "n_inits n_states"], Int[Array, " n_inits"]]:
+    """Return the states with noise, and which rows of all trials' time steps they are."""
     n_trials, n_time, n_states = state_traj.shape
     n_candidates = n_trials * n_time
     choice_key, noise_key = jax.random.split(key)
@@ -53,47 +110,51 @@ def sample_states(
     n_valid = jnp.sum(valid)
     positions = jnp.arange(n_inits)
     with_replacement = jax.random.randint(choice_key, (n_inits,), 0, jnp.maximum(n_valid, 1))
-    positions = jnp.where(n_inits <= n_valid, positions, with_replacement)
-    states = state_traj.reshape(n_candidates, n_states)[order[positions]]
+    rows = order[jnp.where(n_inits <= n_valid, positions, with_replacement)]
+    states = state_traj.reshape(n_candidates, n_states)[rows]
     states += noise_scale * jax.random.normal(noise_key, states.shape, states.dtype)
+    return states, rows
 
-    if not isinstance(states, Tracer) and not bool(jnp.isfinite(states).all()):
-        bad = int(jnp.sum(~jnp.isfinite(states).all(axis=1)))
+
+def _check_drawn(caller: str, name: str, traj: RealArray, drawn: Array) -> None:
+    if not isinstance(drawn, Tracer) and not bool(jnp.isfinite(drawn).all()):
+        bad = int(jnp.sum(~jnp.isfinite(drawn).all(axis=1)))
         raise ValueError(
-            f"sample_states: {bad} of the {n_inits} states drawn from `state_traj` (shape "
-            f"{state_traj.shape}) hold NaN or infinity; mask such states with `valid_bxt`."
+            f"{caller}: {bad} of the {drawn.shape[0]} rows drawn from `{name}` (shape "
+            f"{traj.shape}) hold NaN or infinity; mask such rows with `valid_bxt`."
         )
-    return states
 
 
-def _check(state_traj: RealArray, n_inits: int, noise_scale: Any, valid_bxt: Any) -> None:
+def _check(
+    caller: str, state_traj: RealArray, n_inits: int, noise_scale: Any, valid_bxt: Any
+) -> None:
     shape = np.shape(state_traj)
     if len(shape) != 3:
         raise ValueError(
-            f"sample_states: `state_traj` has shape {shape}; expected (trials, time, n_states)."
+            f"{caller}: `state_traj` has shape {shape}; expected (trials, time, n_states)."
         )
     if 0 in shape:
-        raise ValueError(f"sample_states: `state_traj` is empty: its shape is {shape}.")
+        raise ValueError(f"{caller}: `state_traj` is empty: its shape is {shape}.")
     if not jnp.issubdtype(state_traj.dtype, jnp.floating):
         raise TypeError(
-            f"sample_states: `state_traj` has dtype {state_traj.dtype}; expected a real one."
+            f"{caller}: `state_traj` has dtype {state_traj.dtype}; expected a real one."
         )
     if isinstance(n_inits, bool) or not isinstance(n_inits, (int, np.integer)):
-        raise TypeError(f"sample_states: `n_inits` must be an integer, but is {n_inits!r}.")
+        raise TypeError(f"{caller}: `n_inits` must be an integer, but is {n_inits!r}.")
     if n_inits < 1:
-        raise ValueError(f"sample_states: `n_inits` must be at least 1, but is {n_inits}.")
+        raise ValueError(f"{caller}: `n_inits` must be at least 1, but is {n_inits}.")
     if not isinstance(noise_scale, Tracer) and not (
         np.ndim(noise_scale) == 0 and 0 <= float(noise_scale) < np.inf
     ):
         raise ValueError(
-            f"sample_states: `noise_scale` must be finite and not negative, but is {noise_scale}."
+            f"{caller}: `noise_scale` must be finite and not negative, but is {noise_scale}."
         )
     if valid_bxt is None:
         return
     if np.shape(valid_bxt) != shape[:2]:
         raise ValueError(
-            f"sample_states: `valid_bxt` has shape {np.shape(valid_bxt)}; expected {shape[:2]}, "
+            f"{caller}: `valid_bxt` has shape {np.shape(valid_bxt)}; expected {shape[:2]}, "
             f"the trials and times of `state_traj`."
         )
     if not isinstance(valid_bxt, Tracer) and not np.asarray(valid_bxt).any():
-        raise ValueError("sample_states: `valid_bxt` is False everywhere; no state can be drawn.")
+        raise ValueError(f"{caller}: `valid_bxt` is False everywhere; no state can be drawn.")

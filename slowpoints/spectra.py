@@ -1,6 +1,7 @@
 """`decompose`: eigenvalues, eigenvectors and stability."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.flow import ContinuousTime, linearised_part
+from slowpoints.linear_dynamics import decay
 from slowpoints.transition import Transition, as_transition
 
 
@@ -19,6 +22,13 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     With `k`, only the `k` eigenvalues of largest magnitude are computed, from products with the
     Jacobian (thick-restarted Arnoldi: Wu & Simon 2000; Stewart 2002). Together with `F`, no
     Jacobian is needed or formed, so this works for thousands of units.
+
+    In continuous time, where `fps.continuous_time` is set or `F` is a
+    [`ContinuousTime`][slowpoints.ContinuousTime], the real part takes the place of the magnitude:
+    eigenvalues are sorted by it, the `k` leading ones are those of largest real part, and points
+    are stable whose largest real part is below 0. Where the leading ones are close together beside
+    the width of the spectrum, as in stiff systems, Arnoldi's method may not find them; they are
+    NaN then.
 
     Args:
         fps: points with `J_xstar`; or, given `k` and `F`, with `xstar` and `inputs`.
@@ -38,17 +48,21 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     if k is None:
         if fps.J_xstar is None:
             raise ValueError("decompose: `fps.J_xstar` is None; call `jacobians(F, fps)` first.")
-        values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar))
+        values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar), fps.continuous_time)
     else:
+        F = None if F is None else as_transition(F)
+        if F is not None:
+            fps = fps.replace(continuous_time=isinstance(F, ContinuousTime))
         values, vectors = _leading(fps, k, F)
-    is_stable = jnp.max(jnp.abs(values[:, :1]), axis=1, initial=0) < 1
+    is_stable = decay(values[:, :1], fps.continuous_time).all(axis=1)
     return fps.replace(eigval_J_xstar=values, eigvec_J_xstar=vectors, is_stable=is_stable)
 
 
-@jax.custom_jvp
-@jax.jit
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+@partial(jax.jit, static_argnums=1)
 def _sorted_eig(
     J: Float[Array, "n d d"],
+    continuous_time: bool,
 ) -> tuple[Complex[Array, "n d"], Complex[Array, "n d d"]]:
     # LAPACK may not return from a matrix that is not finite.
     finite = jnp.all(jnp.isfinite(J), axis=(1, 2))
@@ -61,15 +75,15 @@ def _sorted_eig(
         if several_host_devices
         else jnp.linalg.eig(J)
     )
-    values, vectors = _by_magnitude(values, vectors)
+    values, vectors = _leading_first(values, vectors, continuous_time)
     values = jnp.where(finite[:, None], values, jnp.nan)
     return values, jnp.where(finite[:, None, None], vectors, jnp.nan)
 
 
 @_sorted_eig.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _(continuous_time: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Perturb simple eigenvalues and their eigenvectors (Magnus 1985); others get zero."""
-    values, V = _sorted_eig(*primals)
+    values, V = _sorted_eig(*primals, continuous_time)
     finite = jnp.isfinite(V).all(axis=(1, 2)) & jnp.isfinite(values).all(axis=1)
     inverse = jnp.linalg.inv(jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
     diagonalisable = finite & jnp.isfinite(inverse).all(axis=(1, 2))
@@ -89,10 +103,11 @@ def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return (values, V), (jnp.diagonal(M, axis1=1, axis2=2), dV)
 
 
-def _by_magnitude(
-    values: Complex[Array, "*b d"], vectors: Complex[Array, "*b m d"]
+def _leading_first(
+    values: Complex[Array, "*b d"], vectors: Complex[Array, "*b m d"], continuous_time: bool
 ) -> tuple[Complex[Array, "*b d"], Complex[Array, "*b m d"]]:
-    order = jnp.argsort(-jnp.abs(values), axis=-1, stable=True)
+    size = values.real if continuous_time else jnp.abs(values)
+    order = jnp.argsort(-size, axis=-1, stable=True)
     values = jnp.take_along_axis(values, order, axis=-1)
     return values, jnp.take_along_axis(vectors, order[..., None, :], axis=-1)
 
@@ -101,7 +116,7 @@ def _by_magnitude(
 
 
 def _leading(
-    fps: FixedPoints, k: Any, F: Any
+    fps: FixedPoints, k: Any, F: Transition | None
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
     n_states = fps.n_states
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= n_states:
@@ -110,48 +125,56 @@ def _leading(
         raise ValueError("decompose: with `k`, either `F` or `fps.J_xstar` is needed.")
     if F is None:
         J = jnp.asarray(fps.J_xstar)
-        return _leading_of_matrices(J, int(k))
+        return _leading_of_matrices(J, int(k), fps.continuous_time)
     if fps.xstar is None or fps.inputs is None:
         raise ValueError("decompose: with `F`, `fps.xstar` and `fps.inputs` are needed.")
-    return _leading_of_jacobians(
-        as_transition(F), jnp.asarray(fps.xstar), jnp.asarray(fps.inputs), int(k)
-    )
+    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    return _leading_of_jacobians(linearised_part(F), x, u, int(k), fps.continuous_time)
 
 
 @eqx.filter_jit
 def _leading_of_matrices(
-    J: Float[Array, "n d d"], k: int
+    J: Float[Array, "n d d"], k: int, continuous_time: bool
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
-    return jax.vmap(lambda J: arnoldi(lambda p: J @ p, J[0], k))(J)
+    return jax.vmap(lambda J: arnoldi(lambda p: J @ p, J[0], k, continuous_time))(J)
 
 
 @eqx.filter_jit
 def _leading_of_jacobians(
-    F: Transition, x: Float[Array, "n d"], u: Float[Array, "n n_inputs"], k: int
+    F: Transition,
+    x: Float[Array, "n d"],
+    u: Float[Array, "n n_inputs"],
+    k: int,
+    continuous_time: bool,
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
     def one(x: Array, u: Array) -> tuple[Array, Array]:
         _, jvp = jax.linearize(lambda x: F(x, u), x)
-        return arnoldi(jvp, x, k)
+        return arnoldi(jvp, x, k, continuous_time)
 
     return jax.vmap(one)(x, u)
 
 
 def arnoldi(
-    matvec: Callable[[Array], Array], like: Float[Array, " d"], k: int, max_restarts: int = 100
+    matvec: Callable[[Array], Array],
+    like: Float[Array, " d"],
+    k: int,
+    continuous_time: bool = False,
+    max_restarts: int = 100,
 ) -> tuple[Complex[Array, " k"], Complex[Array, "d k"]]:
-    """Find the `k` eigenvalues of largest magnitude of a real matrix, from products with it.
+    """Find the `k` leading eigenvalues of a real matrix, from products with it.
 
     Arnoldi's method keeps `A V = V B + v b^H` with orthonormal `[V, v]`. When the basis is full,
-    the span of the Ritz vectors of largest magnitude is kept and the rest built anew.
+    the span of the leading Ritz vectors is kept and the rest built anew.
 
     Args:
         matvec: `[d] -> [d]`, the product with the matrix.
         like: `[d]` an array of the size and type of the vectors.
         k: how many eigenvalues.
+        continuous_time: whether those of largest real part lead, or those of largest magnitude.
         max_restarts: after how many restarts to give up.
 
     Returns:
-        `[k]` eigenvalues by falling magnitude, NaN where not converged, and `[d, k]` eigenvectors.
+        `[k]` eigenvalues, leading first, NaN where not converged, and `[d, k]` eigenvectors.
     """
     d, real = like.shape[0], like.dtype
     size = min(d, max(2 * k + 2, k + 20))
@@ -182,9 +205,12 @@ def arnoldi(
         return V.at[j + 1].set(rest), B.at[:, j].set(h)
 
     def ritz(B: Complex[Array, "m1 m"]) -> tuple[Array, Array, Bool[Array, " k"]]:
-        values, Y = _by_magnitude(*jnp.linalg.eig(jnp.where(jnp.isfinite(B), B, 0)[:size]))
+        eig = jnp.linalg.eig(jnp.where(jnp.isfinite(B), B, 0)[:size])
+        values, Y = _leading_first(*eig, continuous_time)
         rest = jnp.abs(B[size] @ Y[:, :k])
-        return values, Y, rest <= tol * jnp.maximum(jnp.abs(values[:k]), tol)
+        # Rounding is relative to the largest eigenvalue, which need not lead in continuous time.
+        scale = jnp.max(jnp.abs(values)) if continuous_time else jnp.abs(values[:k])
+        return values, Y, rest <= tol * jnp.maximum(scale, tol)
 
     def restart(carry: Any) -> Any:
         V, B, n_restarts, _ = carry

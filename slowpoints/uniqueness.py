@@ -24,6 +24,7 @@ def unique(
     tol: Scalar | None = None,
     *,
     size: int | None = None,
+    within_conditions: bool = False,
 ) -> FixedPoints:
     """Mark one representative per fixed point.
 
@@ -44,17 +45,21 @@ def unique(
             Unless it is traced, the result carries it as its `tol_unique`.
         size: return exactly this many rows: the survivors of lowest `qstar`, best first, then as
             many copies of the best, marked invalid, as it takes (zeros if there are no rows).
+        within_conditions: compare only rows of the same `cond_id`, so that each condition keeps
+            its own points, however close its input is to another's.
 
     Returns:
         The same rows with a new `valid` `[n]`; or, given `size`, the best `size` survivors.
 
     Raises:
-        ValueError: if `xstar` is missing, `tol` is negative or NaN, or `size` is negative.
+        ValueError: if `xstar` is missing, `tol` is negative or NaN, `size` is negative, or
+            `within_conditions` is set and `cond_id` is missing.
     """
     if fps.xstar is None:
         raise ValueError("unique: `fps.xstar` is missing, so there are no points to compare.")
     if size is not None and size < 0:
         raise ValueError(f"unique: `size` must not be negative, but is {size}.")
+    condition = _condition_numbers(fps) if within_conditions else None
     tol = fps.tol_unique if tol is None else tol
     if not isinstance(tol, Tracer):
         if not float(tol) >= 0:
@@ -65,10 +70,19 @@ def unique(
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
         given = lax.stop_gradient((fps.xstar, fps.inputs, fps.qstar, fps.valid))
-        survives, ranking, n_survivors = _survivors(*given, jnp.asarray(tol, jnp.float64))
+        tol = jnp.asarray(tol, jnp.float64)
+        survives, ranking, n_survivors = _survivors(*given, condition, tol)
         if size is None:
             return fps.replace(valid=survives)
         return _take(fps, ranking, n_survivors, size)
+
+
+def _condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
+    if fps.cond_id is None:
+        raise ValueError("unique: `within_conditions` needs `fps.cond_id`, which is missing.")
+    if isinstance(fps.cond_id, np.ndarray):  # of any type, such as strings
+        return np.unique(fps.cond_id, return_inverse=True)[1]
+    return fps.cond_id
 
 
 @jax.jit
@@ -77,6 +91,7 @@ def _survivors(
     inputs: Real[RealArray, "n n_inputs"] | None,
     qstar: Real[RealArray, " n"] | None,
     valid: Bool[RealArray, " n"] | None,
+    condition: Shaped[RealArray, " n"] | None,
     tol: Float[Array, ""],
 ) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
     """Return which rows survive, the row numbers of survivors (best first), and their count."""
@@ -93,7 +108,7 @@ def _survivors(
     padded = -(-n // block) * block
     order = _order(points, jnp.where(usable, q, jnp.inf))
     order = order[jnp.minimum(jnp.arange(padded), n - 1)]
-    ranking, n_survivors = _cover(points[order], order, n_usable, tol, block)
+    ranking, n_survivors = _cover(points[order], order, condition, n_usable, tol, block)
     survivors = jnp.where(jnp.arange(ranking.size) < n_survivors, ranking, n)
     survives = jnp.zeros(n, bool).at[survivors].set(True, mode="drop")
     return survives, ranking, n_survivors
@@ -111,6 +126,7 @@ def _order(points: Float[Array, "n d"], q: Float[Array, " n"]) -> Int[Array, " n
 def _cover(
     points: Float[Array, "padded d"],
     rows: Int[Array, " padded"],
+    condition: Shaped[RealArray, " n"] | None,
     n_usable: Int[Array, ""],
     tol: Float[Array, ""],
     block: int,
@@ -126,7 +142,8 @@ def _cover(
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         points, rows, n_kept, start = state
         is_open = start + jnp.arange(block) < n_usable
-        is_open, near = _drop_known(points, origin, tol, n_kept, start, is_open)
+        labels = None if condition is None else jnp.asarray(condition)[rows]
+        is_open, near = _drop_known(points, labels, origin, tol, n_kept, start, is_open)
         kept = _keep_first(is_open, near)
         slots = jnp.where(kept, n_kept + jnp.cumsum(kept, dtype=jnp.int32) - 1, rows.size)
         points = points.at[slots].set(_block_at(points, start, block), mode="drop")
@@ -142,6 +159,7 @@ def _cover(
 
 def _drop_known(
     points: Float[Array, "padded d"],
+    labels: Shaped[Array, " padded"] | None,
     origin: Float[Array, " d"],
     tol: Float[Array, ""],
     n_kept: Int[Array, ""],
@@ -150,6 +168,7 @@ def _drop_known(
 ) -> tuple[Bool[Array, " block"], Bool[Array, "block block"]]:
     """Close the rows of the block at `start` that are near one of the `n_kept` first points.
 
+    Only rows of the same label are compared, where there are labels.
     Returns which rows are still open, and (if any is) which earlier open rows each one is near.
     """
     size = is_open.size
@@ -164,6 +183,9 @@ def _drop_known(
         tile_start = jnp.where(is_own, start, tile * size)
         is_earlier = (slots < slots[:, None]) & is_open
         wanted = jnp.where(is_own, is_earlier, tile_start + slots < n_kept) & is_open[:, None]
+        if labels is not None:
+            own, others = (_block_at(labels, at, size) for at in (start, tile_start))
+            wanted &= own[:, None] == others
         near = _near(block, _block_at(points, tile_start, size), origin, tol, wanted)
         return tile + 1, is_open & (is_own | ~near.any(axis=1)), near
 

@@ -28,6 +28,8 @@ SHAPES = {
     "is_stable": (),
     "cond_id": (),
     "valid": (),
+    "period": (),
+    "cycle_id": (),
 }
 DTYPES = {
     "n_iters": np.int64,
@@ -101,7 +103,7 @@ def test_the_keywords_stand_in_the_documented_order():
         "tol_unique",
         "dtype",
     ]
-    assert "valid" in names[15:]
+    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id"]
 
 
 def test_all_fields_are_optional():
@@ -194,8 +196,11 @@ def test_an_index_selects_rows_of_every_field(make, index, expected):
 
 
 def test_an_index_keeps_the_settings_and_missing_fields():
-    fps = FixedPoints(xstar=np.zeros((3, 2)), tol_unique=0.5, dtype=np.float64)[1:]
-    assert (fps.tol_unique, fps.dtype, fps.qstar, fps.n) == (0.5, np.float64, None, 2)
+    settings = {"tol_unique": 0.5, "dtype": np.float64, "continuous_time": True}
+    fps = FixedPoints(xstar=np.zeros((3, 2)), **settings)[1:]
+    assert {name: getattr(fps, name) for name in settings} == settings
+    assert (fps.qstar, fps.n) == (None, 2)
+    assert FixedPoints.concatenate([fps, fps]).replace(qstar=np.ones(4)).continuous_time
 
 
 @pytest.mark.parametrize(
@@ -252,6 +257,7 @@ def test_concatenate_counts_rows_without_a_mask_as_valid():
         ([full(qstar=None)], "qstar"),
         ([full(tol_unique=0.5)], "tol_unique"),
         ([full(dtype=np.float64)], "dtype"),
+        ([full(continuous_time=True)], "continuous_time"),
     ],
 )
 def test_concatenate_refuses_what_does_not_match(others, word):
@@ -469,12 +475,13 @@ def test_no_rows_keep_their_shapes():
     [
         full(),
         full(tol_unique=0.25, dtype=np.float64),
+        full(continuous_time=True),
         jax_backed(),
         full(cond_id=np.array(list("abcdé"))),
         FixedPoints(xstar=np.array([[np.nan, np.inf], [-0.0, 5e-324]])),
         FixedPoints(),
     ],
-    ids=["float64", "settings", "jax", "strings", "special values", "no field"],
+    ids=["float64", "settings", "flow", "jax", "strings", "special values", "no field"],
 )
 def test_a_file_holds_every_field_to_the_bit(fps, tmp_path):
     fps.save(tmp_path / "points.npz")
@@ -488,6 +495,21 @@ def test_a_file_holds_every_field_to_the_bit(fps, tmp_path):
             assert (read.dtype, read.shape) == (saved.dtype, saved.shape)
             assert read.tobytes() == saved.tobytes()
     assert (loaded.tol_unique, loaded.dtype) == (fps.tol_unique, fps.dtype)
+    assert loaded.continuous_time is fps.continuous_time
+
+
+def test_a_file_of_the_first_format_holds_points_of_a_map(tmp_path):
+    np.savez(
+        tmp_path / "points.npz",
+        slowpoints_format=1,
+        tol_unique=0.5,
+        dtype="float64",
+        fields=["xstar"],
+        xstar=np.ones((2, 3)),
+    )
+    loaded = FixedPoints.load(tmp_path / "points.npz")
+    assert (loaded.n, loaded.tol_unique, loaded.dtype) == (2, 0.5, np.float64)
+    assert loaded.continuous_time is False
 
 
 def test_the_name_of_the_file_is_kept(tmp_path):
@@ -571,6 +593,7 @@ def test_leaves_go_by_the_names_of_the_fields():
 
 def test_the_settings_are_part_of_the_structure():
     assert jax.tree.structure(full()) != jax.tree.structure(full(tol_unique=0.5))
+    assert jax.tree.structure(full()) != jax.tree.structure(full(continuous_time=True))
 
 
 def test_it_passes_through_jit():

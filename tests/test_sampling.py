@@ -1,11 +1,11 @@
-"""`sample_states`: which states are drawn, and what is added to them."""
+"""`sample_states` and `sample_inputs_and_states`: what is drawn, and what is added to it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import sample_states
+from slowpoints import sample_inputs_and_states, sample_states
 
 KEY = jax.random.key(0)
 TRIALS, TIME, N_STATES = 6, 7, 3
@@ -211,3 +211,65 @@ def test_a_mask_of_numbers_is_a_mask():
     valid = np.zeros((TRIALS, TIME), int)
     valid[0, 0] = 3
     assert set(numbers(sample_states(KEY, jnp.asarray(numbered()), FEW, 0.0, valid))) == {0}
+
+
+# ---- inputs and states -------------------------------------------------------------------------
+
+
+def numbered_inputs():
+    """Return inputs that tell the number of the state at their time."""
+    return -numbered(n_states=2)
+
+
+@pytest.mark.parametrize("n_inits", [FEW, MANY])
+def test_each_state_comes_with_the_input_of_its_time_step(n_inits):
+    inputs, states = sample_inputs_and_states(KEY, numbered_inputs(), numbered(), n_inits, 0.0)
+    assert inputs.shape == (n_inits, 2) and states.shape == (n_inits, N_STATES)
+    np.testing.assert_array_equal(inputs[:, 0], -states[:, 0])
+    np.testing.assert_array_equal(inputs[:, 1], -states[:, 1])
+
+
+def test_noise_is_added_to_the_states_only():
+    quiet = sample_inputs_and_states(KEY, numbered_inputs(), numbered(), FEW, 0)
+    noisy = sample_inputs_and_states(KEY, numbered_inputs(), numbered(), FEW, 0.5)
+    np.testing.assert_array_equal(noisy[0], quiet[0])
+    assert 0.3 < np.std(noisy[1] - quiet[1]) < 0.7
+
+
+def test_the_states_are_those_that_are_drawn_without_inputs():
+    for valid in (None, some_valid()):
+        _, states = sample_inputs_and_states(KEY, numbered_inputs(), numbered(), FEW, 0.1, valid)
+        np.testing.assert_array_equal(states, sample_states(KEY, numbered(), FEW, 0.1, valid))
+
+
+def test_pairs_that_are_not_valid_are_not_drawn():
+    inputs = numbered_inputs()
+    inputs[~some_valid()] = np.nan
+    drawn, _ = sample_inputs_and_states(KEY, inputs, numbered(), FEW, 0.0, some_valid())
+    assert np.isfinite(drawn).all()
+
+
+def test_jit_draws_the_pairs_of_a_plain_call():
+    plain = sample_inputs_and_states(KEY, numbered_inputs(), numbered(), FEW)
+    draw = jax.jit(sample_inputs_and_states, static_argnums=3)
+    for jitted, expected in zip(draw(KEY, numbered_inputs(), numbered(), FEW), plain, strict=True):
+        np.testing.assert_allclose(jitted, expected, rtol=1e-6)
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inputs_traj": np.zeros((5, 2, 1))}, ["inputs_traj", "(5, 2, 1)", "(2, 5, n_inputs)"]),
+        ({"inputs_traj": np.zeros((2, 5))}, ["inputs_traj", "(2, 5)"]),
+        ({"inputs_traj": np.full((2, 5, 1), np.nan)}, ["inputs_traj", "20 of the 20"]),
+        ({"state_traj": np.full((2, 5, 2), np.nan)}, ["state_traj", "20 of the 20"]),
+        ({"n_inits": 0}, ["n_inits"]),
+    ],
+)
+def test_wrong_pairs_are_named(changes, words):
+    arguments = {"inputs_traj": np.zeros((2, 5, 1)), "state_traj": np.zeros((2, 5, 2))}
+    with pytest.raises(ValueError) as caught:
+        sample_inputs_and_states(KEY, **(arguments | {"n_inits": FEW} | changes))
+    missing = [word for word in words if word not in str(caught.value)]
+    assert missing == [] and "sample_inputs_and_states" in str(caught.value)

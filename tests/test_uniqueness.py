@@ -490,3 +490,37 @@ def test_missing_points_are_named():
 def test_negative_size_is_named():
     with pytest.raises(ValueError, match="`size`"):
         unique(make(np.ones((2, 2))), size=-1)
+
+
+# ---- conditions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "c"], [7, -1, 3], [0.5, 1.5, 1.25]], ids=str)
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_within_conditions_each_keeps_what_it_would_keep_alone(labels, xp):
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 4, (300, 2)) + 0.1 * rng.normal(size=(300, 2))
+    condition = np.array(labels)[rng.integers(0, 3, 300)]
+    if condition.dtype.kind != "U":
+        condition = xp.asarray(condition)
+    fps = make(points, rng.permutation(300).astype(float), cond_id=condition)
+    kept = np.asarray(unique(fps, 0.3, within_conditions=True).valid)
+    for label in labels:
+        rows = np.asarray(condition) == label
+        alone = np.asarray(unique(fps[rows], 0.3).valid)
+        assert alone.sum() >= 16
+        np.testing.assert_array_equal(kept[rows], alone)
+    assert kept.sum() > np.asarray(unique(fps, 0.3).valid).sum()
+
+
+def test_without_the_word_conditions_do_not_matter():
+    """The distance is that of states and inputs alone."""
+    fps = make([[0.0], [0.0]], [1.0, 2.0], inputs=np.array([[0.0], [1e-4]]), cond_id=np.arange(2))
+    assert np.asarray(unique(fps, 1e-3).valid).tolist() == [True, False]
+    kept = jax.jit(lambda fps: unique(fps, 1e-3, within_conditions=True))(fps)
+    assert np.asarray(kept.valid).tolist() == [True, True]
+
+
+def test_missing_conditions_are_named():
+    with pytest.raises(ValueError, match="cond_id"):
+        unique(make([[0.0]]), within_conditions=True)

@@ -1,0 +1,85 @@
+"""`iterate`: several steps of a network as one."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from slowpoints.flow import ContinuousTime
+from slowpoints.transition import Transition, as_transition
+
+
+class Iterated(Transition):
+    """`n_steps` steps of a transition under one constant input.
+
+    Attributes:
+        F: the transition of one step.
+        n_steps: how many steps.
+    """
+
+    F: Transition
+    n_steps: int = eqx.field(static=True)
+
+    @property
+    def n_states(self) -> int | None:
+        """The length of a state, where it is known."""
+        return self.F.n_states
+
+    def flatten(self, state: Any) -> Any:
+        """Return states in the model's own form as `[..., n_states]`."""
+        return self.F.flatten(state)
+
+    def unflatten(self, x: Any) -> Any:
+        """Return `x`, `[..., n_states]`, as states in the model's own form."""
+        return self.F.unflatten(x)
+
+    def __call__(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n_states"]:
+        """Return the state `n_steps` steps after `x` under the constant input `u`."""
+        # The first step apart: the model may compute in another precision than that of `x`.
+        x = self.F(x, u)
+        steps = jax.lax.scan(lambda x, _: (self.F(x, u), None), x, None, length=self.n_steps - 1)
+        return steps[0]
+
+
+def iterate(F: Any, k: int) -> Transition:
+    """Return `F` applied `k` times, whose fixed points are the `k`-cycles of `F`.
+
+    A point of a cycle of period `k`, or of a period that divides `k`, is a fixed point of the
+    result, and the eigenvalues of its Jacobian are the multipliers of the cycle over `k` steps. So
+    its time constants are in units of `k` steps. [`cycles`][slowpoints.cycles] tells the periods
+    apart.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        k: how many steps, at least 1.
+
+    Returns:
+        The transition of `k` steps under a constant input. Its leaves are those of `F`.
+
+    Raises:
+        ValueError: if `k` is below 1.
+        TypeError: if `k` is no integer, or `F` is in continuous time, where a cycle has no number
+            of steps.
+    """
+    F = as_transition(F)
+    if isinstance(F, ContinuousTime):
+        raise TypeError("iterate: `F` is in continuous time, which has no steps to count.")
+    return Iterated(F, check_n_steps("iterate", k))
+
+
+def check_n_steps(caller: str, k: Any) -> int:
+    """Return `k` as an `int`.
+
+    Raises:
+        ValueError: if it is below 1.
+        TypeError: if it is no integer.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"{caller}: `k` must be an integer, but is {k!r}.")
+    if k < 1:
+        raise ValueError(f"{caller}: `k` must be at least 1, but is {k}.")
+    return int(k)

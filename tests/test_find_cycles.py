@@ -1,0 +1,209 @@
+"""`find_cycles` against all cycles of piecewise-linear networks, enumerated region by region.
+
+In each region of a network `A x + W relu(x) + h` (Durstewitz 2017) the map is affine, so a sequence
+of `k` regions has one candidate for a `k`-cycle, which is one if its points lie in these regions
+(Eisenmann et al. 2023, section 3).
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_checks import fast_compilation as fast_compilation
+from networks import henon
+
+from slowpoints import ContinuousTime, Transition, find_cycles, find_fixed_points, iterate
+
+NO_INPUT = np.zeros(0, np.float32)
+
+
+class PiecewiseLinear(Transition):
+    A: jax.Array
+    W: jax.Array
+    h: jax.Array
+
+    def __call__(self, x, u):
+        return self.A * x + self.W @ jax.nn.relu(x) + self.h
+
+
+def network(n_states, scale, seed):
+    rng = np.random.default_rng(seed)
+    shape = (n_states, n_states)
+    A, W, h = (
+        rng.uniform(-0.9, 0.9, n_states),
+        scale * rng.normal(size=shape),
+        rng.normal(size=n_states),
+    )
+    return PiecewiseLinear(*(np.float32(a) for a in (A, W, h)))
+
+
+def enumerate_cycles(F, k):
+    """Return all fixed points of the `k`-th iterate, in float64."""
+    A, W, h = (np.float64(a) for a in (F.A, F.W, F.h))
+    eye = np.eye(len(h))
+    signs = np.array(list(itertools.product([False, True], repeat=len(h))))
+    found = []
+    for regions in itertools.product(signs, repeat=k):
+        M, c = eye, 0 * h
+        for positive in regions:
+            step = np.diag(A) + W * positive
+            M, c = step @ M, step @ c + h
+        x = first = np.linalg.solve(eye - M, c)
+        for positive in regions:
+            if ((x > 0) != positive).any():
+                break
+            x = A * x + W @ np.maximum(x, 0) + h
+        else:
+            found.append(first)
+    return np.array(found).reshape(-1, len(h))
+
+
+def starts(n, k, n_states):
+    return 3 * np.random.default_rng(1).normal(size=(n, k, n_states)).astype(np.float32)
+
+
+def search(F, k, n=2000, **settings):
+    x_init = starts(n, k, F.h.size)
+    settings = {"outlier_distance_scale": None, "tol_unique": 1e-4, "mesh": None} | settings
+    return find_cycles(F, x_init, NO_INPUT, **settings).to_numpy()
+
+
+def assert_the_same(x, expected):
+    distance = np.linalg.norm(expected[:, None] - x, axis=2)
+    assert (distance.min(axis=1) < 1e-4).all(), "some that there are were not found"
+    assert (distance.min(axis=0) < 1e-4).all(), "some that were found are none"
+    assert len(x) == len(expected)
+
+
+# Networks with many cycles, out of 60 of each kind.
+FLAT = [
+    (2, 2.5, 12, 22),
+    (2, 2.5, 23, 17),
+    pytest.param(2, 2.5, 19, 27, marks=pytest.mark.slow),
+    pytest.param(2, 1.5, 40, 13, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("n_states", "scale", "seed", "n_points"), FLAT)
+def test_all_cycles_of_six_steps_are_found(n_states, scale, seed, n_points):
+    F = network(n_states, scale, seed)
+    expected = enumerate_cycles(F, 6)
+    assert len(expected) == n_points
+    fps = search(F, 6)
+    assert_the_same(fps.xstar, expected)
+    assert set(fps.period) <= {1, 2, 3, 6}
+    for number in range(fps.cycle_id.max() + 1):
+        cycle = fps[fps.cycle_id == number]
+        assert cycle.n == cycle.period[0] and len(set(cycle.period)) == 1
+        images = np.array([F(x, NO_INPUT) for x in cycle.xstar])
+        assert_the_same(images, cycle.xstar)
+    for period in (1, 2, 3):
+        divided = enumerate_cycles(F, period)
+        assert_the_same(fps.xstar[period % fps.period == 0], divided)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "scale", "n_points"), [(2, 2.5, 8), (40, 2.5, 4), (54, 1.5, 6)])
+def test_all_fixed_points_and_two_cycles_in_three_dimensions_are_found(seed, scale, n_points):
+    F = network(3, scale, seed)
+    expected = enumerate_cycles(F, 2)
+    assert len(expected) == n_points
+    assert_the_same(search(F, 2, 500).xstar, expected)
+
+
+@pytest.mark.parametrize(("n_states", "scale", "seed", "n_points"), FLAT)
+def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
+    F = network(n_states, scale, seed)
+    x_init = starts(500, 1, n_states)[:, 0]
+    fps, _ = find_fixed_points(
+        iterate(F, 2),
+        x_init,
+        NO_INPUT,
+        outlier_distance_scale=None,
+        tol_unique=1e-4,
+        mesh=None,
+    )
+    assert_the_same(np.asarray(fps.xstar), enumerate_cycles(F, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", range(1, 6))
+def test_all_cycles_of_random_networks_are_found(k):
+    n_states = 2 if k > 3 else 3
+    for seed in range(15):
+        F = network(n_states, 1.5, seed)
+        assert_the_same(search(F, k).xstar, enumerate_cycles(F, k))
+
+
+# ---- what comes with the points ----------------------------------------------------------------
+
+
+def test_multipliers_are_those_of_all_steps_of_the_cycle():
+    F = network(2, 2.5, 12)
+    fps = search(F, 6)
+    for x, J, values in zip(fps.xstar, fps.J_xstar, fps.eigval_J_xstar, strict=True):
+        product = np.eye(2)
+        for _ in range(6):
+            product = (np.diag(F.A) + F.W * (x > 0)) @ product
+            x = np.asarray(F(x, NO_INPUT))
+        np.testing.assert_allclose(J, product, rtol=1e-3, atol=1e-3)
+        assert np.prod(values).real == pytest.approx(np.linalg.det(product), rel=1e-2, abs=1e-2)
+    np.testing.assert_allclose(fps.F_xstar, fps.xstar, atol=1e-3)
+
+
+def test_condition_numbers_and_inputs_come_with_every_point():
+    """Under the input `u` the map `u - x` has the fixed point `u / 2`, and else 2-cycles only."""
+    labels = np.array(["a", "b", "a", "b"])
+    u = np.float32([[1], [2], [1], [2]])
+    x_init = np.float32([[0.1, 0.9], [0.3, 1.7], [0.1, 0.9], [1.0, 1.0]])[:, :, None]
+    fps = find_cycles(lambda x, u: u - x, x_init, u, cond_id=labels, mesh=None).to_numpy()
+    order = np.argsort(fps.xstar[:, 0])
+    np.testing.assert_allclose(fps.xstar[order, 0], [0.1, 0.3, 0.9, 1, 1.7], atol=1e-6)
+    assert fps.cond_id[order].tolist() == ["a", "b", "a", "b", "b"]
+    assert fps.inputs[order, 0].tolist() == [1, 2, 1, 2, 2]
+    assert fps.period[order].tolist() == [2, 2, 2, 1, 2]
+    first, second, third = (fps.cycle_id[order][i] for i in (0, 1, 3))
+    assert fps.cycle_id[order].tolist() == [first, second, first, third, second]
+    assert sorted((first, second, third)) == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_inside_jit_the_valid_rows_are_those_of_a_plain_call():
+    F, x_init = network(2, 2.5, 12), starts(200, 2, 2)
+
+    def find(x_init):
+        return find_cycles(F, x_init, NO_INPUT, tol_unique=1e-4, mesh=None, max_n_unique=16)
+
+    inside = jax.jit(find)(x_init)
+    assert inside.n == 32
+    plain, inside = find(x_init), inside.compact()
+    assert_the_same(np.asarray(inside.xstar), np.asarray(plain.xstar))
+    assert sorted(inside.period.tolist()) == sorted(plain.period.tolist()) == [1, 1, 2, 2]
+
+
+@pytest.mark.slow
+def test_the_cycles_of_the_henon_map():
+    """See `test_cycles.py`: besides the fixed points and a 2-cycle, one of 4."""
+    x_init = np.random.default_rng(0).uniform(-1.5, 1.5, (500, 4, 2)).astype(np.float32)
+    fps = find_cycles(henon(), x_init, NO_INPUT, outlier_distance_scale=None, mesh=None)
+    assert sorted(fps.period.tolist()) == [1, 1, 2, 2, 4, 4, 4, 4]
+
+
+def test_a_threshold_that_nothing_meets_leaves_no_points():
+    fps = search(network(2, 2.5, 12), 6, final_q_threshold=1e-38)
+    assert fps.n == 0 and fps.period.shape == (0,) and fps.J_xstar.shape == (0, 2, 2)
+
+
+@pytest.mark.checks_input
+def test_wrong_input_is_named():
+    F = network(2, 1.5, 40)
+    with pytest.raises(ValueError, match=r"`x_init` has shape \(5, 2\); expected \(n, k, n_states"):
+        find_cycles(F, np.zeros((5, 2), np.float32), NO_INPUT)
+    with pytest.raises(ValueError, match="`k` must be at least 1"):
+        find_cycles(F, np.zeros((5, 0, 2), np.float32), NO_INPUT)
+    with pytest.raises(TypeError, match="continuous"):
+        find_cycles(ContinuousTime(F), np.zeros((5, 2, 2), np.float32), NO_INPUT)
+    with pytest.raises(ValueError, match="cond_id"):
+        find_cycles(F, np.zeros((5, 2, 2), np.float32), NO_INPUT, cond_id=jnp.zeros(3))
