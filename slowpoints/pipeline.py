@@ -117,26 +117,60 @@ def find_fixed_points(
         all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
 
     fps = unique(all_fps, tol_unique)
+    rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
+    fps = select(F, fps, spread(all_fps.x_init), *rules, search)
+    if compute_jacobians:
+        fps = linearise(F, fps, decompose_jacobians)
+    return fps, all_fps
+
+
+def spread(
+    x_init: Float[RealArray, "n n_states"],
+) -> tuple[Float[Array, " n_states"], Float[Array, ""]]:
+    """Return the centroid `[n_states]` of the initial states, and their mean distance from it."""
+    centroid = jnp.mean(x_init, axis=0)
+    return centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+
+
+def select(
+    F: Any,
+    fps: FixedPoints,
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    outlier_distance_scale: Number | None,
+    outlier_q_scale: Number | None,
+    final_q_threshold: Number | None,
+    max_n_unique: Number,
+    search: dict[str, Any],
+) -> FixedPoints:
+    """Keep those of the distinct points that `find_fixed_points` returns, in its order of steps.
+
+    Args:
+        F: the transition.
+        fps: the points; those that `unique` marks.
+        start: the `spread` of the states that the search started from.
+        outlier_distance_scale: see `find_fixed_points`, as for the next three.
+        outlier_q_scale: whether to search on.
+        final_q_threshold: the highest `q`.
+        max_n_unique: the most points.
+        search: the settings with which `optimize_batch` searches on.
+    """
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
     if outlier_distance_scale is not None:
-        fps = _exclude(fps, _is_far(fps, all_fps.x_init, outlier_distance_scale))
+        fps = _exclude(fps, _is_far(fps, start, outlier_distance_scale))
     if outlier_q_scale is not None:
         fps = fps if traced else fps.compact()
-        fps = unique(_search_on(F, fps, outlier_q_scale, search), tol_unique)
+        fps = unique(_search_on(F, fps, outlier_q_scale, search), fps.tol_unique)
     if final_q_threshold:
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
     if not traced:
         fps = fps.compact()
     fps = _exclude(fps, escaping(F, fps))
     if traced:
-        if max_n_unique < fps.n:
-            fps = _best(fps, int(max_n_unique))
-    else:
-        fps = fps.compact()
-        if max_n_unique < fps.n:
-            fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
-    if compute_jacobians:
-        fps = _linearise(F, fps, decompose_jacobians, pad=not traced)
-    return fps, all_fps
+        return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
+    fps = fps.compact()
+    if max_n_unique < fps.n:
+        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
+    return fps
 
 
 def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
@@ -144,13 +178,14 @@ def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
 
 
 def _is_far(
-    fps: FixedPoints, x_init: Float[Array, "m n_states"], scale: Number
+    fps: FixedPoints,
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    scale: Number,
 ) -> Bool[Array, " n"]:
-    centroid = jnp.mean(x_init, axis=0)
-    typical = jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+    centroid, typical = start
     distance = jnp.linalg.norm(fps.xstar - centroid, axis=1)
     # Identical initial states have no scale to judge by.
-    return (typical > 0) & (distance > scale * typical)
+    return jnp.asarray((typical > 0) & (distance > scale * typical))
 
 
 def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
@@ -175,9 +210,10 @@ def _best(fps: FixedPoints, size: int) -> FixedPoints:
     return fps[order[:size]]
 
 
-def _linearise(F: Any, fps: FixedPoints, with_spectra: bool, pad: bool) -> FixedPoints:
+def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
+    """Fill the Jacobians, and the spectra if asked for."""
     n = fps.n
-    if pad and n > 0:
+    if n > 0 and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
         # The number of points found varies; powers of two keep the number of compilations small.
         fps = fps[np.arange(1 << (n - 1).bit_length()) % n]
     fps = jacobians(F, fps)
