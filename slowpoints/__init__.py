@@ -15,6 +15,7 @@ from slowpoints.uniqueness import unique as unique
 from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
+from slowpoints.long_search import Search as Search
 
 # Strategies for `optimize_batch`.
 from slowpoints.solvers import AbstractSolver as AbstractSolver
