@@ -1,5 +1,6 @@
-"""Digests by which to tell whether two models, or two arrays, are the same."""
+"""Digests and texts by which to tell whether two models, arrays or settings are the same."""
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator
@@ -44,6 +45,17 @@ def digest_of_model(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> 
     operations = re.sub(r" at 0x\w+", "", str(traced))
     constants = digest_of_arrays(*jax.tree.leaves(parameters), *_constants(traced))
     return hashlib.sha256(f"{operations}\n{constants}".encode()).hexdigest()
+
+
+def setting_as_text(value: Any) -> str:
+    """Return a text that is the same for the same setting; a solver's lists all of its settings."""
+    if dataclasses.is_dataclass(value):
+        fields = (field.name for field in dataclasses.fields(value))
+        settings = (f"{name}={setting_as_text(getattr(value, name))}" for name in fields)
+        return f"{type(value).__name__}({', '.join(settings)})"
+    # 1 and 1.0 are one number, however they are written.
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return repr(float(value)) if is_number else repr(value)
 
 
 def _constants(jaxpr: Any) -> Iterator[Any]:

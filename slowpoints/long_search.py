@@ -1,7 +1,6 @@
 """`Search`: a search of any number of states, in chunks that are stored as they are done."""
 
 import contextlib
-import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from slowpoints.digests import digest_of_arrays, digest_of_model
+from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_settings, optimize_batch
 from slowpoints.pipeline import linearise, select, spread
@@ -145,7 +144,7 @@ class Search:
         self._begin(
             {
                 "format": _FORMAT_VERSION,
-                "settings": {name: _as_text(value) for name, value in settings.items()},
+                "settings": {name: setting_as_text(value) for name, value in settings.items()},
                 "digests": {
                     "F": digest_of_model(self.F, n_states, n_inputs, self._state_traj.dtype),
                     "state_traj": digest_of_arrays(self._state_traj, valid_bxt),
@@ -403,17 +402,6 @@ def _check_arrays(
             f"or ({n_inits}, n_inputs), one row for each of the `n_inits` states."
         )
     return state_traj, jnp.atleast_2d(jnp.asarray(inputs, state_traj.dtype))
-
-
-def _as_text(value: Any) -> str:
-    """Return how a setting is stored, with all the settings of a solver."""
-    if dataclasses.is_dataclass(value):
-        fields = (field.name for field in dataclasses.fields(value))
-        settings = (f"{name}={_as_text(getattr(value, name))}" for name in fields)
-        return f"{type(value).__name__}({', '.join(settings)})"
-    # 1 and 1.0 are one number, however they are written.
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return repr(float(value)) if is_number else repr(value)
 
 
 def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:

@@ -10,9 +10,15 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slowpoints.digests import digest_of_model, setting_as_text
+from slowpoints.distribution import (
+    check_agreement,
+    spread_across_processes,
+    unique_across_processes,
+)
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linearization import jacobians
-from slowpoints.optimization import optimize_batch
+from slowpoints.optimization import check_states_and_inputs, optimize_batch
 from slowpoints.solvers import AbstractSolver, Report
 from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
@@ -43,6 +49,7 @@ def find_fixed_points(
     progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
     mesh: Mesh | Literal["local"] | None = "local",
+    across_processes: bool = False,
 ) -> tuple[FixedPoints, FixedPoints]:
     """Search from each state, and keep and linearise the distinct fixed points.
 
@@ -78,6 +85,9 @@ def find_fixed_points(
         report: called on the host every few iterations.
         mesh: share the rows out over its devices; `"local"` means all of this process's devices if
             there is more than one, and `None` the default device. Inside `jit` the default is none.
+        across_processes: whether all processes of a job of `jax.distributed` make this call
+            together, each with states of its own; not inside `jit`. The distinct points are then
+            those of all processes, the same in each, and all rows are those of this process.
 
     Returns:
         The distinct points, and all `n` rows of the search in the order of `x_init`.
@@ -98,6 +108,25 @@ def find_fixed_points(
     if mesh == "local":
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
+    elif mesh is not None and any(d not in jax.local_devices() for d in mesh.devices.flat):
+        raise ValueError(
+            "find_fixed_points: `mesh` holds devices of other processes; expected devices of this "
+            "one, with `across_processes=True` where all processes search together."
+        )
+    if across_processes:
+        if traced:
+            raise ValueError("find_fixed_points: `across_processes` does not work inside `jit`.")
+        _agree(
+            F,
+            x_init,
+            inputs,
+            **search,
+            tol_unique=tol_unique,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
     all_fps = optimize_batch(
         F,
         x_init,
@@ -116,9 +145,14 @@ def find_fixed_points(
         numbers = all_fps.replace(cond_id=None)
         all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
 
-    fps = unique(all_fps, tol_unique)
+    if across_processes:
+        fps, start = unique_across_processes(all_fps), spread_across_processes(all_fps.x_init)
+        cond_id = fps.cond_id
+        fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
+    else:
+        fps, start = unique(all_fps, tol_unique), spread(all_fps.x_init)
     rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
-    fps = select(F, fps, spread(all_fps.x_init), *rules, search)
+    fps = select(F, fps, start, *rules, search)
     if compute_jacobians:
         fps = linearise(F, fps, decompose_jacobians)
     return fps, all_fps
@@ -220,6 +254,14 @@ def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
     if with_spectra:
         fps = decompose(fps)
     return fps[:n]
+
+
+def _agree(F: Any, x_init: Any, inputs: Any, **settings: Any) -> None:
+    """Check that all processes search the same model in the same way."""
+    x, u = check_states_and_inputs("find_fixed_points", x_init, inputs)
+    texts = {name: setting_as_text(value) for name, value in settings.items()}
+    model = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
+    check_agreement("find_fixed_points", F=model, **texts)
 
 
 def _check(
