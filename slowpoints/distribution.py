@@ -4,6 +4,7 @@ All processes of the job must call these functions, in the same order: each wait
 """
 
 import hashlib
+import math
 
 import jax
 import numpy as np
@@ -43,14 +44,11 @@ def unique_across_processes(fps: FixedPoints) -> FixedPoints:
     process's row then displaces, is looked at again, so that the result is that of `unique`.
 
     Args:
-        fps: this process's rows, with the same fields in all processes.
+        fps: this process's rows, with fields of the same types in all processes, and none of Python
+            objects.
 
     Returns:
         The survivors without gaps, backed by NumPy, the same in all processes.
-
-    Raises:
-        ValueError: if a field's type differs between processes.
-        TypeError: if `cond_id` holds Python objects.
     """
     own = fps.to_numpy()
     candidates = gather_rows(unique(own).compact())
@@ -68,40 +66,34 @@ def spread_across_processes(
 ) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, ""]]:
     """Return the centroid of all processes' initial states, and their mean distance from it."""
     x = np.asarray(x_init, np.float64)
-    n = max(int(_gather(np.array(len(x))).sum()), 1)
-    centroid = _gather(x.sum(axis=0)).sum(axis=0) / n
+    n, *total = _gather(np.array([len(x), *x.sum(axis=0)])).sum(axis=0)
+    n = max(n, 1)
+    centroid = np.array(total) / n
     distance = np.linalg.norm(x - centroid, axis=1).sum()
     typical = _gather(np.asarray(distance)).sum() / n
     return centroid.astype(x_init.dtype), np.asarray(typical, x_init.dtype)
 
 
 def gather_rows(fps: FixedPoints) -> FixedPoints:
-    """Return the rows of all processes, in the order of the processes.
-
-    Raises:
-        ValueError: if a field's type differs between processes.
-        TypeError: if `cond_id` holds Python objects.
-    """
+    """Return the rows of all processes, in the order of the processes."""
+    n_rows = _gather(np.array(fps.n))
     names = [name for name in FixedPoints.array_fields if getattr(fps, name) is not None]
     columns = [np.asarray(getattr(fps, name)) for name in names]
-    if any(column.dtype == object for column in columns):
-        raise TypeError(
-            "Python objects cannot be sent to other processes; let `cond_id` be numbers."
-        )
-    layout = dict.fromkeys(FixedPoints.array_fields, "none")
-    layout |= {k: f"{c.dtype} {c.shape[1:]}" for k, c in zip(names, columns, strict=True)}
-    check_agreement("The search", **{f"type of {name}": text for name, text in layout.items()})
-    n_rows = _gather(np.array(fps.n))
+    # All fields travel together, as bytes: `[n, width]`.
+    widths = [column.dtype.itemsize * math.prod(column.shape[1:]) for column in columns]
     # Powers of two keep the number of compilations small.
-    size = 1 << max(int(n_rows.max()) - 1, 0).bit_length()
-
-    def gathered(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "total ..."]:
-        padded = np.zeros((size, *column.shape[1:]), column.dtype)
-        padded[: len(column)] = column
-        parts = _gather(padded)
-        return np.concatenate([part[:n] for part, n in zip(parts, n_rows, strict=True)])
-
-    rows = {name: gathered(column) for name, column in zip(names, columns, strict=True)}
+    size = 1 << max(int(n_rows.max()) - 1, 0).bit_length() if n_rows.any() else 0
+    sent = np.zeros((size, sum(widths)), np.uint8)
+    starts = np.cumsum([0, *widths])
+    for column, start, width in zip(columns, starts, widths, strict=False):
+        part = np.frombuffer(column.tobytes(), np.uint8).reshape(fps.n, width)
+        sent[: fps.n, start : start + width] = part
+    gathered = _gather(sent)
+    received = np.concatenate([part[:n] for part, n in zip(gathered, n_rows, strict=True)])
+    rows = {}
+    for name, column, start, width in zip(names, columns, starts, widths, strict=False):
+        values = np.frombuffer(received[:, start : start + width].tobytes(), column.dtype)
+        rows[name] = values.reshape(len(received), *column.shape[1:])
     return fps.replace(**rows)
 
 

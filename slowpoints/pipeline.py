@@ -120,6 +120,7 @@ def find_fixed_points(
             F,
             x_init,
             inputs,
+            cond_id,
             **search,
             tol_unique=tol_unique,
             outlier_distance_scale=outlier_distance_scale,
@@ -256,12 +257,18 @@ def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
     return fps[:n]
 
 
-def _agree(F: Any, x_init: Any, inputs: Any, **settings: Any) -> None:
+def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
     """Check that all processes search the same model in the same way."""
     x, u = check_states_and_inputs("find_fixed_points", x_init, inputs)
     texts = {name: setting_as_text(value) for name, value in settings.items()}
-    model = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
-    check_agreement("find_fixed_points", F=model, **texts)
+    texts["F"] = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
+    texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
+    if texts["type of cond_id"] == "object":
+        raise TypeError(
+            "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
+            "processes; expected numbers or strings."
+        )
+    check_agreement("find_fixed_points", **texts)
 
 
 def _check(

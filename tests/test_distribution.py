@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmarks.processes import run_processes
 
 from slowpoints import (
     AbstractSolver,
@@ -66,7 +67,8 @@ def arguments(rows, **settings):
 
 SETTINGS = {
     "default": {},
-    "best": {"max_n_unique": 2},
+    # Rows stay where they are, as ranks by `q` would otherwise hang on rounding.
+    "best": {"max_n_unique": 5, "tol_unique": 0.3, "solver": Stay(), "final_q_threshold": None},
     # The mean of all states, and their distance from it, differ from those of each part.
     "near": {"outlier_distance_scale": 0.9, "x_init": starts() + 0.5},
     "searched on": {"max_iters": 3, "outlier_q_scale": 2.0, "final_q_threshold": None},
@@ -152,8 +154,6 @@ def everything():
 
 @cache
 def results(n):
-    from processes import run_processes
-
     return run_processes("test_distribution:everything", n, n_devices=2 if n == 2 else 1)
 
 
@@ -245,7 +245,7 @@ def test_a_job_of_one_process_is_a_plain_search():
 @pytest.mark.checks_input
 def test_what_cannot_be_sent_is_refused():
     ids = np.array([object()] * N_STATES)
-    with pytest.raises(TypeError, match="let `cond_id` be numbers"):
+    with pytest.raises(TypeError, match="`cond_id` holds Python objects"):
         find("default", cond_id=ids, mesh=None, across_processes=True)
 
 

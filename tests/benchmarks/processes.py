@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-_TESTS = Path(__file__).parent
+_TESTS = Path(__file__).parents[1]
 
 
-def run_processes(function, n, *arguments, timeout=300, n_devices=1):
+def run_processes(
+    function: str, n: int, *arguments: str, timeout: float = 300, n_devices: int = 1
+) -> list[dict[str, np.ndarray]]:
     """Call `function` in each of `n` processes, and return the dictionaries of arrays they return.
 
     Args:
-        function: such as `"test_distribution:search"`, a module of this folder and its function.
+        function: such as `"test_distribution:search"`, a module under tests/ and its function.
         n: how many processes.
         *arguments: strings, which the function is called with.
         timeout: seconds after which all are killed.
@@ -62,10 +64,12 @@ def run_processes(function, n, *arguments, timeout=300, n_devices=1):
         return out
 
 
-def _main(function, address, n, i, folder, *arguments):
+def _main(
+    function: str, address: str, count: str, index: str, folder: str, *arguments: str
+) -> None:
     import jax
 
-    n, i = int(n), int(i)
+    n, i = int(count), int(index)
     if n > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, n, i, initialization_timeout=120)
