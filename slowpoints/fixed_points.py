@@ -540,6 +540,8 @@ class FixedPoints:
                     allow_pickle=False,
                     **data,
                 )
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut can leave the new name with no content
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:

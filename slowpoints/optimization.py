@@ -88,7 +88,7 @@ def optimize_batch(
             f"optimize_batch: `cond_id` has shape {np.shape(cond_id)}; expected ({n},), one for "
             "each row of `x_init`."
         )
-    _check_settings(max_iters, tol_q, tol_dq)
+    check_settings("optimize_batch", max_iters, tol_q, tol_dq)
     for name, value in (("memory_limit", memory_limit), ("rows_at_a_time", rows_at_a_time)):
         if value is not None and not value >= 1:
             raise ValueError(f"optimize_batch: `{name}` must be at least 1, but is {value}.")
@@ -243,11 +243,12 @@ def check_states_and_inputs(
     return x, jnp.broadcast_to(u, (x.shape[0], u.shape[1]))
 
 
-def _check_settings(max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
+def check_settings(caller: str, max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
+    """Raise a ValueError if the settings of a search are out of range."""
     for name, value, least in (
         ("max_iters", max_iters, 1),
         ("tol_q", tol_q, 0),
         ("tol_dq", tol_dq, 0),
     ):
         if not isinstance(value, Tracer) and not value >= least:
-            raise ValueError(f"optimize_batch: `{name}` must be at least {least}, but is {value}.")
+            raise ValueError(f"{caller}: `{name}` must be at least {least}, but is {value}.")
