@@ -163,6 +163,7 @@ def find_fixed_points(
     return fps, all_fps
 
 
+@jax.jit
 def spread(
     x_init: Float[RealArray, "n n_states"],
 ) -> tuple[Float[Array, " n_states"], Float[Array, ""]]:
@@ -220,10 +221,11 @@ def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
     return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
 
 
+@jax.jit
 def _is_far(
     fps: FixedPoints,
     start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
-    scale: Number,
+    scale: Scalar,
 ) -> Bool[Array, " n"]:
     centroid, typical = start
     distance = jnp.linalg.norm(fps.xstar - centroid, axis=1)
