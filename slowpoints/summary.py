@@ -75,7 +75,7 @@ def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
         ),
-        "time constant": _formatted(shown["time_constant"], ".3g"),
+        "time constant": _formatted(shown["time_constant"], ".4g"),
         "frequency": _formatted(shown["frequency"], ".3g"),
     }
     texts = {name: [name, *map(str, value)] for name, value in table.items() if value is not None}

@@ -119,7 +119,7 @@ def test_all_cycles_of_the_logistic_map_at_4(k, expected):
 
 
 # Besides its two fixed points it has, up to period 6, one cycle of 2, one of 4 and two of 6 (Biham
-# & Wenzel 1989, table I; one of the fixed points is not on the attractor).
+# & Wenzel 1989; one of the fixed points is not on the attractor).
 
 
 def test_the_cycles_of_the_henon_map():

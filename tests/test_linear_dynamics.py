@@ -322,7 +322,7 @@ def test_the_summary_has_a_line_for_each_point(capsys):
         "node",
         "2.0e-20",
         "0.6",
-        "1.96",
+        "1.958",
         "0",
     ]
     assert "steps" in lines[header + 4] and len(lines) == header + 5
