@@ -53,8 +53,11 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
     if fps.is_stable is not None:
         yield f"\nStable fixed points: {np.sum(fps.is_stable)} / {fps.n}"
     if fps.has_decomposed_jacobians:
+        n_known = fps.eigval_J_xstar.shape[1]
         for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):
-            known = "an unknown number of" if index < 0 else index
+            known = "an unknown number of" if index < 0 else str(index)
+            if index == n_known and n_known != fps.n_states:
+                known += " or more"
             yield f"  {count} with {known} unstable direction(s)"
     yield from _table(fps, rows, max_rows)
 
