@@ -370,8 +370,8 @@ class FixedPoints:
         """Return the left eigenvectors: what each mode of the dynamics reads from a deviation.
 
         A deviation `e` excites mode `i` by `W[i] @ e`, and an input `v` excites it by
-        `W[i] @ dFdu @ v` in each step, so `W @ dFdu` is the modes' input selectivity (Sussillo &
-        Barak 2013).
+        `W[i] @ dFdu @ v` in each step, so `W @ dFdu` is the modes' input selectivity (Mante et
+        al. 2013).
 
         Returns:
             `[n, N, N]` in rows, in the order of the eigenvalues: the inverse of the matrix of right

@@ -28,7 +28,7 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     eigenvalues are sorted by it, the `k` leading ones are those of largest real part, and points
     are stable whose largest real part is below 0. Where the leading ones are close together beside
     the width of the spectrum, as in stiff systems, Arnoldi's method may not find them; they are
-    NaN then.
+    NaN then, and it takes all eigenvalues of the Jacobians, without `k`.
 
     Args:
         fps: points with `J_xstar`; or, given `k` and `F`, with `xstar` and `inputs`.

@@ -53,8 +53,11 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
     if fps.is_stable is not None:
         yield f"\nStable fixed points: {np.sum(fps.is_stable)} / {fps.n}"
     if fps.has_decomposed_jacobians:
+        n_known = fps.eigval_J_xstar.shape[1]
         for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):
-            known = "an unknown number of" if index < 0 else index
+            known = "an unknown number of" if index < 0 else str(index)
+            if index == n_known and n_known != fps.n_states:
+                known += " or more"
             yield f"  {count} with {known} unstable direction(s)"
     yield from _table(fps, rows, max_rows)
 
@@ -75,7 +78,7 @@ def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
         ),
-        "time constant": _formatted(shown["time_constant"], ".3g"),
+        "time constant": _formatted(shown["time_constant"], ".4g"),
         "frequency": _formatted(shown["frequency"], ".3g"),
     }
     texts = {name: [name, *map(str, value)] for name, value in table.items() if value is not None}

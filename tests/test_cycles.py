@@ -77,10 +77,17 @@ def test_wrong_numbers_of_steps_are_named(function):
 # ---- the logistic map --------------------------------------------------------------------------
 
 
+VISITED = np.sin(np.linspace(0.01, np.pi / 2 - 0.01, 1000))[:, None] ** 2
+"""States as the map with `r = 4` visits them: most near 0 and 1."""
+
+
 def test_the_two_cycle_of_the_logistic_map():
-    """Its points are `(r + 1 +- sqrt((r - 3) (r + 1))) / 2 r`, its multiplier `4 + 2 r - r^2`."""
+    """Its points are `(r + 1 +- sqrt((r - 3) (r + 1))) / 2 r`, its multiplier `4 + 2 r - r^2`.
+
+    Searched for as a cycle of six steps, which go around it three times.
+    """
     r = 3.2
-    fps = search(logistic(r), 2, uniform((50, 1), 0, 1))
+    fps = search(logistic(r), 6, VISITED)
     root = np.sqrt((r - 3) * (r + 1))
     expected = np.sort([0, 1 - 1 / r, (r + 1 - root) / (2 * r), (r + 1 + root) / (2 * r)])
     order = np.argsort(fps.xstar[:, 0])
@@ -88,7 +95,8 @@ def test_the_two_cycle_of_the_logistic_map():
     assert fps.period[order].tolist() == [1, 2, 1, 2]
     assert sizes(fps) == [(1, 1), (1, 1), (2, 2)]
     multipliers = fps.eigval_J_xstar[order, 0].real
-    np.testing.assert_allclose(multipliers, [r**2, 4 + 2 * r - r**2, (2 - r) ** 2, 0.16], atol=1e-4)
+    two = (4 + 2 * r - r**2) ** 3
+    np.testing.assert_allclose(multipliers, [r**6, two, (2 - r) ** 6, two], rtol=1e-3)
     assert fps.is_stable[order].tolist() == [False, True, False, True]
 
 
@@ -102,8 +110,7 @@ def test_the_two_cycle_of_the_logistic_map():
 )
 def test_all_cycles_of_the_logistic_map_at_4(k, expected):
     """`sin^2(pi t / (2^k - 1))` and `sin^2(pi t / (2^k + 1))`; cycles are counted as necklaces."""
-    visited = np.sin(np.linspace(0.01, np.pi / 2 - 0.01, 1000)) ** 2
-    fps = search(logistic(4.0), k, visited[:, None], tol_unique=2e-5)  # two are 4e-5 apart
+    fps = search(logistic(4.0), k, VISITED, tol_unique=2e-5)  # two are 4e-5 apart
     t = np.arange(2 ** (k - 1))
     points = np.concatenate([t / (2**k - 1), t[1:] / (2**k + 1), [2 ** (k - 1) / (2**k + 1)]])
     exact = np.sort(np.sin(np.pi * points) ** 2)
@@ -119,7 +126,7 @@ def test_all_cycles_of_the_logistic_map_at_4(k, expected):
 
 
 # Besides its two fixed points it has, up to period 6, one cycle of 2, one of 4 and two of 6 (Biham
-# & Wenzel 1989, table I; one of the fixed points is not on the attractor).
+# & Wenzel 1989; one of the fixed points is not on the attractor).
 
 
 def test_the_cycles_of_the_henon_map():
@@ -229,7 +236,7 @@ def test_points_and_inputs_are_needed():
 
 
 def test_the_summary_tells_periods(capsys):
-    fps = search(logistic(3.2), 2, uniform((50, 1), 0, 1))
+    fps = search(logistic(3.2), 6, VISITED)
     fps.print_summary()
     lines = capsys.readouterr().out.splitlines()
     header = next(line for line in lines if "|eigenvalue|" in line)

@@ -2,7 +2,7 @@
 
 In each region of a network `A x + W relu(x) + h` (Durstewitz 2017) the map is affine, so a sequence
 of `k` regions has one candidate for a `k`-cycle, which is one if its points lie in these regions
-(Eisenmann et al. 2023, section 3).
+(Eisenmann et al. 2023).
 """
 
 import itertools
@@ -71,9 +71,9 @@ def search(F, k, n=2000, **settings):
 
 
 def assert_the_same(x, expected):
-    distance = np.linalg.norm(expected[:, None] - x, axis=2)
-    assert (distance.min(axis=1) < 1e-4).all(), "some that there are were not found"
-    assert (distance.min(axis=0) < 1e-4).all(), "some that were found are none"
+    near = np.linalg.norm(expected[:, None] - x, axis=2) < 1e-4 * (1 + np.linalg.norm(x, axis=1))
+    assert near.any(axis=1).all(), "some that there are were not found"
+    assert near.any(axis=0).all(), "some that were found are none"
     assert len(x) == len(expected)
 
 
@@ -129,12 +129,14 @@ def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", range(1, 6))
-def test_all_cycles_of_random_networks_are_found(k):
-    n_states = 2 if k > 3 else 3
-    for seed in range(15):
+@pytest.mark.parametrize(
+    ("n_states", "k"), [(2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (3, 1), (3, 2), (3, 3)]
+)
+def test_all_cycles_of_random_networks_are_found(n_states, k):
+    for seed in range(30):
         F = network(n_states, 1.5, seed)
-        assert_the_same(search(F, k).xstar, enumerate_cycles(F, k))
+        fps = search(F, k, tol_unique=1e-3)  # some points are so large that float32 needs it
+        assert_the_same(fps.xstar, enumerate_cycles(F, k))
 
 
 # ---- what comes with the points ----------------------------------------------------------------
@@ -158,7 +160,8 @@ def test_condition_numbers_and_inputs_come_with_every_point():
     labels = np.array(["a", "b", "a", "b"])
     u = np.float32([[1], [2], [1], [2]])
     x_init = np.float32([[0.1, 0.9], [0.3, 1.7], [0.1, 0.9], [1.0, 1.0]])[:, :, None]
-    fps = find_cycles(lambda x, u: u - x, x_init, u, cond_id=labels, mesh=None).to_numpy()
+    settings = {"cond_id": labels, "compute_jacobians": False, "mesh": None}
+    fps = find_cycles(lambda x, u: u - x, x_init, u, **settings).to_numpy()
     order = np.argsort(fps.xstar[:, 0])
     np.testing.assert_allclose(fps.xstar[order, 0], [0.1, 0.3, 0.9, 1, 1.7], atol=1e-6)
     assert fps.cond_id[order].tolist() == ["a", "b", "a", "b", "b"]

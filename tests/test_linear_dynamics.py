@@ -322,7 +322,7 @@ def test_the_summary_has_a_line_for_each_point(capsys):
         "node",
         "2.0e-20",
         "0.6",
-        "1.96",
+        "1.958",
         "0",
     ]
     assert "steps" in lines[header + 4] and len(lines) == header + 5
@@ -346,6 +346,14 @@ def test_the_summary_of_a_flow_speaks_of_real_parts(capsys):
     fps = with_eigenvalues([-0.5, -1], continuous_time=True)
     text = "\n".join(summary(capsys, fps))
     assert "Re eigenvalue" in text and "units of time" in text and " -0.5 " in text
+
+
+def test_a_summary_of_leading_eigenvalues_says_what_they_leave_open(capsys):
+    fps = with_eigenvalues([1.5, 1.2], [1.5, 0.5], [np.nan, 0.5], n_states=10)
+    lines = summary(capsys, fps)
+    assert "  1 with 2 or more unstable direction(s)" in lines
+    assert "  1 with 1 unstable direction(s)" in lines
+    assert "  1 with an unknown number of unstable direction(s)" in lines
 
 
 def test_points_that_were_not_linearised_have_no_table(capsys):
