@@ -21,6 +21,7 @@ from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
 from slowpoints.shooting import find_cycles as find_cycles
+from slowpoints.long_search import Search as Search
 
 # Strategies for `optimize_batch`.
 from slowpoints.solvers import AbstractSolver as AbstractSolver

@@ -63,6 +63,9 @@ class FixedPointFinder:
             the machine's memory.
         mesh: the devices that share a search: `"local"` means all of this process's, except under
             `super_verbose`, where their lines would mix; `None` means one.
+        across_processes: whether all processes of a job of `jax.distributed` search together. Each
+            draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
+            with the same distinct points.
 
     Raises:
         ValueError: if an argument is out of range or none of the choices.
@@ -98,6 +101,7 @@ class FixedPointFinder:
         random_seed: int = 0,
         memory_limit: int | None = None,
         mesh: Mesh | Literal["local"] | None = "local",
+        across_processes: bool = False,
     ):
         as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
         self.rnn_model = rnn_model
@@ -130,6 +134,7 @@ class FixedPointFinder:
         self.mesh: Mesh | Literal["local"] | None = (
             None if mesh == "local" and self.super_verbose else mesh
         )
+        self.across_processes = bool(across_processes)
         self._n_searches = 0
 
     def _as_solver(self, solver: AbstractSolver | str | None) -> AbstractSolver | None:
@@ -193,6 +198,8 @@ class FixedPointFinder:
         with _precision(self.dtype), progress as bar:
             F = with_precision(as_transition(self.rnn_model), self.dtype)
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
+            if self.across_processes:
+                key = jax.random.fold_in(key, jax.process_index())
             x_init = sample_states(
                 key, jnp.asarray(state_traj, self.dtype), n_inits, noise_scale, valid_bxt
             )
@@ -204,7 +211,7 @@ class FixedPointFinder:
                 max_iters=self.max_iters,
                 tol_q=self.tol_q,
                 tol_dq=self.tol_dq,
-                cond_id=jnp.arange(n_inits),
+                cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
                 tol_unique=self.tol_unique,
                 outlier_distance_scale=self.outlier_distance_scale
                 if self.do_exclude_distance_outliers
@@ -223,13 +230,15 @@ class FixedPointFinder:
                 if self.super_verbose
                 else None,
                 mesh=self.mesh,
+                across_processes=self.across_processes,
             )
             unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
         self._n_searches += 1
-        # The search carried row numbers, so that condition numbers may be of any type.
-        conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
-        unique_fps.cond_id = conditions(unique_fps.cond_id)
-        all_fps.cond_id = conditions(all_fps.cond_id)
+        if not self.across_processes:
+            # The search carried row numbers, so that condition numbers may be of any type.
+            conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
+            unique_fps.cond_id = conditions(unique_fps.cond_id)
+            all_fps.cond_id = conditions(all_fps.cond_id)
         self._say_result(unique_fps, all_fps, time.perf_counter() - started)
         return unique_fps, all_fps
 

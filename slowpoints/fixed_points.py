@@ -224,7 +224,7 @@ class FixedPoints:
                 and not (-self.n <= index.min() and index.max() < self.n)
             ):
                 raise IndexError(f"row indices out of range for {self.n} fixed points: {index}")
-        return self._map_rows(lambda value: value[index])
+        return self._map_rows(lambda value: _take(value, index))
 
     def compact(self) -> "FixedPoints":
         """Drop the invalid rows. The number of rows changes, so not inside `jit`."""
@@ -540,6 +540,8 @@ class FixedPoints:
                     allow_pickle=False,
                     **data,
                 )
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut can leave the new name with no content
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
@@ -596,6 +598,18 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def _take(value: Any, index: Any) -> Any:
+    """Return `value[index]`, by NumPy on the host: JAX would compile a program for each shape."""
+    arrays = (value, index)
+    if isinstance(value, np.ndarray) or any(isinstance(a, Tracer) for a in arrays):
+        return value[index]
+    if any(device.platform != "cpu" for device in value.devices()):
+        return value[index]
+    rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
+    with jax.enable_x64(True):  # or float64 would be narrowed
+        return jnp.asarray(rows)
 
 
 def _umask() -> int:

@@ -51,7 +51,7 @@ def optimize_batch(
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
         solver: the strategy; by default a `Cascade`, the best there is.
         max_iters: the most iterations that a row may take in each phase of the solver; the default
-            solver's phases have limits of their own, 50 and 150.
+            solver's phases have limits of their own, 20 and 60.
         tol_q: a row ends when `q` falls below this. Newton's method, and so the default solver,
             goes on to the last digits: its last steps gain the most.
         tol_dq: a row ends when `q` changes by less than this in an iteration.
@@ -88,7 +88,7 @@ def optimize_batch(
             f"optimize_batch: `cond_id` has shape {np.shape(cond_id)}; expected ({n},), one for "
             "each row of `x_init`."
         )
-    _check_settings(max_iters, tol_q, tol_dq)
+    check_settings("optimize_batch", max_iters, tol_q, tol_dq)
     for name, value in (("memory_limit", memory_limit), ("rows_at_a_time", rows_at_a_time)):
         if value is not None and not value >= 1:
             raise ValueError(f"optimize_batch: `{name}` must be at least 1, but is {value}.")
@@ -243,11 +243,12 @@ def check_states_and_inputs(
     return x, jnp.broadcast_to(u, (x.shape[0], u.shape[1]))
 
 
-def _check_settings(max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
+def check_settings(caller: str, max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
+    """Raise a ValueError if the settings of a search are out of range."""
     for name, value, least in (
         ("max_iters", max_iters, 1),
         ("tol_q", tol_q, 0),
         ("tol_dq", tol_dq, 0),
     ):
         if not isinstance(value, Tracer) and not value >= least:
-            raise ValueError(f"optimize_batch: `{name}` must be at least {least}, but is {value}.")
+            raise ValueError(f"{caller}: `{name}` must be at least {least}, but is {value}.")

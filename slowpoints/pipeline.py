@@ -10,9 +10,15 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slowpoints.digests import digest_of_model, setting_as_text
+from slowpoints.distribution import (
+    check_agreement,
+    spread_across_processes,
+    unique_across_processes,
+)
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linearization import jacobians
-from slowpoints.optimization import optimize_batch
+from slowpoints.optimization import check_states_and_inputs, optimize_batch
 from slowpoints.solvers import AbstractSolver, Report
 from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
@@ -44,6 +50,7 @@ def find_fixed_points(
     progress: Callable[[FixedPoints], None] | None = None,
     report: Report | None = None,
     mesh: Mesh | Literal["local"] | None = "local",
+    across_processes: bool = False,
 ) -> tuple[FixedPoints, FixedPoints]:
     """Search from each state, and keep and linearise the distinct fixed points.
 
@@ -80,6 +87,9 @@ def find_fixed_points(
         report: called on the host every few iterations.
         mesh: share the rows out over its devices; `"local"` means all of this process's devices if
             there is more than one, and `None` the default device. Inside `jit` the default is none.
+        across_processes: whether all processes of a job of `jax.distributed` make this call
+            together, each with states of its own; not inside `jit`. The distinct points are then
+            those of all processes, the same in each, and all rows are those of this process.
 
     Returns:
         The distinct points, and all `n` rows of the search in the order of `x_init`.
@@ -100,6 +110,26 @@ def find_fixed_points(
     if mesh == "local":
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
+    elif mesh is not None and any(d not in jax.local_devices() for d in mesh.devices.flat):
+        raise ValueError(
+            "find_fixed_points: `mesh` holds devices of other processes; expected devices of this "
+            "one, with `across_processes=True` where all processes search together."
+        )
+    if across_processes:
+        if traced:
+            raise ValueError("find_fixed_points: `across_processes` does not work inside `jit`.")
+        _agree(
+            F,
+            x_init,
+            inputs,
+            cond_id,
+            **search,
+            tol_unique=tol_unique,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
     all_fps = optimize_batch(
         F,
         x_init,
@@ -118,42 +148,89 @@ def find_fixed_points(
         numbers = all_fps.replace(cond_id=None)
         all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
 
-    fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
+    if across_processes:
+        fps = unique_across_processes(all_fps, within_conditions=within_conditions)
+        start = spread_across_processes(all_fps.x_init)
+        cond_id = fps.cond_id
+        fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
+    else:
+        fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
+        start = spread(all_fps.x_init)
+    rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
+    fps = select(F, fps, start, *rules, search, within_conditions=within_conditions)
+    if compute_jacobians:
+        fps = linearise(F, fps, decompose_jacobians)
+    return fps, all_fps
+
+
+@jax.jit
+def spread(
+    x_init: Float[RealArray, "n n_states"],
+) -> tuple[Float[Array, " n_states"], Float[Array, ""]]:
+    """Return the centroid `[n_states]` of the initial states, and their mean distance from it."""
+    centroid = jnp.mean(x_init, axis=0)
+    return centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+
+
+def select(
+    F: Any,
+    fps: FixedPoints,
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    outlier_distance_scale: Number | None,
+    outlier_q_scale: Number | None,
+    final_q_threshold: Number | None,
+    max_n_unique: Number,
+    search: dict[str, Any],
+    *,
+    within_conditions: bool = False,
+) -> FixedPoints:
+    """Keep those of the distinct points that `find_fixed_points` returns, in its order of steps.
+
+    Args:
+        F: the transition.
+        fps: the points; those that `unique` marks.
+        start: the `spread` of the states that the search started from.
+        outlier_distance_scale: see `find_fixed_points`, as for the next three.
+        outlier_q_scale: whether to search on.
+        final_q_threshold: the highest `q`.
+        max_n_unique: the most points.
+        search: the settings with which `optimize_batch` searches on.
+        within_conditions: see `find_fixed_points`.
+    """
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
     if outlier_distance_scale is not None:
-        fps = _exclude(fps, _is_far(fps, all_fps.x_init, outlier_distance_scale))
+        fps = _exclude(fps, _is_far(fps, start, outlier_distance_scale))
     if outlier_q_scale is not None:
         fps = fps if traced else fps.compact()
         fps = _search_on(F, fps, outlier_q_scale, search)
-        fps = unique(fps, tol_unique, within_conditions=within_conditions)
+        fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
     if final_q_threshold:
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
     if not traced:
         fps = fps.compact()
     fps = _exclude(fps, escaping(F, fps))
     if traced:
-        if max_n_unique < fps.n:
-            fps = _best(fps, int(max_n_unique))
-    else:
-        fps = fps.compact()
-        if max_n_unique < fps.n:
-            fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
-    if compute_jacobians:
-        fps = _linearise(F, fps, decompose_jacobians, pad=not traced)
-    return fps, all_fps
+        return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
+    fps = fps.compact()
+    if max_n_unique < fps.n:
+        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
+    return fps
 
 
 def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
     return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
 
 
+@jax.jit
 def _is_far(
-    fps: FixedPoints, x_init: Float[Array, "m n_states"], scale: Number
+    fps: FixedPoints,
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    scale: Scalar,
 ) -> Bool[Array, " n"]:
-    centroid = jnp.mean(x_init, axis=0)
-    typical = jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+    centroid, typical = start
     distance = jnp.linalg.norm(fps.xstar - centroid, axis=1)
     # Identical initial states have no scale to judge by.
-    return (typical > 0) & (distance > scale * typical)
+    return jnp.asarray((typical > 0) & (distance > scale * typical))
 
 
 def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
@@ -178,15 +255,30 @@ def _best(fps: FixedPoints, size: int) -> FixedPoints:
     return fps[order[:size]]
 
 
-def _linearise(F: Any, fps: FixedPoints, with_spectra: bool, pad: bool) -> FixedPoints:
+def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
+    """Fill the Jacobians, and the spectra if asked for."""
     n = fps.n
-    if pad and n > 0:
+    if n > 0 and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
         # The number of points found varies; powers of two keep the number of compilations small.
         fps = fps[np.arange(1 << (n - 1).bit_length()) % n]
     fps = jacobians(F, fps)
     if with_spectra:
         fps = decompose(fps)
     return fps[:n]
+
+
+def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
+    """Check that all processes search the same model in the same way."""
+    x, u = check_states_and_inputs("find_fixed_points", x_init, inputs)
+    texts = {name: setting_as_text(value) for name, value in settings.items()}
+    texts["F"] = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
+    texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
+    if texts["type of cond_id"] == "object":
+        raise TypeError(
+            "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
+            "processes; expected numbers or strings."
+        )
+    check_agreement("find_fixed_points", **texts)
 
 
 def _check(

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slowpoints.transition import Transition, with_precision
+from slowpoints.transition import Transition, shape_of_step
 
 
 def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
@@ -17,12 +16,16 @@ def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
     A model that insists on one precision may refuse another in any way of its own. The search is
     then as precise as the model.
     """
-    shapes = (jax.ShapeDtypeStruct(a.shape[1:], dtype) for a in (x, u))
     try:
-        out = eqx.filter_eval_shape(with_precision(F, dtype), *shapes)
+        out = shape_of_step(F, x.shape[1], u.shape[1], dtype, weights_too=True)
     except Exception:  # of the user's code, see above
         return False
     return jnp.finfo(out.dtype).bits >= jnp.finfo(dtype).bits
+
+
+def low_precision(F: Transition, x: Array, u: Array, dtype: Any) -> Any:
+    """Return `dtype`, or that of `x` if the model refuses it."""
+    return dtype if evaluates_in(F, x, u, dtype) else x.dtype
 
 
 def computes_in_float64(

@@ -1,5 +1,6 @@
 """Initial states for a search, drawn from the states that a network visits."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -87,6 +88,7 @@ def sample_inputs_and_states(
     return inputs, states
 
 
+@partial(jax.jit, static_argnames="n_inits")
 def _draw(
     key: PRNGKeyArray,
     state_traj: Float[Array, "trials time n_states"],

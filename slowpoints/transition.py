@@ -2,6 +2,7 @@
 
 import abc
 import sys
+from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import equinox as eqx
@@ -167,9 +168,7 @@ def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) ->
     Raises:
         ValueError: if the next state has another shape than the state, or is not real.
     """
-    x = jax.ShapeDtypeStruct((n_states,), dtype)
-    u = jax.ShapeDtypeStruct((n_inputs,), dtype)
-    out = eqx.filter_eval_shape(F, x, u)
+    out = shape_of_step(F, n_states, n_inputs, dtype)
     shape = getattr(out, "shape", None)
     if shape != (n_states,):
         found = f"shape {shape}" if shape is not None else f"a {type(out).__name__}"
@@ -179,6 +178,39 @@ def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) ->
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"The model's next state has dtype {out.dtype}; expected a real one.")
+
+
+def shape_of_step(
+    F: Transition, n_states: int, n_inputs: int, dtype: Any, *, weights_too: bool = False
+) -> Any:
+    """Return the shape and type of the next state, without computing anything.
+
+    A second question about a network of the same structure costs next to nothing.
+
+    Args:
+        F: the network.
+        n_states: the length of a state.
+        n_inputs: the length of an input.
+        dtype: the type of states and inputs.
+        weights_too: whether the real-valued leaves of `F` are of this type as well, whatever they
+            are.
+    """
+    arrays, structure = eqx.partition(F, lambda leaf: isinstance(leaf, _ARRAYS))
+
+    def spec(leaf: Any) -> jax.ShapeDtypeStruct:
+        real = jnp.issubdtype(leaf.dtype, np.floating)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if weights_too and real else leaf.dtype)
+
+    x, u = (jax.ShapeDtypeStruct((length,), dtype) for length in (n_states, n_inputs))
+    return _step.eval_shape(structure, jax.tree.map(spec, arrays), x, u)
+
+
+_ARRAYS = (np.ndarray, np.generic, jax.Array)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(structure: Any, arrays: Any, x: Array, u: Array) -> Any:
+    return eqx.combine(arrays, structure)(x, u)
 
 
 def with_precision(F: Transition, dtype: Any) -> Transition:

@@ -90,4 +90,21 @@ def _gets_away(
     stopping = Stopping(jnp.asarray(100), jnp.zeros(()), jnp.zeros(()))
     start = Found.nothing(x.astype(np.float64))
     found = solver.resume(F, start, u.astype(np.float64), stopping, suspects)
-    return suspects & ~found.settled
+    # Far out in a tail, where units are saturated to the last digit, rows come to rest as well.
+    moved = jnp.linalg.norm(found.x - start.x, axis=-1)
+    far = moved > 0.1 * (1 + jnp.linalg.norm(start.x, axis=-1))
+    return suspects & (~found.settled | (far & _is_singular(F, found.x, u)))
+
+
+def _is_singular(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Bool[Array, " n"]:
+    """Return where `I - J` has lost a direction to rounding."""
+
+    def one(row: tuple[Array, Array]) -> Array:
+        x, u = row
+        A = jnp.eye(x.shape[0], dtype=x.dtype) - jax.jacfwd(F)(x, u)
+        pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
+        return ~(jnp.min(pivots) > 1e-10 * jnp.max(pivots))
+
+    return jax.lax.map(one, (x, u.astype(x.dtype)))

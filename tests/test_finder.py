@@ -714,7 +714,7 @@ def test_super_verbose_with_the_default_solver(capsys):
     assert "Iter: 1, q = " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("n_inits", [61, 64])
+@pytest.mark.parametrize("n_inits", [61, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_mesh_does_not_change_what_is_found(n_inits):
     meshes = [None, "local", jax.make_mesh((2,), ("rows",), devices=jax.devices()[:2])]
     results = [search_well(solver=None, n_inits=n_inits, mesh=mesh) for mesh in meshes]

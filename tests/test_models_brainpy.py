@@ -294,23 +294,30 @@ def test_a_hidden_state_may_be_a_pytree():
     np.testing.assert_allclose(F(x, jnp.array([1.0, 2.0])), [1.5, 2.5, 1.5, 1.5])
 
 
-class OptionalState(bp.DynamicalSystem):
-    """Can be called either way."""
+class OptionalHidden(bp.DynamicalSystem):
+    """As the examples of BrainPy's users are: the weights and a first state are Variables."""
 
     def __init__(self):
         super().__init__()
-        self.state = bm.Variable(jnp.zeros(2))
+        self.W = bm.Variable(0.5 * jnp.eye(2))
+        self.h0 = bm.Variable(jnp.zeros(2))
 
-    def update(self, u, hidden=None):
-        h = self.state.value if hidden is None else hidden
-        self.state.value = jnp.ravel(0.5 * h + u)
-        return u, 0.25 * h + u
+    def __call__(self, inputs, hidden=None):
+        h = jnp.tile(self.h0.value, (inputs.shape[0], 1)) if hidden is None else hidden
+        outputs = []
+        for t in range(inputs.shape[1]):
+            h = h @ self.W.value + inputs[:, t]
+            outputs.append(h)
+        return jnp.stack(outputs, axis=1), h
 
 
-def test_the_signature_decides_where_a_model_can_be_called_either_way():
-    x, u = jnp.ones(2), jnp.zeros(2)
-    np.testing.assert_allclose(as_transition(OptionalState())(x, u), 0.5)
-    np.testing.assert_allclose(as_transition(OptionalState(), signature="batched")(x, u), 0.25)
+def test_a_hidden_state_that_may_be_left_out_is_the_state():
+    F = as_transition(OptionalHidden())
+    np.testing.assert_allclose(F(jnp.ones(2), jnp.asarray([1.0, 2.0])), [1.5, 2.5])
+    states = np.zeros((2, 4, 2), np.float32)
+    finder = FixedPointFinder(OptionalHidden(), verbose=False)
+    fps, _ = finder.find_fixed_points(states, np.asarray([[1.0, 2.0]]), n_inits=8, noise_scale=1.0)
+    np.testing.assert_allclose(fps.xstar, [[2, 4]], rtol=1e-5)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

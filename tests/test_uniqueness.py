@@ -382,6 +382,8 @@ def full(xp=np):
         "is_stable": rng.random(5) < 0.5,
         "n_iters": np.arange(5, dtype=np.int64),
         "cond_id": np.arange(5, dtype=np.int8),
+        "period": np.ones(5, np.int32),
+        "cycle_id": np.arange(5, dtype=np.int32),
     }
     return FixedPoints(**{k: xp.asarray(v) for k, v in fields.items()}, dtype=np.float64)
 

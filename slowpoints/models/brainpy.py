@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,17 +31,15 @@ def from_model(
         TypeError: if the model does neither.
     """
     told = signature is not None or example_state is not None
-    n_required, n_taken = _argument_counts(model)
     name = type(model).__name__
-    if n_required < 2 and not told:
+    if not told and not _takes_state(model):
         structure = ModelStructure(model, _BOXES, _holds_state)
         if structure.states:
             return _with_state_in_variables(structure, name)
-        if n_taken < 2:
-            raise TypeError(
-                f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
-                "numbers that is neither a TrainVar nor a Parameter."
-            )
+        raise TypeError(
+            f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
+            "numbers that is neither a TrainVar nor a Parameter."
+        )
     structure = ModelStructure(model, _BOXES)
     layout = None if example_state is None else StateLayout.like(example_state)
     held = HeldModel(structure.read(), structure)
@@ -57,15 +54,13 @@ def _with_state_in_variables(structure: ModelStructure, name: str) -> CallableTr
     return CallableTransition(held, "input_state", StateLayout.like(example), name)
 
 
-def _argument_counts(model: bp.DynamicalSystem) -> tuple[int, int]:
-    """Return how many positional arguments the model needs, and how many it can take."""
+def _takes_state(model: bp.DynamicalSystem) -> bool:
+    """Whether a call's second argument is needed, or `None` by default: `hidden=None`."""
     cls = type(model)  # of an instance, BrainPy wraps `update`
     own_call = cls.__call__ is not bp.DynamicalSystem.__call__
     _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return 0, sys.maxsize
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return sum(p.default is p.empty for p in positional), len(positional)
+    return len(positional) > 1 and positional[1].default in (inspect.Parameter.empty, None)
 
 
 def _holds_state(box: Any) -> bool:

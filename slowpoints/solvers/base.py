@@ -199,9 +199,14 @@ def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
 
 
-def landed(q_new: Float[Array, " lanes"], q: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
-    """Return which rows fell so far in one step as only convergence to a fixed point does."""
-    return q_new < 1e-4 * q
+def landed(
+    q_new: Float[Array, " lanes"], predicted: Float[Array, " lanes"], q: Float[Array, " lanes"]
+) -> Bool[Array, " lanes"]:
+    """Return which rows a step took to a fixed point, as its linear model had predicted.
+
+    In the tails of saturating units `q` may fall as far in a step, but no model predicts it.
+    """
+    return (q_new < 1e-4 * q) & (predicted > 0.75 * q)
 
 
 def at_rest(move: Float[Array, " lanes"], size: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:

@@ -31,7 +31,7 @@ class Cascade(AbstractSolver):
     """
 
     fast: NewtonKrylov = NewtonKrylov()
-    robust: TrustRegion = TrustRegion(lanes=32)
+    robust: TrustRegion = TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
     close: Number = 1e-8
 
     def uses_float64(
@@ -69,9 +69,9 @@ class Cascade(AbstractSolver):
         report: Report | None,
     ) -> Found:
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
-        found = self.fast.run(F, x_init, inputs, _at_most(50, exactly), report)
+        found = self.fast.run(F, x_init, inputs, _at_most(20, exactly), report)
         left = jnp.isfinite(found.q) & ~found.settled
-        found = self.robust.resume(F, found, inputs, _at_most(150, exactly), left, report)
+        found = self.robust.resume(F, found, inputs, _at_most(60, exactly), left, report)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
         return found._replace(escaped=left & close & ~found.settled)
 

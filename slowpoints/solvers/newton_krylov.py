@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
-from slowpoints.precision import evaluates_in
+from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
     AbstractRowSolver,
     Found,
@@ -76,7 +76,7 @@ class NewtonKrylov(AbstractRowSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end, from the network's next state where that is slower."""
-        dtype = self._low(F, x_init, inputs)
+        dtype = low_precision(F, x_init, inputs, self.dtype)
         low = jax.vmap(with_precision(F, dtype))
         x, u = x_init.astype(dtype), inputs.astype(dtype)
         F_x = low(x, u)
@@ -121,10 +121,6 @@ class NewtonKrylov(AbstractRowSolver):
         move = jnp.where(done[:, None], 0, move)
         return _State(x, q, dq, state.n_iters + 1, done, settled, move)
 
-    def _low(self, F: Transition, x: Array, inputs: Array) -> Any:
-        """Return the precision of the linear algebra: `dtype`, unless the model refuses it."""
-        return self.dtype if evaluates_in(F, x, inputs, self.dtype) else x.dtype
-
     def _newton_direction(
         self,
         F: Transition,
@@ -132,7 +128,7 @@ class NewtonKrylov(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         r: Float[Array, "lanes n_states"],
     ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
-        dtype = self._low(F, x, inputs)
+        dtype = low_precision(F, x, inputs, self.dtype)
         F = with_precision(F, dtype)
         x, inputs, r = (a.astype(dtype) for a in (x, inputs, r))
         _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(dtype), x)
@@ -147,7 +143,7 @@ class NewtonKrylov(AbstractRowSolver):
         d: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
     ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
-        dtype = self._low(F, x, inputs)
+        dtype = low_precision(F, x, inputs, self.dtype)
         F = with_precision(F, dtype)
         x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
         lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)

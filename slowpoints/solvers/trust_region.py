@@ -1,12 +1,15 @@
 """Gauss-Newton steps in a trust region, without a Jacobian: the robust solver at any size."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints.objective import half_squared_norm
+from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
     AbstractRowSolver,
     Found,
@@ -16,7 +19,7 @@ from slowpoints.solvers.base import (
     rounding_floor,
 )
 from slowpoints.solvers.krylov import steihaug
-from slowpoints.transition import Transition
+from slowpoints.transition import Transition, with_precision
 from slowpoints.types import Number
 
 
@@ -40,6 +43,7 @@ class TrustRegion(AbstractRowSolver):
     points, the positive local minima of `q`.
 
     Attributes:
+        dtype: the precision of the linear algebra.
         n_vectors: the most conjugate gradient iterations of a step.
         forcing: they end when the gradient has fallen to this part.
         radius: the first radius, as a part of the state's size.
@@ -48,6 +52,7 @@ class TrustRegion(AbstractRowSolver):
         lanes: how many rows are in work at a time.
     """
 
+    dtype: Any = eqx.field(static=True, default=np.float32)
     n_vectors: int = 30
     forcing: Number = 0.01
     radius: Number = 0.3
@@ -75,18 +80,20 @@ class TrustRegion(AbstractRowSolver):
         q = half_squared_norm(r)
         scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(q.dtype).tiny))
 
-        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs), x)
-        vjp = jax.linear_transpose(jvp, x)
+        dtype = low_precision(F, x, inputs, self.dtype)
+        F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
+        _, jvp = jax.linearize(lambda x: jax.vmap(F_low)(x, u_low).astype(dtype), x_low)
+        vjp = jax.linear_transpose(jvp, x_low)
         d, rest, at_edge = steihaug(
             lambda p: p - jvp(p),
             lambda p: p - vjp(p)[0],
-            r / scale[:, None],
-            state.radius / scale,
+            (r / scale[:, None]).astype(dtype),
+            (state.radius / scale).astype(dtype),
             self.n_vectors,
             self.forcing,
         )
-        d = d * scale[:, None]
-        unsolved = jnp.sum(jnp.square(rest), axis=-1)
+        d = d.astype(x.dtype) * scale[:, None]
+        unsolved = jnp.sum(jnp.square(rest), axis=-1).astype(x.dtype)
         predicted = q * (1 - unsolved)
 
         x_new = x + d
@@ -106,7 +113,7 @@ class TrustRegion(AbstractRowSolver):
         resolved = q > 1e6 * rounding_floor(x)
         stationary = (predicted <= self.rtol * q) & resolved
         at_floor = (q_end < rounding_floor(x)) | (radius < self.xtol * size)
-        still = at_rest(last_move, size) | (better & landed(q_new, q))
+        still = at_rest(last_move, size) | (better & landed(q_new, predicted, q) & ~at_edge)
         settled = converged | stationary | (at_floor & still)
         below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
         done = settled | at_floor | below | ~jnp.isfinite(q)

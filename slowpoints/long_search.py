@@ -1,0 +1,469 @@
+"""`Search`: a search of any number of states, in chunks that are stored as they are done."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
+from slowpoints.fixed_points import FixedPoints
+from slowpoints.optimization import check_settings, optimize_batch
+from slowpoints.pipeline import linearise, select, spread
+from slowpoints.records import (
+    digest_of_file,
+    digest_of_record,
+    read_record,
+    sync_folder,
+    write_record,
+)
+from slowpoints.sampling import sample_states
+from slowpoints.solvers import AbstractSolver, Cascade
+from slowpoints.transition import as_transition, check_transition
+from slowpoints.types import Number, RealArray
+from slowpoints.uniqueness import unique
+
+_FORMAT_VERSION = 1
+_MANIFEST = "search.json"
+
+
+class Search:
+    """A search that can be stopped at any instant, and be continued by another process.
+
+    It goes through its initial states in chunks. Each chunk draws states of its own, with
+    `fold_in(key(random_seed), chunk)`, searches from them, and stores the points that are new: the
+    `unique` survivors beside all that was stored before, which are points not known yet, and rows
+    of lower `q` than the known row of their point. So neither memory nor files grow with the number
+    of states, but only with that of the points.
+
+    A chunk is stored whole or not at all. Whatever stops the search (`kill -9`, a full disk, a
+    power cut) loses the running chunk at most. On the same kind of machine, what continues is the
+    same to the bit as a search that nothing stopped. Needs a POSIX system.
+
+    To continue, make a `Search` of the same arguments. `n_inits` may be larger than before, if what
+    it was is a multiple of `chunk`. If the model, the trajectories, the inputs or a setting is
+    another, or a file is damaged or missing, that is refused. Other versions and other devices are
+    not, but they round differently, and a warning says so.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        state_traj: `[trials, time, n_states]` the states that the network visits. Their precision
+            is that of the search.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each
+            initial state.
+        directory: where to store the search. It is made if there is none.
+        n_inits: how many states to search from.
+        chunk: how many of them to search from at a time; the last chunk may be smaller.
+        random_seed: seeds the draw of the states.
+        noise_scale: standard deviation of the noise, see
+            [`sample_states`][slowpoints.sample_states].
+        valid_bxt: `[trials, time]` which states may be drawn.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next three.
+        max_iters: the most iterations of a row.
+        tol_q: a row ends when `q` falls below this.
+        tol_dq: a row ends when `q` changes by less than this.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        final_q_threshold: store points with `q` below this; `None` or 0 stores all.
+        mesh: the devices that share a chunk's rows, as in
+            [`find_fixed_points`][slowpoints.find_fixed_points].
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range, or if what the directory holds is
+            damaged or belongs to another search; the message says which file or which argument.
+        TypeError: if `F` or `solver` is of no known kind.
+    """
+
+    def __init__(
+        self,
+        F: Any,
+        state_traj: Float[RealArray, "trials time n_states"],
+        inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+        *,
+        directory: str | os.PathLike[str],
+        n_inits: int,
+        chunk: int = 4096,
+        random_seed: int = 0,
+        noise_scale: Number = 0.1,
+        valid_bxt: Bool[RealArray, "trials time"] | None = None,
+        solver: AbstractSolver | None = None,
+        max_iters: int = 5000,
+        tol_q: Number = 1e-12,
+        tol_dq: Number = 1e-20,
+        tol_unique: Number = 1e-3,
+        final_q_threshold: Number | None = 1e-8,
+        mesh: Mesh | Literal["local"] | None = "local",
+    ):
+        for name, value in (("n_inits", n_inits), ("chunk", chunk)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"Search: `{name}` must be an integer, but is {value!r}.")
+            if value < 1:
+                raise ValueError(f"Search: `{name}` must be at least 1, but is {value}.")
+        for name, value in (("tol_unique", tol_unique), ("final_q_threshold", final_q_threshold)):
+            if value is not None and not value >= 0:
+                raise ValueError(f"Search: `{name}` must not be negative, but is {value}.")
+        if solver is not None and not isinstance(solver, AbstractSolver):
+            raise TypeError(
+                f"Search: `solver` is {solver!r}; expected None or a solver such as "
+                "slowpoints.LevenbergMarquardt()."
+            )
+        check_settings("Search", max_iters, tol_q, tol_dq)
+        self.F = as_transition(F)
+        self.directory = Path(directory)
+        self.n_inits, self.chunk = int(n_inits), int(chunk)
+        self._state_traj, self._inputs = _check_arrays(state_traj, inputs, self.n_inits)
+        self._valid_bxt, self._noise_scale = valid_bxt, noise_scale
+        self._key = jax.random.key(random_seed)
+        jax.eval_shape(lambda: self._starts(0))  # checks the arguments, and computes nothing
+        self._tol_unique, self._final_q_threshold = float(tol_unique), final_q_threshold
+        self._settings: dict[str, Any] = {
+            "solver": Cascade() if solver is None else solver,
+            "max_iters": max_iters,
+            "tol_q": tol_q,
+            "tol_dq": tol_dq,
+        }
+        if mesh == "local":
+            devices = jax.local_devices()
+            mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
+        self._mesh = mesh
+        n_states, n_inputs = self._state_traj.shape[2], self._inputs.shape[1]
+        check_transition(self.F, n_states, n_inputs, self._state_traj.dtype)
+        settings = self._settings | {
+            "chunk": self.chunk,
+            "random_seed": random_seed,
+            "noise_scale": noise_scale,
+            "tol_unique": tol_unique,
+            "final_q_threshold": final_q_threshold,
+        }
+        self._begin(
+            {
+                "format": _FORMAT_VERSION,
+                "settings": {name: setting_as_text(value) for name, value in settings.items()},
+                "digests": {
+                    "F": digest_of_model(self.F, n_states, n_inputs, self._state_traj.dtype),
+                    "state_traj": digest_of_arrays(self._state_traj, valid_bxt),
+                    "inputs": digest_of_arrays(self._inputs),
+                },
+                "environment": self._environment(),
+            }
+        )
+        self._parts: list[FixedPoints] = []
+        self._read_chunks()
+
+    # ---- how far it is -------------------------------------------------------------------------
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks there are in all."""
+        return -(-self.n_inits // self.chunk)
+
+    @property
+    def n_done(self) -> int:
+        """How many chunks are stored."""
+        return len(self._parts)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all chunks are stored."""
+        return self.n_done == self.n_chunks
+
+    def __repr__(self) -> str:
+        return f"Search({str(self.directory)!r}, {self.n_done} of {self.n_chunks} chunks done)"
+
+    # ---- searching -----------------------------------------------------------------------------
+
+    def run(self, max_chunks: int | None = None) -> int:
+        """Search on from where the directory is, and store each chunk when it is done.
+
+        Args:
+            max_chunks: stop after this many; by default, when the search is finished.
+
+        Returns:
+            How many chunks were done now.
+
+        Raises:
+            ValueError: if a file was damaged in the meantime.
+            OSError: if a chunk cannot be stored (a full disk). What was stored stays good.
+            RuntimeError: if another process runs a search in this directory.
+        """
+        with _alone_in(self.directory):
+            for left_over in self.directory.glob("*.tmp"):
+                left_over.unlink()
+            self._read_chunks()
+            first = self.n_done
+            end = self.n_chunks if max_chunks is None else min(first + max_chunks, self.n_chunks)
+            for chunk in range(first, end):
+                self._store(chunk, self._search(chunk))
+        return end - first
+
+    def _search(self, chunk: int) -> FixedPoints:
+        """Return the points that are new in a chunk."""
+        fps = optimize_batch(
+            self.F, self._starts(chunk), self._inputs_of(chunk), mesh=self._mesh, **self._settings
+        )
+        fps = fps.to_numpy().replace(tol_unique=self._tol_unique)
+        if self._final_q_threshold:
+            fps = fps.replace(valid=fps.valid & (fps.qstar < self._final_q_threshold))
+        known = _padded(self._parts, fps)
+        survives = np.asarray(unique(FixedPoints.concatenate([known, fps])).valid)
+        return fps[survives[known.n :]].replace(valid=None)
+
+    def _key_of(self, chunk: int) -> PRNGKeyArray:
+        return jax.random.fold_in(self._key, chunk)
+
+    def _rows_of(self, chunk: int) -> tuple[int, int]:
+        return chunk * self.chunk, min((chunk + 1) * self.chunk, self.n_inits)
+
+    def _starts(self, chunk: int) -> Float[Array, "rows n_states"]:
+        first, end = self._rows_of(chunk)
+        key, noise_scale = self._key_of(chunk), self._noise_scale
+        return sample_states(key, self._state_traj, end - first, noise_scale, self._valid_bxt)
+
+    def _inputs_of(self, chunk: int) -> Float[Array, "_ n_inputs"]:
+        first, end = self._rows_of(chunk)
+        return self._inputs if self._inputs.shape[0] == 1 else self._inputs[first:end]
+
+    # ---- what was found ------------------------------------------------------------------------
+
+    def result(
+        self,
+        *,
+        outlier_distance_scale: Number | None = 10.0,
+        max_n_unique: Number = np.inf,
+        compute_jacobians: bool = True,
+        decompose_jacobians: bool = True,
+    ) -> FixedPoints:
+        """Return the distinct points of the chunks that are stored, with Jacobians and spectra.
+
+        They are what [`find_fixed_points`][slowpoints.find_fixed_points] returns for all the
+        states at once, with two reservations. Which points are far is judged by the first chunk's
+        initial states. And where points are closer together than twice `tol_unique`, as on a line
+        attractor, others may stand for them: each row that was found is within that of one of them.
+
+        Args:
+            outlier_distance_scale: see `find_fixed_points`, as for the others.
+            max_n_unique: keep at most this many points, those with the lowest `q`.
+            compute_jacobians: whether to fill `J_xstar` and `dFdu`.
+            decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable`.
+        """
+        for name, value in (
+            ("outlier_distance_scale", outlier_distance_scale),
+            ("max_n_unique", max_n_unique),
+        ):
+            if value is not None and not value >= 0:
+                raise ValueError(f"Search.result: `{name}` must not be negative, but is {value}.")
+        if self.n_done == 0:
+            raise ValueError("Search.result: no chunk is done yet; call `run` first.")
+        fps = jax.tree.map(jnp.asarray, _merged(self._parts))
+        rules = (outlier_distance_scale, None, self._final_q_threshold, max_n_unique)
+        fps = select(self.F, fps, spread(self._starts(0)), *rules, self._settings)
+        return linearise(self.F, fps, decompose_jacobians) if compute_jacobians else fps
+
+    @staticmethod
+    def load(directory: str | os.PathLike[str]) -> FixedPoints:
+        """Read the distinct points that are stored so far, without the model.
+
+        For a look at a search that runs, or from another machine. No points are dropped as being
+        far or otherwise, and there are no Jacobians. Nothing in the files is executed.
+
+        Raises:
+            FileNotFoundError: if the directory holds no search, or no chunk that is done.
+            ValueError: if a file is damaged or missing, or of a later format.
+        """
+        directory = Path(directory)
+        manifest = _read_manifest(directory / _MANIFEST)
+        n_done = _count_chunks(directory)
+        if n_done == 0:
+            raise FileNotFoundError(f"No chunk of {str(directory)!r} is done yet.")
+        search = digest_of_record(manifest)
+        return _merged([_read_chunk(directory, i, search)[0] for i in range(n_done)])
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def _begin(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest of a new search, or compare it with that of the one there is."""
+        path = self.directory / _MANIFEST
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            if _count_chunks(self.directory):
+                raise ValueError(f"Search: {str(path)!r} is missing, though there are chunks.")
+            sync_folder(self.directory.parent)
+            write_record(path, manifest)
+        there = _read_manifest(path)
+        for name, value in manifest["settings"].items():
+            if there["settings"].get(name) != value:
+                raise ValueError(
+                    f"Search: `{name}` is {value}, but the search in {str(self.directory)!r} was "
+                    f"begun with {there['settings'].get(name)}."
+                )
+        began, now = there["environment"], manifest["environment"]
+        changed = {
+            name: (began.get(name), now[name]) for name in now if now[name] != began.get(name)
+        }
+        for name, value in manifest["digests"].items():
+            if there["digests"].get(name) != value:
+                versions = ", or to another version of JAX" if name == "F" and changed else ""
+                raise ValueError(
+                    f"Search: the search in {str(self.directory)!r} belongs to another "
+                    f"`{name}`{versions}."
+                )
+        if changed:
+            differences = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
+            warnings.warn(
+                f"The search in {str(self.directory)!r} continues in another environment, and may "
+                f"round differently: {differences}.",
+                stacklevel=3,
+            )
+        self._digest = digest_of_record(there)
+
+    def _environment(self) -> dict[str, Any]:
+        from slowpoints import __version__
+
+        device = jax.local_devices()[0] if self._mesh is None else self._mesh.devices.flat[0]
+        return {
+            "slowpoints": __version__,
+            "jax": jax.__version__,
+            "platform": device.platform,
+            "device": device.device_kind,
+            "n_devices": 1 if self._mesh is None else self._mesh.size,
+        }
+
+    def _store(self, chunk: int, fps: FixedPoints) -> None:
+        first, end = self._rows_of(chunk)
+        points, record = _paths(self.directory, chunk)
+        fps.save(points)
+        sync_folder(self.directory)
+        # The chunk is done from the moment that this file is there.
+        write_record(
+            record,
+            {
+                "search": self._digest,
+                "first_row": first,
+                "n_rows": end - first,
+                "random_state": self._random_state(chunk),
+                "n_new": fps.n,
+                "points_sha256": digest_of_file(points),
+            },
+        )
+        self._parts.append(fps)
+
+    def _random_state(self, chunk: int) -> dict[str, Any]:
+        key = self._key_of(chunk)
+        implementation, data = jax.random.key_impl(key), jax.random.key_data(key)
+        return {"implementation": str(implementation), "key": np.asarray(data).tolist()}
+
+    def _read_chunks(self) -> None:
+        """Read the chunks that are stored, and check that they belong to this search."""
+        n_done = _count_chunks(self.directory)
+        if n_done > self.n_chunks:
+            raise ValueError(
+                f"Search: `n_inits` is {self.n_inits}, which is {self.n_chunks} chunks, but "
+                f"{str(self.directory)!r} holds {n_done}."
+            )
+        self._parts = []
+        for chunk in range(n_done):
+            fps, record = _read_chunk(self.directory, chunk, self._digest)
+            first, end = self._rows_of(chunk)
+            if record["n_rows"] != end - first:
+                raise ValueError(
+                    f"Search: `n_inits` is {self.n_inits}, which gives chunk {chunk} {end - first} "
+                    f"rows, but in {str(self.directory)!r} it has {record['n_rows']}."
+                )
+            if record["random_state"] != self._random_state(chunk):
+                raise ValueError(
+                    f"Search: chunk {chunk} in {str(self.directory)!r} was drawn by another random "
+                    f"state: {record['random_state']}, not {self._random_state(chunk)}."
+                )
+            self._parts.append(fps)
+
+
+def _check_arrays(
+    state_traj: Any, inputs: Any, n_inits: int
+) -> tuple[Float[Array, "trials time n_states"], Float[Array, "_ n_inputs"]]:
+    shape = np.shape(state_traj)
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(
+            f"Search: `state_traj` has shape {shape}; expected (trials, time, n_states)."
+        )
+    state_traj = jnp.asarray(state_traj)
+    if not jnp.issubdtype(state_traj.dtype, jnp.floating):
+        raise TypeError(f"Search: `state_traj` has dtype {state_traj.dtype}; expected a real one.")
+    if np.ndim(inputs) not in (1, 2) or (
+        np.ndim(inputs) == 2 and np.shape(inputs)[0] not in (1, n_inits)
+    ):
+        raise ValueError(
+            f"Search: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), (1, n_inputs) "
+            f"or ({n_inits}, n_inputs), one row for each of the `n_inits` states."
+        )
+    return state_traj, jnp.atleast_2d(jnp.asarray(inputs, state_traj.dtype))
+
+
+def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
+    """Join what is stored, filled up with invalid rows: few sizes are few compilations."""
+    known = FixedPoints.concatenate([like[:0], *parts])
+    n = known.n
+    size = max(256, 1 << max(n - 1, 0).bit_length())
+    known = FixedPoints.concatenate([known, like[np.zeros(size - n, int)]])
+    return known.replace(valid=np.arange(size) < n)
+
+
+def _merged(parts: list[FixedPoints]) -> FixedPoints:
+    return unique(FixedPoints.concatenate(parts)).compact()
+
+
+def _paths(directory: Path, chunk: int) -> tuple[Path, Path]:
+    return directory / f"chunk-{chunk:06d}.npz", directory / f"chunk-{chunk:06d}.json"
+
+
+def _count_chunks(directory: Path) -> int:
+    """Return how many chunks are done, all up to there."""
+    records = sorted(directory.glob("chunk-*.json"))
+    for chunk, path in enumerate(sorted(records, key=lambda path: (len(path.name), path.name))):
+        expected = _paths(directory, chunk)[1]
+        if path != expected:
+            raise ValueError(f"{str(expected)!r} is missing, though {path.name!r} is there.")
+    return len(records)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = read_record(path)
+    version = manifest.get("format")
+    if not isinstance(version, int):
+        raise ValueError(f"{str(path)!r} has no format number.")
+    if version > _FORMAT_VERSION:
+        raise ValueError(
+            f"{str(path)!r} has format {version}; this version reads up to {_FORMAT_VERSION}. "
+            "Upgrade slowpoints."
+        )
+    return manifest
+
+
+def _read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, dict[str, Any]]:
+    points, path = _paths(directory, chunk)
+    record = read_record(path)
+    if record["search"] != search:
+        raise ValueError(f"{str(path)!r} belongs to another search.")
+    if not points.exists():
+        raise ValueError(f"{str(points)!r} is missing, though {path.name!r} is there.")
+    if digest_of_file(points) != record["points_sha256"]:
+        raise ValueError(f"{str(points)!r} is damaged: its content is not what was written.")
+    return FixedPoints.load(points), record
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold a lock, which the system releases however the process ends."""
+    import fcntl  # not on every system, and nothing else needs it
+
+    with open(directory / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"Another process runs the search in {str(directory)!r}.") from error
+        yield

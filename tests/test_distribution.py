@@ -1,0 +1,258 @@
+"""Searches across processes: each ends with what one process finds in all their states.
+
+The processes are real ones, on the loopback device, and import this module.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from benchmarks.processes import run_processes
+
+from slowpoints import (
+    AbstractSolver,
+    FixedPointFinder,
+    FixedPoints,
+    LevenbergMarquardt,
+    Transition,
+    find_fixed_points,
+    unique,
+)
+from slowpoints.solvers import Found
+
+N_STATES = 40
+
+
+class Well(Transition):
+    """A saddle at `-2 u`, near zero, between two stable points."""
+
+    strength: jax.Array
+
+    def __call__(self, x, u):
+        return jnp.stack([x[0] + x[0] * (1 - x[0] ** 2) / 2 + u[0], self.strength * x[1]])
+
+
+class Stay(AbstractSolver):
+    """Leaves every row where it starts."""
+
+    def run(self, F, x_init, inputs, stopping, report=None):
+        return Found.nothing(x_init)
+
+
+def starts():
+    return np.random.default_rng(0).uniform(-1.5, 1.5, (N_STATES, 2)).astype(np.float32)
+
+
+def inputs():
+    return np.where(np.arange(N_STATES) % 2, 0.0, 0.05)[:, None].astype(np.float32)
+
+
+def part(i, n):
+    """Return the rows of process `i` of `n`; of unequal numbers, and none for the last of four."""
+    bounds = {1: [0, 40], 2: [0, 27, 40], 4: [0, 9, 23, 40, 40]}[n]
+    return slice(bounds[i], bounds[i + 1])
+
+
+def arguments(rows, **settings):
+    names = np.array([f"start {k:02d}" for k in range(N_STATES)])
+    settings = {"solver": LevenbergMarquardt(), "cond_id": names[rows]} | settings
+    return {
+        "F": Well(jnp.float32(0.5)),
+        "x_init": starts()[rows],
+        "inputs": inputs()[rows],
+    } | settings
+
+
+SETTINGS = {
+    "default": {},
+    # Rows stay where they are, as ranks by `q` would otherwise hang on rounding.
+    "best": {"max_n_unique": 5, "tol_unique": 0.3, "solver": Stay(), "final_q_threshold": None},
+    # The mean of all states, and their distance from it, differ from those of each part.
+    "near": {"outlier_distance_scale": 0.9, "x_init": starts() + 0.5},
+    "searched on": {"max_iters": 3, "outlier_q_scale": 2.0, "final_q_threshold": None},
+}
+"""What `find_fixed_points` is called with besides."""
+
+
+def find(name, rows=slice(None), **settings):
+    given = {
+        key: np.asarray(value, np.float32)[rows] if key == "x_init" else value
+        for key, value in SETTINGS[name].items()
+    }
+    return find_fixed_points(**arguments(rows, **given, **settings))
+
+
+# ---- what runs in the processes ----------------------------------------------------------------
+
+
+def own_rows():
+    return part(jax.process_index(), jax.process_count())
+
+
+def as_arrays(prefix, fps):
+    fields = ((name, getattr(fps, name)) for name in FixedPoints.array_fields)
+    return {f"{prefix}/{name}": np.asarray(v) for name, v in fields if v is not None}
+
+
+def search():
+    """Find with each of the settings; before, one process searches for itself."""
+    if jax.process_index() == 1:
+        assert find("default", slice(0, 8))[0].n >= 2
+    out = {}
+    for name in SETTINGS:
+        fps, all_fps = find(name, own_rows(), across_processes=True)
+        out |= as_arrays(name, fps) | as_arrays(f"{name}/all", all_fps)
+    return out
+
+
+def dense():
+    """Keep a cover of states that lie much more densely than `tol_unique`."""
+    given = arguments(own_rows(), F=lambda x, u: x, solver=Stay(), inputs=np.zeros(0))
+    settings = {"tol_unique": 0.4, "compute_jacobians": False}
+    fps, _ = find_fixed_points(**given, **settings, across_processes=True)
+    return as_arrays("dense", fps)
+
+
+def facade():
+    settings = {"across_processes": True, "verbose": False, "solver": LevenbergMarquardt()}
+    finder = FixedPointFinder(Well(jnp.float32(0.5)), **settings)
+    ids = 100 * jax.process_index() + np.arange(12)
+    traj = starts()[None]
+    fps, all_fps = finder.find_fixed_points(traj, np.zeros((1, 1)), n_inits=12, cond_ids=ids)
+    return as_arrays("facade", fps) | as_arrays("facade/all", all_fps)
+
+
+def disagree():
+    """Give one process another model, another setting, another type; and see what that is told."""
+    last = jax.process_index() == jax.process_count() - 1
+    rows = own_rows()
+    others = {
+        "F": {"F": Well(jnp.float32(0.25 if last else 0.5))},
+        "tol_unique": {"tol_unique": 1e-2 if last else 1e-3},
+        "type of cond_id": {"cond_id": None if last else np.arange(N_STATES)[rows]},
+    }
+    out = {}
+    for name, settings in others.items():
+        with pytest.raises(ValueError, match=f"`{name}` must be the same in all processes") as info:
+            find("default", rows, across_processes=True, **settings)
+        out[name] = np.array(str(info.value))
+    other_devices = jax.sharding.Mesh(np.array(jax.devices()), ("rows",))
+    with pytest.raises(ValueError, match="`mesh` holds devices of other processes"):
+        find("default", rows, mesh=other_devices)
+    return out
+
+
+def everything():
+    jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time is compilation
+    return search() | dense() | facade() | disagree()
+
+
+# ---- the tests ---------------------------------------------------------------------------------
+
+
+@cache
+def results(n):
+    return run_processes("test_distribution:everything", n, n_devices=2 if n == 2 else 1)
+
+
+def slow_in_several(test):
+    return pytest.mark.slow(pytest.mark.parametrize("n", [2, 4])(test))
+
+
+@slow_in_several
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_process_ends_with_what_one_process_finds(n, name):
+    expected, expected_all = (fps.to_numpy() for fps in find(name, mesh=None))
+    order = np.lexsort((expected.xstar[:, 0], expected.inputs[:, 0]))
+    for i, found in enumerate(results(n)):
+        got = {key: found[f"{name}/{key}"] for key in ("xstar", "inputs", "qstar", "cond_id")}
+        same = np.lexsort((got["xstar"][:, 0], got["inputs"][:, 0]))
+        assert len(same) == expected.n
+        np.testing.assert_allclose(got["xstar"][same], expected.xstar[order], atol=1e-4)
+        np.testing.assert_array_equal(got["inputs"][same], expected.inputs[order])
+        np.testing.assert_allclose(
+            found[f"{name}/J_xstar"][same], expected.J_xstar[order], atol=1e-3
+        )
+        np.testing.assert_array_equal(found[f"{name}/is_stable"][same], expected.is_stable[order])
+        # The rows are this process's own.
+        np.testing.assert_array_equal(found[f"{name}/all/x_init"], expected_all.x_init[part(i, n)])
+        np.testing.assert_array_equal(
+            found[f"{name}/all/cond_id"], expected_all.cond_id[part(i, n)]
+        )
+    assert 0 < expected.n < N_STATES
+
+
+@slow_in_several
+def test_every_process_ends_with_the_same_bits(n):
+    first, *others = results(n)
+    for other in others:
+        for key, value in first.items():
+            if "/all/" not in key:
+                assert value.tobytes() == other[key].tobytes(), key
+
+
+@slow_in_several
+def test_a_dense_set_is_covered_as_by_one_process(n):
+    """Where what one process drops depends on what another one keeps."""
+    rows = FixedPoints(xstar=starts(), qstar=np.zeros(N_STATES, np.float32))
+    expected = np.asarray(unique(rows, 0.4).compact().xstar)
+    parts = [unique(rows[part(i, n)], 0.4).compact() for i in range(n)]
+    merged = unique(FixedPoints.concatenate(parts), 0.4).compact()
+    in_order = lambda x: np.asarray(x)[np.lexsort(np.asarray(x).T)]  # noqa: E731
+    if n == 4:
+        assert not np.array_equal(in_order(merged.xstar), in_order(expected)), "too easy"
+    for found in results(n):
+        np.testing.assert_array_equal(in_order(found["dense/xstar"]), in_order(expected))
+
+
+@slow_in_several
+def test_the_class_draws_other_states_in_each_process(n):
+    found = results(n)
+    drawn = np.concatenate([out["facade/all/x_init"] for out in found])
+    assert len(drawn) == 12 * n and not np.array_equal(drawn[:12], drawn[12:24])
+    for i, out in enumerate(found):
+        x = np.sort(out["facade/xstar"][:, 0])
+        np.testing.assert_allclose(x, [-1, 0, 1], atol=1e-4)
+        assert out["facade/all/cond_id"].tolist() == (100 * i + np.arange(12)).tolist()
+        assert out["facade/cond_id"].dtype == np.int64
+        ids = out["facade/cond_id"]
+        origin = drawn[12 * (ids // 100) + ids % 100]
+        np.testing.assert_array_equal(out["facade/x_init"], origin)
+
+
+@slow_in_several
+def test_processes_that_disagree_are_told_so(n):
+    for out in results(n):
+        for name in ("F", "tol_unique", "type of cond_id"):
+            assert str(out[name]).endswith(f"differs between processes 0 and {n - 1}.")
+
+
+# ---- one process is all there is ---------------------------------------------------------------
+
+
+def test_a_job_of_one_process_is_a_plain_search():
+    plain, plain_all = find("near", mesh=None)
+    alone, alone_all = find("near", mesh=None, across_processes=True)
+    assert plain.n == alone.n > 0
+    np.testing.assert_allclose(alone.xstar, plain.xstar)
+    np.testing.assert_allclose(alone.J_xstar, plain.J_xstar)
+    np.testing.assert_array_equal(alone.cond_id, plain.cond_id)
+    np.testing.assert_array_equal(alone_all.xstar, plain_all.xstar)
+
+
+@pytest.mark.checks_input
+def test_what_cannot_be_sent_is_refused():
+    ids = np.array([object()] * N_STATES)
+    with pytest.raises(TypeError, match="`cond_id` holds Python objects"):
+        find("default", cond_id=ids, mesh=None, across_processes=True)
+
+
+def test_it_does_not_work_inside_jit():
+    def inside(x):
+        given = arguments(slice(None), cond_id=None) | {"x_init": x}
+        return find_fixed_points(**given, across_processes=True)
+
+    with pytest.raises(ValueError, match="does not work inside `jit`"):
+        jax.jit(inside)(starts())
