@@ -199,7 +199,7 @@ def select(
     """
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
     if outlier_distance_scale is not None:
-        fps = _exclude(fps, _is_far(fps, start, outlier_distance_scale))
+        fps = _exclude(fps, _is_far(fps.xstar, start, outlier_distance_scale))
     if outlier_q_scale is not None:
         fps = fps if traced else fps.compact()
         fps = _search_on(F, fps, outlier_q_scale, search)
@@ -223,12 +223,12 @@ def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
 
 @jax.jit
 def _is_far(
-    fps: FixedPoints,
+    x: Float[RealArray, "n n_states"],
     start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
     scale: Scalar,
 ) -> Bool[Array, " n"]:
     centroid, typical = start
-    distance = jnp.linalg.norm(fps.xstar - centroid, axis=1)
+    distance = jnp.linalg.norm(x - centroid, axis=1)
     # Identical initial states have no scale to judge by.
     return jnp.asarray((typical > 0) & (distance > scale * typical))
 

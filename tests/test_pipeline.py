@@ -352,3 +352,9 @@ def test_rows_that_stop_early_on_the_way_to_a_fixed_point_are_kept():
     for solver in (Adam(), LevenbergMarquardt()):
         fps, _ = find_fixed_points(lambda x, u: 0.5 * x, x, np.zeros(0), solver=solver, tol_q=1e-6)
         assert fps.n == 1
+
+
+def test_condition_numbers_may_be_strings_where_outliers_are_dropped():
+    labels = np.array(["a", "b", "c"])
+    fps, _ = find(far_apart(3), cond_id=labels, outlier_distance_scale=10.0)
+    assert fps.cond_id.tolist() == ["a", "b", "c"]
