@@ -110,7 +110,7 @@ def find_fixed_points(
     if mesh == "local":
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
-    elif mesh is not None and any(d not in jax.local_devices() for d in mesh.devices.flat):
+    elif mesh is not None and not traced and not set(mesh.devices.flat) <= set(jax.local_devices()):
         raise ValueError(
             "find_fixed_points: `mesh` holds devices of other processes; expected devices of this "
             "one, with `across_processes=True` where all processes search together."

@@ -405,9 +405,15 @@ def test_a_chunk_of_another_search_is_refused(tmp_path, whole):
         search(directory)
 
 
-def test_another_environment_is_warned_of(tmp_path, whole):
-    with pytest.warns(UserWarning, match="n_devices was 1, is 4"):
-        assert search(whole, mesh="local").finished
+def test_another_environment_is_warned_of(tmp_path):
+    search(tmp_path)
+    manifest = read_record(tmp_path / "search.json")
+    manifest["environment"]["jax"] = "0.0"
+    write_record(tmp_path / "search.json", manifest)
+    with pytest.warns(UserWarning, match="another environment.*: jax was 0.0, is"):
+        search(tmp_path)
+    with pytest.raises(ValueError, match="another `F`, or to another version of JAX"):
+        search(tmp_path, lambda x, u: 0.5 * x)
 
 
 def test_what_was_damaged_meanwhile_is_noticed_by_run(tmp_path):

@@ -173,6 +173,22 @@ def test_vmap_of_the_pipeline_over_inputs():
     assert (found.valid.sum(axis=1) >= 8).all()
 
 
+def test_vmap_of_the_pipeline_over_networks():
+    """An ensemble, as a stack of weights, gives the rows of a Python loop."""
+    scales, x, u = (0.5, -1.0, 2.0), jnp.ones((4, 2)), jnp.ones((1, 2))
+    find = partial(find_fixed_points, x_init=x, inputs=u, solver=LevenbergMarquardt(), mesh=None)
+    networks = [Affine(a * jnp.eye(2), jnp.eye(2)) for a in scales]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    found, all_fps = jax.vmap(find)(stack)
+    for k, F in enumerate(networks):
+        expected, expected_all = find(F)
+        row = jax.tree.map(lambda leaf, k=k: leaf[k], found).compact()
+        np.testing.assert_allclose(row.xstar, expected.xstar, atol=1e-5)
+        np.testing.assert_allclose(row.eigval_J_xstar, expected.eigval_J_xstar, atol=1e-6)
+        np.testing.assert_array_equal(row.is_stable, expected.is_stable)
+        np.testing.assert_allclose(all_fps.xstar[k], expected_all.xstar, atol=1e-5)
+
+
 # ---- compilation -------------------------------------------------------------------------------
 
 
