@@ -74,7 +74,7 @@ def optimize_batch(
         ValueError: if a shape is wrong, or the model does not map states to states.
         TypeError: if `F` or `solver` is of no known kind.
     """
-    F = as_transition(F)
+    F = _with_types(as_transition(F))
     solver = Cascade() if solver is None else solver
     if not isinstance(solver, AbstractSolver):
         raise TypeError(
@@ -188,6 +188,17 @@ def _search(
         "n_iters": found.n_iters,
         "valid": jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1) & ~found.escaped,
     }
+
+
+def _with_types(F: Transition) -> Transition:
+    """Return `F` with leaves that keep their type in float64, which Python's numbers do not."""
+
+    def fix(leaf: Any) -> Any:
+        if not isinstance(leaf, Tracer) or not jax.typeof(leaf).weak_type:
+            return leaf
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(fix, F)
 
 
 def _over_mesh(search: Callable[..., Found], mesh: Mesh) -> Callable[..., Found]:

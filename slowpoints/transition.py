@@ -195,22 +195,27 @@ def shape_of_step(
         weights_too: whether the real-valued leaves of `F` are of this type as well, whatever they
             are.
     """
-    arrays, structure = eqx.partition(F, lambda leaf: isinstance(leaf, _ARRAYS))
+    leaves, treedef = jax.tree.flatten(F)
+    others = tuple(None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves)
 
-    def spec(leaf: Any) -> jax.ShapeDtypeStruct:
+    def spec(leaf: Any) -> jax.ShapeDtypeStruct | None:
+        if not isinstance(leaf, _ARRAYS):
+            return None
         real = jnp.issubdtype(leaf.dtype, np.floating)
         return jax.ShapeDtypeStruct(leaf.shape, dtype if weights_too and real else leaf.dtype)
 
     x, u = (jax.ShapeDtypeStruct((length,), dtype) for length in (n_states, n_inputs))
-    return _step.eval_shape(structure, jax.tree.map(spec, arrays), x, u)
+    return _step.eval_shape((treedef, others), [spec(leaf) for leaf in leaves], x, u)
 
 
 _ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(structure: Any, arrays: Any, x: Array, u: Array) -> Any:
-    return eqx.combine(arrays, structure)(x, u)
+def _step(structure: tuple[Any, tuple[Any, ...]], arrays: list[Any], x: Array, u: Array) -> Any:
+    treedef, others = structure
+    leaves = [b if a is None else a for a, b in zip(arrays, others, strict=True)]
+    return treedef.unflatten(leaves)(x, u)
 
 
 def with_precision(F: Transition, dtype: Any) -> Transition:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slowpoints.models.closure import close_over
 from slowpoints.models.layout import StateLayout
 from slowpoints.transition import Signature, Transition
 
@@ -105,10 +106,11 @@ def from_callable(
     model: Any, signature: Signature | None, example_state: Any
 ) -> CallableTransition:
     """Take a function, or a callable that is itself a pytree, such as an `equinox.Module`."""
+    name = getattr(model, "__name__", type(model).__name__)
+    model = close_over(model)
     leaves = jax.tree.leaves(model)
     is_leaf = len(leaves) == 1 and leaves[0] is model
     layout = None if example_state is None else StateLayout.like(example_state)
-    name = getattr(model, "__name__", type(model).__name__)
     return CallableTransition(
         Function(model) if is_leaf else model, signature or "state_input", layout, name
     )

@@ -1,0 +1,112 @@
+"""Plain functions that close over the arguments of `grad`, `vmap` and `jit`."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_checks import fast_compilation as fast_compilation
+from networks import compilations
+
+from slowpoints import as_transition, find_fixed_points, optimize_batch
+
+NONE = np.zeros(0, np.float32)
+SLOPES = jnp.asarray([0.5, 0.25])
+
+
+def found(F):
+    return optimize_batch(F, jnp.ones((2, 1)), NONE).xstar[0, 0]
+
+
+def by_lambda(a):
+    """`x = a x + 1` has the solution `1 / (1 - a)`, with the derivative `1 / (1 - a)^2`."""
+    return found(lambda x, u: a * x + 1)
+
+
+def by_nested_functions(a):
+    weights = {"slope": a, "name": "linear"}
+
+    def slope(x, factor=1.0):
+        return factor * weights["slope"] * x
+
+    def step(x, u, *, offset=1.0):
+        return slope(x) + offset
+
+    return found(step)
+
+
+def by_partial(a):
+    return found(partial(lambda x, u, slope: slope * x + 1, slope=a))
+
+
+def by_default_value(a):
+    return found(lambda x, u, slope=a: slope * x + 1)
+
+
+def by_recursion(a):
+    def step(x, u, depth=1):
+        return a * x + 1 if depth == 0 else step(x, u, depth - 1)
+
+    return found(step)
+
+
+every_kind = pytest.mark.parametrize(
+    "solution", [by_lambda, by_nested_functions, by_partial, by_default_value, by_recursion]
+)
+
+
+@every_kind
+def test_derivatives_reach_what_a_function_closes_over(solution):
+    assert jax.grad(solution)(0.5) == pytest.approx(4.0, rel=1e-5)
+    assert jax.jvp(solution, (0.5,), (1.0,))[1] == pytest.approx(4.0, rel=1e-5)
+
+
+@every_kind
+def test_batches_of_what_a_function_closes_over(solution):
+    expected = 1 / (1 - SLOPES)
+    np.testing.assert_allclose(jax.vmap(solution)(SLOPES), expected, rtol=1e-6)
+    derivatives = jax.jit(jax.vmap(jax.grad(solution)))(SLOPES)
+    np.testing.assert_allclose(derivatives, expected**2, rtol=1e-5)
+
+
+def test_a_second_function_of_the_same_code_does_not_recompile():
+    jax.grad(by_lambda)(0.5)
+    with compilations() as compiled:
+        assert jax.grad(by_lambda)(0.25) == pytest.approx(16 / 9, rel=1e-5)
+    assert "_search" not in str(compiled)
+
+
+def test_the_whole_pipeline_is_differentiable():
+    def largest_eigenvalue(a):
+        fps, _ = find_fixed_points(lambda x, u: jnp.tanh(a * x), jnp.full((1, 1), 0.01), NONE)
+        return jnp.sum(jnp.where(fps.valid, fps.eigval_J_xstar.real[:, 0], 0))
+
+    # At the origin the eigenvalue is the slope itself.
+    assert jax.jit(jax.grad(largest_eigenvalue))(1.5) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_function_that_closes_over_nothing_traced_stays_itself():
+    W = jnp.eye(2)
+
+    def step(x, u):
+        return W @ x
+
+    assert as_transition(step).model.fn is step
+
+
+def test_modules_may_hold_lists_and_dictionaries():
+    class Layers(eqx.Module):
+        layers: list
+        gains: dict
+
+        def __call__(self, x, u):
+            for layer in self.layers:
+                x = jnp.tanh(self.gains["all"] * layer(x))
+            return x
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    model = Layers([eqx.nn.Linear(2, 2, key=key) for key in keys], {"all": 0.5})
+    fps, _ = find_fixed_points(as_transition(model), jnp.ones((4, 2)), NONE)
+    assert fps.n == 1 and fps.is_stable.all()
