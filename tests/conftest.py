@@ -1,5 +1,6 @@
 """Fixtures that all tests share, and the number of host devices that some need."""
 
+import gc
 import os
 
 # Before JAX starts: four devices on the host, so that `pmap` and `shard_map` have some.
@@ -8,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import equinox
+import jax
 import jaxtyping
 import pytest
 
@@ -21,3 +24,12 @@ def _only_the_library_checks_input(request):
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped():
+    """Compiled code takes several memory maps each, of which a process has some 65,000."""
+    yield
+    equinox.clear_caches()
+    jax.clear_caches()
+    gc.collect()
