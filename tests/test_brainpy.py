@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.core import Tracer
+from model_checks import fast_compilation as fast_compilation
 from networks import CELLS, FlipFlop, case, compilations, trained
 
 from slowpoints import Adam, FixedPointFinder, as_transition, optimize_batch

@@ -10,14 +10,14 @@ import pytest
 from model_checks import fast_compilation as fast_compilation
 from networks import compilations
 
-from slowpoints import as_transition, find_fixed_points, optimize_batch
+from slowpoints import LevenbergMarquardt, as_transition, find_fixed_points, optimize_batch
 
 NONE = np.zeros(0, np.float32)
 SLOPES = jnp.asarray([0.5, 0.25])
 
 
 def found(F):
-    return optimize_batch(F, jnp.ones((2, 1)), NONE).xstar[0, 0]
+    return optimize_batch(F, jnp.ones((2, 1)), NONE, solver=LevenbergMarquardt()).xstar[0, 0]
 
 
 def by_lambda(a):

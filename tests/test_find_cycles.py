@@ -80,7 +80,7 @@ def assert_the_same(x, expected):
 # Networks with many cycles, out of 60 of each kind.
 FLAT = [
     (2, 2.5, 12, 22),
-    (2, 2.5, 23, 17),
+    pytest.param(2, 2.5, 23, 17, marks=pytest.mark.slow),
     pytest.param(2, 2.5, 19, 27, marks=pytest.mark.slow),
     pytest.param(2, 1.5, 40, 13, marks=pytest.mark.slow),
 ]
@@ -113,6 +113,7 @@ def test_all_fixed_points_and_two_cycles_in_three_dimensions_are_found(seed, sca
     assert_the_same(search(F, 2, 500).xstar, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_states", "scale", "seed", "n_points"), FLAT)
 def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
     F = network(n_states, scale, seed)

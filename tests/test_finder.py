@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import (
     CELLS,
     INDEX_COUNTS,

@@ -177,7 +177,10 @@ def brainpy_cell(kind, weights):
     return cell
 
 
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
+_TRAINED = ["tanh", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gru", "lstm"))]
+
+
+@pytest.mark.parametrize("kind", _TRAINED)
 def test_trained_cells_have_the_same_27_fixed_points(kind):
     model = brainpy_cell(kind, case(kind))
     x, u = jnp.asarray(case(kind)["traj"][0, 9]), jnp.array([1.0, 0.0, -1.0])

@@ -137,7 +137,10 @@ def swap(x):
     return np.concatenate(np.split(np.asarray(x), 2, axis=-1)[::-1], axis=-1)
 
 
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
+_TRAINED = ["tanh", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gru", "lstm"))]
+
+
+@pytest.mark.parametrize("kind", _TRAINED)
 def test_trained_cells_have_the_same_27_fixed_points(kind):
     check_fixed_points(trained_cell(kind), kind, *([swap] * 2 if kind == "lstm" else []))
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import case, in_float64, newton_polish, trained
 
 from slowpoints import FixedPointFinder, Transition, as_transition, find_fixed_points

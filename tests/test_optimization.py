@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import SOLVERS, case, in_float64, next_states, trained
 
 from slowpoints import LevenbergMarquardt, Transition, as_transition, optimize_batch

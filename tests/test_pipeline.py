@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import Affine, logistic
 
 from slowpoints import AbstractSolver, Adam, LevenbergMarquardt, find_fixed_points

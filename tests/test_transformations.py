@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from model_checks import fast_compilation as fast_compilation
 from networks import SOLVERS, Affine, case, compilations, leaves_equal, newton_polish, trained
 
 from slowpoints import (
@@ -173,6 +174,7 @@ def test_vmap_of_the_pipeline_over_inputs():
     assert (found.valid.sum(axis=1) >= 8).all()
 
 
+@pytest.mark.slow
 def test_vmap_of_the_pipeline_over_networks():
     """An ensemble, as a stack of weights, gives the rows of a Python loop."""
     scales, x, u = (0.5, -1.0, 2.0), jnp.ones((4, 2)), jnp.ones((1, 2))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from model_checks import fast_compilation as fast_compilation
 
 from slowpoints import uniqueness
 from slowpoints.fixed_points import FixedPoints

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import INDEX_COUNTS, case, index_counts, trained
 
 from slowpoints import FixedPoints, find_fixed_points
