@@ -24,13 +24,14 @@ from slowpoints.records import (
     sync_folder,
     write_record,
 )
+from slowpoints.row_store import RowStore
 from slowpoints.sampling import sample_states
 from slowpoints.solvers import AbstractSolver, Cascade
 from slowpoints.transition import as_transition, check_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MANIFEST = "search.json"
 
 
@@ -41,7 +42,8 @@ class Search:
     `fold_in(key(random_seed), chunk)`, searches from them, and stores the points that are new: the
     `unique` survivors beside all that was stored before, which are points not known yet, and rows
     of lower `q` than the known row of their point. So neither memory nor files grow with the number
-    of states, but only with that of the points.
+    of states, but only with that of the points. With `keep_rows`, all rows are stored as well, in
+    files that grow with the number of states; memory does not.
 
     A chunk is stored whole or not at all. Whatever stops the search (`kill -9`, a full disk, a
     power cut) loses the running chunk at most. On the same kind of machine, what continues is the
@@ -71,6 +73,9 @@ class Search:
         tol_dq: a row ends when `q` changes by less than this.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
         final_q_threshold: store points with `q` below this; `None` or 0 stores all.
+        keep_rows: whether to store every row as well, what `find_fixed_points` calls `all_fps`, in
+            the Zarr group `rows.zarr` of the directory: see
+            [`load_rows`][slowpoints.Search.load_rows]. Needs Zarr, `pip install slowpoints[zarr]`.
         mesh: the devices that share a chunk's rows, as in
             [`find_fixed_points`][slowpoints.find_fixed_points].
 
@@ -78,6 +83,7 @@ class Search:
         ValueError: if an argument has the wrong shape or range, or if what the directory holds is
             damaged or belongs to another search; the message says which file or which argument.
         TypeError: if `F` or `solver` is of no known kind.
+        ImportError: if `keep_rows` is set and Zarr is not installed.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Search:
         tol_dq: Number = 1e-20,
         tol_unique: Number = 1e-3,
         final_q_threshold: Number | None = 1e-8,
+        keep_rows: bool = False,
         mesh: Mesh | Literal["local"] | None = "local",
     ):
         for name, value in (("n_inits", n_inits), ("chunk", chunk)):
@@ -140,7 +147,9 @@ class Search:
             "noise_scale": noise_scale,
             "tol_unique": tol_unique,
             "final_q_threshold": final_q_threshold,
+            "keep_rows": bool(keep_rows),
         }
+        self._rows = RowStore(self.directory, self.chunk) if keep_rows else None
         self._begin(
             {
                 "format": _FORMAT_VERSION,
@@ -196,6 +205,8 @@ class Search:
             for left_over in self.directory.glob("*.tmp"):
                 left_over.unlink()
             self._read_chunks()
+            for chunk in range(self.n_done if self._rows is not None else 0):
+                Search.load_rows(self.directory, chunk)  # raises an error if it is damaged
             first = self.n_done
             end = self.n_chunks if max_chunks is None else min(first + max_chunks, self.n_chunks)
             for chunk in range(first, end):
@@ -203,11 +214,14 @@ class Search:
         return end - first
 
     def _search(self, chunk: int) -> FixedPoints:
-        """Return the points that are new in a chunk."""
+        """Return all rows of a chunk."""
         fps = optimize_batch(
             self.F, self._starts(chunk), self._inputs_of(chunk), mesh=self._mesh, **self._settings
         )
-        fps = fps.to_numpy().replace(tol_unique=self._tol_unique)
+        return fps.to_numpy().replace(tol_unique=self._tol_unique)
+
+    def _new_points(self, fps: FixedPoints) -> FixedPoints:
+        """Return those rows of a chunk that survive beside all that is stored."""
         if self._final_q_threshold:
             fps = fps.replace(valid=fps.valid & (fps.qstar < self._final_q_threshold))
         known = _padded(self._parts, fps)
@@ -284,6 +298,40 @@ class Search:
         search = digest_of_record(manifest)
         return _merged([_read_chunk(directory, i, search)[0] for i in range(n_done)])
 
+    @staticmethod
+    def load_rows(directory: str | os.PathLike[str], chunk: int) -> FixedPoints:
+        """Read all rows of one chunk, in the order of their initial states, without the model.
+
+        The rows of a search with `keep_rows` are the Zarr group `rows.zarr` in its directory, with
+        an array for each field and the search's chunks along the rows: for results that outgrow
+        memory, and for readers in other languages. Nothing in the files is executed.
+
+        Args:
+            directory: that of the search.
+            chunk: its number, from 0 to `n_done - 1`.
+
+        Raises:
+            FileNotFoundError: if the directory holds no search, or the chunk is not done.
+            ValueError: if the search does not keep rows, or a file is damaged or missing.
+            ImportError: if Zarr is not installed.
+        """
+        directory = Path(directory)
+        manifest = _read_manifest(directory / _MANIFEST)
+        if not _keeps_rows(manifest):
+            raise ValueError(
+                f"Search.load_rows: the search in {str(directory)!r} keeps no rows; make it with "
+                "`keep_rows=True`."
+            )
+        n_done = _count_chunks(directory)
+        if not 0 <= chunk < n_done:
+            raise FileNotFoundError(
+                f"Search.load_rows: there is no chunk {chunk}; {n_done} chunks of "
+                f"{str(directory)!r} are done."
+            )
+        fps, record = _read_chunk(directory, chunk, digest_of_record(manifest))
+        first, end = record["first_row"], record["first_row"] + record["n_rows"]
+        return RowStore(directory).read(first, end, record["rows_sha256"], like=fps)
+
     # ---- files ---------------------------------------------------------------------------------
 
     def _begin(self, manifest: dict[str, Any]) -> None:
@@ -296,11 +344,12 @@ class Search:
             sync_folder(self.directory.parent)
             write_record(path, manifest)
         there = _read_manifest(path)
+        begun_with = {"keep_rows": "False"} | there["settings"]  # format 1 kept none
         for name, value in manifest["settings"].items():
-            if there["settings"].get(name) != value:
+            if begun_with.get(name) != value:
                 raise ValueError(
                     f"Search: `{name}` is {value}, but the search in {str(self.directory)!r} was "
-                    f"begun with {there['settings'].get(name)}."
+                    f"begun with {begun_with.get(name)}."
                 )
         began, now = there["environment"], manifest["environment"]
         changed = {
@@ -334,23 +383,23 @@ class Search:
             "n_devices": 1 if self._mesh is None else self._mesh.size,
         }
 
-    def _store(self, chunk: int, fps: FixedPoints) -> None:
+    def _store(self, chunk: int, rows: FixedPoints) -> None:
         first, end = self._rows_of(chunk)
-        points, record = _paths(self.directory, chunk)
+        points, path = _paths(self.directory, chunk)
+        fps = self._new_points(rows)
         fps.save(points)
         sync_folder(self.directory)
-        # The chunk is done from the moment that this file is there.
-        write_record(
-            record,
-            {
-                "search": self._digest,
-                "first_row": first,
-                "n_rows": end - first,
-                "random_state": self._random_state(chunk),
-                "n_new": fps.n,
-                "points_sha256": digest_of_file(points),
-            },
-        )
+        record = {
+            "search": self._digest,
+            "first_row": first,
+            "n_rows": end - first,
+            "random_state": self._random_state(chunk),
+            "n_new": fps.n,
+            "points_sha256": digest_of_file(points),
+        }
+        if self._rows is not None:
+            record["rows_sha256"] = self._rows.write(first, rows)
+        write_record(path, record)  # the chunk is done from the moment that this file is there
         self._parts.append(fps)
 
     def _random_state(self, chunk: int) -> dict[str, Any]:
@@ -442,6 +491,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             "Upgrade slowpoints."
         )
     return manifest
+
+
+def _keeps_rows(manifest: dict[str, Any]) -> bool:
+    return manifest["settings"].get("keep_rows") == "True"
 
 
 def _read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, dict[str, Any]]:

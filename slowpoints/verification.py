@@ -1,5 +1,6 @@
 """Which of the points that a search found are points at all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -38,6 +39,7 @@ def escaping(F: Any, fps: FixedPoints) -> Bool[Array, " n"]:
     """
     F = as_transition(F)
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    start = x if fps.x_init is None else jnp.asarray(fps.x_init)
     n, n_states = x.shape
     none = jnp.zeros(n, bool)
     if n == 0 or n_states > DENSE_LIMIT or not computes_in_float64(F, x, u):
@@ -45,15 +47,16 @@ def escaping(F: Any, fps: FixedPoints) -> Bool[Array, " n"]:
     valid = ~none if fps.valid is None else jnp.asarray(fps.valid)
     with jax.enable_x64(True):
         if any(isinstance(a, Tracer) for a in (x, u, valid)):
-            return _gets_away(F, x, u, valid & _far_from_fixed_point(F, x, u))
+            return _gets_away(F, x, u, start, valid & _far_from_fixed_point(F, x, u, start))
         # Powers of two keep the number of compilations small.
         rows = np.arange(1 << (n - 1).bit_length()) % n
-        suspects = np.asarray(valid) & np.asarray(_far_from_fixed_point(F, x[rows], u[rows]))[:n]
-        rows = np.flatnonzero(suspects)
+        far = np.asarray(_far_from_fixed_point(F, x[rows], u[rows], start[rows]))[:n]
+        rows = np.flatnonzero(np.asarray(valid) & far)
         if rows.size == 0:
             return none
         padded = np.resize(rows, 1 << int(rows.size - 1).bit_length())
-        away = _gets_away(F, x[padded], u[padded], jnp.ones(padded.size, bool))
+        suspects = (x[padded], u[padded], start[padded])
+        away = _gets_away(F, *suspects, jnp.ones(padded.size, bool))
         out = np.zeros(n, bool)
         out[rows] = np.asarray(away)[: rows.size]
         return jnp.asarray(out)
@@ -61,20 +64,24 @@ def escaping(F: Any, fps: FixedPoints) -> Bool[Array, " n"]:
 
 @eqx.filter_jit
 def _far_from_fixed_point(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    u: Float[Array, "n n_inputs"],
+    x_init: Float[Array, "n n_states"],
 ) -> Bool[Array, " n"]:
     F = with_precision(F, np.float64)
 
-    def one(row: tuple[Array, Array]) -> Array:
-        x, u = row
+    def one(row: tuple[Array, ...]) -> Array:
+        x, u, x_init = row
         A = jnp.eye(x.shape[0], dtype=x.dtype) - jax.jacfwd(F)(x, u)
         r = F(x, u) - x
         d = jnp.linalg.solve(A, r)
-        exact = half_squared_norm(r) <= rounding_floor(x)  # also where every state is one
+        # Where every state is a fixed point `I - J` is singular, but the search goes nowhere.
+        exact = half_squared_norm(r) <= rounding_floor(x)
+        exact &= ~(_is_far(x, x_init) & _is_singular(A))
         return ~exact & ~(jnp.linalg.norm(d) <= 1e-4 * (1 + jnp.linalg.norm(x)))
 
-    at_a_time = max(1, 2**22 // x.shape[1] ** 2)
-    return jax.lax.map(one, (x.astype(np.float64), u.astype(np.float64)), batch_size=at_a_time)
+    return _by_row(one, x, u, x_init)
 
 
 @eqx.filter_jit
@@ -82,6 +89,7 @@ def _gets_away(
     F: Transition,
     x: Float[Array, "n n_states"],
     u: Float[Array, "n n_inputs"],
+    x_init: Float[Array, "n n_states"],
     suspects: Bool[Array, " n"],
 ) -> Bool[Array, " n"]:
     F = with_precision(F, np.float64)
@@ -93,18 +101,27 @@ def _gets_away(
     # Far out in a tail, where units are saturated to the last digit, rows come to rest as well.
     moved = jnp.linalg.norm(found.x - start.x, axis=-1)
     far = moved > 0.1 * (1 + jnp.linalg.norm(start.x, axis=-1))
-    return suspects & (~found.settled | (far & _is_singular(F, found.x, u)))
+    far |= jax.vmap(_is_far)(found.x, x_init)
 
-
-def _is_singular(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
-) -> Bool[Array, " n"]:
-    """Return where `I - J` has lost a direction to rounding."""
-
-    def one(row: tuple[Array, Array]) -> Array:
+    def singular(row: tuple[Array, Array]) -> Array:
         x, u = row
-        A = jnp.eye(x.shape[0], dtype=x.dtype) - jax.jacfwd(F)(x, u)
-        pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
-        return ~(jnp.min(pivots) > 1e-10 * jnp.max(pivots))
+        return _is_singular(jnp.eye(x.shape[0], dtype=x.dtype) - jax.jacfwd(F)(x, u))
 
-    return jax.lax.map(one, (x, u.astype(x.dtype)))
+    return suspects & (~found.settled | (far & _by_row(singular, found.x, u)))
+
+
+def _is_far(x: Float[Array, " n_states"], x_init: Float[Array, " n_states"]) -> Bool[Array, ""]:
+    """Return whether a search went farther than its initial state is from zero."""
+    return jnp.linalg.norm(x - x_init) > 1 + jnp.linalg.norm(x_init)
+
+
+def _is_singular(A: Float[Array, "n_states n_states"]) -> Bool[Array, ""]:
+    """Return whether a matrix has lost a direction to rounding."""
+    pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
+    return ~(jnp.min(pivots) > 1e-10 * jnp.max(pivots))
+
+
+def _by_row(one: Callable[..., Array], *rows: Array) -> Bool[Array, " n"]:
+    """Map over rows in float64, as many at a time as their Jacobians leave memory for."""
+    at_a_time = max(1, 2**22 // rows[0].shape[1] ** 2)
+    return jax.lax.map(one, tuple(a.astype(np.float64) for a in rows), batch_size=at_a_time)

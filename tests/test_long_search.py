@@ -464,6 +464,100 @@ def test_there_is_no_result_before_a_chunk_is_done(tmp_path, whole):
         search(whole).result(max_n_unique=-1)
 
 
+# ---- all rows ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_rows(tmp_path_factory):
+    """Return the directory of a search that kept its rows. To be copied, not changed."""
+    pytest.importorskip("zarr")
+    directory = tmp_path_factory.mktemp("rows")
+    search(directory, keep_rows=True).run()
+    return directory
+
+
+def test_all_rows_are_those_of_one_search_of_all_states(whole, whole_rows):
+    rows = FixedPoints.concatenate([Search.load_rows(whole_rows, k) for k in range(6)])
+    _, expected = find_fixed_points(
+        DoubleWell(), starts(), np.zeros(1), solver=LevenbergMarquardt(), mesh=None
+    )
+    assert rows.n == N_INITS
+    np.testing.assert_array_equal(rows.x_init, expected.x_init)
+    np.testing.assert_allclose(rows.xstar, expected.xstar, atol=1e-6)
+    np.testing.assert_allclose(rows.F_xstar, expected.F_xstar, atol=1e-6)
+    np.testing.assert_array_equal(rows.valid, expected.valid)
+    np.testing.assert_array_equal(rows.n_iters, expected.n_iters)
+    assert (rows.tol_unique, rows.dtype) == (1e-3, np.float32)
+    for kept, others in zip(stored(whole_rows), stored(whole), strict=True):
+        assert leaves_equal(kept, others), "the points do not depend on whether rows are kept"
+
+
+def test_rows_are_open_to_any_reader_of_zarr(whole_rows):
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(whole_rows / "rows.zarr", mode="r")
+    assert group["xstar"].shape == (N_INITS, 2) and group["xstar"].chunks == (CHUNK, 2)
+    np.testing.assert_array_equal(group["x_init"][CHUNK:], starts()[CHUNK:])
+
+
+def test_rows_of_a_search_in_steps_are_the_same_to_the_bit(tmp_path, whole_rows, monkeypatch):
+    """Also where the process ended while it wrote a chunk's rows, or just after."""
+    search(tmp_path, keep_rows=True).run(max_chunks=2)
+    for name in ("sync", "replace"):
+        with monkeypatch.context() as patch:
+            stop_at(2 if name == "replace" else 1, patch, Stopped())
+            patch.setattr(os, "sync", os.fsync)
+            with pytest.raises(Stopped):
+                search(tmp_path, keep_rows=True).run()
+    assert search(tmp_path, keep_rows=True).n_done == 2
+    search(tmp_path, keep_rows=True).run()
+    for k in range(6):
+        assert leaves_equal(Search.load_rows(tmp_path, k), Search.load_rows(whole_rows, k))
+
+
+def test_damaged_rows_are_refused(tmp_path, whole_rows):
+    directory = copy(whole_rows, tmp_path)
+    files = sorted(path for path in (directory / "rows.zarr").rglob("*") if path.is_file())
+    assert len(files) > 8 * 6
+    for path in files:
+        original = path.read_bytes()
+        damaged = bytearray(original)
+        damaged[len(original) // 2] ^= 1
+        for content in (bytes(damaged), original[: len(original) // 2], b""):
+            path.write_bytes(content)
+            chunks = []
+            for k in range(6):
+                try:
+                    assert leaves_equal(
+                        Search.load_rows(directory, k), Search.load_rows(whole_rows, k)
+                    )
+                except ValueError as error:
+                    assert "damaged" in str(error)
+                    chunks.append(k)
+            if "c" in path.parts:
+                assert len(chunks) == 1, path
+                with pytest.raises(ValueError, match="damaged"):
+                    search(directory, keep_rows=True).run()
+        path.write_bytes(original)
+
+
+def test_rows_that_are_not_there_are_refused(tmp_path, whole, whole_rows):
+    with pytest.raises(ValueError, match="keeps no rows; make it with `keep_rows=True`"):
+        Search.load_rows(whole, 0)
+    with pytest.raises(FileNotFoundError, match="there is no chunk 6; 6 chunks"):
+        Search.load_rows(whole_rows, 6)
+    with pytest.raises(ValueError, match="`keep_rows` is True, but .* begun with False"):
+        search(whole, keep_rows=True)
+    with pytest.raises(ValueError, match="`keep_rows` is False, but .* begun with True"):
+        search(whole_rows)
+
+
+def test_keeping_rows_needs_zarr(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"pip install slowpoints\[zarr\]"):
+        search(tmp_path, keep_rows=True)
+    assert not list(tmp_path.iterdir())
+
+
 # ---- files of the past -------------------------------------------------------------------------
 
 
@@ -485,14 +579,14 @@ def test_there_is_nothing_to_load_where_nothing_is_done(tmp_path):
 def test_a_later_format_is_refused(tmp_path, whole):
     directory = copy(whole, tmp_path)
     manifest = read_record(directory / "search.json")
-    write_record(directory / "search.json", manifest | {"format": 2})
+    write_record(directory / "search.json", manifest | {"format": 3})
     for read in (search, Search.load):
-        with pytest.raises(ValueError, match="has format 2; this version reads up to 1"):
+        with pytest.raises(ValueError, match="has format 3; this version reads up to 2"):
             read(directory)
 
 
 def test_version_1_is_readable_for_ever():
-    """Files that version 0.1.0 wrote: the double well's three points, in two chunks and in one."""
+    """Files of the first formats: the double well's three points, in two chunks and in one."""
     fps = Search.load(VERSION_1 / "search")
     np.testing.assert_allclose(fps.xstar[np.argsort(fps.xstar[:, 0])], WELL_POINTS, atol=1e-5)
     fps = FixedPoints.load(VERSION_1 / "points.npz")

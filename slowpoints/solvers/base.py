@@ -215,4 +215,4 @@ def at_rest(move: Float[Array, " lanes"], size: Float[Array, " lanes"]) -> Bool[
     At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
     units, they do not.
     """
-    return move <= 1e-4 * size
+    return move <= 1e-5 * size

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints.precision import computes_in_float64
-from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping
+from slowpoints.solvers.base import AbstractRowSolver, AbstractSolver, Found, Report, Stopping
+from slowpoints.solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints.solvers.newton_krylov import NewtonKrylov
 from slowpoints.solvers.trust_region import TrustRegion
 from slowpoints.transition import Transition, with_precision
@@ -14,24 +15,27 @@ from slowpoints.types import Number
 
 
 class Cascade(AbstractSolver):
-    """Newton-Krylov for all rows, a trust region for what is left, to float64's last digits.
+    """Newton-Krylov for all rows, a robust method for what is left, to float64's last digits.
 
-    1. `fast` takes every row as far as it can.
-    2. `robust` takes over the rows that did not settle: those in the reach of a slow point, and
-       those that need a shorter step. A row that comes to `q < tol_q` there without settling is
-       marked `escaped`: its `q` falls without end, as in the tails of saturating units.
+    1. `fast` takes every row as far as it can, without forming a Jacobian.
+    2. `robust` takes over the rows that did not settle: those in the reach of a slow point, those
+       that need a shorter step, and those where a few Krylov vectors do not resolve `I - J`. A row
+       that comes to `q < tol_q` there without settling is marked `escaped`: its `q` falls without
+       end, as in the tails of saturating units.
 
-    No phase forms a Jacobian. States and residuals are in float64, whatever the precision of the
-    search, so that rows on one point agree on it.
+    States and residuals are in float64, whatever the precision of the search, so that rows on one
+    point agree on it.
 
     Attributes:
-        fast: the first solver.
-        robust: the second one.
+        fast: the first solver; by default `NewtonKrylov`, with 128 lanes up to 64 states, and 64
+            beyond, where the vectors of more would not stay in the processor's cache.
+        robust: the second one; by default `LevenbergMarquardt` where Jacobians are cheap, up to 64
+            states, and `TrustRegion`, which forms none, beyond.
         close: rows with `q` below this, or below `tol_q`, that do not settle have escaped.
     """
 
-    fast: NewtonKrylov = NewtonKrylov()
-    robust: TrustRegion = TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
+    fast: AbstractRowSolver | None = None
+    robust: AbstractRowSolver | None = None
     close: Number = 1e-8
 
     def uses_float64(
@@ -68,12 +72,22 @@ class Cascade(AbstractSolver):
         stopping: Stopping,
         report: Report | None,
     ) -> Found:
+        default_fast, default_robust = _defaults(x_init.shape[1])
+        fast, robust = self.fast or default_fast, self.robust or default_robust
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
-        found = self.fast.run(F, x_init, inputs, _at_most(20, exactly), report)
+        found = fast.run(F, x_init, inputs, _at_most(20, exactly), report)
         left = jnp.isfinite(found.q) & ~found.settled
-        found = self.robust.resume(F, found, inputs, _at_most(60, exactly), left, report)
+        found = robust.resume(F, found, inputs, _at_most(60, exactly), left, report)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
         return found._replace(escaped=left & close & ~found.settled)
+
+
+def _defaults(n_states: int) -> tuple[AbstractRowSolver, AbstractRowSolver]:
+    if n_states <= 64:
+        return NewtonKrylov(lanes=128), LevenbergMarquardt(lanes=16)
+    if n_states <= 128:
+        return NewtonKrylov(lanes=64), LevenbergMarquardt(lanes=16)
+    return NewtonKrylov(lanes=64), TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
 
 
 def _at_most(max_iters: int, stopping: Stopping) -> Stopping:

@@ -71,19 +71,19 @@ class LevenbergMarquardt(AbstractRowSolver):
         """Try one damped step per row."""
         eye = jnp.eye(state.x.shape[-1], dtype=state.x.dtype)
 
-        def direction(x: Array, u: Array, damping: Array) -> tuple[Array, Array, Array]:
+        def direction(x: Array, u: Array, damping: Array) -> tuple[Array, ...]:
             F_x, jvp = jax.linearize(lambda x: F(x, u), x)
             r = F_x - x
             A = eye - jax.vmap(jvp, out_axes=1)(varying(eye, F_x))  # the Newton step solves A d = r
             gram, g = A.T @ A, A.T @ r
             shift = damping * jnp.mean(jnp.diagonal(gram))
             d = cho_solve(cho_factor(gram + shift * eye), g)
-            longest = self.max_step * (1 + jnp.linalg.norm(x))
-            d = d * jnp.minimum(1, longest / jnp.linalg.norm(d))
+            shorter = self.max_step * (1 + jnp.linalg.norm(x)) / jnp.linalg.norm(d)
+            d = d * jnp.minimum(1, shorter)
             predicted = 0.5 * jnp.dot(d, g + shift * d)
-            return half_squared_norm(r), d, predicted
+            return half_squared_norm(r), d, predicted, shorter < 1
 
-        q, d, predicted = jax.vmap(direction)(state.x, inputs, state.damping)
+        q, d, predicted, at_limit = jax.vmap(direction)(state.x, inputs, state.damping)
         x_new = state.x + d
         q_new = half_squared_norm(x_new - jax.vmap(F)(x_new, inputs))
         better = q_new < q
@@ -97,14 +97,17 @@ class LevenbergMarquardt(AbstractRowSolver):
         size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
         last_move = jnp.where(better, move, state.last_move)
         at_floor = q_end < rounding_floor(x)
-        still = at_rest(last_move, size) | (better & landed(q_new, predicted, q))
+        still = at_rest(last_move, size) | (
+            better & landed(q_new, predicted, q) & ~at_limit
+        )
         converged = (q_end < stopping.tol_q) | (at_floor & still)
         # A step may also be short because the damping has not come down yet.
         eps = jnp.finfo(q.dtype).eps
         free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
         small = move <= self.xtol * size
         stuck = (damping > 1e6) | (dq <= stopping.tol_dq)
-        settled = converged | (free & (small | (predicted <= self.rtol * q))) | stuck
+        # Where units are saturated to the last digit, `q` is 0 and steps are small as well.
+        settled = converged | (free & ~at_floor & (small | (predicted <= self.rtol * q))) | stuck
         done = settled | at_floor | ~jnp.isfinite(q)
         damping = jnp.maximum(damping, eps)
         return _State(x, q_end, dq, state.n_iters + 1, done, settled, damping, ~better, last_move)

@@ -63,7 +63,7 @@ class NewtonKrylov(AbstractRowSolver):
     n_vectors: int = 10
     n_lengths: int = 4
     shrink: Number = 0.25
-    max_step: Number = 0.3
+    max_step: Number = 0.2
     xtol: Number = 1e-7
     lanes: int = 128
 
