@@ -29,8 +29,8 @@ class Cascade(AbstractSolver):
     Attributes:
         fast: the first solver; by default `NewtonKrylov`, with 128 lanes up to 64 states, and 64
             beyond, where the vectors of more would not stay in the processor's cache.
-        robust: the second one; by default `LevenbergMarquardt` where Jacobians are cheap, up to 64
-            states, and `TrustRegion`, which forms none, beyond.
+        robust: the second one; by default `LevenbergMarquardt` up to 256 states, where Jacobians
+            are cheap, and `TrustRegion`, which forms none, beyond.
         close: rows with `q` below this, or below `tol_q`, that do not settle have escaped.
     """
 
@@ -77,17 +77,16 @@ class Cascade(AbstractSolver):
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
         found = fast.run(F, x_init, inputs, _at_most(20, exactly), report)
         left = jnp.isfinite(found.q) & ~found.settled
-        found = robust.resume(F, found, inputs, _at_most(60, exactly), left, report)
+        found = robust.resume(F, found, inputs, _at_most(100, exactly), left, report)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
         return found._replace(escaped=left & close & ~found.settled)
 
 
 def _defaults(n_states: int) -> tuple[AbstractRowSolver, AbstractRowSolver]:
-    if n_states <= 64:
-        return NewtonKrylov(lanes=128), LevenbergMarquardt(lanes=16)
-    if n_states <= 128:
-        return NewtonKrylov(lanes=64), LevenbergMarquardt(lanes=16)
-    return NewtonKrylov(lanes=64), TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
+    fast = NewtonKrylov(lanes=128 if n_states <= 64 else 64)
+    if n_states <= 256:
+        return fast, LevenbergMarquardt(lanes=16)
+    return fast, TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
 
 
 def _at_most(max_iters: int, stopping: Stopping) -> Stopping:

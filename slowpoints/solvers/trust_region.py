@@ -118,7 +118,7 @@ class TrustRegion(AbstractRowSolver):
         below = (q_end < stopping.tol_q) | (dq <= stopping.tol_dq)
         done = settled | at_floor | below | ~jnp.isfinite(q)
         n_iters = state.n_iters + 1
-        # Where `I - J` is ill-conditioned, a row at a fixed point creeps to the last digits.
-        at_end = (n_iters >= stopping.max_iters) & at_rest(last_move, size)
+        # Where `I - J` is ill-conditioned, a row creeps up to its fixed point; in a tail it runs.
+        at_end = (n_iters >= stopping.max_iters) & (last_move <= 1e-3 * size)
         settled = settled | below | at_end
         return _State(x, q_end, dq, n_iters, done, settled, last_move, radius)
