@@ -9,6 +9,12 @@ _VECTORS_PER_LANE = 150
 """Vectors of `n_states` float32 that a lane holds: two bases, the trial states, and what the
 network's step makes of them (counted for gated units, which make the most)."""
 
+_DENSE_LANES, _DENSE_LIMIT = 16, 256
+"""How many rows the default solver gives Jacobians to, and up to how many states."""
+
+_MATRICES_PER_LANE = 6
+"""Matrices of `n_states` x `n_states` float64 that such a row holds."""
+
 
 def default_memory_limit() -> int:
     """Return a quarter of the machine's memory, in bytes."""
@@ -19,17 +25,19 @@ def rows_within(limit: int, n_rows: int, n_states: int, n_inputs: int) -> int:
     """Return how many of `n_rows` rows can be searched at a time within `limit` bytes.
 
     A row takes its state in the queue, at work and in the result, in float64; a row in a lane also
-    the vectors of its linear algebra.
+    the vectors of its linear algebra, and for some lanes matrices.
 
     Raises:
         ValueError: if a single row takes more.
     """
     row = 8 * (9 * n_states + 2 * n_inputs + 10)
     lane = 4 * _VECTORS_PER_LANE * n_states
-    queued = (limit - _LANES * lane) // row
-    rows = queued if queued >= _LANES else limit // (row + lane)
+    dense = 8 * _MATRICES_PER_LANE * n_states**2 if n_states <= _DENSE_LIMIT else 0
+    queued = (limit - _LANES * lane - _DENSE_LANES * dense) // row
+    rows = queued if queued >= _LANES else limit // (row + lane + dense)
     if rows < 1:
         raise ValueError(
-            f"`memory_limit` is {limit} bytes, but one row of {n_states} states takes {row + lane}."
+            f"`memory_limit` is {limit} bytes, but one row of {n_states} states takes "
+            f"{row + lane + dense}."
         )
     return min(rows, n_rows)

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import SOLVERS, case, in_float64, next_states, trained
+from networks import SOLVERS, Affine, case, in_float64, next_states, trained
 
-from slowpoints import LevenbergMarquardt, Transition, as_transition, optimize_batch
+from slowpoints import Cascade, LevenbergMarquardt, Transition, as_transition, optimize_batch
+from slowpoints.memory import rows_within
+from slowpoints.optimization import _search
+from slowpoints.solvers import Stopping
 
 N_ROWS, N_STATES, N_INPUTS = 64, 16, 3
 FULL = 5000
@@ -38,6 +41,44 @@ def search(name, max_iters=FULL, **settings):
         cond_id=np.arange(N_ROWS),
         **settings,
     )
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+def test_rows_in_chunks_are_the_rows_of_one_search():
+    """Also the last ones, of which there are fewer; and they are reported as they are done."""
+    done = []
+    whole = search("levenberg_marquardt")
+    settings = {"rows_at_a_time": 24, "progress": lambda fps: done.append(fps.n)}
+    parts = search("levenberg_marquardt", **settings)
+    assert done == [24, 24, 16]
+    np.testing.assert_array_equal(parts.cond_id, whole.cond_id)
+    np.testing.assert_array_equal(parts.x_init, whole.x_init)
+    np.testing.assert_allclose(parts.xstar, whole.xstar, atol=1e-5)
+
+
+def test_a_bound_on_memory_makes_the_chunks_small():
+    done = []
+    search("default", memory_limit=600_000, progress=lambda fps: done.append(fps.n))
+    assert len(done) > 1 and sum(done) == N_ROWS
+    with pytest.raises(ValueError, match=r"`memory_limit` is 100 bytes, but one row of 16 states"):
+        search("default", memory_limit=100)
+
+
+@pytest.mark.parametrize("n_states", [16, 128, 300])
+def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
+    """As the compiler counts it, besides the network itself."""
+    limit, zero = 100_000_000, jnp.zeros(())
+    n = rows_within(limit, 10**7, n_states, 1)
+    F = Affine(jnp.zeros((n_states, n_states)), jnp.zeros((n_states, 1)))
+    rows = [jnp.zeros((n, size)) for size in (n_states, 1)]
+    stopping = Stopping(jnp.asarray(100), zero, zero)
+    with jax.enable_x64(True):
+        compiled = _search.lower(F, Cascade(), *rows, stopping, None, None).compile().compiled
+    analysis = compiled.memory_analysis()
+    taken = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    assert limit / 20 < taken < limit
 
 
 # ---- the promises ------------------------------------------------------------------------------

@@ -97,9 +97,7 @@ class LevenbergMarquardt(AbstractRowSolver):
         size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
         last_move = jnp.where(better, move, state.last_move)
         at_floor = q_end < rounding_floor(x)
-        still = at_rest(last_move, size) | (
-            better & landed(q_new, predicted, q) & ~at_limit
-        )
+        still = at_rest(last_move, size) | (better & landed(q_new, predicted, q) & ~at_limit)
         converged = (q_end < stopping.tol_q) | (at_floor & still)
         # A step may also be short because the damping has not come down yet.
         eps = jnp.finfo(q.dtype).eps
