@@ -49,9 +49,9 @@ def search(name, max_iters=FULL, **settings):
 def test_rows_in_chunks_are_the_rows_of_one_search():
     """Also the last ones, of which there are fewer; and they are reported as they are done."""
     done = []
-    whole = search("levenberg_marquardt")
+    whole = search("default")
     settings = {"rows_at_a_time": 24, "progress": lambda fps: done.append(fps.n)}
-    parts = search("levenberg_marquardt", **settings)
+    parts = search("default", **settings)
     assert done == [24, 24, 16]
     np.testing.assert_array_equal(parts.cond_id, whole.cond_id)
     np.testing.assert_array_equal(parts.x_init, whole.x_init)
