@@ -55,7 +55,7 @@ def test_rows_in_chunks_are_the_rows_of_one_search():
     assert done == [24, 24, 16]
     np.testing.assert_array_equal(parts.cond_id, whole.cond_id)
     np.testing.assert_array_equal(parts.x_init, whole.x_init)
-    np.testing.assert_allclose(parts.xstar, whole.xstar, atol=1e-5)
+    np.testing.assert_allclose(parts.xstar, whole.xstar, atol=2e-4)
 
 
 def test_a_bound_on_memory_makes_the_chunks_small():

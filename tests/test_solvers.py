@@ -12,6 +12,7 @@ from networks import (
     WELL_POINTS,
     Affine,
     SigmoidNet,
+    case,
     double_well,
     fading,
     henon,
@@ -20,9 +21,10 @@ from networks import (
     logistic,
     sigmoid_extremum,
     square_root,
+    trained,
 )
 
-from slowpoints import Adam, find_fixed_points, optimize_batch, q_fn
+from slowpoints import Adam, find_fixed_points, optimize_batch, q_fn, unique
 from slowpoints.solvers import Report
 
 N_ROWS = 8
@@ -235,6 +237,39 @@ def test_at_a_slow_point_of_two_populations_q_is_at_a_minimum():
             hessian = jax.hessian(q_fn, argnums=1)(F, x, u)
             assert np.linalg.norm(gradient) < 1e-2 * np.linalg.norm(x - F(x, u))
             assert np.linalg.eigvalsh(hessian).min() > 0
+
+
+def test_rows_that_come_to_one_slow_point_of_a_trained_network_are_one():
+    """Under a weak input it leaves most of its fixed points as slow points of q up to 1e-2."""
+    visited = case("tanh")["traj"].reshape(-1, 16)
+    rng = np.random.default_rng(0)
+    x = visited[rng.choice(len(visited), 512)] + rng.normal(0, 0.5, (512, 16))
+    u = np.float32([0.2, -0.2, 0.1])
+    fps = optimize_batch(trained("tanh"), x.astype(np.float32), u)
+    slow = fps.replace(valid=fps.valid & (fps.qstar > 1e-8))
+    assert slow.valid.sum() > 100
+    rows = unique(slow, 1e-4).compact()
+    assert rows.n == unique(slow, 1e-2).compact().n > 3
+    with jax.enable_x64(True):
+        F = in_float64(trained("tanh"))
+        gradient = jax.vmap(jax.grad(lambda x: q_fn(F, x, u)))(jnp.asarray(rows.xstar, float))
+    assert np.linalg.norm(gradient, axis=1).max() < 1e-4 * np.sqrt(2 * rows.qstar.min())
+
+
+@pytest.mark.parametrize("n_states", [32, 100])
+@pytest.mark.parametrize("smallest", [1e-2, 1e-3])
+def test_rows_at_ill_conditioned_fixed_points_count(n_states, smallest):
+    """Singular values of `I - J` all the way down to `smallest`: ten products resolve few."""
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(n_states, n_states)))[0] for _ in range(2))
+    A = left * np.geomspace(1, smallest, n_states) @ right
+    F = Affine(jnp.asarray(np.eye(n_states) - A, jnp.float32), jnp.eye(n_states))
+    x = rng.normal(size=(N_ROWS, n_states)).astype(np.float32)
+    b = (A @ rng.normal(size=n_states)).astype(np.float32)
+    fps = optimize_batch(F, x, b)
+    exact = np.linalg.solve(np.eye(n_states) - np.float64(F.A), np.float64(b))
+    assert fps.valid.all()
+    np.testing.assert_allclose(fps.xstar, np.tile(exact, (N_ROWS, 1)), atol=1e-4)
 
 
 def test_q_that_falls_without_end_is_no_fixed_point():

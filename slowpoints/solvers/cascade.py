@@ -84,9 +84,10 @@ class Cascade(AbstractSolver):
 
 def _defaults(n_states: int) -> tuple[AbstractRowSolver, AbstractRowSolver]:
     fast = NewtonKrylov(lanes=128 if n_states <= 64 else 64)
+    # Towards a slow point convergence is linear: stopped early, rows on one would seem to be many.
     if n_states <= 256:
-        return fast, LevenbergMarquardt(lanes=16)
-    return fast, TrustRegion(n_vectors=16, forcing=0.1, lanes=16)
+        return fast, LevenbergMarquardt(rtol=1e-8, lanes=16)
+    return fast, TrustRegion(rtol=1e-7, n_vectors=16, forcing=0.1, lanes=16)
 
 
 def _at_most(max_iters: int, stopping: Stopping) -> Stopping:
