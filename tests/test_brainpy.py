@@ -302,7 +302,8 @@ def test_a_model_that_raises_is_left_as_it_was():
 
 def tracers():
     gc.collect()
-    return {id(obj) for obj in gc.get_objects() if isinstance(obj, Tracer)}
+    # By the type alone: `isinstance` asks the object, and deprecated ones of PyTorch answer.
+    return {id(obj) for obj in gc.get_objects() if issubclass(type(obj), Tracer)}
 
 
 def test_no_tracer_outlives_a_search():
