@@ -51,7 +51,7 @@ def optimize_batch(
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
         solver: the strategy; by default a `Cascade`, the best there is.
         max_iters: the most iterations that a row may take in each phase of the solver; the default
-            solver's phases have limits of their own, 20 and 100.
+            solver's phases have limits of their own, 20, and 60 or 100.
         tol_q: a row ends when `q` falls below this. Newton's method, and so the default solver,
             goes on to the last digits: its last steps gain the most.
         tol_dq: a row ends when `q` changes by less than this in an iteration.

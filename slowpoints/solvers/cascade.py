@@ -29,8 +29,9 @@ class Cascade(AbstractSolver):
     Attributes:
         fast: the first solver; by default `NewtonKrylov`, with 128 lanes up to 64 states, and 64
             beyond, where the vectors of more would not stay in the processor's cache.
-        robust: the second one; by default `LevenbergMarquardt` up to 256 states, where Jacobians
-            are cheap, and `TrustRegion`, which forms none, beyond.
+        robust: the second one; by default `LevenbergMarquardt` up to 64 states, where Jacobians are
+            cheap, and `TrustRegion`, which forms none, beyond. Up to 256 states, rows that run out
+            of iterations there go on with `LevenbergMarquardt`, whatever that costs.
         close: rows with `q` below this, or below `tol_q`, that do not settle have escaped.
     """
 
@@ -72,22 +73,29 @@ class Cascade(AbstractSolver):
         stopping: Stopping,
         report: Report | None,
     ) -> Found:
-        default_fast, default_robust = _defaults(x_init.shape[1])
-        fast, robust = self.fast or default_fast, self.robust or default_robust
+        n_states = x_init.shape[1]
+        fast = self.fast or NewtonKrylov(lanes=128 if n_states <= 64 else 64)
+        robust = (self.robust,) if self.robust else _robust(n_states)
         exactly = stopping._replace(tol_q=jnp.zeros(()), tol_dq=jnp.zeros(()))
         found = fast.run(F, x_init, inputs, _at_most(20, exactly), report)
-        left = jnp.isfinite(found.q) & ~found.settled
-        found = robust.resume(F, found, inputs, _at_most(100, exactly), left, report)
+        left = unsettled = jnp.isfinite(found.q) & ~found.settled
+        for place, solver in enumerate(robust, start=1):
+            limits = _at_most(100 if place == len(robust) else 60, exactly)
+            before = found.n_iters
+            found = solver.resume(F, found, inputs, limits, left, report)
+            out_of_time = found.n_iters - before >= limits.max_iters
+            left = left & (~found.settled | out_of_time)
         close = found.q < jnp.maximum(stopping.tol_q, self.close)
-        return found._replace(escaped=left & close & ~found.settled)
+        return found._replace(escaped=unsettled & close & ~found.settled)
 
 
-def _defaults(n_states: int) -> tuple[AbstractRowSolver, AbstractRowSolver]:
-    fast = NewtonKrylov(lanes=128 if n_states <= 64 else 64)
+def _robust(n_states: int) -> tuple[AbstractRowSolver, ...]:
     # Towards a slow point convergence is linear: stopped early, rows on one would seem to be many.
-    if n_states <= 256:
-        return fast, LevenbergMarquardt(rtol=1e-8, lanes=16)
-    return fast, TrustRegion(rtol=1e-7, n_vectors=16, forcing=0.1, lanes=16)
+    dense = LevenbergMarquardt(rtol=1e-8, lanes=16)
+    matrix_free = TrustRegion(rtol=1e-7, n_vectors=16, forcing=0.1, lanes=16)
+    if n_states <= 64:
+        return (dense,)
+    return (matrix_free, dense) if n_states <= 256 else (matrix_free,)
 
 
 def _at_most(max_iters: int, stopping: Stopping) -> Stopping:
