@@ -149,7 +149,7 @@ class Search:
             "final_q_threshold": final_q_threshold,
             "keep_rows": bool(keep_rows),
         }
-        self._rows = RowStore(self.directory, self.chunk) if keep_rows else None
+        self._rows = RowStore(self.directory) if keep_rows else None
         self._begin(
             {
                 "format": _FORMAT_VERSION,
@@ -398,7 +398,7 @@ class Search:
             "points_sha256": digest_of_file(points),
         }
         if self._rows is not None:
-            record["rows_sha256"] = self._rows.write(first, rows)
+            record["rows_sha256"] = self._rows.write(first, rows, self.chunk)
         write_record(path, record)  # the chunk is done from the moment that this file is there
         self._parts.append(fps)
 

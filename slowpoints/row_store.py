@@ -20,13 +20,12 @@ class RowStore:
 
     Args:
         directory: that of the search.
-        chunk: how many rows a piece has; needed for writing only.
 
     Raises:
         ImportError: if Zarr is not installed.
     """
 
-    def __init__(self, directory: Path, chunk: int | None = None):
+    def __init__(self, directory: Path):
         try:
             import zarr
         except ImportError as error:
@@ -36,18 +35,17 @@ class RowStore:
             ) from error
         self._zarr = zarr
         self._path = directory / "rows.zarr"
-        self._chunk = chunk
 
-    def write(self, first: int, rows: FixedPoints) -> str:
-        """Store `rows` from row `first` on, and return the digest that `read` takes."""
+    def write(self, first: int, rows: FixedPoints, piece: int) -> str:
+        """Store `rows` from row `first` on, in pieces of `piece`, and return `read`'s digest."""
         group = self._zarr.open_group(self._path, mode="a", zarr_format=3)
         end = first + rows.n
         values = [np.asarray(getattr(rows, name)) for name in _FIELDS]
         for name, value in zip(_FIELDS, values, strict=True):
             if name not in group:
-                piece = (self._chunk, *(max(1, size) for size in value.shape[1:]))
+                chunks = (piece, *(max(1, size) for size in value.shape[1:]))
                 shape = (0, *value.shape[1:])
-                group.create_array(name, shape=shape, chunks=piece, dtype=value.dtype)
+                group.create_array(name, shape=shape, chunks=chunks, dtype=value.dtype)
             array: Any = group[name]
             array.resize((end, *value.shape[1:]))
             array[first:end] = value
@@ -61,7 +59,7 @@ class RowStore:
             ValueError: if they are not what was written.
         """
         try:
-            group = self._zarr.open_group(self._path, mode="r")
+            group: Any = self._zarr.open_group(self._path, mode="r")
             values = [np.asarray(group[name][first:end]) for name in _FIELDS]
         except Exception as error:  # of any codec, on damaged bytes
             raise ValueError(f"{str(self._path)!r} is damaged: {error!r}") from error
