@@ -1,9 +1,9 @@
 """`input_grid`: every initial state under every input."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Real
 
+from slowpoints import arguments
 from slowpoints.types import RealArray
 
 
@@ -22,14 +22,11 @@ def input_grid(
         [`optimize_batch`][slowpoints.optimize_batch] take as `x_init`, `inputs` and `cond_id`.
 
     Raises:
-        ValueError: if an argument does not have two axes.
+        TypeError: if an argument does not hold real numbers.
+        ValueError: if an argument does not have two axes, or an input is not finite.
     """
-    for name, value, axes in (
-        ("x_init", x_init, "(n_inits, n_states)"),
-        ("inputs", inputs, "(k, n_inputs)"),
-    ):
-        if np.ndim(value) != 2:
-            raise ValueError(f"input_grid: `{name}` has shape {np.shape(value)}; expected {axes}.")
+    x_init = arguments.array("input_grid", "x_init", x_init, ("n_inits", "n_states"))
+    inputs = arguments.array("input_grid", "inputs", inputs, ("k", "n_inputs"), finite=True)
     n_inits, k = x_init.shape[0], inputs.shape[0]
     x = jnp.tile(jnp.asarray(x_init), (k, 1))
     u = jnp.repeat(jnp.asarray(inputs), n_inits, axis=0)

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -12,13 +13,26 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 from tqdm import tqdm
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.pipeline import find_fixed_points
-from slowpoints.sampling import sample_states
+from slowpoints.optimization import check_search
+from slowpoints.pipeline import check_selection, find_fixed_points
+from slowpoints.sampling import check_draw, check_trajectories, sample_states
 from slowpoints.solvers import AbstractSolver, Adam, LevenbergMarquardt, NewtonKrylov, Report
 from slowpoints.transition import as_transition, with_precision
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
+
+_CLASS = "FixedPointFinder"
+
+_ELSEWHERE = {
+    "sample_states": " `find_fixed_points` draws the states itself, from the trajectories "
+    "`[trials, time, n_states]` that it is given; or call the functions "
+    "slowpoints.sample_states and slowpoints.find_fixed_points.",
+    "sample_inputs_and_states": " Call the functions slowpoints.sample_inputs_and_states and "
+    "slowpoints.find_fixed_points.",
+}
+"""Where to find what Golub & Sussillo's FixedPointFinder has as methods."""
 
 _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
 
@@ -51,7 +65,7 @@ class FixedPointFinder:
         do_rerun_q_outliers: whether to search on from points with an outlying `q`.
         outlier_q_scale: which: those with `q` above this many times the median.
         max_n_unique: keep at most this many points, those with the lowest `q`.
-        final_q_threshold: keep points with `q` below this; 0 keeps all.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         dtype: `'float32'` or `'float64'`, whatever the global precision is.
         verbose: whether to print what is done.
         super_verbose: whether to print the state of the search as it goes on.
@@ -91,7 +105,7 @@ class FixedPointFinder:
         do_rerun_q_outliers: bool = False,
         outlier_q_scale: Number = 10.0,
         max_n_unique: Number = np.inf,
-        final_q_threshold: Number = 1e-8,
+        final_q_threshold: Number | None = 1e-8,
         dtype: str = "float32",
         verbose: bool = True,
         super_verbose: bool = False,
@@ -104,51 +118,56 @@ class FixedPointFinder:
         across_processes: bool = False,
     ):
         as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
+        choice = partial(arguments.choice, _CLASS)
+        number = partial(arguments.number, _CLASS)
+        whole = partial(arguments.whole, _CLASS)
+        flag = partial(arguments.flag, _CLASS)
+        by_name = isinstance(solver, str)
+        check_search(_CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit)
+        check_selection(
+            _CLASS,
+            tol_unique=tol_unique,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
         self.rnn_model = rnn_model
-        self.method = _one_of("method", method, ("joint", "sequential"))
-        self.max_iters = _at_least("max_iters", max_iters, 1)
-        self.tol_q = _at_least("tol_q", tol_q, 0)
-        self.tol_dq = _at_least("tol_dq", tol_dq, 0)
-        self.lr_init = _at_least("lr_init", lr_init, 0)
-        self.lr_factor = _at_least("lr_factor", lr_factor, 0)
-        self.lr_patience = _at_least("lr_patience", lr_patience, 0)
-        self.lr_cooldown = _at_least("lr_cooldown", lr_cooldown, 0)
-        self.do_compute_jacobians = bool(do_compute_jacobians)
-        self.do_decompose_jacobians = bool(do_decompose_jacobians)
-        self.tol_unique = _at_least("tol_unique", tol_unique, 0)
-        self.do_exclude_distance_outliers = bool(do_exclude_distance_outliers)
-        self.outlier_distance_scale = _at_least("outlier_distance_scale", outlier_distance_scale, 0)
-        self.do_rerun_q_outliers = bool(do_rerun_q_outliers)
-        self.outlier_q_scale = _at_least("outlier_q_scale", outlier_q_scale, 0)
-        self.max_n_unique = _at_least("max_n_unique", max_n_unique, 0)
-        self.final_q_threshold = _at_least("final_q_threshold", final_q_threshold, 0)
-        self.dtype = _one_of("dtype", dtype, ("float32", "float64"))
-        self.verbose = bool(verbose)
-        self.super_verbose = bool(super_verbose)
-        self.n_iters_per_print_update = _at_least(
-            "n_iters_per_print_update", n_iters_per_print_update, 1
+        self.method = choice("method", method, ("joint", "sequential"))
+        self.max_iters, self.tol_q, self.tol_dq = max_iters, tol_q, tol_dq
+        self.lr_init = number("lr_init", lr_init)
+        self.lr_factor = number("lr_factor", lr_factor)
+        self.lr_patience = whole("lr_patience", lr_patience)
+        self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
+        self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
+        self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
+        self.tol_unique = tol_unique
+        self.do_exclude_distance_outliers = flag(
+            "do_exclude_distance_outliers", do_exclude_distance_outliers
         )
-        self.solver = self._as_solver(solver)
-        self.random_seed = random_seed
+        self.outlier_distance_scale = number("outlier_distance_scale", outlier_distance_scale)
+        self.do_rerun_q_outliers = flag("do_rerun_q_outliers", do_rerun_q_outliers)
+        self.outlier_q_scale = number("outlier_q_scale", outlier_q_scale)
+        self.max_n_unique = max_n_unique
+        self.final_q_threshold = final_q_threshold
+        self.dtype = choice("dtype", dtype, ("float32", "float64"))
+        self.verbose = flag("verbose", verbose)
+        self.super_verbose = flag("super_verbose", super_verbose)
+        self.n_iters_per_print_update = whole(
+            "n_iters_per_print_update", n_iters_per_print_update, least=1
+        )
+        self.solver = self._solver(choice("solver", solver, _SOLVERS)) if by_name else solver
+        self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
         self.memory_limit = memory_limit
+        arguments.devices(_CLASS, mesh)
         self.mesh: Mesh | Literal["local"] | None = (
-            None if mesh == "local" and self.super_verbose else mesh
+            None if isinstance(mesh, str) and self.super_verbose else mesh
         )
-        self.across_processes = bool(across_processes)
+        self.across_processes = flag("across_processes", across_processes)
         self._n_searches = 0
 
-    def _as_solver(self, solver: AbstractSolver | str | None) -> AbstractSolver | None:
-        if solver is None or isinstance(solver, AbstractSolver):
-            return solver
-        if not isinstance(solver, str):
-            raise TypeError(
-                f"FixedPointFinder: `solver` is {solver!r}; expected None, one of {_SOLVERS}, or "
-                "a solver such as slowpoints.LevenbergMarquardt()."
-            )
-        _one_of("solver", solver, _SOLVERS)
-        if solver == "levenberg_marquardt":
+    def _solver(self, name: str) -> AbstractSolver:
+        if name == "levenberg_marquardt":
             return LevenbergMarquardt()
-        if solver == "newton_krylov":
+        if name == "newton_krylov":
             return NewtonKrylov()
         return Adam(
             joint=self.method == "joint",
@@ -189,9 +208,14 @@ class FixedPointFinder:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
         """
+        caller = f"{_CLASS}.find_fixed_points"
+        n_inits = check_draw(caller, n_inits, noise_scale)
         if len(getattr(state_traj, "shape", ())) != 3:
             state_traj = as_transition(self.rnn_model).flatten(state_traj)
-        state_traj, inputs, cond_ids = self._check_arrays(state_traj, inputs, n_inits, cond_ids)
+        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
+        row = "of the `n_inits` states"
+        inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
+        cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
         progress = _Progress(n_inits, self.tol_unique, self.final_q_threshold, self.verbose)
@@ -206,7 +230,7 @@ class FixedPointFinder:
             unique_fps, all_fps = find_fixed_points(
                 F,
                 x_init,
-                jnp.asarray(inputs, self.dtype),
+                inputs,
                 solver=self.solver,
                 max_iters=self.max_iters,
                 tol_q=self.tol_q,
@@ -242,36 +266,10 @@ class FixedPointFinder:
         self._say_result(unique_fps, all_fps, time.perf_counter() - started)
         return unique_fps, all_fps
 
-    def _check_arrays(
-        self, state_traj: Any, inputs: Any, n_inits: Any, cond_ids: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        caller = "FixedPointFinder.find_fixed_points"
-        if isinstance(n_inits, bool) or not isinstance(n_inits, (int, np.integer)):
-            raise TypeError(f"{caller}: `n_inits` must be an integer, but is {n_inits!r}.")
-        state_traj, inputs = np.asarray(state_traj), np.asarray(inputs)
-        for name, value in (("state_traj", state_traj), ("inputs", inputs)):
-            if value.dtype.kind not in "fiub":
-                raise TypeError(f"{caller}: `{name}` has dtype {value.dtype}; expected a real one.")
-        if inputs.ndim not in (1, 2):
-            raise ValueError(
-                f"{caller}: `inputs` has shape {inputs.shape}; expected (1, n_inputs) or "
-                f"({n_inits}, n_inputs)."
-            )
-        if inputs.ndim == 2 and inputs.shape[0] not in (1, n_inits):
-            raise ValueError(
-                f"{caller}: `inputs` has shape {inputs.shape}; expected (1, n_inputs) or "
-                f"({n_inits}, n_inputs), one row for each of the `n_inits` states."
-            )
-        if not np.isfinite(inputs).all():
-            raise ValueError(f"{caller}: `inputs` holds NaN or infinity.")
-        if cond_ids is not None:
-            cond_ids = np.asarray(cond_ids)
-            if cond_ids.shape != (n_inits,):
-                raise ValueError(
-                    f"{caller}: `cond_ids` has shape {cond_ids.shape}; expected ({n_inits},), one "
-                    "for each of the `n_inits` states."
-                )
-        return state_traj, inputs, cond_ids
+    def __getattr__(self, name: str) -> Any:
+        # Only reached where there is no such attribute.
+        advice = _ELSEWHERE.get(name, "")
+        raise AttributeError(f"FixedPointFinder has no attribute {name!r}.{advice}")
 
     def _say(self, message: str) -> None:
         if self.verbose:
@@ -302,7 +300,7 @@ def _precision(dtype: str) -> Iterator[None]:
 class _Progress:
     """A progress bar over the rows of a search, with the distinct points so far."""
 
-    def __init__(self, n_rows: int, tol_unique: float, below: float, shown: bool):
+    def __init__(self, n_rows: int, tol_unique: Number, below: Number | None, shown: bool):
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._tol_unique, self._below = tol_unique, below
         self._distinct: FixedPoints | None = None
@@ -349,17 +347,3 @@ def _print_update(iteration: Any, q: Any, dq: Any, lr: Any) -> None:
         f"dq = {np.mean(dq):.2e} +/- {np.std(dq):.2e}"
     )
     print(line if lr is None else f"{line}, lr = {float(lr):.2e}")
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"FixedPointFinder: `{name}` is {value!r}; expected one of {choices}.")
-    return value
-
-
-def _at_least(name: str, value: Any, least: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"FixedPointFinder: `{name}` must be a number, but is {value!r}.")
-    if not value >= least:
-        raise ValueError(f"FixedPointFinder: `{name}` must be at least {least}, but is {value}.")
-    return value

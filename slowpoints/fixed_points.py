@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Complex, Float, Int, Shaped
 
-from slowpoints import linear_dynamics
+from slowpoints import arguments, linear_dynamics
 from slowpoints.types import Number, RealArray
 
 _FORMAT_VERSION = 2
@@ -432,10 +432,7 @@ class FixedPoints:
         Raises:
             ValueError: if there are no eigenvalues, or `line_tol` is negative or NaN.
         """
-        if not line_tol >= 0:
-            raise ValueError(
-                f"FixedPoints.types: `line_tol` must be at least 0, but is {line_tol}."
-            )
+        line_tol = arguments.number("FixedPoints.types", "line_tol", line_tol)
         values = np.asarray(self._eigenvalues("types"))
         return [
             linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
@@ -463,13 +460,12 @@ class FixedPoints:
             offset: `[k]` added to the points.
 
         Raises:
-            ValueError: if `U` does not have `n_states` rows.
+            TypeError: if `U` or `offset` does not hold real numbers.
+            ValueError: if `U` does not have `n_states` rows, or `offset` does not have `k` entries.
         """
-        U = np.asarray(U)
-        if U.ndim != 2 or U.shape[0] != self.n_states:
-            raise ValueError(
-                f"FixedPoints.transform: `U` has shape {U.shape}, expected ({self.n_states}, k)."
-            )
+        U = np.asarray(arguments.array("FixedPoints.transform", "U", U, (self.n_states, "k")))
+        shapes = ((), (U.shape[1],))
+        offset = np.asarray(arguments.array("FixedPoints.transform", "offset", offset, *shapes))
         changes: dict[str, Any] = {"J_xstar": None}
         for name in ("xstar", "F_xstar", "x_init"):
             if (value := getattr(self, name)) is not None:
@@ -492,6 +488,7 @@ class FixedPoints:
         """
         from slowpoints.summary import lines
 
+        max_rows = arguments.whole("FixedPoints.print_summary", "max_rows", max_rows)
         for line in lines(self, max_rows):
             print(line)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints import arguments
 from slowpoints.flow import ContinuousTime
 from slowpoints.transition import Transition, as_transition
 
@@ -78,8 +78,4 @@ def check_n_steps(caller: str, k: Any) -> int:
         ValueError: if it is below 1.
         TypeError: if it is no integer.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"{caller}: `k` must be an integer, but is {k!r}.")
-    if k < 1:
-        raise ValueError(f"{caller}: `k` must be at least 1, but is {k}.")
-    return int(k)
+    return arguments.whole(caller, "k", k, least=1)

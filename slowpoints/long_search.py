@@ -13,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from slowpoints import arguments
 from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.optimization import check_settings, optimize_batch
-from slowpoints.pipeline import linearise, select, spread
+from slowpoints.optimization import check_search, optimize_batch
+from slowpoints.pipeline import check_selection, linearise, select, spread
 from slowpoints.records import (
     digest_of_file,
     digest_of_record,
@@ -25,7 +26,7 @@ from slowpoints.records import (
     write_record,
 )
 from slowpoints.row_store import RowStore
-from slowpoints.sampling import sample_states
+from slowpoints.sampling import check_trajectories, sample_states
 from slowpoints.solvers import AbstractSolver, Cascade
 from slowpoints.transition import as_transition, check_transition
 from slowpoints.types import Number, RealArray
@@ -107,27 +108,26 @@ class Search:
         keep_rows: bool = False,
         mesh: Mesh | Literal["local"] | None = "local",
     ):
-        for name, value in (("n_inits", n_inits), ("chunk", chunk)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"Search: `{name}` must be an integer, but is {value!r}.")
-            if value < 1:
-                raise ValueError(f"Search: `{name}` must be at least 1, but is {value}.")
-        for name, value in (("tol_unique", tol_unique), ("final_q_threshold", final_q_threshold)):
-            if value is not None and not value >= 0:
-                raise ValueError(f"Search: `{name}` must not be negative, but is {value}.")
-        if solver is not None and not isinstance(solver, AbstractSolver):
-            raise TypeError(
-                f"Search: `solver` is {solver!r}; expected None or a solver such as "
-                "slowpoints.LevenbergMarquardt()."
-            )
-        check_settings("Search", max_iters, tol_q, tol_dq)
+        caller = "Search"
         self.F = as_transition(F)
-        self.directory = Path(directory)
-        self.n_inits, self.chunk = int(n_inits), int(chunk)
-        self._state_traj, self._inputs = _check_arrays(state_traj, inputs, self.n_inits)
+        self.directory = _as_directory(caller, directory)
+        arguments.number(caller, "noise_scale", noise_scale, finite=True)
+        self.n_inits = arguments.whole(caller, "n_inits", n_inits, least=1, most=2**63 - 1)
+        self.chunk = arguments.whole(caller, "chunk", chunk, least=1)
+        check_search(caller, solver, max_iters, tol_q, tol_dq)
+        check_selection(caller, tol_unique=tol_unique, final_q_threshold=final_q_threshold)
+        random_seed = arguments.seed(caller, "random_seed", random_seed)
+        keep_rows = arguments.flag(caller, "keep_rows", keep_rows)
+        arguments.devices(caller, mesh)
+        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
+        dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
+        row = "of the `n_inits` states"
+        inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)
+        n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
+        check_transition(self.F, n_states, n_inputs, dtype)
+        self._state_traj, self._inputs = jnp.asarray(state_traj), jnp.asarray(inputs)
         self._valid_bxt, self._noise_scale = valid_bxt, noise_scale
         self._key = jax.random.key(random_seed)
-        jax.eval_shape(lambda: self._starts(0))  # checks the arguments, and computes nothing
         self._tol_unique, self._final_q_threshold = float(tol_unique), final_q_threshold
         self._settings: dict[str, Any] = {
             "solver": Cascade() if solver is None else solver,
@@ -139,15 +139,13 @@ class Search:
             devices = jax.local_devices()
             mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
         self._mesh = mesh
-        n_states, n_inputs = self._state_traj.shape[2], self._inputs.shape[1]
-        check_transition(self.F, n_states, n_inputs, self._state_traj.dtype)
         settings = self._settings | {
             "chunk": self.chunk,
             "random_seed": random_seed,
             "noise_scale": noise_scale,
             "tol_unique": tol_unique,
             "final_q_threshold": final_q_threshold,
-            "keep_rows": bool(keep_rows),
+            "keep_rows": keep_rows,
         }
         self._rows = RowStore(self.directory) if keep_rows else None
         self._begin(
@@ -201,6 +199,7 @@ class Search:
             OSError: if a chunk cannot be stored (a full disk). What was stored stays good.
             RuntimeError: if another process runs a search in this directory.
         """
+        arguments.whole("Search.run", "max_chunks", max_chunks, or_none=True)
         with _alone_in(self.directory):
             for left_over in self.directory.glob("*.tmp"):
                 left_over.unlink()
@@ -266,17 +265,26 @@ class Search:
             compute_jacobians: whether to fill `J_xstar` and `dFdu`.
             decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable`.
         """
-        for name, value in (
-            ("outlier_distance_scale", outlier_distance_scale),
-            ("max_n_unique", max_n_unique),
-        ):
-            if value is not None and not value >= 0:
-                raise ValueError(f"Search.result: `{name}` must not be negative, but is {value}.")
+        caller = "Search.result"
+        check_selection(
+            caller, outlier_distance_scale=outlier_distance_scale, max_n_unique=max_n_unique
+        )
+        arguments.flag(caller, "compute_jacobians", compute_jacobians)
+        arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
         if self.n_done == 0:
             raise ValueError("Search.result: no chunk is done yet; call `run` first.")
         fps = jax.tree.map(jnp.asarray, _merged(self._parts))
         rules = (outlier_distance_scale, None, self._final_q_threshold, max_n_unique)
         fps = select(self.F, fps, spread(self._starts(0)), *rules, self._settings)
+        if fps.n == 0 and max_n_unique > 0:
+            below = self._final_q_threshold or np.inf
+            n_searched = self._rows_of(self.n_done - 1)[1]
+            warnings.warn(
+                f"{caller}: No point is kept: of the {n_searched} rows searched so far, "
+                f"{sum(part.n for part in self._parts)} distinct ones ended with q < "
+                f"{below:.1e}, and these are far from the initial states or lead nowhere.",
+                stacklevel=2,
+            )
         return linearise(self.F, fps, decompose_jacobians) if compute_jacobians else fps
 
     @staticmethod
@@ -290,7 +298,7 @@ class Search:
             FileNotFoundError: if the directory holds no search, or no chunk that is done.
             ValueError: if a file is damaged or missing, or of a later format.
         """
-        directory = Path(directory)
+        directory = _as_directory("Search.load", directory)
         manifest = _read_manifest(directory / _MANIFEST)
         n_done = _count_chunks(directory)
         if n_done == 0:
@@ -315,7 +323,8 @@ class Search:
             ValueError: if the search does not keep rows, or a file is damaged or missing.
             ImportError: if Zarr is not installed.
         """
-        directory = Path(directory)
+        directory = _as_directory("Search.load_rows", directory)
+        chunk = arguments.whole("Search.load_rows", "chunk", chunk)
         manifest = _read_manifest(directory / _MANIFEST)
         if not _keeps_rows(manifest):
             raise ValueError(
@@ -432,25 +441,9 @@ class Search:
             self._parts.append(fps)
 
 
-def _check_arrays(
-    state_traj: Any, inputs: Any, n_inits: int
-) -> tuple[Float[Array, "trials time n_states"], Float[Array, "_ n_inputs"]]:
-    shape = np.shape(state_traj)
-    if len(shape) != 3 or 0 in shape:
-        raise ValueError(
-            f"Search: `state_traj` has shape {shape}; expected (trials, time, n_states)."
-        )
-    state_traj = jnp.asarray(state_traj)
-    if not jnp.issubdtype(state_traj.dtype, jnp.floating):
-        raise TypeError(f"Search: `state_traj` has dtype {state_traj.dtype}; expected a real one.")
-    if np.ndim(inputs) not in (1, 2) or (
-        np.ndim(inputs) == 2 and np.shape(inputs)[0] not in (1, n_inits)
-    ):
-        raise ValueError(
-            f"Search: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), (1, n_inputs) "
-            f"or ({n_inits}, n_inputs), one row for each of the `n_inits` states."
-        )
-    return state_traj, jnp.atleast_2d(jnp.asarray(inputs, state_traj.dtype))
+def _as_directory(caller: str, directory: Any) -> Path:
+    kinds = (str, os.PathLike)
+    return Path(arguments.instance(caller, "directory", directory, kinds, "a path"))
 
 
 def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:

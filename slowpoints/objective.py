@@ -1,8 +1,10 @@
 """The speed `q` of a state, the function whose zeros and minima are fixed and slow points."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints import arguments
 from slowpoints.types import RealArray, TransitionLike
 
 
@@ -19,7 +21,16 @@ def q_fn(
     Returns:
         `[...]` the speed at each state: zero at a fixed point, and at a slow point a positive
         local minimum.
+
+    Raises:
+        TypeError: if `x` or `u` does not hold real numbers.
+        ValueError: if one of them is a single number.
     """
+    for name, value in (("x", x), ("u", u)):
+        value = arguments.as_array("q_fn", name, value, floating=False, expected="real numbers")
+        if np.ndim(value) == 0:
+            length = "n_states" if name == "x" else "n_inputs"
+            arguments.refuse("q_fn", name, "has shape ()", f"(..., {length})", ValueError)
 
     def q(x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Float[Array, ""]:
         return half_squared_norm(x - F(x, u))

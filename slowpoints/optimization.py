@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
@@ -75,24 +76,14 @@ def optimize_batch(
         TypeError: if `F` or `solver` is of no known kind.
     """
     F = _with_types(as_transition(F))
+    caller = "optimize_batch"
+    check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    arguments.function(caller, "progress", progress)
+    arguments.function(caller, "report", report)
+    arguments.devices(caller, mesh, or_local=False)
     solver = Cascade() if solver is None else solver
-    if not isinstance(solver, AbstractSolver):
-        raise TypeError(
-            f"optimize_batch: `solver` is {solver!r}; expected None or a solver such as "
-            "slowpoints.LevenbergMarquardt()."
-        )
-    x_init, inputs = check_states_and_inputs("optimize_batch", x_init, inputs)
+    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id)
     n, n_states = x_init.shape
-    if cond_id is not None and np.shape(cond_id) != (n,):
-        raise ValueError(
-            f"optimize_batch: `cond_id` has shape {np.shape(cond_id)}; expected ({n},), one for "
-            "each row of `x_init`."
-        )
-    check_settings("optimize_batch", max_iters, tol_q, tol_dq)
-    for name, value in (("memory_limit", memory_limit), ("rows_at_a_time", rows_at_a_time)):
-        if value is not None and not value >= 1:
-            raise ValueError(f"optimize_batch: `{name}` must be at least 1, but is {value}.")
-    check_transition(F, n_states, inputs.shape[1], x_init.dtype)
     dtype = x_init.dtype
     stopping = Stopping(
         jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
@@ -227,39 +218,45 @@ _SURELY_FIXED = 1e-8
 """A settled row with `q` above this is a slow point, which the theorem is not about."""
 
 
-def check_states_and_inputs(
-    caller: str, x: Any, inputs: Any
-) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"]]:
-    """Return `x` as `[n, n_states]` and `inputs` as `[n, n_inputs]`, both of one real type.
+def check_rows(
+    caller: str, F: Transition, x: Any, inputs: Any, cond_id: Any
+) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"], Any]:
+    """Return the states `[n, n_states]`, inputs `[n, n_inputs]` and labels `[n]` of a search.
 
     Raises:
-        ValueError: if a rank is wrong, or the numbers of rows do not match.
+        TypeError: if states or inputs are not real numbers.
+        ValueError: if a shape is wrong, an input is not finite, or `F` does not map such a state
+            under such an input to a state.
     """
-    if np.ndim(x) != 2:
-        raise ValueError(f"{caller}: `x_init` has shape {np.shape(x)}; expected (n, n_states).")
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{caller}: `x_init` has dtype {x.dtype}; expected a real one.")
-    if np.ndim(inputs) not in (1, 2):
-        raise ValueError(
-            f"{caller}: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), "
-            "(1, n_inputs) or (n, n_inputs)."
-        )
-    u = jnp.atleast_2d(jnp.asarray(inputs, x.dtype))
-    if u.shape[0] not in (1, x.shape[0]):
-        raise ValueError(
-            f"{caller}: `inputs` has shape {np.shape(inputs)}; expected 1 or {x.shape[0]} rows, "
-            f"since `x_init` has shape {x.shape}."
-        )
-    return x, jnp.broadcast_to(u, (x.shape[0], u.shape[1]))
+    x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True)
+    n, n_states = x.shape
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
+    cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")
+    check_transition(F, n_states, u.shape[1], dtype)
+    return jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
 
 
-def check_settings(caller: str, max_iters: Any, tol_q: Any, tol_dq: Any) -> None:
-    """Raise a ValueError if the settings of a search are out of range."""
-    for name, value, least in (
-        ("max_iters", max_iters, 1),
-        ("tol_q", tol_q, 0),
-        ("tol_dq", tol_dq, 0),
-    ):
-        if not isinstance(value, Tracer) and not value >= least:
-            raise ValueError(f"{caller}: `{name}` must be at least {least}, but is {value}.")
+def check_search(
+    caller: str,
+    solver: Any,
+    max_iters: Any,
+    tol_q: Any,
+    tol_dq: Any,
+    memory_limit: Any = None,
+    rows_at_a_time: Any = None,
+) -> None:
+    """Check the settings of a search, as all functions and classes take them.
+
+    Raises:
+        TypeError: if one is of the wrong kind.
+        ValueError: if one is out of range.
+    """
+    expected = "None or a solver such as slowpoints.LevenbergMarquardt()"
+    if solver is not None:
+        arguments.instance(caller, "solver", solver, AbstractSolver, expected)
+    arguments.whole(caller, "max_iters", max_iters, least=1)
+    arguments.number(caller, "tol_q", tol_q)
+    arguments.number(caller, "tol_dq", tol_dq)
+    arguments.whole(caller, "memory_limit", memory_limit, least=1, most=2**63 - 1, or_none=True)
+    arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1, or_none=True)

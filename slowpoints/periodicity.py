@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.iteration import check_n_steps
-from slowpoints.transition import Transition, as_transition
+from slowpoints.transition import Transition, as_transition, check_transition
 from slowpoints.types import Scalar
 
 
@@ -45,9 +46,10 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
     if isinstance(F, ContinuousTime):
         raise TypeError("cycles: `F` is in continuous time, which has no steps to count.")
     k = check_n_steps("cycles", k)
-    for name in ("xstar", "inputs"):
-        if getattr(fps, name) is None:
-            raise ValueError(f"cycles: `fps.{name}` is None; the points' {name} are needed.")
+    arguments.fields("cycles", fps, FixedPoints, "xstar", "inputs")
+    check_transition(F, fps.n_states, fps.n_inputs, fps.xstar.dtype)
+    if tol is not None:
+        arguments.number("cycles", "tol", tol)
     wide = np.dtype(fps.xstar.dtype) == np.float64  # which JAX would narrow
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
         x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)

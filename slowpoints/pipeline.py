@@ -1,5 +1,6 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slowpoints import arguments
+from slowpoints.account import why_nothing
 from slowpoints.digests import digest_of_model, setting_as_text
 from slowpoints.distribution import (
     check_agreement,
@@ -18,7 +21,7 @@ from slowpoints.distribution import (
 )
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linearization import jacobians
-from slowpoints.optimization import check_states_and_inputs, optimize_batch
+from slowpoints.optimization import check_rows, check_search, optimize_batch
 from slowpoints.solvers import AbstractSolver, Report
 from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
@@ -95,11 +98,40 @@ def find_fixed_points(
         The distinct points, and all `n` rows of the search in the order of `x_init`.
 
     Raises:
-        ValueError: if an argument has the wrong shape or range.
-        TypeError: if `F` or `solver` is of no known kind.
+        ValueError: if an argument has the wrong shape or range, or an input is not finite, or the
+            model does not map states to states.
+        TypeError: if an argument is of the wrong kind.
+
+    Warns:
+        UserWarning: if no point is kept. It says why.
     """
     F = as_transition(F)
-    _check(tol_unique, outlier_distance_scale, outlier_q_scale, max_n_unique)
+    caller = "find_fixed_points"
+    check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    check_selection(
+        caller,
+        tol_unique=tol_unique,
+        outlier_distance_scale=outlier_distance_scale,
+        outlier_q_scale=outlier_q_scale,
+        final_q_threshold=final_q_threshold,
+        max_n_unique=max_n_unique,
+    )
+    for name, value in (
+        ("within_conditions", within_conditions),
+        ("compute_jacobians", compute_jacobians),
+        ("decompose_jacobians", decompose_jacobians),
+        ("across_processes", across_processes),
+    ):
+        arguments.flag(caller, name, value)
+    arguments.function(caller, "progress", progress)
+    arguments.function(caller, "report", report)
+    arguments.devices(caller, mesh)
+    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id)
+    if within_conditions and cond_id is None:
+        raise ValueError(
+            f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
+            "`within_conditions` is set."
+        )
     search: dict[str, Any] = {
         "solver": solver,
         "max_iters": max_iters,
@@ -158,6 +190,11 @@ def find_fixed_points(
         start = spread(all_fps.x_init)
     rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
     fps = select(F, fps, start, *rules, search, within_conditions=within_conditions)
+    if not traced and fps.n == 0 and all_fps.n > 0 and max_n_unique > 0:
+        scale = np.inf if outlier_distance_scale is None else outlier_distance_scale
+        is_far = _is_far(all_fps.xstar, start, scale)
+        reason = why_nothing(all_fps, is_far, final_q_threshold)
+        warnings.warn(f"{caller}: {reason}", stacklevel=2)
     if compute_jacobians:
         fps = linearise(F, fps, decompose_jacobians)
     return fps, all_fps
@@ -269,9 +306,8 @@ def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
 
 def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
     """Check that all processes search the same model in the same way."""
-    x, u = check_states_and_inputs("find_fixed_points", x_init, inputs)
     texts = {name: setting_as_text(value) for name, value in settings.items()}
-    texts["F"] = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
+    texts["F"] = digest_of_model(F, x_init.shape[1], inputs.shape[1], x_init.dtype)
     texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
     if texts["type of cond_id"] == "object":
         raise TypeError(
@@ -281,14 +317,15 @@ def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> N
     check_agreement("find_fixed_points", **texts)
 
 
-def _check(
-    tol_unique: Any, outlier_distance_scale: Any, outlier_q_scale: Any, max_n_unique: Any
-) -> None:
-    for name, value in (
-        ("tol_unique", tol_unique),
-        ("outlier_distance_scale", outlier_distance_scale),
-        ("outlier_q_scale", outlier_q_scale),
-        ("max_n_unique", max_n_unique),
-    ):
-        if value is not None and not value >= 0:
-            raise ValueError(f"find_fixed_points: `{name}` must not be negative, but is {value}.")
+def check_selection(caller: str, **settings: Any) -> None:
+    """Check the settings that say which points are kept, as all functions and classes take them.
+
+    Raises:
+        TypeError: if one is of the wrong kind.
+        ValueError: if one is out of range.
+    """
+    for name, value in settings.items():
+        if name == "max_n_unique":
+            arguments.whole(caller, name, value, or_infinite=True)
+        else:
+            arguments.number(caller, name, value, or_none=name != "tol_unique")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linear_dynamics import decay
 from slowpoints.types import RealArray
@@ -187,8 +188,13 @@ def _plot(
     plot_start_time: int,
     n_axes: int,
 ) -> "matplotlib.figure.Figure":
+    caller = f"plot_fixed_points_{n_axes}d"
+    arguments.instance(
+        caller, "fixed_points", fixed_points, FixedPoints, "a slowpoints.FixedPoints"
+    )
     config = PlotConfig() if config is None else config
-    states, first_step = _select(state_traj, plot_batch_idx, plot_start_time)
+    arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    states, first_step = _select(caller, state_traj, plot_batch_idx, plot_start_time)
     points = _shown_points(fixed_points, n_states=states.shape[2])
     view = _view(points, states, first_step, n_axes)
     labels = _axis_labels(view, config)
@@ -219,35 +225,28 @@ def _plot(
 
 
 def _select(
-    state_traj: Any, plot_batch_idx: Any, plot_start_time: int
+    caller: str, state_traj: Any, plot_batch_idx: Any, plot_start_time: int
 ) -> tuple[Float[np.ndarray, "shown time n_states"], int]:
     """Return the part of the trajectories to draw, and its first time step."""
-    states = np.asarray(state_traj)
-    if states.ndim != 3 or 0 in states.shape:
-        raise ValueError(
-            f"`state_traj` has shape {states.shape}, expected (trials, time, n_states), none of "
-            "them zero."
-        )
+    axes = ("trials", "time", "n_states")
+    states = np.asarray(arguments.array(caller, "state_traj", state_traj, axes, nonempty=True))
     n_trials, n_time, _ = states.shape
     if plot_batch_idx is None:
         plot_batch_idx = range(min(_N_TRIALS, n_trials))
-    trials = np.asarray(plot_batch_idx)
-    if trials.ndim != 1 or trials.size == 0 or not np.issubdtype(trials.dtype, np.integer):
-        raise ValueError(
-            f"`plot_batch_idx` has shape {trials.shape} and type {trials.dtype}, expected a "
-            "non-empty list of integers."
-        )
+    trials = np.asarray(
+        arguments.array(caller, "plot_batch_idx", plot_batch_idx, ("shown",), nonempty=True)
+    )
+    if not np.issubdtype(trials.dtype, np.integer):
+        was, expected = f"has dtype {trials.dtype}", "whole numbers, the trials to draw"
+        arguments.refuse(caller, "plot_batch_idx", was, expected, TypeError)
     if trials.min() < -n_trials or trials.max() >= n_trials:
-        raise ValueError(
-            f"`plot_batch_idx` reaches from {trials.min()} to {trials.max()}, but `state_traj`, of "
-            f"shape {states.shape}, has {n_trials} trial(s)."
-        )
-    if not -n_time <= plot_start_time < n_time:
-        raise ValueError(
-            f"`plot_start_time` is {plot_start_time}, but `state_traj`, of shape {states.shape}, "
-            f"has {n_time} time step(s)."
-        )
-    first_step = int(plot_start_time) % n_time
+        was = f"is from {trials.min()} to {trials.max()}"
+        expected = f"at most {n_trials - 1}, since `state_traj` has {n_trials} trial(s)"
+        arguments.refuse(caller, "plot_batch_idx", was, expected, ValueError)
+    first_step = arguments.whole(
+        caller, "plot_start_time", plot_start_time, least=-n_time, most=n_time - 1
+    )
+    first_step %= n_time
     shown = states[trials, first_step:].astype(np.float64)
     _check_finite("state_traj", shown)
     return shown, first_step

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from slowpoints import arguments
 from slowpoints.types import RealArray, Scalar
 
 
@@ -34,12 +35,15 @@ def sample_states(
         `[n_inits, n_states]` the initial states.
 
     Raises:
-        ValueError: if an argument has the wrong shape or range, or no state is valid, or a drawn
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range, or no state is valid, or a valid
             state is not finite. The last two are found only outside `jit`.
     """
-    _check("sample_states", state_traj, n_inits, noise_scale, valid_bxt)
+    caller = "sample_states"
+    n_inits = check_draw(caller, n_inits, noise_scale)
+    state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
+    key = arguments.random_key(caller, key)
     states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
-    _check_drawn("sample_states", "state_traj", state_traj, states)
     return states
 
 
@@ -70,21 +74,19 @@ def sample_inputs_and_states(
         `[n_inits, n_inputs]` the inputs and `[n_inits, n_states]` the initial states.
 
     Raises:
-        ValueError: if an argument has the wrong shape or range, or no pair is valid, or a drawn
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range, or no pair is valid, or a valid
             state or input is not finite. The last two are found only outside `jit`.
     """
     caller = "sample_inputs_and_states"
-    _check(caller, state_traj, n_inits, noise_scale, valid_bxt)
-    expected = np.shape(state_traj)[:2]
-    if np.ndim(inputs_traj) != 3 or np.shape(inputs_traj)[:2] != expected:
-        raise ValueError(
-            f"{caller}: `inputs_traj` has shape {np.shape(inputs_traj)}; expected "
-            f"({expected[0]}, {expected[1]}, n_inputs), with the trials and times of `state_traj`."
-        )
+    n_inits = check_draw(caller, n_inits, noise_scale)
+    state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
+    shape = (*state_traj.shape[:2], "n_inputs")
+    inputs_traj = arguments.array(caller, "inputs_traj", inputs_traj, shape, floating=True)
+    arguments.check_finite(caller, "inputs_traj", inputs_traj, valid_bxt, hint=_WHERE_VALID)
+    key = arguments.random_key(caller, key)
     states, rows = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
     inputs = jnp.asarray(inputs_traj).reshape(-1, inputs_traj.shape[2])[rows]
-    _check_drawn(caller, "state_traj", state_traj, states)
-    _check_drawn(caller, "inputs_traj", inputs_traj, inputs)
     return inputs, states
 
 
@@ -118,45 +120,48 @@ def _draw(
     return states, rows
 
 
-def _check_drawn(caller: str, name: str, traj: RealArray, drawn: Array) -> None:
-    if not isinstance(drawn, Tracer) and not bool(jnp.isfinite(drawn).all()):
-        bad = int(jnp.sum(~jnp.isfinite(drawn).all(axis=1)))
-        raise ValueError(
-            f"{caller}: {bad} of the {drawn.shape[0]} rows drawn from `{name}` (shape "
-            f"{traj.shape}) hold NaN or infinity; mask such rows with `valid_bxt`."
-        )
+_WHERE_VALID = " wherever states may be drawn; leave others out by `valid_bxt`"
 
 
-def _check(
-    caller: str, state_traj: RealArray, n_inits: int, noise_scale: Any, valid_bxt: Any
-) -> None:
-    shape = np.shape(state_traj)
-    if len(shape) != 3:
-        raise ValueError(
-            f"{caller}: `state_traj` has shape {shape}; expected (trials, time, n_states)."
-        )
-    if 0 in shape:
-        raise ValueError(f"{caller}: `state_traj` is empty: its shape is {shape}.")
-    if not jnp.issubdtype(state_traj.dtype, jnp.floating):
-        raise TypeError(
-            f"{caller}: `state_traj` has dtype {state_traj.dtype}; expected a real one."
-        )
-    if isinstance(n_inits, bool) or not isinstance(n_inits, (int, np.integer)):
-        raise TypeError(f"{caller}: `n_inits` must be an integer, but is {n_inits!r}.")
-    if n_inits < 1:
-        raise ValueError(f"{caller}: `n_inits` must be at least 1, but is {n_inits}.")
-    if not isinstance(noise_scale, Tracer) and not (
-        np.ndim(noise_scale) == 0 and 0 <= float(noise_scale) < np.inf
-    ):
-        raise ValueError(
-            f"{caller}: `noise_scale` must be finite and not negative, but is {noise_scale}."
-        )
-    if valid_bxt is None:
-        return
-    if np.shape(valid_bxt) != shape[:2]:
-        raise ValueError(
-            f"{caller}: `valid_bxt` has shape {np.shape(valid_bxt)}; expected {shape[:2]}, "
-            f"the trials and times of `state_traj`."
-        )
-    if not isinstance(valid_bxt, Tracer) and not np.asarray(valid_bxt).any():
-        raise ValueError(f"{caller}: `valid_bxt` is False everywhere; no state can be drawn.")
+def check_draw(caller: str, n_inits: Any, noise_scale: Any) -> int:
+    """Check how many states are to be drawn, and with how much noise; return the number.
+
+    Raises:
+        TypeError: if `n_inits` is not a whole number, or `noise_scale` is not a number.
+        ValueError: if one of them is out of range.
+    """
+    arguments.number(caller, "noise_scale", noise_scale, finite=True)
+    return arguments.whole(caller, "n_inits", n_inits, least=1)
+
+
+def check_trajectories(
+    caller: str, state_traj: Any, valid_bxt: Any, *, floating: bool = True
+) -> tuple[Any, Any]:
+    """Return the trajectories `[trials, time, n_states]` and the mask `[trials, time]` or `None`.
+
+    Args:
+        caller: named in errors.
+        state_traj: see `sample_states`.
+        valid_bxt: see `sample_states`.
+        floating: whether states that are whole numbers are refused.
+
+    Raises:
+        TypeError: if one of them holds something else than numbers.
+        ValueError: if a shape is wrong, no state is valid, or a valid state is not finite.
+    """
+    hint = (
+        "; to search from given states `[n, n_states]`, call slowpoints.find_fixed_points with them"
+    )
+    axes = ("trials", "time", "n_states")
+    state_traj = arguments.array(
+        caller, "state_traj", state_traj, axes, floating=floating, nonempty=True, hint=hint
+    )
+    if valid_bxt is not None:
+        valid_bxt = arguments.mask(caller, "valid_bxt", valid_bxt, state_traj.shape[:2])
+        if not isinstance(valid_bxt, Tracer) and not np.asarray(valid_bxt).any():
+            raise ValueError(
+                f"{caller}: `valid_bxt` is False everywhere; expected True for the states that may "
+                "be drawn."
+            )
+    arguments.check_finite(caller, "state_traj", state_traj, valid_bxt, hint=_WHERE_VALID)
+    return state_traj, valid_bxt

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.iteration import iterate
 from slowpoints.linearization import jacobians
@@ -78,10 +79,8 @@ def find_cycles(
         TypeError: if `F` is of no known kind, or in continuous time.
     """
     F = as_transition(F)
-    if np.ndim(x_init) != 3:
-        raise ValueError(
-            f"find_cycles: `x_init` has shape {np.shape(x_init)}; expected (n, k, n_states)."
-        )
+    caller = "find_cycles"
+    x_init = arguments.array(caller, "x_init", x_init, ("n", "k", "n_states"), floating=True)
     n, k, n_states = x_init.shape
     over_k = iterate(F, k)
     loops, _ = find_fixed_points(

@@ -7,13 +7,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime, linearised_part
 from slowpoints.linear_dynamics import decay
-from slowpoints.transition import Transition, as_transition
+from slowpoints.transition import Transition, as_transition, check_transition
 
 
 def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> FixedPoints:
@@ -45,10 +45,9 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     Raises:
         ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.
     """
+    arguments.fields("decompose", fps, FixedPoints)
     if k is None:
-        if fps.J_xstar is None:
-            raise ValueError("decompose: `fps.J_xstar` is None; call `jacobians(F, fps)` first.")
-        values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar), fps.continuous_time)
+        values, vectors = _sorted_eig(jnp.asarray(_square(fps)), fps.continuous_time)
     else:
         F = None if F is None else as_transition(F)
         if F is not None:
@@ -118,18 +117,34 @@ def _leading_first(
 def _leading(
     fps: FixedPoints, k: Any, F: Transition | None
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
-    n_states = fps.n_states
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= n_states:
-        raise ValueError(f"decompose: `k` must be an integer from 1 to {n_states}, but is {k!r}.")
-    if F is None and fps.J_xstar is None:
-        raise ValueError("decompose: with `k`, either `F` or `fps.J_xstar` is needed.")
     if F is None:
-        J = jnp.asarray(fps.J_xstar)
-        return _leading_of_matrices(J, int(k), fps.continuous_time)
-    if fps.xstar is None or fps.inputs is None:
-        raise ValueError("decompose: with `F`, `fps.xstar` and `fps.inputs` are needed.")
+        J = _square(fps)
+        k = arguments.whole("decompose", "k", k, least=1, most=J.shape[1])
+        return _leading_of_matrices(jnp.asarray(J), k, fps.continuous_time)
+    arguments.fields("decompose", fps, FixedPoints, "xstar", "inputs")
+    k = arguments.whole("decompose", "k", k, least=1, most=fps.n_states)
+    check_transition(F, fps.n_states, fps.n_inputs, fps.xstar.dtype)
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
-    return _leading_of_jacobians(linearised_part(F), x, u, int(k), fps.continuous_time)
+    return _leading_of_jacobians(linearised_part(F), x, u, k, fps.continuous_time)
+
+
+def _square(fps: FixedPoints) -> Any:
+    """Return the Jacobians `[n, n_states, n_states]`.
+
+    Raises:
+        ValueError: if there are none, or they are not square.
+    """
+    if fps.J_xstar is None:
+        raise ValueError(
+            "decompose: `fps.J_xstar` is None; expected the points' Jacobians: call "
+            "`jacobians(F, fps)` first, or give `k` and `F`."
+        )
+    if fps.J_xstar.shape[1] != fps.J_xstar.shape[2]:
+        raise ValueError(
+            f"decompose: `fps.J_xstar` has shape {fps.J_xstar.shape}; expected square matrices, "
+            "(n, n_states, n_states)."
+        )
+    return fps.J_xstar
 
 
 @eqx.filter_jit

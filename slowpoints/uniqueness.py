@@ -11,6 +11,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
+from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.types import RealArray, Scalar
 
@@ -52,19 +53,17 @@ def unique(
         The same rows with a new `valid` `[n]`; or, given `size`, the best `size` survivors.
 
     Raises:
+        TypeError: if an argument is of the wrong kind.
         ValueError: if `xstar` is missing, `tol` is negative or NaN, `size` is negative, or
             `within_conditions` is set and `cond_id` is missing.
     """
-    if fps.xstar is None:
-        raise ValueError("unique: `fps.xstar` is missing, so there are no points to compare.")
-    if size is not None and size < 0:
-        raise ValueError(f"unique: `size` must not be negative, but is {size}.")
+    arguments.fields("unique", fps, FixedPoints, "xstar")
+    size = arguments.whole("unique", "size", size, or_none=True)
+    tol = fps.tol_unique if tol is None else arguments.number("unique", "tol", tol)
+    within_conditions = arguments.flag("unique", "within_conditions", within_conditions)
     condition = _condition_numbers(fps) if within_conditions else None
-    tol = fps.tol_unique if tol is None else tol
     if not isinstance(tol, Tracer):
-        if not float(tol) >= 0:
-            raise ValueError(f"unique: `tol` must be a number >= 0, but is {tol}.")
-        fps = fps.replace(tol_unique=float(tol))
+        fps = fps.replace(tol_unique=tol)
     # Distances are in float64 whatever the global setting, and so are rows stored that way.
     with jax.enable_x64(True):
         if fps.n == 0:
@@ -79,7 +78,10 @@ def unique(
 
 def _condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
     if fps.cond_id is None:
-        raise ValueError("unique: `within_conditions` needs `fps.cond_id`, which is missing.")
+        raise ValueError(
+            "unique: `fps.cond_id` is None; expected the points' conditions, since "
+            "`within_conditions` is set."
+        )
     if isinstance(fps.cond_id, np.ndarray):  # of any type, such as strings
         return np.unique(fps.cond_id, return_inverse=True)[1]
     return fps.cond_id

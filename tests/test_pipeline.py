@@ -10,6 +10,9 @@ from networks import Affine, logistic
 from slowpoints import AbstractSolver, Adam, LevenbergMarquardt, find_fixed_points
 from slowpoints.solvers import Found
 
+BROKEN = 1e9
+"""An input under which the next state is not finite."""
+
 
 class Stay(AbstractSolver):
     """Leaves every row where it starts, as if it had been stopped early."""
@@ -20,7 +23,7 @@ class Stay(AbstractSolver):
 
 def constant(x, u):
     """The input is the next state, so that it is the fixed point, and `q = |x - u|^2 / 2`."""
-    return u
+    return jnp.where(u == BROKEN, jnp.nan, u)
 
 
 def arguments(x, q=0.0, inputs=None, **settings):
@@ -29,6 +32,7 @@ def arguments(x, q=0.0, inputs=None, **settings):
     if inputs is None:
         distance = np.sqrt(2 * np.broadcast_to(q, len(x)))
         inputs = x + np.stack([distance, np.zeros(len(x))], axis=1)
+        inputs = np.nan_to_num(inputs, nan=BROKEN)
     settings = {"outlier_distance_scale": None, "final_q_threshold": None} | settings
     settings = {"F": constant, "solver": Stay(), "mesh": None} | settings
     return settings | {"x_init": x, "inputs": np.asarray(inputs, np.float32)}
@@ -215,22 +219,35 @@ def assert_empty(fps, n_states=2, n_inputs=2):
 
 
 def test_a_threshold_that_nothing_meets_leaves_no_rows():
-    fps, all_fps = find(far_apart(4), 1.0, final_q_threshold=1e-30)
+    with pytest.warns(UserWarning, match="4 ended with q >= .* = 1.0e-30, the lowest at q = 1.0e"):
+        fps, all_fps = find(far_apart(4), 1.0, final_q_threshold=1e-30)
     assert_empty(fps)
     assert all_fps.n == 4
 
 
+def test_an_empty_result_says_at_which_rule_each_row_fell():
+    x = np.vstack([far_apart(4), [[1e3, 0]]])
+    q = [1.0, 4.0, np.nan, np.nan, 0.0]
+    with pytest.warns(UserWarning) as caught:
+        find(x, q, final_q_threshold=1e-8, outlier_distance_scale=2.0)
+    text = str(caught[0].message)
+    assert text.startswith("find_fixed_points: None of the 5 rows is kept: 2 ended with q >= ")
+    assert "lowest at q = 1.0e+00" in text
+    assert "; 1 ended far" in text and "; 2 are NaN or infinite" in text and "nowhere" not in text
+
+
 @pytest.mark.parametrize("max_n_unique", [np.inf, 2.0])
 def test_rows_that_are_not_finite_are_never_found(max_n_unique):
-    fps, all_fps = find(
-        far_apart(4), np.nan, outlier_distance_scale=10.0, max_n_unique=max_n_unique
-    )
+    settings = {"outlier_distance_scale": 10.0, "max_n_unique": max_n_unique}
+    with pytest.warns(UserWarning, match="4 are NaN or infinite"):
+        fps, all_fps = find(far_apart(4), np.nan, **settings)
     assert_empty(fps)
     assert not all_fps.valid.any()
 
 
 def test_nothing_is_searched_on_where_nothing_is_found():
-    fps, _ = find(far_apart(4), np.nan, outlier_q_scale=10.0, final_q_threshold=1e-8)
+    with pytest.warns(UserWarning, match="4 are NaN or infinite"):
+        fps, _ = find(far_apart(4), np.nan, outlier_q_scale=10.0, final_q_threshold=1e-8)
     assert_empty(fps)
 
 
@@ -277,7 +294,7 @@ def test_inside_jit_a_limit_fixes_the_number_of_rows():
 )
 @pytest.mark.parametrize("value", [-1.0, np.nan])
 def test_negative_settings_are_named(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must not be negative, but is {value}"):
+    with pytest.raises(ValueError, match=f"`{name}` is {value}; expected"):
         find(far_apart(2), **{name: value})
 
 

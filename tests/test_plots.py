@@ -596,25 +596,28 @@ TRAJ = trajectories()
     [
         (
             {"state_traj": TRAJ[0]},
-            r"`state_traj` has shape \(12, 6\), expected \(trials, time, n_s",
+            r"`state_traj` has shape \(12, 6\); expected \(trials, time, n_s",
         ),
-        ({"state_traj": TRAJ[:0]}, r"`state_traj` has shape \(0, 12, 6\), expected"),
-        ({"state_traj": TRAJ[:, :0]}, r"`state_traj` has shape \(5, 0, 6\), expected"),
-        ({"state_traj": TRAJ[..., :0]}, r"`state_traj` has shape \(5, 12, 0\), expected"),
+        ({"state_traj": TRAJ[:0]}, r"`state_traj` is empty: its shape is \(0, 12, 6\); expected"),
+        ({"state_traj": TRAJ[:, :0]}, r"`state_traj` is empty: its shape is \(5, 0, 6\); expected"),
+        (
+            {"state_traj": TRAJ[..., :0]},
+            r"`state_traj` is empty: its shape is \(5, 12, 0\); expected",
+        ),
         (
             {"state_traj": TRAJ[..., :4]},
             r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4",
         ),
         ({"state_traj": np.where(TRAJ > 3, np.nan, TRAJ)}, r"`state_traj`, of shape .* not finite"),
         ({"state_traj": np.where(TRAJ > 3, np.inf, TRAJ)}, r"`state_traj`, of shape .* not finite"),
-        ({"plot_batch_idx": [0, 5]}, r"`plot_batch_idx` reaches from 0 to 5, but .* 5 trial"),
-        ({"plot_batch_idx": [-6]}, r"`plot_batch_idx` reaches from -6 to -6, but .* 5 trial"),
-        ({"plot_batch_idx": []}, r"`plot_batch_idx` has shape \(0,\).* expected a non-empty list"),
-        ({"plot_batch_idx": [0.5]}, r"`plot_batch_idx` has .* type float64, expected .* integers"),
-        ({"plot_batch_idx": [[0]]}, r"`plot_batch_idx` has shape \(1, 1\).* expected a non-empty"),
-        ({"plot_batch_idx": np.ones(5, bool)}, r"`plot_batch_idx` .* type bool, expected"),
-        ({"plot_start_time": 12}, r"`plot_start_time` is 12, but .* \(5, 12, 6\), has 12 time"),
-        ({"plot_start_time": -13}, r"`plot_start_time` is -13, but .* 12 time step"),
+        ({"plot_batch_idx": [0, 5]}, r"`plot_batch_idx` is from 0 to 5; expected .* 5 trial"),
+        ({"plot_batch_idx": [-6]}, r"`plot_batch_idx` is from -6 to -6; expected .* 5 trial"),
+        ({"plot_batch_idx": []}, r"`plot_batch_idx` is empty: its shape is \(0,\)"),
+        ({"plot_batch_idx": [0.5]}, r"`plot_batch_idx` has dtype float64; expected whole numbers"),
+        ({"plot_batch_idx": [[0]]}, r"`plot_batch_idx` has shape \(1, 1\); expected \(shown,\)"),
+        ({"plot_batch_idx": np.ones(5, bool)}, r"`plot_batch_idx` has dtype bool; expected"),
+        ({"plot_start_time": 12}, r"`plot_start_time` is 12; expected .* from -12 to 11"),
+        ({"plot_start_time": -13}, r"`plot_start_time` is -13; expected .* from -12 to 11"),
         (
             {"fixed_points": some_points().replace(xstar=np.full((5, 6), np.nan))},
             r"`fixed_points.xstar`, of shape \(5, 6\) where it is drawn, has 30 value",
@@ -624,7 +627,7 @@ TRAJ = trajectories()
 )
 def test_bad_input_is_named(n_axes, arguments, message):
     arguments = {"fixed_points": some_points(), "state_traj": TRAJ} | arguments
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         PLOTS[n_axes](config=hidden(), **arguments)
 
 

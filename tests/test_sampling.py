@@ -183,19 +183,19 @@ def test_jit_draws_with_replacement_where_the_mask_leaves_too_few():
         ({"state_traj": np.zeros((3, 2))}, ValueError, ["state_traj", "(3, 2)", "(trials, time"]),
         ({"state_traj": np.zeros((0, 5, 2))}, ValueError, ["state_traj", "empty", "(0, 5, 2)"]),
         ({"state_traj": np.zeros((2, 5, 2), int)}, TypeError, ["state_traj", "int64"]),
-        ({"n_inits": 0}, ValueError, ["n_inits", "0", "at least 1"]),
+        ({"n_inits": 0}, ValueError, ["n_inits", "is 0", "from 1"]),
         ({"n_inits": -3}, ValueError, ["n_inits", "-3"]),
-        ({"n_inits": 2.0}, TypeError, ["n_inits", "2.0", "integer"]),
+        ({"n_inits": 2.5}, TypeError, ["n_inits", "2.5", "whole number"]),
         ({"n_inits": True}, TypeError, ["n_inits", "True"]),
-        ({"noise_scale": -0.1}, ValueError, ["noise_scale", "-0.1", "negative"]),
+        ({"noise_scale": -0.1}, ValueError, ["noise_scale", "-0.1", "at least 0"]),
         ({"noise_scale": np.nan}, ValueError, ["noise_scale", "nan"]),
         ({"noise_scale": np.inf}, ValueError, ["noise_scale", "inf"]),
-        ({"noise_scale": np.ones(3)}, ValueError, ["noise_scale"]),
+        ({"noise_scale": np.ones(3)}, TypeError, ["noise_scale"]),
         ({"valid_bxt": np.ones((5, 2), bool)}, ValueError, ["valid_bxt", "(5, 2)", "(2, 5)"]),
         ({"valid_bxt": np.ones(10, bool)}, ValueError, ["valid_bxt", "(10,)", "(2, 5)"]),
         ({"valid_bxt": np.zeros((2, 5), bool)}, ValueError, ["valid_bxt", "False everywhere"]),
-        ({"state_traj": np.full((2, 5, 2), np.nan)}, ValueError, ["state_traj", "20 of the 20"]),
-        ({"state_traj": np.full((2, 5, 2), np.inf)}, ValueError, ["state_traj", "infinity"]),
+        ({"state_traj": np.full((2, 5, 2), np.nan)}, ValueError, ["state_traj", "20 values"]),
+        ({"state_traj": np.full((2, 5, 2), np.inf)}, ValueError, ["state_traj", "infinite"]),
     ],
 )
 def test_wrong_input_is_named(changes, error, words):
@@ -207,10 +207,24 @@ def test_wrong_input_is_named(changes, error, words):
 
 @pytest.mark.checks_input
 def test_a_mask_of_numbers_is_a_mask():
-    """Or refused; but states that it leaves out are not drawn."""
-    valid = np.zeros((TRIALS, TIME), int)
-    valid[0, 0] = 3
+    """If all of them are 0 or 1; what NaN or 3 would mean, nobody knows."""
+    valid = np.zeros((TRIALS, TIME))
+    valid[0, 0] = 1
     assert set(numbers(sample_states(KEY, jnp.asarray(numbered()), FEW, 0.0, valid))) == {0}
+    for unclear in (np.nan, 3):
+        valid[0, 0] = unclear
+        with pytest.raises(ValueError, match=f"`valid_bxt` holds {unclear}"):
+            sample_states(KEY, jnp.asarray(numbered()), FEW, 0.0, valid)
+
+
+@pytest.mark.checks_input
+def test_states_that_may_not_be_drawn_need_not_be_finite_and_others_must():
+    traj, valid = numbered(), some_valid()
+    traj[~valid] = np.nan
+    sample_states(KEY, traj, FEW, 0.0, valid)
+    traj[tuple(np.argwhere(valid)[-1])] = np.inf  # which the draw need not hit
+    with pytest.raises(ValueError, match="`state_traj` holds .* infinite"):
+        sample_states(KEY, traj, 1, 0.0, valid)
 
 
 # ---- inputs and states -------------------------------------------------------------------------
@@ -262,8 +276,8 @@ def test_jit_draws_the_pairs_of_a_plain_call():
     [
         ({"inputs_traj": np.zeros((5, 2, 1))}, ["inputs_traj", "(5, 2, 1)", "(2, 5, n_inputs)"]),
         ({"inputs_traj": np.zeros((2, 5))}, ["inputs_traj", "(2, 5)"]),
-        ({"inputs_traj": np.full((2, 5, 1), np.nan)}, ["inputs_traj", "20 of the 20"]),
-        ({"state_traj": np.full((2, 5, 2), np.nan)}, ["state_traj", "20 of the 20"]),
+        ({"inputs_traj": np.full((2, 5, 1), np.nan)}, ["inputs_traj", "10 values"]),
+        ({"state_traj": np.full((2, 5, 2), np.nan)}, ["state_traj", "20 values"]),
         ({"n_inits": 0}, ["n_inits"]),
     ],
 )
