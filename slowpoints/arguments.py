@@ -5,6 +5,7 @@ was expected. Nothing is computed or compiled before, and traced values are chec
 known of them, their shapes and types.
 """
 
+import math
 import reprlib
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -92,9 +93,10 @@ def whole(
         return scalar
     if scalar is None:
         refuse(caller, name, found(value), expected, TypeError)
-    if not np.isfinite(scalar) or scalar != int(scalar) or not least <= scalar <= most:
-        kind = TypeError if np.isfinite(scalar) and scalar != int(scalar) else ValueError
-        refuse(caller, name, f"is {scalar!r}", expected, kind)
+    if math.isfinite(scalar) and scalar != int(scalar):
+        refuse(caller, name, f"is {scalar!r}", expected, TypeError)
+    if not least <= scalar <= most:
+        refuse(caller, name, f"is {scalar!r}", expected, ValueError)
     return int(scalar)
 
 
@@ -242,7 +244,7 @@ def array(
 
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
-    value = without_torch(value)
+    given = value = without_torch(value)
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             was = f"has {np.ma.count_masked(value)} masked entries"
@@ -254,8 +256,9 @@ def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: st
     real = jnp.issubdtype(dtype, np.floating) and dtype.itemsize <= 8
     whole_numbers = jnp.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, np.bool_)
     if not real and (floating or not whole_numbers):
-        kind = "floating-point numbers, float32 or float64" if floating else expected
-        refuse(caller, name, f"has dtype {dtype}", kind, TypeError)
+        kind = "floating-point numbers, of float32 or float64" if floating else expected
+        was = f"has dtype {dtype}" if _is_array(given) else found(given)
+        refuse(caller, name, was, kind, TypeError)
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and not dtype.isnative:

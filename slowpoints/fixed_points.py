@@ -120,16 +120,16 @@ class FixedPoints:
                 ndim = self._ndims.get(name, 1)
                 if len(value.shape) != ndim:
                     raise ValueError(
-                        f"FixedPoints: `{name}` must have {ndim} dimension(s), "
-                        f"but its shape is {tuple(value.shape)}."
+                        f"FixedPoints: `{name}` has shape {tuple(value.shape)}; expected "
+                        f"{ndim} axes, of which the first is the rows."
                     )
                 rows[name] = value.shape[0]
             setattr(self, name, value)
         if len(set(rows.values())) > 1:
             raise ValueError(f"FixedPoints: the fields differ in their number of rows: {rows}.")
-        self.tol_unique = float(tol_unique)
+        self.tol_unique = float(arguments.number("FixedPoints", "tol_unique", tol_unique))
         self.dtype = np.dtype(dtype).type
-        self.continuous_time = bool(continuous_time)
+        self.continuous_time = arguments.flag("FixedPoints", "continuous_time", continuous_time)
 
     # Array fields are set in a loop above; these lines tell readers and type checkers of them.
     xstar: Any

@@ -26,6 +26,9 @@ def q_fn(
         TypeError: if `x` or `u` does not hold real numbers.
         ValueError: if one of them is a single number.
     """
+    if not callable(F):
+        expected = "a function F(x, u) -> next x"
+        arguments.refuse("q_fn", "F", arguments.found(F), expected, TypeError)
     for name, value in (("x", x), ("u", u)):
         value = arguments.as_array("q_fn", name, value, floating=False, expected="real numbers")
         if np.ndim(value) == 0:

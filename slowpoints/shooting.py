@@ -81,11 +81,16 @@ def find_cycles(
     F = as_transition(F)
     caller = "find_cycles"
     x_init = arguments.array(caller, "x_init", x_init, ("n", "k", "n_states"), floating=True)
+    arguments.number(caller, "tol_unique", tol_unique)
+    arguments.flag(caller, "compute_jacobians", compute_jacobians)
+    arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
     n, k, n_states = x_init.shape
+    dtype = jax.dtypes.canonicalize_dtype(x_init.dtype)
+    inputs = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
     over_k = iterate(F, k)
     loops, _ = find_fixed_points(
         Loop(F, k),
-        jnp.asarray(x_init).reshape(n, k * n_states),
+        x_init.reshape(n, k * n_states),
         inputs,
         tol_unique=tol_unique,
         compute_jacobians=False,

@@ -123,7 +123,8 @@ def test_points_far_from_the_initial_states_are_dropped(scale, expected):
 def test_distances_are_measured_from_the_initial_states():
     """The network takes all rows to 100, which is far from where they start."""
     settings = {"inputs": [[100, 0]], "solver": LevenbergMarquardt()}
-    fps, all_fps = find(far_apart(4), outlier_distance_scale=10.0, **settings)
+    with pytest.warns(UserWarning, match="4 ended far from the initial states"):
+        fps, all_fps = find(far_apart(4), outlier_distance_scale=10.0, **settings)
     assert all_fps.n == 4 and fps.n == 0
     assert find(far_apart(4), outlier_distance_scale=200.0, **settings)[0].n == 1
 

@@ -223,7 +223,7 @@ def test_states_that_may_not_be_drawn_need_not_be_finite_and_others_must():
     traj[~valid] = np.nan
     sample_states(KEY, traj, FEW, 0.0, valid)
     traj[tuple(np.argwhere(valid)[-1])] = np.inf  # which the draw need not hit
-    with pytest.raises(ValueError, match="`state_traj` holds .* infinite"):
+    with pytest.raises(ValueError, match=r"`state_traj` holds .* infinite"):
         sample_states(KEY, traj, 1, 0.0, valid)
 
 

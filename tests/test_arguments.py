@@ -1,0 +1,589 @@
+"""Every public function, called with each kind of argument right and wrong.
+
+A table of more than 500 calls, generated from the functions' arguments and their kinds. A wrong
+argument is an error that names it, says what it was and what was expected, before anything is
+compiled; a right one, however it is written, gives the answer of the plain call.
+"""
+
+import inspect
+import reprlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from model_checks import fast_compilation as fast_compilation
+from networks import compilations, leaves_equal
+
+import slowpoints
+from slowpoints import (
+    Adam,
+    ContinuousTime,
+    FixedPointFinder,
+    FixedPoints,
+    LevenbergMarquardt,
+    PlotConfig,
+    Search,
+    as_transition,
+    cycles,
+    decompose,
+    find_cycles,
+    find_fixed_points,
+    input_grid,
+    iterate,
+    jacobians,
+    load_checkpoint,
+    optimize_batch,
+    plot_fixed_points_2d,
+    plot_fixed_points_3d,
+    q_fn,
+    sample_inputs_and_states,
+    sample_states,
+    save_checkpoint,
+    unique,
+)
+
+pytestmark = pytest.mark.checks_input
+
+# ---- right calls ---------------------------------------------------------------------------------
+
+X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+U = np.zeros((1, 1), np.float32)
+TRAJ = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 5, 2)
+KEY = jax.random.key(0)
+
+
+def F(x, u):
+    return jnp.tanh(1.5 * x + u[:1])
+
+
+def points(**changes):
+    fields = {"xstar": X, "inputs": np.zeros((4, 1), np.float32), "qstar": np.zeros(4, np.float32)}
+    return FixedPoints(**(fields | changes))
+
+
+def with_jacobians(**changes):
+    return points(J_xstar=np.tile(0.5 * np.eye(2, dtype=np.float32), (4, 1, 1)), **changes)
+
+
+def not_square():
+    fps = with_jacobians()
+    fps.J_xstar = np.ones((4, 2, 3))  # which the run-time type checker does not see
+    return fps
+
+
+def finder(rnn_model=F, **settings):
+    return FixedPointFinder(rnn_model, **({"verbose": False} | settings))
+
+
+def find(**arguments):
+    settings = {"solver": LevenbergMarquardt(), "do_compute_jacobians": False}
+    return finder(**settings).find_fixed_points(**arguments)
+
+
+def search(F=F, **arguments):
+    return Search(F, **arguments)
+
+
+# ---- wrong values, by kind of argument -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument may not be, and other ways to write what it may be."""
+
+    wrong: tuple[Any, ...]
+    same: tuple[Any, ...] = ()  # functions of the right value
+
+
+NO_NUMBERS = ("x", True, 1j, np.ones(2), [1.0], np.nan, -1.0, {}, np.datetime64(0, "s"))
+SAME_NUMBER = (np.float64, lambda v: np.asarray(v, np.float64))
+NUMBER = Kind((*NO_NUMBERS, None), SAME_NUMBER)
+NUMBER_OR_NONE = Kind(NO_NUMBERS, SAME_NUMBER)
+FINITE = Kind((*NO_NUMBERS, None, np.inf), SAME_NUMBER)
+NO_COUNTS = ("x", True, 1j, np.ones(2), [1], np.nan, -1, 1.5, -np.inf, 2**70, {})
+SAME_COUNT = (np.int64, float, np.asarray)
+COUNT = Kind((*NO_COUNTS, None, np.inf, 0), SAME_COUNT)
+COUNT_OR_NONE = Kind((*NO_COUNTS, np.inf, 0), SAME_COUNT)
+FROM_ZERO = Kind((*NO_COUNTS, None, np.inf), SAME_COUNT)
+FROM_ZERO_OR_NONE = Kind((*NO_COUNTS, np.inf), SAME_COUNT)
+FROM_ZERO_OR_INFINITY = Kind((*NO_COUNTS, None))
+SEED = Kind(("x", 1.5, None, 2**64, True, np.ones(2)), SAME_COUNT)
+FLAG = Kind(("no", 2, None, 0.5, np.ones(2), "True"), (np.bool_, int))
+CALLBACK = Kind((1, "x", [print]))
+MESH = Kind(("x", 1, jax.devices()))
+SOLVER = Kind(("adams", 3, LevenbergMarquardt, F))
+KEYS = Kind((0, None, "x", np.zeros(2), jnp.zeros(2), jax.random.split(KEY)))
+PATH = Kind((3, None, b"x", ["x"]))
+MODEL = Kind((None, 3, "x", {"w": X}, [F]))
+WORD = Kind(("x", None, 3, ["joint"], np.ones(2)))
+NO_ARRAYS = (
+    "x",
+    None,
+    {},
+    np.full((4, 2), "a"),
+    np.full((4, 2), None),
+    np.array([["2020-01-01"]], "M8[D]"),
+    [[1.0, 2.0], [3.0]],
+    X + 1j,
+    np.ma.masked_less(X, 0),
+    X.astype(np.longdouble),
+    X[0, 0],
+)
+SAME_ARRAY = (
+    lambda a: a.astype(">f4"),
+    lambda a: a.astype(np.float64),
+    lambda a: np.asfortranarray(a),
+    lambda a: a.tolist(),
+    lambda a: np.ma.array(a),
+    lambda a: a[::-1][::-1],
+    jnp.asarray,
+)
+SAME_STATES = tuple(same for i, same in enumerate(SAME_ARRAY) if i != 1)
+WHOLE = (X.astype(int), np.ones((4, 2), bool))
+STATES = Kind((*NO_ARRAYS, *WHOLE, X[0], X[None]), SAME_STATES)
+LOOPS = Kind((*NO_ARRAYS, TRAJ.astype(int), X), SAME_STATES)
+INPUTS = Kind(
+    (*NO_ARRAYS, U + np.nan, U + np.inf, np.full((1, 1), 1e300), np.zeros((3, 1)), U[None]),
+    (*SAME_ARRAY, lambda a: a.astype(int), lambda a: a[0]),
+)
+TRAJECTORIES = Kind((*NO_ARRAYS, X, TRAJ[:0], TRAJ[:, :0], TRAJ + np.nan, TRAJ[None]), SAME_STATES)
+MASK = Kind(
+    ("x", np.ones((5, 2), bool), np.zeros((2, 5), bool), np.full((2, 5), np.nan), np.ones(2)),
+    (lambda m: m.astype(int), lambda m: m.astype(float), lambda m: m.tolist(), jnp.asarray),
+)
+LABELS = Kind((np.arange(3), np.zeros((4, 1)), 3), (lambda c: c.tolist(), jnp.asarray))
+REAL = Kind(NO_ARRAYS[:-1])
+POINTS = Kind((None, {}, X, "x", [points()]))
+PROJECTION = Kind((*NO_ARRAYS, np.ones((3, 2))), SAME_ARRAY)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A right call, the kinds of its arguments, and wrong values that only it has."""
+
+    function: Any
+    right: dict[str, Any]
+    kinds: dict[str, Kind]
+    also_wrong: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)  # what a message may say instead
+
+
+SETTINGS = {
+    "solver": SOLVER,
+    "max_iters": COUNT,
+    "tol_q": NUMBER,
+    "tol_dq": NUMBER,
+}
+RIGHT_SETTINGS = {
+    "solver": LevenbergMarquardt(),
+    "max_iters": 50,
+    "tol_q": 1e-12,
+    "tol_dq": 1e-20,
+}
+SELECTION = {
+    "tol_unique": NUMBER,
+    "final_q_threshold": NUMBER_OR_NONE,
+}
+MODEL_NAMES = {"F": "model", "f": "model", "rnn_model": "model"}
+CALLS = {
+    "q_fn": Call(q_fn, {"F": F, "x": X, "u": U}, {"F": Kind((None, 3, "x")), "x": REAL, "u": REAL}),
+    "sample_states": Call(
+        sample_states,
+        {
+            "key": KEY,
+            "state_traj": TRAJ,
+            "n_inits": 4,
+            "noise_scale": 0.5,
+            "valid_bxt": np.ones((2, 5), bool),
+        },
+        {
+            "key": KEYS,
+            "state_traj": TRAJECTORIES,
+            "n_inits": COUNT,
+            "noise_scale": FINITE,
+            "valid_bxt": MASK,
+        },
+    ),
+    "sample_inputs_and_states": Call(
+        sample_inputs_and_states,
+        {"key": KEY, "inputs_traj": TRAJ[..., :1], "state_traj": TRAJ, "n_inits": 4},
+        {
+            "key": KEYS,
+            "inputs_traj": TRAJECTORIES,
+            "state_traj": TRAJECTORIES,
+            "n_inits": COUNT,
+            "noise_scale": FINITE,
+            "valid_bxt": MASK,
+        },
+    ),
+    "input_grid": Call(input_grid, {"x_init": X, "inputs": U}, {"x_init": REAL, "inputs": REAL}),
+    "iterate": Call(iterate, {"F": F, "k": 2}, {"F": MODEL, "k": Kind(COUNT.wrong)}),
+    "ContinuousTime": Call(ContinuousTime, {"f": F}, {"f": MODEL}),
+    "as_transition": Call(
+        as_transition, {"model": F, "signature": None}, {"model": MODEL, "signature": WORD}
+    ),
+    "optimize_batch": Call(
+        optimize_batch,
+        {
+            "F": F,
+            "x_init": X,
+            "inputs": U,
+            "cond_id": np.arange(4),
+            "memory_limit": 10**9,
+            "rows_at_a_time": 4,
+            **RIGHT_SETTINGS,
+        },
+        {
+            "F": MODEL,
+            "x_init": STATES,
+            "inputs": INPUTS,
+            "cond_id": LABELS,
+            "memory_limit": COUNT_OR_NONE,
+            "rows_at_a_time": COUNT_OR_NONE,
+            "progress": CALLBACK,
+            "report": CALLBACK,
+            "mesh": Kind((*MESH.wrong, "local")),
+            **SETTINGS,
+        },
+    ),
+    "find_fixed_points": Call(
+        find_fixed_points,
+        {
+            "F": F,
+            "x_init": X,
+            "inputs": U,
+            "cond_id": np.arange(4),
+            "tol_unique": 1e-3,
+            "final_q_threshold": 1e-8,
+            "max_n_unique": 3,
+            "within_conditions": False,
+            "compute_jacobians": True,
+            "decompose_jacobians": False,
+            **RIGHT_SETTINGS,
+        },
+        {
+            "F": MODEL,
+            "x_init": STATES,
+            "inputs": INPUTS,
+            "cond_id": LABELS,
+            "within_conditions": FLAG,
+            "outlier_distance_scale": NUMBER_OR_NONE,
+            "outlier_q_scale": NUMBER_OR_NONE,
+            "max_n_unique": FROM_ZERO_OR_INFINITY,
+            "compute_jacobians": FLAG,
+            "decompose_jacobians": FLAG,
+            "memory_limit": COUNT_OR_NONE,
+            "rows_at_a_time": COUNT_OR_NONE,
+            "progress": CALLBACK,
+            "report": CALLBACK,
+            "mesh": MESH,
+            "across_processes": FLAG,
+            **SETTINGS,
+            **SELECTION,
+        },
+    ),
+    "find_cycles": Call(
+        find_cycles,
+        {"F": F, "x_init": TRAJ[:, :2], "inputs": U, "solver": LevenbergMarquardt()},
+        {
+            "F": MODEL,
+            "x_init": LOOPS,
+            "inputs": INPUTS,
+            "tol_unique": NUMBER,
+            "compute_jacobians": FLAG,
+            "decompose_jacobians": FLAG,
+        },
+    ),
+    "unique": Call(
+        unique,
+        {"fps": points(), "tol": 1e-3, "size": 2, "within_conditions": False},
+        {
+            "fps": POINTS,
+            "tol": NUMBER_OR_NONE,
+            "size": FROM_ZERO_OR_NONE,
+            "within_conditions": FLAG,
+        },
+        {"fps": (points(xstar=None),)},
+    ),
+    "cycles": Call(
+        cycles,
+        {"F": F, "fps": points(), "k": 2, "tol": 1e-3},
+        {"F": MODEL, "fps": POINTS, "k": COUNT, "tol": NUMBER_OR_NONE},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "jacobians": Call(
+        jacobians,
+        {"F": F, "fps": points()},
+        {"F": MODEL, "fps": POINTS},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "decompose": Call(
+        decompose,
+        {"fps": with_jacobians()},
+        {"fps": POINTS, "k": COUNT_OR_NONE},
+        {"fps": (points(), not_square())},
+    ),
+    "decompose.of_F": Call(
+        decompose,
+        {"fps": points(), "k": 1, "F": F},
+        {"fps": POINTS, "F": Kind(MODEL.wrong[1:])},
+        {"fps": (points(xstar=None), points(inputs=None)), "k": (3,)},
+    ),
+    "plot_fixed_points_2d": Call(
+        plot_fixed_points_2d,
+        {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
+        {
+            "fixed_points": POINTS,
+            "state_traj": TRAJECTORIES,
+            "config": Kind(({}, "x", 3)),
+            "plot_batch_idx": Kind((["x"], 0, [], [5], [0.5], [[0]])),
+            "plot_start_time": Kind(("x", None, 5, 0.5, np.nan)),
+        },
+    ),
+    "plot_fixed_points_3d": Call(
+        plot_fixed_points_3d,
+        {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
+        {"fixed_points": POINTS, "state_traj": TRAJECTORIES, "config": Kind(({}, "x", 3))},
+    ),
+    "FixedPoints": Call(
+        FixedPoints,
+        {"xstar": X, "tol_unique": 1e-3, "continuous_time": False},
+        {"tol_unique": NUMBER, "continuous_time": FLAG},
+        {"xstar": (X[0], X[None]), "qstar": (X,), "J_xstar": (X,)},
+    ),
+    "FixedPoints.transform": Call(
+        points().transform,
+        {"U": np.eye(2, dtype=np.float32), "offset": np.zeros(2, np.float32)},
+        {"U": PROJECTION},
+        {"offset": ("x", np.zeros(3), 1j)},
+    ),
+    "FixedPoints.types": Call(
+        decompose(with_jacobians()).types, {"line_tol": 0.01}, {"line_tol": NUMBER}
+    ),
+    "FixedPoints.print_summary": Call(
+        points().print_summary, {"max_rows": 3}, {"max_rows": FROM_ZERO}
+    ),
+    "FixedPointFinder": Call(
+        finder,
+        {"rnn_model": F},
+        {
+            "rnn_model": MODEL,
+            "method": WORD,
+            "dtype": Kind(("float16", None, np.float32, 32)),
+            "do_compute_jacobians": FLAG,
+            "do_decompose_jacobians": FLAG,
+            "do_exclude_distance_outliers": FLAG,
+            "do_rerun_q_outliers": FLAG,
+            "verbose": FLAG,
+            "super_verbose": FLAG,
+            "across_processes": FLAG,
+            "lr_init": NUMBER,
+            "lr_factor": NUMBER,
+            "lr_patience": FROM_ZERO,
+            "lr_cooldown": FROM_ZERO,
+            "outlier_distance_scale": NUMBER,
+            "outlier_q_scale": NUMBER,
+            "max_n_unique": FROM_ZERO_OR_INFINITY,
+            "n_iters_per_print_update": COUNT,
+            "random_seed": SEED,
+            "memory_limit": COUNT_OR_NONE,
+            "mesh": MESH,
+            **SETTINGS,
+            **SELECTION,
+        },
+    ),
+    "FixedPointFinder.find_fixed_points": Call(
+        find,
+        {
+            "state_traj": TRAJ,
+            "inputs": U,
+            "n_inits": 4,
+            "noise_scale": 0.5,
+            "valid_bxt": np.ones((2, 5), bool),
+            "cond_ids": np.arange(4),
+        },
+        {
+            "state_traj": Kind(TRAJECTORIES.wrong, SAME_ARRAY),
+            "inputs": INPUTS,
+            "n_inits": COUNT,
+            "noise_scale": FINITE,
+            "valid_bxt": MASK,
+            "cond_ids": LABELS,
+        },
+    ),
+    "Search": Call(
+        search,
+        {"F": F, "state_traj": TRAJ, "inputs": U, "directory": "unused", "n_inits": 4},
+        {
+            "F": MODEL,
+            "state_traj": TRAJECTORIES,
+            "inputs": INPUTS,
+            "directory": PATH,
+            "n_inits": COUNT,
+            "chunk": COUNT,
+            "random_seed": SEED,
+            "noise_scale": FINITE,
+            "valid_bxt": MASK,
+            "keep_rows": FLAG,
+            "mesh": MESH,
+            **SETTINGS,
+            **SELECTION,
+        },
+    ),
+    "Search.load": Call(Search.load, {"directory": "unused"}, {"directory": PATH}),
+    "Search.load_rows": Call(
+        Search.load_rows,
+        {"directory": "unused", "chunk": 0},
+        {"directory": PATH, "chunk": Kind(FROM_ZERO.wrong)},
+    ),
+    "Adam": Call(
+        Adam,
+        {},
+        {
+            "joint": FLAG,
+            "lr_init": NUMBER,
+            "lr_factor": NUMBER,
+            "lr_patience": FROM_ZERO,
+            "lr_cooldown": FROM_ZERO,
+        },
+    ),
+    "save_checkpoint": Call(
+        save_checkpoint, {"model": None, "filepath": "unused"}, {"model": MODEL, "filepath": PATH}
+    ),
+    "load_checkpoint": Call(
+        load_checkpoint, {"model": None, "filepath": "unused"}, {"model": MODEL, "filepath": PATH}
+    ),
+}
+# Arguments of which anything is taken, or that are checked elsewhere, with models and fields; and
+# the wrappers' own.
+ANYTHING = {"example_state", "settings", "arguments", *FixedPoints.array_fields, "dtype"}
+WRONG = [
+    (name, argument, value)
+    for name, call in CALLS.items()
+    for argument in call.kinds | call.also_wrong
+    for value in (
+        *(call.kinds[argument].wrong if argument in call.kinds else ()),
+        *call.also_wrong.get(argument, ()),
+    )
+]
+SAME = [
+    (name, argument, same)
+    for name, call in CALLS.items()
+    for argument, kind in call.kinds.items()
+    for same in kind.same
+    if argument in call.right
+]
+
+
+# ---- wrong calls ---------------------------------------------------------------------------------
+
+
+def what_it_was(value):
+    """Return words of which a message about `value` has at least one."""
+    words = {reprlib.repr(value), type(value).__name__, "masked", "NaN", "False everywhere"}
+    if getattr(value, "dtype", None) == KEY.dtype:
+        words |= {f"dtype {value.dtype}"}
+    elif isinstance(value, (np.ndarray, np.generic, jax.Array, list)):
+        try:
+            words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}", "holds", "from"}
+        except ValueError:  # ragged
+            words |= {"inhomogeneous"}
+    if isinstance(value, (str, bytes, int)):
+        words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
+    if isinstance(value, FixedPoints):
+        words |= {"is None", "(4, 2, 3)"}
+    return words
+
+
+def faults(error, call, argument, value):
+    """Return what the message of `error` lacks."""
+    text = str(error)
+    names = {argument, MODEL_NAMES.get(argument, argument)}
+    found = []
+    if not isinstance(error, (TypeError, ValueError)):
+        found.append("is of no right class")
+    if not any(f"`{name}" in text or f".{name}`" in text for name in names):
+        found.append("does not name the argument")
+    if not any(word in text for word in what_it_was(value)):
+        found.append("does not say what it was")
+    if "expected" not in text:
+        found.append("does not say what was expected")
+    return found
+
+
+def right_arguments(name, tmp_path):
+    if name.endswith("checkpoint"):
+        brainpy_math = pytest.importorskip("brainpy.math")
+        brainpy = pytest.importorskip("brainpy")
+
+        class Model(brainpy.DynamicalSystem):
+            def __init__(self):
+                super().__init__()
+                self.w = brainpy_math.Variable(jnp.eye(2))
+
+        return CALLS[name].right | {"model": Model()}
+    return CALLS[name].right
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), sorted({(name, argument) for name, argument, _ in WRONG})
+)
+def test_a_wrong_argument_is_named_before_anything_is_compiled(
+    name, argument, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    call, complaints = CALLS[name], []
+    right = right_arguments(name, tmp_path)
+    for value in (v for n, a, v in WRONG if (n, a) == (name, argument)):
+        with compilations() as compiled:
+            try:
+                call.function(**(right | {argument: value}))
+                complaints.append((value, "was taken"))
+            except Exception as error:
+                found = faults(error, call, argument, value)
+                if found:
+                    complaints.append((value, found, repr(error)))
+        if compiled:
+            complaints.append((value, "was refused after a compilation"))
+    assert complaints == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), sorted({(name, argument) for name, argument, _ in SAME})
+)
+def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = CALLS[name]
+    expected = call.function(**call.right)
+    for value in (same(call.right[argument]) for n, a, same in SAME if (n, a) == (name, argument)):
+        result = call.function(**(call.right | {argument: value}))
+        if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(result)):
+            assert leaves_equal(result, expected), value
+        elif isinstance(result, list):
+            assert result == expected
+        else:  # a Search in the same folder compares the arguments by itself
+            assert isinstance(result, (Search, FixedPointFinder, Figure))
+
+
+def test_the_table_is_large_and_complete():
+    assert len(WRONG) + len(SAME) >= 500
+    public = {
+        name
+        for name in vars(slowpoints)
+        if callable(getattr(slowpoints, name)) and not name.startswith("_")
+    }
+    not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
+    solvers = {"Cascade", "LevenbergMarquardt", "NewtonKrylov", "TrustRegion"}
+    assert public - not_called - solvers == {name.split(".")[0] for name in CALLS}
+    unchecked = set()
+    for name, call in CALLS.items():
+        known = inspect.signature(call.function).parameters
+        unchecked |= {(name.split(".")[0], argument) for argument in known}
+    unchecked -= {(n.split(".")[0], a) for n, c in CALLS.items() for a in c.kinds | c.also_wrong}
+    assert {pair for pair in unchecked if pair[1] not in ANYTHING} == set()
