@@ -1,19 +1,26 @@
 """Save the Variables of a BrainPy model to a file, and load them into any instance of its class.
 
 BrainPy names its instances by counting them (`GRUCell0`, `GRUCell1`), and its state dictionaries
-carry these names. Files written here carry the path from the model to each Variable instead.
+carry these names. Files written here hold such a dictionary, which BrainPy loads, and beside it the
+path from the model to each Variable, by which they are loaded here, and a checksum.
 """
 
 import os
-import re
-import tempfile
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+
+from slowpoints.checkpoint_files import (
+    UnusableFileError,
+    digest_of_tree,
+    read_tree,
+    write_tree,
+)
+from slowpoints.variable_paths import variables_by_path
 
 if TYPE_CHECKING:
     from brainpy import DynamicalSystem
@@ -23,16 +30,28 @@ else:  # BrainPy takes seconds to import, so only the functions below import it
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
+# Our entry beside those of BrainPy's objects, which its loader passes over. With a space it can be
+# neither the name of such an object nor a path, which are the keys in files of earlier versions.
+OWN_ENTRY = "slowpoints checkpoint"
+
 
 def save_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) -> None:
     """Save every Variable of `model` to one file in BrainPy's msgpack format.
 
     A Variable counts when it can be reached from `model` through attributes of BrainPy objects and
-    through lists, tuples and dictionaries; one that is reachable in several ways is saved once.
+    through lists, tuples and dictionaries; one that is reachable in several ways is loaded as one.
     Plain arrays are no Variables and are not saved: BrainPy's cells and layers hold their weights
     as such unless they are created with `mode=bm.training_mode`.
 
-    An older file is replaced only when the new one is complete. Parent folders are created.
+    The file carries a checksum, by which `load_checkpoint` recognises damage. BrainPy loads it too,
+    with `brainpy.load_state(model, brainpy.checkpoints.load_pytree(filepath))`, as far as
+    `brainpy.save_state` covers the model. BrainPy goes by the names of the instances, so this sets
+    the Variables of the model that was saved, and of one whose instances have the same names: those
+    that were given one, or were created in the same order in a new process.
+
+    An older file is replaced only when the new one is complete. Parent folders are created. If
+    `brainpy.save_state` gives values that are those of no Variable, because a class of the model
+    overrides `save_state`, a `UserWarning` says that they are left out.
 
     Args:
         model: the `brainpy.DynamicalSystem` to save.
@@ -44,19 +63,17 @@ def save_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
         ValueError: `model` has no Variables.
         OSError: the file cannot be written; an older one is still there.
     """
-    variables, path = _variables(model), _path(filepath)
-    import brainpy
-
+    variables = variables_by_path("save_checkpoint", model)
+    path = _path("save_checkpoint", filepath)
     values = {name: _to_numpy(name, variable) for name, variable in variables.items()}
-    folder = os.path.dirname(path) or os.curdir
-    os.makedirs(folder, exist_ok=True)
-    # BrainPy falls back to deleting the old file where it cannot rename, hence a folder of our own.
-    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as temporary_folder:
-        temporary = os.path.join(temporary_folder, "checkpoint")
-        brainpy.checkpoints.save_pytree(temporary, values, verbose=False)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut can leave the new name with no content
-        os.replace(temporary, path)
+    tree, left_out = _to_tree(model, variables, values)
+    write_tree(path, tree)
+    if left_out:
+        message = (
+            f"save_checkpoint: {path!r} lacks what `brainpy.save_state` adds to the Variables of "
+            f"the model: {_listed(left_out)}"
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def load_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) -> bool:
@@ -64,10 +81,12 @@ def load_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
 
     The instance that was saved and `model` may be two instances of one class. Files that hold
     `brainpy.save_state(...)` are loaded too; the numbers that BrainPy gave to the instances may
-    differ, but what remains of the names, and their order, must agree.
+    differ, but what remains of the names, and their order, must agree. They have no checksum, so
+    damage to the values of such a file remains unnoticed.
 
     Shapes must agree but for the size of a Variable's own `batch_axis`, and dtypes must be equal.
-    Where the file cannot be used, whatever it contains, a `UserWarning` says why.
+    If the file is missing, damaged, or cannot be used for another reason, a `UserWarning` says so;
+    it is never an error, whatever the file contains. Reading it executes nothing.
 
     Args:
         model: the `brainpy.DynamicalSystem` whose Variables are set.
@@ -75,137 +94,107 @@ def load_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
 
     Returns:
         True if every Variable of `model` now has the file's value, to the last bit; False if the
-        file cannot be used, and then `model` is what it was before.
+        file is missing or cannot be used, and then `model` is what it was before.
 
     Raises:
         TypeError: `model` is no `brainpy.DynamicalSystem`, or `filepath` is no path.
         ValueError: `model` has no Variables.
     """
-    variables, path = _variables(model), _path(filepath)
+    variables = variables_by_path("load_checkpoint", model)
+    path = _path("load_checkpoint", filepath)
     try:
-        saved = _read(path)
-        if all(isinstance(value, dict) for value in saved.values()):
+        saved = read_tree(path)
+        if OWN_ENTRY in saved:
+            saved = _from_tree(saved)
+        elif all(isinstance(value, dict) for value in saved.values()):
             saved = _from_save_state(saved, model, variables)
         _check(saved, variables)
         _assign(saved, variables)
-    except _UnusableFileError as reason:
+    except UnusableFileError as reason:
         message = f"cannot load the checkpoint {path!r}, the model is unchanged: {reason}"
         warnings.warn(message, UserWarning, stacklevel=2)
         return False
     return True
 
 
-class _UnusableFileError(Exception):
-    """Why a file cannot be loaded."""
-
-
-def _path(filepath: str | os.PathLike[str]) -> str:
+def _path(caller: str, filepath: str | os.PathLike[str]) -> str:
     path = os.fspath(filepath) if isinstance(filepath, os.PathLike) else filepath
     if not isinstance(path, str):
-        raise TypeError(f"filepath must be a str or an os.PathLike of str, got {filepath!r}")
+        raise TypeError(f"{caller}: `filepath` is {filepath!r}; expected a str or a pathlib.Path.")
     return path
-
-
-def _variables(model: DynamicalSystem) -> dict[str, Variable]:
-    """Return the Variables of `model` by their paths, such as `encoder.children[#0].W`.
-
-    A Variable in several places goes by the object that has it as an attribute rather than by a
-    collection such as `model.train_vars()`, and then by the shortest path.
-    """
-    import brainpy
-    import brainpy.math as bm
-
-    if not isinstance(model, brainpy.DynamicalSystem):
-        raise TypeError(f"model must be a brainpy.DynamicalSystem, got {type(model).__name__}")
-    direct = (bm.Variable, bm.BrainPyObject, bm.NodeDict, bm.NodeList)
-    collections = (dict, list, tuple)
-    found: list[tuple[list[Any], Variable]] = []
-    instance_names: set[str] = set()
-    seen: set[int] = set()
-    queue: deque[tuple[list[Any], Any]] = deque([([], model)])
-    later: deque[tuple[list[Any], Any]] = deque()
-    while queue or later:
-        steps, value = queue.popleft() if queue else later.popleft()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        # A step is an attribute's name, a position, or a position and a key.
-        children: list[tuple[Any, Any]] = []
-        if isinstance(value, bm.Variable):
-            # A view shows a part of a Variable that some other object holds.
-            if not isinstance(value, bm.VariableView):
-                found.append((steps, value))
-        elif isinstance(value, bm.BrainPyObject):
-            instance_names.add(str(value.name))
-            children = list(vars(value).items())
-        elif isinstance(value, dict):
-            children = [((i, key), child) for i, (key, child) in enumerate(value.items())]
-        else:
-            children = list(enumerate(value))
-        for step, child in children:
-            if isinstance(child, direct):
-                queue.append(([*steps, step], child))
-            elif isinstance(child, collections):
-                later.append(([*steps, step], child))
-    if not found:
-        raise ValueError(f"model has no Variables: {model}")
-
-    # BrainPy makes keys from names of instances, ids (`var140235`) and representations. Where they
-    # differ from instance to instance, the position in the dictionary stands for them.
-    names = "|".join(re.escape(name) for name in instance_names)
-    unstable = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])|^var\d{{7,}}| at 0x")
-
-    def label(step: Any) -> str:
-        if isinstance(step, str):
-            return f".{step}" if step.isidentifier() else f".{step!r}"
-        if isinstance(step, int):
-            return f"[{step}]"
-        position, key = step
-        is_stable = isinstance(key, int) or (isinstance(key, str) and not unstable.search(key))
-        return f"[{key!r}]" if is_stable else f"[#{position}]"
-
-    return {"".join(map(label, steps)).removeprefix("."): variable for steps, variable in found}
 
 
 def _to_numpy(name: str, variable: Variable) -> np.ndarray:
     try:
         return np.asarray(variable.value)
     except TypeError as error:
-        raise TypeError(f"model: the Variable {name} cannot be saved: {error}") from error
+        raise TypeError(
+            f"save_checkpoint: `model` has a Variable {name} of dtype {variable.value.dtype}; "
+            "expected numbers."
+        ) from error
 
 
-def _read(path: str) -> dict[str, Any]:
-    """Return what the file holds, a dictionary with string keys."""
+def _to_tree(
+    model: DynamicalSystem, variables: dict[str, Variable], values: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the file holds, and the names in `brainpy.save_state` that it leaves out.
+
+    Our entry has the paths of what `brainpy.save_state` gives, and the values that this lacks.
+    """
     import brainpy
-    from braintools.file import InvalidCheckpointPath
 
-    if not os.path.isfile(path):
-        raise _UnusableFileError(
-            "it is a directory" if os.path.isdir(path) else "there is no such file"
-        )
+    held = _held(model)
+    paths_by_id = {id(variable): path for path, variable in variables.items()}
+    state: dict[str, Any] = {}
+    paths: dict[str, dict[str, str]] = {}
+    left_out: list[str] = []
+    for node, given in brainpy.save_state(model).items():
+        state[node], paths[node] = {}, {}
+        for key, value in given.items():
+            variable = held.get(node, {}).get(key)
+            path = paths_by_id.get(id(variable))
+            is_array = isinstance(value, np.ndarray | jax.Array)
+            if path is not None and is_array and _same(np.asarray(value), values[path]):
+                state[node][key], paths[node][key] = values[path], path
+            elif isinstance(variable, brainpy.math.VariableView):
+                state[node][key] = np.asarray(value)  # for BrainPy, as its target has a path
+            else:
+                left_out.append(f"{node}: {key}")
+    known = {path for paths_here in paths.values() for path in paths_here.values()}
+    rest = {path: value for path, value in values.items() if path not in known}
+    tree = {OWN_ENTRY: {"paths": paths, "values": rest}, **state}
+    tree[OWN_ENTRY]["sha256"] = digest_of_tree(tree)
+    return tree, left_out
+
+
+def _from_tree(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the values by path in what `_to_tree` returned, if it is still that."""
     try:
-        saved = brainpy.checkpoints.load_pytree(path)
-    except (
-        OSError,
-        InvalidCheckpointPath,
-        # BrainPy wraps only some of the errors that damaged files lead to.
-        LookupError,  # parts of a chunked array or of a complex number are missing
-        MemoryError,
-        OverflowError,
-        RecursionError,  # deep nesting
-        SyntaxError,  # NumPy parses the name of a dtype
-        TypeError,
-        ValueError,
-        Warning,  # NumPy's, about names of dtypes, where warnings are errors
-    ) as error:
-        raise _UnusableFileError(f"cannot read it: {type(error).__name__}: {error}") from error
-    if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
-        raise _UnusableFileError("it does not hold named values")
-    return saved
+        digest = tree[OWN_ENTRY].pop("sha256")
+        if digest != digest_of_tree(tree):
+            raise UnusableFileError("it is damaged: its checksum does not match its content")
+        by_path = dict(tree[OWN_ENTRY]["values"])
+        for node, paths in tree[OWN_ENTRY]["paths"].items():
+            for key, path in paths.items():
+                if not isinstance(path, str):
+                    raise TypeError("a path is no string")
+                by_path[path] = tree[node][key]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnusableFileError(f"it is damaged: {type(error).__name__}: {error}") from error
+    return by_path
+
+
+def _held(model: DynamicalSystem) -> dict[str, Any]:
+    """Return the Variables by object and name, in the order of `brainpy.save_state`."""
+    import brainpy
+    from brainpy.dynsys import DynView
+
+    nodes = model.nodes().subset(brainpy.DynamicalSystem).not_subset(DynView).unique()
+    return {name: node.vars(level=0).unique() for name, node in nodes.items()}
 
 
 def _from_save_state(
-    saved: dict[str, Any], model: DynamicalSystem, variables: dict[str, Variable]
+    saved: dict[str, dict[str, Any]], model: DynamicalSystem, variables: dict[str, Variable]
 ) -> dict[str, Any]:
     """Turn what `brainpy.save_state` returns, `{node: {node.name: value}}`, into paths and values.
 
@@ -218,18 +207,15 @@ def _from_save_state(
         The file's values by path.
     """
     import brainpy
-    from brainpy.dynsys import DynView
 
-    # The nodes, in the order of `brainpy.save_state`; without Variables they do not matter.
-    nodes = model.nodes().subset(brainpy.DynamicalSystem).not_subset(DynView).unique()
-    held = {name: node.vars(level=0).unique() for name, node in nodes.items()}
-    held = {name: variables_here for name, variables_here in held.items() if variables_here}
+    # Objects without Variables do not matter.
+    held = {name: variables_here for name, variables_here in _held(model).items() if variables_here}
     saved = {name: values for name, values in saved.items() if values}
     if not all(isinstance(key, str) for values in saved.values() for key in values):
-        raise _UnusableFileError("it does not hold named values")
+        raise UnusableFileError("it does not hold named values")
     if saved.keys() != held.keys():
         if _renumbered(saved) != _renumbered(held):
-            raise _UnusableFileError(
+            raise UnusableFileError(
                 f"it is about {_listed(saved) or 'nothing'}, the model is about {_listed(held)}"
             )
         saved = {
@@ -241,10 +227,13 @@ def _from_save_state(
     by_path: dict[str, Any] = {}
     for node, values in saved.items():
         for key, value in values.items():
+            variable = held[node].get(key)
+            if isinstance(variable, brainpy.math.VariableView):
+                continue  # a part of a Variable, which has a value of its own
             # A name that the model lacks stays as it is, and is then found to be one too many.
-            path = paths[id(held[node][key])] if key in held[node] else key
+            path = paths.get(id(variable), key)
             if path in by_path and not _same(by_path[path], value):
-                raise _UnusableFileError(f"it holds two values for the shared Variable {path}")
+                raise UnusableFileError(f"it holds two values for the shared Variable {path}")
             by_path[path] = value
     return by_path
 
@@ -264,24 +253,24 @@ def _renumbered(names: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _check(saved: dict[str, Any], variables: dict[str, Variable]) -> None:
-    """Raise `_UnusableFileError` unless `saved` fits the Variables."""
+    """Raise `UnusableFileError` unless `saved` fits the Variables."""
     if missing := variables.keys() - saved.keys():
-        raise _UnusableFileError(f"it lacks {_listed(sorted(missing))}")
+        raise UnusableFileError(f"it lacks {_listed(sorted(missing))}")
     if extra := saved.keys() - variables.keys():
-        raise _UnusableFileError(f"the model lacks {_listed(sorted(extra))}")
+        raise UnusableFileError(f"the model lacks {_listed(sorted(extra))}")
     for path, variable in variables.items():
         value, current = saved[path], variable.value
         if not isinstance(value, np.ndarray):
-            raise _UnusableFileError(f"{path} is no array but {type(value).__name__}")
+            raise UnusableFileError(f"{path} is no array but {type(value).__name__}")
         shape, batch_axis = list(value.shape), variable.batch_axis
         if batch_axis is not None and batch_axis < len(shape):
             shape[batch_axis] = current.shape[batch_axis]  # BrainPy lets this size vary
         if tuple(shape) != current.shape:
-            raise _UnusableFileError(
+            raise UnusableFileError(
                 f"{path} has shape {value.shape} in the file and {current.shape} in the model"
             )
         if current.dtype != value.dtype:
-            raise _UnusableFileError(
+            raise UnusableFileError(
                 f"{path} has dtype {value.dtype} in the file and {current.dtype} in the model"
             )
 
@@ -303,7 +292,7 @@ def _assign(saved: dict[str, np.ndarray], variables: dict[str, Variable]) -> Non
                 variable.value = before[path]
         if not isinstance(error, Exception):
             raise
-        raise _UnusableFileError(f"{type(error).__name__}: {error}") from error
+        raise UnusableFileError(f"{type(error).__name__}: {error}") from error
 
 
 def _same(a: Any, b: Any) -> bool:
