@@ -142,6 +142,7 @@ def _to_tree(
     Our entry has the paths of what `brainpy.save_state` gives, and the values that this lacks.
     """
     import brainpy
+    from brainpy.math import VariableView
 
     held = _held(model)
     paths_by_id = {id(variable): path for path, variable in variables.items()}
@@ -156,7 +157,7 @@ def _to_tree(
             is_array = isinstance(value, np.ndarray | jax.Array)
             if path is not None and is_array and _same(np.asarray(value), values[path]):
                 state[node][key], paths[node][key] = values[path], path
-            elif isinstance(variable, brainpy.math.VariableView):
+            elif isinstance(variable, VariableView):
                 state[node][key] = np.asarray(value)  # for BrainPy, as its target has a path
             else:
                 left_out.append(f"{node}: {key}")
@@ -206,7 +207,7 @@ def _from_save_state(
     Returns:
         The file's values by path.
     """
-    import brainpy
+    from brainpy.math import VariableView
 
     # Objects without Variables do not matter.
     held = {name: variables_here for name, variables_here in _held(model).items() if variables_here}
@@ -228,7 +229,7 @@ def _from_save_state(
     for node, values in saved.items():
         for key, value in values.items():
             variable = held[node].get(key)
-            if isinstance(variable, brainpy.math.VariableView):
+            if isinstance(variable, VariableView):
                 continue  # a part of a Variable, which has a value of its own
             # A name that the model lacks stays as it is, and is then found to be one too many.
             path = paths.get(id(variable), key)

@@ -47,8 +47,9 @@ class FixedPointFinder:
         rnn_model: a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
             `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or anything
             that [`as_transition`][slowpoints.as_transition] takes. It is left as it is.
-        method: `'joint'` has one learning rate for all rows, `'sequential'` one for each. Only the
-            Adam solver has a learning rate; to other solvers the two are the same.
+        method: `'joint'` has one learning rate for all rows, which go on until all have met `tol_q`
+            or `tol_dq`; under `'sequential'` each row has its own learning rate and ends by itself.
+            This is about the Adam solver; to other solvers the two are the same.
         max_iters: the most iterations of a row.
         tol_q: a row ends when `q = 0.5 * ||x - F(x, u)||^2` falls below this.
         tol_dq: a row ends when `q` changes by less than this (Adam: times the learning rate).

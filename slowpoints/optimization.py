@@ -54,7 +54,8 @@ def optimize_batch(
         max_iters: the most iterations that a row may take in each phase of the solver; the default
             solver's phases have limits of their own, 20, and 60 or 100.
         tol_q: a row ends when `q` falls below this. Newton's method, and so the default solver,
-            goes on to the last digits: its last steps gain the most.
+            goes on to the last digits: its last steps gain the most. Under `Adam(joint=True)` no
+            row ends before all have met this or `tol_dq`.
         tol_dq: a row ends when `q` changes by less than this in an iteration.
         cond_id: `[n]` condition numbers, handed through.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of

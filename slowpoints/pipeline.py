@@ -1,5 +1,6 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from slowpoints.distribution import (
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linearization import jacobians
 from slowpoints.optimization import check_rows, check_search, optimize_batch
-from slowpoints.solvers import AbstractSolver, Report
+from slowpoints.solvers import AbstractSolver, Adam, Report
 from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray, Scalar
@@ -275,6 +276,9 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
         return fps
     valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
     median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
+    if isinstance(search["solver"], Adam):
+        # As documented: rows that are not searched on have no say in those that are.
+        search = search | {"solver": dataclasses.replace(search["solver"], joint=False)}
     again = optimize_batch(F, fps.xstar, fps.inputs, **search)
     take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
 

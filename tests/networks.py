@@ -28,6 +28,8 @@ _FILES = {
     "tanh": "flipflop3_tanh_16_s0.npz",
     "gru": "flipflop3_gru_16_s1.npz",
     "lstm": "flipflop3_lstm_16_s2.npz",
+    "tanh_4": "flipflop3_tanh_4_s42.npz",
+    "tanh_6": "flipflop4_tanh_6_s42.npz",
 }
 
 
@@ -74,7 +76,7 @@ class LSTMNet(Gated):
 
 def trained(cell):
     """Return a trained network as a `Transition`."""
-    cls = {"tanh": TanhNet, "gru": GRUNet, "lstm": LSTMNet}[cell]
+    cls = {"gru": GRUNet, "lstm": LSTMNet}.get(cell, TanhNet)
     return cls(*(jnp.asarray(case(cell)[name]) for name in ("Wi", "Wh", "b")))
 
 

@@ -342,6 +342,23 @@ def test_points_with_an_outlying_q_are_searched_on():
     assert all_fps.n_iters.max() == 1
 
 
+def test_points_are_searched_on_by_themselves_whatever_the_method():
+    """As documented: a row at a slow point, which never ends, delays no other."""
+
+    def F(x, u):
+        return jnp.stack([0.5 * x[0] + u[0], x[1] + x[1] ** 2 + u[1]])
+
+    u = far_apart(8) / 2 - np.array([0.0, 1.0])  # fixed points (0, 1), (1, 1), ...
+    u[4, 1] = 0.1  # has none
+    x = far_apart(8) + np.array([0.1, 1.1])
+    x[5, 0] += 4.0
+    settings = {"solver": Adam(lr_init=0.1), "max_iters": 30, "tol_q": 1e-3, "tol_dq": 0.0}
+    without, _ = find(x, inputs=u, F=F, **settings)
+    fps, _ = find(x, inputs=u, F=F, outlier_q_scale=10.0, **settings)
+    assert set(without.n_iters.tolist()) == {30}
+    assert 30 < fps.n_iters[5] < 60 and fps.qstar[5] < 1e-3 < without.qstar[5]
+
+
 def test_no_point_is_searched_on_where_none_is_an_outlier():
     fps, _ = one_step(outlier_q_scale=1e12)
     assert fps.n_iters.max() == 1

@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping
+from slowpoints.solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Report,
+    Stopping,
+    check_settings,
+)
 from slowpoints.solvers.loops import varying
 from slowpoints.transition import Transition
 from slowpoints.types import Number
@@ -32,12 +39,19 @@ class Adam(AbstractRowSolver):
     """Adam (Kingma & Ba 2015) with a learning rate that falls on plateaus (Golub & Sussillo 2018).
 
     The learning rate is multiplied by `lr_factor` after `lr_patience` iterations without a better
-    `q`, then left alone for `lr_cooldown` iterations. A row ends, and rests, once `q < tol_q` or
-    `dq < tol_dq * lr`. The gradient is that of the row's own `q`, so the number of rows does not
-    change its scale. Finds stable points first, saddles slowly, and needs many iterations.
+    `q`, then left alone for `lr_cooldown` iterations. The gradient is that of the row's own `q`, so
+    the number of rows does not change its scale. Finds stable points first, saddles slowly, and
+    needs many iterations.
+
+    Under `joint`, all rows go on until every one of them has `q < tol_q` or `dq < tol_dq * lr` in
+    the same iteration. Rows that were there long before have come far below `tol_q` by then, and
+    all have the same number of iterations. Rows that are not finite end where they broke, and hold
+    up no others. Otherwise, each row ends and rests where it meets the rule by itself, so that its
+    `q` stays just below `tol_q`.
 
     Attributes:
-        joint: whether all rows share one schedule, driven by their mean `q`; else each has its own.
+        joint: whether all rows share one schedule, driven by their mean `q`, and one end; else each
+            has its own.
         lr_init: the first learning rate.
         lr_factor: what the learning rate is multiplied by on a plateau.
         lr_patience: iterations without a better `q` that make a plateau.
@@ -58,6 +72,13 @@ class Adam(AbstractRowSolver):
     epsilon: Number = 1e-8
     lanes: int = 256
 
+    def __check_init__(self):
+        numbers = ("lr_init", "lr_factor", "beta_1", "beta_2", "epsilon")
+        check_settings(self, numbers=numbers, counts=("lanes",))
+        arguments.flag("Adam", "joint", self.joint)
+        for name in ("lr_patience", "lr_cooldown"):
+            arguments.whole("Adam", name, getattr(self, name))
+
     @property
     def couples_rows(self) -> bool:
         """A joint schedule depends on all rows."""
@@ -76,7 +97,10 @@ class Adam(AbstractRowSolver):
         state: _State,
         stopping: Stopping,
     ) -> _State:
-        """Evaluate `q` at the rows, and move those that are not done."""
+        """Evaluate `q` at the rows, and move those that are not done.
+
+        Under `joint`, the rows are all there are.
+        """
 
         def objective(x: Array, u: Array) -> Array:
             return half_squared_norm(x - F(x, u))
@@ -84,8 +108,10 @@ class Adam(AbstractRowSolver):
         q, gradient = jax.vmap(jax.value_and_grad(objective))(state.x, inputs)
         dq = jnp.abs(q - state.q)
         lr, best, n_bad, cooldown = self._schedule(q, state)
-        settled = state.settled | (q < stopping.tol_q) | (dq < stopping.tol_dq * lr)
-        done = state.done | settled | ~jnp.isfinite(q)
+        met = (q < stopping.tol_q) | (dq < stopping.tol_dq * lr)
+        broken = state.done | ~jnp.isfinite(q)
+        settled = met if self.joint else state.settled | met
+        done = broken | (jnp.all(met | broken) if self.joint else settled)
         n_iters = state.n_iters + ~state.done
 
         mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient
@@ -132,7 +158,7 @@ class Adam(AbstractRowSolver):
         better = metric < state.best
         waiting = state.cooldown > 0
         n_bad = jnp.where(better, 0, jnp.where(waiting, state.n_bad, state.n_bad + 1))
-        reduce = n_bad >= self.lr_patience
+        reduce = ~better & ~waiting & (n_bad >= self.lr_patience)
         lr = jnp.where(reduce, state.lr * self.lr_factor, state.lr)
         cooldown = jnp.where(
             reduce, self.lr_cooldown, state.cooldown - (waiting & ~better).astype(int)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints import arguments
 from slowpoints.solvers.loops import varying
 from slowpoints.transition import Transition
 
@@ -74,6 +75,22 @@ class RowState(Protocol):
     n_iters: Int[Array, " lanes"]
     done: Bool[Array, " lanes"]
     settled: Bool[Array, " lanes"]
+
+
+def check_settings(
+    solver: "AbstractSolver", *, numbers: tuple[str, ...] = (), counts: tuple[str, ...] = ()
+) -> None:
+    """Check those settings of a solver that are numbers from 0 on, and counts from 1 on.
+
+    Raises:
+        TypeError: if one is of the wrong kind.
+        ValueError: if one is out of range.
+    """
+    caller = type(solver).__name__
+    for name in numbers:
+        arguments.number(caller, name, getattr(solver, name))
+    for name in counts:
+        arguments.whole(caller, name, getattr(solver, name), least=1)
 
 
 class AbstractSolver(eqx.Module):

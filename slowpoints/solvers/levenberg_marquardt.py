@@ -13,6 +13,7 @@ from slowpoints.solvers.base import (
     Found,
     Stopping,
     at_rest,
+    check_settings,
     landed,
     rounding_floor,
 )
@@ -52,6 +53,10 @@ class LevenbergMarquardt(AbstractRowSolver):
     damping: Number = 1e-2
     max_step: Number = 0.5
     lanes: int = 128
+
+    def __check_init__(self):
+        numbers = ("rtol", "xtol", "damping", "max_step")
+        check_settings(self, numbers=numbers, counts=("lanes",))
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""

@@ -16,6 +16,7 @@ from slowpoints.solvers.base import (
     Report,
     Stopping,
     at_rest,
+    check_settings,
     rounding_floor,
 )
 from slowpoints.solvers.krylov import gcr
@@ -66,6 +67,10 @@ class NewtonKrylov(AbstractRowSolver):
     max_step: Number = 0.2
     xtol: Number = 1e-7
     lanes: int = 128
+
+    def __check_init__(self):
+        numbers = ("shrink", "max_step", "xtol")
+        check_settings(self, numbers=numbers, counts=("n_vectors", "n_lengths", "lanes"))
 
     def run(
         self,

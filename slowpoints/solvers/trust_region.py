@@ -15,6 +15,7 @@ from slowpoints.solvers.base import (
     Found,
     Stopping,
     at_rest,
+    check_settings,
     landed,
     rounding_floor,
 )
@@ -59,6 +60,10 @@ class TrustRegion(AbstractRowSolver):
     rtol: Number = 1e-5
     xtol: Number = 1e-7
     lanes: int = 64
+
+    def __check_init__(self):
+        numbers = ("forcing", "radius", "rtol", "xtol")
+        check_settings(self, numbers=numbers, counts=("n_vectors", "lanes"))
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
