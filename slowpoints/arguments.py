@@ -84,7 +84,10 @@ def whole(
         TypeError: if `value` is not a whole number.
         ValueError: if it is out of range.
     """
-    expected = f"a whole number from {least} to {most}"
+    in_int32 = most >= _MOST_ITERATIONS and not (isinstance(value, int) and value > most)
+    expected = "a whole number, at least " + (
+        f"{least}" if in_int32 else f"{least}, at most {most}"
+    )
     expected += (", or infinity" if or_infinite else "") + (", or None" if or_none else "")
     if (value is None and or_none) or _is_traced_scalar(value, np.integer):
         return value

@@ -453,6 +453,7 @@ def test_the_tolerances_and_the_limit_of_a_search():
     assert search_well(tol_dq=1e-2)[1].n_iters.sum() < search_well()[1].n_iters.sum()
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_the_learning_rate_of_the_documented_method():
     """Adam's first step has the length of the learning rate in every direction."""
     _, all_fps = search_well(solver="adam", lr_init=0.125, max_iters=1)
@@ -460,6 +461,7 @@ def test_the_learning_rate_of_the_documented_method():
     assert np.median(step) == pytest.approx(0.125, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_the_schedule_of_the_documented_method(capsys):
     """On `x + u` no state is better than another, so the rate falls as fast as it may."""
     finder = FixedPointFinder(
@@ -482,6 +484,7 @@ def test_the_schedule_of_the_documented_method(capsys):
     assert rates == pytest.approx([0.25, 0.125, 0.0625, 0.03125], rel=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_one_schedule_for_all_rows_or_one_for_each():
     """A row goes the way that it goes by itself under a schedule of its own, and only then."""
     settings = {"solver": "adam", "max_iters": 60, "lr_patience": 1, "lr_factor": 0.5}
@@ -530,6 +533,7 @@ def test_float32_is_float32_where_float64_is_enabled():
 # ---- output ------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_verbose_false_prints_nothing(capfd):
     search_well()
     search_well(solver="adam", max_iters=5)
@@ -545,6 +549,7 @@ def test_verbose_tells_what_was_found(capsys):
     assert "Iter:" not in out
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 @pytest.mark.parametrize("method", ["joint", "sequential"])
 def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
     search_well(
@@ -566,9 +571,11 @@ def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
 @cache
 def empty_results():
     """Return results without rows: a threshold nothing meets, and a map without fixed points."""
-    too_strict, _ = search_well(final_q_threshold=1e-300, max_iters=1)
+    with pytest.warns(UserWarning, match="ended with q >="):
+        too_strict, _ = search_well(final_q_threshold=1e-300, max_iters=1)
     translation = FixedPointFinder(Affine(jnp.eye(2), jnp.eye(2)), solver="adam", verbose=False)
-    nowhere, _ = translation.find_fixed_points(well_states(), np.ones((1, 2)), N_INITS)
+    with pytest.warns(UserWarning, match="lowest at q = 1.0e"):
+        nowhere, _ = translation.find_fixed_points(well_states(), np.ones((1, 2)), N_INITS)
     return {"threshold": too_strict, "translation": nowhere}
 
 
@@ -611,7 +618,10 @@ def test_plots_take_an_empty_result(which, plot, tmp_path):
 
 
 def test_an_empty_result_is_told(capsys):
-    search_well(final_q_threshold=1e-300, max_iters=1, verbose=True)
+    with pytest.warns(
+        UserWarning, match=f"None of the {N_INITS} rows is kept: {N_INITS} ended with"
+    ):
+        search_well(final_q_threshold=1e-300, max_iters=1, verbose=True)
     assert "Found 0 distinct fixed points" in capsys.readouterr().out
 
 

@@ -135,9 +135,9 @@ def test_the_sizes_do_not_need_xstar():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"xstar": np.zeros(3)}, ["xstar", "2 dim", "(3,)"]),
-        ({"qstar": np.zeros((3, 1))}, ["qstar", "1 dim", "(3, 1)"]),
-        ({"J_xstar": np.zeros((3, 2))}, ["J_xstar", "3 dim", "(3, 2)"]),
+        ({"xstar": np.zeros(3)}, ["xstar", "2 axes", "(3,)"]),
+        ({"qstar": np.zeros((3, 1))}, ["qstar", "1 axes", "(3, 1)"]),
+        ({"J_xstar": np.zeros((3, 2))}, ["J_xstar", "3 axes", "(3, 2)"]),
         ({"xstar": np.zeros((3, 2)), "qstar": np.zeros(4)}, ["rows", "3", "4"]),
     ],
 )
@@ -408,7 +408,7 @@ def test_transform_by_the_identity_changes_nothing():
 
 
 def test_transform_needs_a_row_per_state():
-    with pytest.raises(ValueError, match=r"`U` has shape \(2, 3\), expected \(3, k\)"):
+    with pytest.raises(ValueError, match=r"`U` has shape \(2, 3\); expected \(3, k\)"):
         full().transform(np.zeros((2, 3)))
 
 

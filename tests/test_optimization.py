@@ -271,7 +271,7 @@ X, U = np.zeros((4, 2), np.float32), np.zeros((1, 3), np.float32)
         ({"inputs": np.float32(0)}, ValueError, ["inputs", "()"]),
         ({"cond_id": np.arange(3)}, ValueError, ["cond_id", "(3,)", "(4,)"]),
         ({"cond_id": np.zeros((4, 1))}, ValueError, ["cond_id", "(4, 1)", "(4,)"]),
-        ({"max_iters": 0}, ValueError, ["max_iters", "is 0", "from 1"]),
+        ({"max_iters": 0}, ValueError, ["max_iters", "is 0", "at least 1"]),
         ({"tol_q": -1e-3}, ValueError, ["tol_q", "-0.001"]),
         ({"tol_q": np.nan}, ValueError, ["tol_q", "nan"]),
         ({"tol_dq": -1.0}, ValueError, ["tol_dq", "-1.0"]),

@@ -616,8 +616,11 @@ TRAJ = trajectories()
         ({"plot_batch_idx": [0.5]}, r"`plot_batch_idx` has dtype float64; expected whole numbers"),
         ({"plot_batch_idx": [[0]]}, r"`plot_batch_idx` has shape \(1, 1\); expected \(shown,\)"),
         ({"plot_batch_idx": np.ones(5, bool)}, r"`plot_batch_idx` has dtype bool; expected"),
-        ({"plot_start_time": 12}, r"`plot_start_time` is 12; expected .* from -12 to 11"),
-        ({"plot_start_time": -13}, r"`plot_start_time` is -13; expected .* from -12 to 11"),
+        ({"plot_start_time": 12}, r"`plot_start_time` is 12; expected .* at least -12, at most 11"),
+        (
+            {"plot_start_time": -13},
+            r"`plot_start_time` is -13; expected .* at least -12, at most 11",
+        ),
         (
             {"fixed_points": some_points().replace(xstar=np.full((5, 6), np.nan))},
             r"`fixed_points.xstar`, of shape \(5, 6\) where it is drawn, has 30 value",

@@ -183,7 +183,7 @@ def test_jit_draws_with_replacement_where_the_mask_leaves_too_few():
         ({"state_traj": np.zeros((3, 2))}, ValueError, ["state_traj", "(3, 2)", "(trials, time"]),
         ({"state_traj": np.zeros((0, 5, 2))}, ValueError, ["state_traj", "empty", "(0, 5, 2)"]),
         ({"state_traj": np.zeros((2, 5, 2), int)}, TypeError, ["state_traj", "int64"]),
-        ({"n_inits": 0}, ValueError, ["n_inits", "is 0", "from 1"]),
+        ({"n_inits": 0}, ValueError, ["n_inits", "is 0", "at least 1"]),
         ({"n_inits": -3}, ValueError, ["n_inits", "-3"]),
         ({"n_inits": 2.5}, TypeError, ["n_inits", "2.5", "whole number"]),
         ({"n_inits": True}, TypeError, ["n_inits", "True"]),

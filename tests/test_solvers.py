@@ -108,6 +108,7 @@ def test_on_a_line_of_fixed_points_each_row_finds_its_own(name):
 
 
 @every_solver
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_a_map_without_fixed_points_gives_none(name):
     """A translation: `q` is the same everywhere."""
     unique_fps, fps = find_fixed_points(
@@ -272,6 +273,7 @@ def test_rows_at_ill_conditioned_fixed_points_count(n_states, smallest):
     np.testing.assert_allclose(fps.xstar, np.tile(exact, (N_ROWS, 1)), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_q_that_falls_without_end_is_no_fixed_point():
     """`x + exp(-x)`: `q` passes below every threshold on the way to infinity."""
     x = np.linspace(-3, 10, N_ROWS, dtype=np.float32)[:, None]
