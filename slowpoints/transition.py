@@ -109,25 +109,25 @@ def as_transition(
     if isinstance(model, Transition):
         _refuse(model, signature=signature, example_state=example_state)
         return model
-    if _is_instance(model, "brainpy", "DynamicalSystem"):
+    if is_instance(model, "brainpy", "DynamicalSystem"):
         from slowpoints.models.brainpy import from_model
 
         return from_model(model, signature, example_state)
-    if _is_instance(model, "brainstate.nn", "Module"):
+    if is_instance(model, "brainstate.nn", "Module"):
         from slowpoints.models.brainstate import from_module
 
         _refuse(model, signature=signature, example_state=example_state)
         return from_module(model)
-    if _is_instance(model, "flax.nnx", "Module"):
+    if is_instance(model, "flax.nnx", "Module"):
         from slowpoints.models.flax_nnx import from_module
 
         return from_module(model, signature, example_state)
     is_pair = isinstance(model, tuple) and len(model) == 2
-    if _is_instance(model[0] if is_pair else model, "flax.linen", "Module"):
+    if is_instance(model[0] if is_pair else model, "flax.linen", "Module"):
         from slowpoints.models.flax_linen import from_module
 
         return from_module(model, signature, example_state)
-    if _is_instance(model, "torch.nn", "Module"):
+    if is_instance(model, "torch.nn", "Module"):
         from slowpoints.models.pytorch import from_module
 
         _refuse(model, signature=signature, example_state=example_state)
@@ -140,6 +140,13 @@ def as_transition(
         from slowpoints.models.calling import from_callable
 
         return from_callable(model, signature, example_state)
+    if isinstance(model, dict) and any(
+        is_instance(value, "torch", "Tensor") for value in model.values()
+    ):
+        raise TypeError(
+            "as_transition: `model` is a state_dict of PyTorch, which holds weights without the "
+            "step that they belong to; pass the layer instead, such as `net.rnn`."
+        )
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
@@ -156,10 +163,13 @@ def _refuse(model: Any, **keywords: Any) -> None:
             raise TypeError(f"as_transition: a {type(model).__name__} takes no `{name}`.")
 
 
-def _is_instance(model: Any, module: str, name: str) -> bool:
-    # A framework's model cannot exist before the framework is loaded, so none is loaded here.
+def is_instance(value: Any, module: str, name: str) -> bool:
+    """Return whether `value` is of a class of a framework, without loading the framework.
+
+    Where the framework is not loaded there can be no such value.
+    """
     loaded = sys.modules.get(module)
-    return isinstance(model, getattr(loaded, name, ()))
+    return isinstance(value, getattr(loaded, name, ()))
 
 
 def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:
