@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 from tqdm import tqdm
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.pipeline import find_fixed_points
 from slowpoints.sampling import sample_states
@@ -203,6 +204,14 @@ class FixedPointFinder:
             x_init = sample_states(
                 key, jnp.asarray(state_traj, self.dtype), n_inits, noise_scale, valid_bxt
             )
+            check_transition(
+                "FixedPointFinder.find_fixed_points",
+                F,
+                x_init.shape[1],
+                inputs.shape[-1],
+                x_init.dtype,
+                states="state_traj",
+            )
             unique_fps, all_fps = find_fixed_points(
                 F,
                 x_init,
@@ -250,7 +259,7 @@ class FixedPointFinder:
             raise TypeError(f"{caller}: `n_inits` must be an integer, but is {n_inits!r}.")
         state_traj, inputs = np.asarray(state_traj), np.asarray(inputs)
         for name, value in (("state_traj", state_traj), ("inputs", inputs)):
-            if value.dtype.kind not in "fiub":
+            if not (jnp.issubdtype(value.dtype, np.floating) or value.dtype.kind in "iub"):
                 raise TypeError(f"{caller}: `{name}` has dtype {value.dtype}; expected a real one.")
         if inputs.ndim not in (1, 2):
             raise ValueError(

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime, linearised_part
+from slowpoints.precision import check_precision
 from slowpoints.transition import Transition, as_transition
 
 _MOST_ENTRIES = 2**24
@@ -30,13 +32,18 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
         `continuous_time` as it is for `F`.
 
     Raises:
-        ValueError: if `fps` has no `xstar` or no `inputs`.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or they do not fit the model.
+        TypeError: if `xstar` is in half precision.
     """
     F = as_transition(F)
     for name in ("xstar", "inputs"):
         if getattr(fps, name) is None:
             raise ValueError(f"jacobians: `fps.{name}` is None; the points' {name} are needed.")
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    check_precision("jacobians", "fps.xstar", x.dtype)
+    check_transition(
+        "jacobians", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"
+    )
     J, dFdu = _jacobians(linearised_part(F), x, u)
     return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 

@@ -13,10 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_settings, optimize_batch
 from slowpoints.pipeline import linearise, select, spread
+from slowpoints.precision import check_precision
 from slowpoints.records import (
     digest_of_file,
     digest_of_record,
@@ -27,7 +29,7 @@ from slowpoints.records import (
 from slowpoints.row_store import RowStore
 from slowpoints.sampling import sample_states
 from slowpoints.solvers import AbstractSolver, Cascade
-from slowpoints.transition import as_transition, check_transition
+from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
 
@@ -140,7 +142,9 @@ class Search:
             mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
         self._mesh = mesh
         n_states, n_inputs = self._state_traj.shape[2], self._inputs.shape[1]
-        check_transition(self.F, n_states, n_inputs, self._state_traj.dtype)
+        check_transition(
+            "Search", self.F, n_states, n_inputs, self._state_traj.dtype, states="state_traj"
+        )
         settings = self._settings | {
             "chunk": self.chunk,
             "random_seed": random_seed,
@@ -443,6 +447,7 @@ def _check_arrays(
     state_traj = jnp.asarray(state_traj)
     if not jnp.issubdtype(state_traj.dtype, jnp.floating):
         raise TypeError(f"Search: `state_traj` has dtype {state_traj.dtype}; expected a real one.")
+    check_precision("Search", "state_traj", state_traj.dtype)
     if np.ndim(inputs) not in (1, 2) or (
         np.ndim(inputs) == 2 and np.shape(inputs)[0] not in (1, n_inits)
     ):

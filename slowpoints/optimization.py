@@ -12,13 +12,15 @@ from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
-from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.precision import check_precision
+from slowpoints.solvers import AbstractSolver, Adam, Cascade, Found, Report, Stopping
+from slowpoints.transition import Transition, as_transition
 from slowpoints.types import RealArray, Scalar
 
 
@@ -92,8 +94,10 @@ def optimize_batch(
     for name, value in (("memory_limit", memory_limit), ("rows_at_a_time", rows_at_a_time)):
         if value is not None and not value >= 1:
             raise ValueError(f"optimize_batch: `{name}` must be at least 1, but is {value}.")
-    check_transition(F, n_states, inputs.shape[1], x_init.dtype)
-    dtype = x_init.dtype
+    dtype, by_gradient = x_init.dtype, isinstance(solver, Adam)
+    check_transition(
+        "optimize_batch", F, n_states, inputs.shape[1], dtype, forward_mode=not by_gradient
+    )
     stopping = Stopping(
         jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
     )
@@ -234,12 +238,14 @@ def check_states_and_inputs(
 
     Raises:
         ValueError: if a rank is wrong, or the numbers of rows do not match.
+        TypeError: if `x` is not of a real type, or in half precision.
     """
     if np.ndim(x) != 2:
         raise ValueError(f"{caller}: `x_init` has shape {np.shape(x)}; expected (n, n_states).")
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{caller}: `x_init` has dtype {x.dtype}; expected a real one.")
+    check_precision(caller, "x_init", x.dtype)
     if np.ndim(inputs) not in (1, 2):
         raise ValueError(
             f"{caller}: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), "

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.iteration import check_n_steps
+from slowpoints.precision import check_precision
 from slowpoints.transition import Transition, as_transition
 from slowpoints.types import Scalar
 
@@ -38,8 +40,10 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
         in the order of their first rows, and is -1 where the period is 0.
 
     Raises:
-        ValueError: if `fps` has no `xstar` or no `inputs`, or `k` is below 1.
-        TypeError: if `k` is no integer, or `F` is in continuous time.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or they do not fit the model, or `k` is
+            below 1.
+        TypeError: if `k` is no integer, or `F` is in continuous time, or `xstar` is in half
+            precision.
     """
     F = as_transition(F)
     if isinstance(F, ContinuousTime):
@@ -51,6 +55,10 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
     wide = np.dtype(fps.xstar.dtype) == np.float64  # which JAX would narrow
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
         x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+        check_precision("cycles", "fps.xstar", x.dtype)
+        check_transition(
+            "cycles", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"
+        )
         valid = jnp.ones(fps.n, bool) if fps.valid is None else jnp.asarray(fps.valid)
         tol = jnp.asarray(fps.tol_unique if tol is None else tol, x.dtype)
         period, cycle_id = _cycles(F, x, u, valid, tol, k)

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.digests import digest_of_model, setting_as_text
 from slowpoints.distribution import (
     check_agreement,
@@ -95,10 +96,13 @@ def find_fixed_points(
         The distinct points, and all `n` rows of the search in the order of `x_init`.
 
     Raises:
-        ValueError: if an argument has the wrong shape or range.
-        TypeError: if `F` or `solver` is of no known kind.
+        ValueError: if an argument has the wrong shape or range, or the model does not map states
+            to states.
+        TypeError: if `F` or `solver` is of no known kind, or `x_init` is in half precision.
     """
     F = as_transition(F)
+    x_init, inputs = check_states_and_inputs("find_fixed_points", x_init, inputs)
+    check_transition("find_fixed_points", F, x_init.shape[1], inputs.shape[1], x_init.dtype)
     _check(tol_unique, outlier_distance_scale, outlier_q_scale, max_n_unique)
     search: dict[str, Any] = {
         "solver": solver,
@@ -269,9 +273,8 @@ def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
 
 def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
     """Check that all processes search the same model in the same way."""
-    x, u = check_states_and_inputs("find_fixed_points", x_init, inputs)
     texts = {name: setting_as_text(value) for name, value in settings.items()}
-    texts["F"] = digest_of_model(F, x.shape[1], u.shape[1], x.dtype)
+    texts["F"] = digest_of_model(F, x_init.shape[1], inputs.shape[1], x_init.dtype)
     texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
     if texts["type of cond_id"] == "object":
         raise TypeError(

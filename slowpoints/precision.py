@@ -1,4 +1,4 @@
-"""Whether a network can be evaluated in float64, whatever the global setting."""
+"""In which precisions states may be, and a network can be evaluated."""
 
 from typing import Any
 
@@ -8,6 +8,21 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints.transition import Transition, shape_of_step
+
+
+def check_precision(caller: str, name: str, dtype: Any) -> None:
+    """Check that numbers to compute with are in float32 or float64.
+
+    Weights may be of any precision: they are cast to that of the states.
+
+    Raises:
+        TypeError: if they are in half precision.
+    """
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise TypeError(
+            f"{caller}: `{name}` has dtype {dtype}; expected float32 or float64. Rounding in half "
+            f"precision is coarser than any tolerance: pass `{name}.astype('float32')`."
+        )
 
 
 def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:

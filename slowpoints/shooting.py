@@ -9,10 +9,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.iteration import iterate
 from slowpoints.linearization import jacobians
 from slowpoints.objective import half_squared_norm
+from slowpoints.optimization import check_states_and_inputs
 from slowpoints.periodicity import grouped
 from slowpoints.pipeline import find_fixed_points
 from slowpoints.spectra import decompose
@@ -84,10 +86,12 @@ def find_cycles(
         )
     n, k, n_states = x_init.shape
     over_k = iterate(F, k)
+    x, u = check_states_and_inputs("find_cycles", x_init.reshape(n, k * n_states), inputs)
+    check_transition("find_cycles", F, n_states, u.shape[1], x.dtype)
     loops, _ = find_fixed_points(
         Loop(F, k),
-        jnp.asarray(x_init).reshape(n, k * n_states),
-        inputs,
+        x,
+        u,
         tol_unique=tol_unique,
         compute_jacobians=False,
         **settings,

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime, linearised_part
 from slowpoints.linear_dynamics import decay
+from slowpoints.precision import check_precision
 from slowpoints.transition import Transition, as_transition
 
 
@@ -43,11 +45,14 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
         unstable if the largest is concerned.
 
     Raises:
-        ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.
+        ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range, or
+            the points do not fit the model.
+        TypeError: if the Jacobians or states are in half precision.
     """
     if k is None:
         if fps.J_xstar is None:
             raise ValueError("decompose: `fps.J_xstar` is None; call `jacobians(F, fps)` first.")
+        check_precision("decompose", "fps.J_xstar", fps.J_xstar.dtype)
         values, vectors = _sorted_eig(jnp.asarray(fps.J_xstar), fps.continuous_time)
     else:
         F = None if F is None else as_transition(F)
@@ -124,11 +129,16 @@ def _leading(
     if F is None and fps.J_xstar is None:
         raise ValueError("decompose: with `k`, either `F` or `fps.J_xstar` is needed.")
     if F is None:
+        check_precision("decompose", "fps.J_xstar", fps.J_xstar.dtype)
         J = jnp.asarray(fps.J_xstar)
         return _leading_of_matrices(J, int(k), fps.continuous_time)
     if fps.xstar is None or fps.inputs is None:
         raise ValueError("decompose: with `F`, `fps.xstar` and `fps.inputs` are needed.")
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    check_precision("decompose", "fps.xstar", x.dtype)
+    check_transition(
+        "decompose", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"
+    )
     return _leading_of_jacobians(linearised_part(F), x, u, int(k), fps.continuous_time)
 
 

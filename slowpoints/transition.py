@@ -15,6 +15,10 @@ Signature = Literal["state_input", "input_state", "scan", "batched", "batched_se
 """How a model is called: see [`as_transition`][slowpoints.as_transition]."""
 
 
+class ModelError(ValueError):
+    """A model that is no map from a state and an input to the next state; the message says why."""
+
+
 class Transition(eqx.Module):
     """A network's step `x_{t+1} = F(x_t, u)`, for one state.
 
@@ -23,10 +27,12 @@ class Transition(eqx.Module):
 
     Attributes:
         n_states: the length of a state, where it is known before the network is called.
+        n_inputs: the length of an input, likewise.
     """
 
-    # Not annotated, hence no field, so that a subclass may have one of this name at any position.
+    # Not annotated, hence no fields, so that a subclass may have such names at any position.
     n_states = cast("int | None", None)
+    n_inputs = cast("int | None", None)
 
     @abc.abstractmethod
     def __call__(
@@ -172,24 +178,6 @@ def is_instance(value: Any, module: str, name: str) -> bool:
     return isinstance(value, getattr(loaded, name, ()))
 
 
-def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:
-    """Check, without computing anything, that `F` maps a state to a state.
-
-    Raises:
-        ValueError: if the next state has another shape than the state, or is not real.
-    """
-    out = shape_of_step(F, n_states, n_inputs, dtype)
-    shape = getattr(out, "shape", None)
-    if shape != (n_states,):
-        found = f"shape {shape}" if shape is not None else f"a {type(out).__name__}"
-        raise ValueError(
-            f"The model maps a state of shape ({n_states},) and an input of shape ({n_inputs},) to "
-            f"{found}; expected the next state, of shape ({n_states},)."
-        )
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"The model's next state has dtype {out.dtype}; expected a real one.")
-
-
 def shape_of_step(
     F: Transition, n_states: int, n_inputs: int, dtype: Any, *, weights_too: bool = False
 ) -> Any:
@@ -205,6 +193,30 @@ def shape_of_step(
         weights_too: whether the real-valued leaves of `F` are of this type as well, whatever they
             are.
     """
+    return _step.eval_shape(*abstract_step(F, n_states, n_inputs, dtype, weights_too=weights_too))
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(structure: "Structure", arrays: list[Any], x: Array, u: Array) -> Any:
+    out = transition_of(structure, arrays)(x, u)
+    for leaf in jax.tree.leaves(out):
+        if not eqx.is_array_like(leaf):
+            raise TypeError(f"the model returned a {type(leaf).__module__}.{type(leaf).__name__}")
+    return out
+
+
+Structure = tuple[Any, tuple[Any, ...]]
+"""A transition without its arrays: its tree, and the other leaves."""
+
+
+def abstract_step(
+    F: Transition, n_states: int, n_inputs: int, dtype: Any, *, weights_too: bool = False
+) -> tuple[Structure, list[Any], jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Return the structure of `F`, and the shapes and types of its arrays, of `x` and of `u`.
+
+    See `shape_of_step` for the arguments. What is traced with these is traced once for all networks
+    of one structure.
+    """
     leaves, treedef = jax.tree.flatten(F)
     others = tuple(None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves)
 
@@ -215,17 +227,17 @@ def shape_of_step(
         return jax.ShapeDtypeStruct(leaf.shape, dtype if weights_too and real else leaf.dtype)
 
     x, u = (jax.ShapeDtypeStruct((length,), dtype) for length in (n_states, n_inputs))
-    return _step.eval_shape((treedef, others), [spec(leaf) for leaf in leaves], x, u)
+    return (treedef, others), [spec(leaf) for leaf in leaves], x, u
 
 
 _ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 
-@partial(jax.jit, static_argnums=0)
-def _step(structure: tuple[Any, tuple[Any, ...]], arrays: list[Any], x: Array, u: Array) -> Any:
+def transition_of(structure: Structure, arrays: list[Any]) -> Transition:
+    """Return the transition of a structure with these arrays."""
     treedef, others = structure
     leaves = [b if a is None else a for a, b in zip(arrays, others, strict=True)]
-    return treedef.unflatten(leaves)(x, u)
+    return treedef.unflatten(leaves)
 
 
 def with_precision(F: Transition, dtype: Any) -> Transition:

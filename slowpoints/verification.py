@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.objective import half_squared_norm
-from slowpoints.precision import computes_in_float64
+from slowpoints.precision import check_precision, computes_in_float64
 from slowpoints.solvers import Found, LevenbergMarquardt, Stopping
 from slowpoints.solvers.base import rounding_floor
 from slowpoints.transition import Transition, as_transition, with_precision
@@ -36,10 +36,14 @@ def escaping(F: Any, fps: FixedPoints) -> Bool[Array, " n"]:
     Returns:
         `[n]` true for rows that lead nowhere. None do if `F` does not compute in float64, or has
         more than `DENSE_LIMIT` states.
+
+    Raises:
+        TypeError: if the states are in half precision.
     """
     F = as_transition(F)
     x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
     start = x if fps.x_init is None else jnp.asarray(fps.x_init)
+    check_precision("escaping", "fps.xstar", x.dtype)
     n, n_states = x.shape
     none = jnp.zeros(n, bool)
     if n == 0 or n_states > DENSE_LIMIT or not computes_in_float64(F, x, u):

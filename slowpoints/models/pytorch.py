@@ -113,7 +113,7 @@ def from_module(module: Any) -> CallableTransition:
     h = jax.ShapeDtypeStruct((*lead, n_outputs), jnp.float32)
     c = jax.ShapeDtypeStruct((*lead, n_units), jnp.float32)
     layout = StateLayout.like((h, c) if kind == "lstm" else h)
-    return CallableTransition(stack, "input_state", layout, name)
+    return CallableTransition(stack, "input_state", layout, name, module.input_size)
 
 
 def _attribute(path: str) -> str:
