@@ -124,8 +124,9 @@ def _differentiate(structure: Structure, arrays: list[Any], x: Array, u: Array) 
 
 
 def _are_equal(a: Any, b: Any) -> bool:
-    is_abstract = isinstance(a, Tracer) or isinstance(b, Tracer)
-    return a is b or is_abstract or digest_of_arrays(a) == digest_of_arrays(b)
+    # Of traced values, those that the model is given are the same ones each time.
+    is_traced = isinstance(a, Tracer) or isinstance(b, Tracer)
+    return a is b or (not is_traced and digest_of_arrays(a) == digest_of_arrays(b))
 
 
 # ---- errors of the user's code -------------------------------------------------------------------
@@ -153,11 +154,6 @@ def _advice(error: Exception, F: Transition, states: str, inputs: str) -> str:
             "The model needs the value of an array while it is traced, as for `if`, `while`, "
             "`float()` or an index: write `jnp.where` or `jax.lax.cond` for `if`, and functions of "
             "`jnp` for those of `math`."
-        )
-    if isinstance(error, jax.errors.UnexpectedTracerError):
-        return (
-            "The model keeps an array from one call for the next: make it a part of the state, or "
-            "of the input."
         )
     advice = (
         f"`{inputs}` must have as many columns as the model has inputs, and `{states}` as many as "

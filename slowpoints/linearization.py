@@ -39,7 +39,8 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     for name in ("xstar", "inputs"):
         if getattr(fps, name) is None:
             raise ValueError(f"jacobians: `fps.{name}` is None; the points' {name} are needed.")
-    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    x = jnp.asarray(fps.xstar)
+    u = jnp.asarray(fps.inputs, x.dtype)
     check_precision("jacobians", "fps.xstar", x.dtype)
     check_transition(
         "jacobians", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"

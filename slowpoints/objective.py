@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slowpoints.transition import Transition, without_half_precision
 from slowpoints.types import RealArray, TransitionLike
 
 
@@ -20,6 +21,8 @@ def q_fn(
         `[...]` the speed at each state: zero at a fixed point, and at a slow point a positive
         local minimum.
     """
+    if isinstance(F, Transition):
+        F = without_half_precision(F)
 
     def q(x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Float[Array, ""]:
         return half_squared_norm(x - F(x, u))

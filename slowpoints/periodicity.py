@@ -54,7 +54,8 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
             raise ValueError(f"cycles: `fps.{name}` is None; the points' {name} are needed.")
     wide = np.dtype(fps.xstar.dtype) == np.float64  # which JAX would narrow
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+        x = jnp.asarray(fps.xstar)
+        u = jnp.asarray(fps.inputs, x.dtype)
         check_precision("cycles", "fps.xstar", x.dtype)
         check_transition(
             "cycles", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"

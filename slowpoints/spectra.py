@@ -134,7 +134,8 @@ def _leading(
         return _leading_of_matrices(J, int(k), fps.continuous_time)
     if fps.xstar is None or fps.inputs is None:
         raise ValueError("decompose: with `F`, `fps.xstar` and `fps.inputs` are needed.")
-    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    x = jnp.asarray(fps.xstar)
+    u = jnp.asarray(fps.inputs, x.dtype)
     check_precision("decompose", "fps.xstar", x.dtype)
     check_transition(
         "decompose", F, x.shape[1], u.shape[1], x.dtype, states="fps.xstar", inputs="fps.inputs"

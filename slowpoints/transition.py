@@ -75,7 +75,7 @@ def as_transition(
     Args:
         model: one of
 
-            - a `Transition`, returned as it is;
+            - a `Transition`, returned as it is, unless parameters are in half precision;
             - a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
               `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or one that
               takes an input only and keeps its state in `Variable`s;
@@ -102,16 +102,21 @@ def as_transition(
             anything else than vectors. Only its structure and its shapes are used.
 
     Returns:
-        The transition. Its leaves are the model's parameters.
+        The transition. Its leaves are the model's parameters, those in half precision cast to
+        float32.
 
     Raises:
-        TypeError: if `model` is none of these.
+        TypeError: if `model` is none of these, or cannot be called with a state and an input.
         ValueError: if `signature` is none of these.
     """
     if signature not in (None, *get_args(Signature)):
         raise ValueError(
             f"as_transition: `signature` is {signature!r}; expected one of {get_args(Signature)}."
         )
+    return without_half_precision(_converted(model, signature, example_state))
+
+
+def _converted(model: Any, signature: Signature | None, example_state: Any) -> Transition:
     if isinstance(model, Transition):
         _refuse(model, signature=signature, example_state=example_state)
         return model
@@ -247,5 +252,19 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
         # Keys and integers (such as a counter) are no parameters and keep their type.
         real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
         return jnp.asarray(leaf, dtype) if real else leaf
+
+    return jax.tree.map(cast, F)
+
+
+def without_half_precision(F: Transition) -> Transition:
+    """Return `F` with its leaves that are coarser than float32 cast to float32.
+
+    Sums and products of such leaves alone would be rounded to half precision, whatever that of the
+    state is.
+    """
+
+    def cast(leaf: Any) -> Any:
+        real = isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, np.floating)
+        return jnp.asarray(leaf, np.float32) if real and jnp.finfo(leaf.dtype).bits < 32 else leaf
 
     return jax.tree.map(cast, F)

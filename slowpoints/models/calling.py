@@ -147,11 +147,11 @@ def _check_n_arguments(model: Any, name: str, signature: Signature) -> None:
     try:
         own.bind(None, None)
     except TypeError as error:
-        n = len(own.parameters)
-        expected = _ARGUMENTS[signature]
+        parameters = [p.replace(annotation=p.empty) for p in own.parameters.values()]
+        n = sum(p.kind != p.KEYWORD_ONLY or p.default is p.empty for p in parameters)
         raise TypeError(
-            f"as_transition: `model` is {name}{own.replace(return_annotation=own.empty)}, which "
-            f"takes {n} argument{'s' * (n != 1)}; expected {name}{expected}, of a state and an "
+            f"as_transition: `model` is {name}{inspect.Signature(parameters)}, which takes {n} "
+            f"argument{'s' * (n != 1)}; expected {name}{_ARGUMENTS[signature]}, of a state and an "
             "input. Wrap it in a function of these two: `lambda x, u: ...`."
         ) from error
 
