@@ -72,7 +72,7 @@ def check_transition(
     except Exception as error:  # of the user's code, of any type
         raise ModelError(
             f"{caller}: the model could not be evaluated for {with_shapes}: {_summary(error)} "
-            f"{_advice(error, F, states, inputs)}"
+            f"{_advice(error, F, n_inputs, states, inputs)}"
         ) from error
     shape = getattr(out, "shape", None)
     if shape != (n_states,):
@@ -138,7 +138,7 @@ def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line}."
 
 
-def _advice(error: Exception, F: Transition, states: str, inputs: str) -> str:
+def _advice(error: Exception, F: Transition, n_inputs: int, states: str, inputs: str) -> str:
     if _is_about_torch(error):
         return (
             "PyTorch cannot be traced by JAX: pass the recurrent layer itself, such as `net.rnn`, "
@@ -161,8 +161,9 @@ def _advice(error: Exception, F: Transition, states: str, inputs: str) -> str:
     )
     if getattr(F, "signature", None) == "batched_sequence":
         advice += (
-            " The model is given inputs with a time axis, [n, time, n_inputs], of one step; if it "
-            'takes [n, n_inputs], pass `as_transition(model, signature="batched")`.'
+            " The model is given inputs with a time axis of one step: [n, time, n_inputs], of "
+            f"shape (1, 1, {n_inputs}). If it takes them without, as [n, n_inputs], pass "
+            '`as_transition(model, signature="batched")`.'
         )
     return advice
 
@@ -185,7 +186,7 @@ def _is_about_torch(error: Exception) -> bool:
         if package == "torch":
             return True
         if package not in ("slowpoints", "jax", "equinox"):
-            code, scope = frame.f_code, frame.f_globals | frame.f_locals
+            code, scope = frame.f_code, {**frame.f_globals, **frame.f_locals}
             named = (scope.get(name) for name in code.co_names + code.co_freevars)
             if any(_is_of_torch(value) for value in named):
                 return True

@@ -28,6 +28,7 @@ from slowpoints import (
     iterate,
     jacobians,
     optimize_batch,
+    q_fn,
     sample_states,
     unique,
 )
@@ -162,7 +163,11 @@ def test_models_for_sequences_are_told_of_the_time_axis():
             h = jnp.tanh(hidden @ W.T + inputs.reshape(1, 2) @ B.T)
             return h, h
 
-    refused(Net(), "with a time axis, [n, time, n_inputs], of one step", 'signature="batched"')
+    refused(
+        Net(),
+        "a time axis of one step: [n, time, n_inputs], of shape (1, 1, 3)",
+        'signature="batched"',
+    )
 
     def no_batch(inputs, hidden):
         return None, hidden[0]
@@ -409,15 +414,15 @@ def test_the_finder_searches_in_its_own_precision(dtype):
 @pytest.mark.parametrize("dtype", HALF)
 def test_weights_in_half_precision(dtype):
     """They are cast to the precision of the states: results are those of the cast weights."""
-    half = jax.tree.map(lambda w: jnp.asarray(w, dtype), (W, B))
+    half = jax.tree.map(lambda w: jnp.asarray(w, dtype), (W, B, np.full(N, 0.3), np.full(N, 0.2)))
     single = jax.tree.map(lambda w: w.astype("float32"), half)
 
     class Net(Transition):
         weights: tuple
 
         def __call__(self, x, u):
-            W, B = self.weights
-            return jnp.tanh(W @ x + B @ u + 0.5)
+            W, B, b, more = self.weights
+            return jnp.tanh(W @ x + B @ u + (b + more))  # the biases' sum would be rounded
 
     u = jnp.asarray(np.ones((1, N_IN)), dtype)
     fps, all_fps = find_fixed_points(Net(half), X, u)
@@ -426,6 +431,7 @@ def test_weights_in_half_precision(dtype):
         np.testing.assert_allclose(getattr(fps, name), getattr(expected, name), atol=1e-6)
         assert getattr(fps, name).dtype == np.float32
     assert (fps.qstar < 1e-12).all() and all_fps.n == 5
+    np.testing.assert_allclose(q_fn(Net(half), fps.xstar, fps.inputs), fps.qstar, atol=1e-13)
     looked_at = cycles(Net(half), jacobians(Net(half), fps.replace(inputs=u)), 1)
     np.testing.assert_array_equal(looked_at.period, [1])
     np.testing.assert_allclose(looked_at.J_xstar, expected.J_xstar, atol=1e-6)
