@@ -7,6 +7,7 @@ known of them, their shapes and types.
 
 import math
 import reprlib
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -187,16 +188,17 @@ def random_key(caller: str, value: Any) -> jax.Array:
 
 
 def fields(caller: str, fps: Any, kind: type, *names: str) -> None:
-    """Check that `fps` are fixed points, of class `kind`, that have some fields.
+    """Check that `fps` are fixed points, of class `kind`, that have some fields to compute with.
 
     Raises:
-        TypeError: if `fps` is of another class.
+        TypeError: if `fps` is of another class, or a field is in half precision.
         ValueError: if a field is missing.
     """
     instance(caller, "fps", fps, kind, "a slowpoints.FixedPoints")
     for name in names:
         if getattr(fps, name) is None:
             refuse(caller, f"fps.{name}", "is None", f"the points' {name}", ValueError)
+        check_precision(caller, f"fps.{name}", getattr(fps, name).dtype)
 
 
 # ---- arrays --------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def array(
         name: its argument.
         value: what it was given.
         *shapes: those that are expected.
-        floating: whether whole numbers are refused.
+        floating: whether whole numbers and half precision are refused.
         finite: whether NaN and infinity are refused.
         nonempty: whether axes of length 0 are refused.
         hint: one more sentence for a wrong shape.
@@ -262,11 +264,27 @@ def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: st
         kind = "floating-point numbers, of float32 or float64" if floating else expected
         was = f"has dtype {dtype}" if _is_array(given) else found(given)
         refuse(caller, name, was, kind, TypeError)
+    if floating:
+        check_precision(caller, name, dtype)
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and not dtype.isnative:
         value = value.astype(dtype.newbyteorder("="))
     return value
+
+
+def check_precision(caller: str, name: str, dtype: Any) -> None:
+    """Check that numbers to compute with are not in half precision.
+
+    Weights may be: they are cast to the precision of the states.
+
+    Raises:
+        TypeError: if they are.
+    """
+    if jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32:
+        was = f"has dtype {dtype}, in which rounding is coarser than any tolerance"
+        expected = f"float32 or float64; pass `{name}.astype('float32')`"
+        refuse(caller, name, was, expected, TypeError)
 
 
 def _from_lists(caller: str, name: str, value: Any, expected: str) -> Any:
@@ -384,9 +402,14 @@ def _scalar(value: Any) -> Any:
 
 
 def without_torch(value: Any) -> Any:
-    """Return a tensor of PyTorch as an array of NumPy, and anything else as it is."""
-    if not hasattr(value, "detach"):
+    """Return a tensor of PyTorch as a NumPy array of the same type, and anything else as it is.
+
+    The tensor may be part of a graph, which is left behind, and on any device.
+    """
+    loaded = sys.modules.get("torch")  # without which there can be no tensor
+    if not isinstance(value, getattr(loaded, "Tensor", ())):
         return value
     tensor = value.detach().cpu()
-    is_bfloat16 = str(tensor.dtype) == "torch.bfloat16"  # which NumPy does not have
-    return np.asarray(tensor.float() if is_bfloat16 else tensor)
+    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy itself does not have
+        return tensor.float().numpy().astype(jnp.bfloat16)
+    return tensor.numpy()

@@ -41,10 +41,8 @@ def digest_of_model(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> 
 
     x, u = (jax.ShapeDtypeStruct((n,), dtype) for n in (n_states, n_inputs))
     traced = jax.make_jaxpr(step)(parameters, x, u)
-    # Functions are printed with where they are in memory.
-    operations = re.sub(r" at 0x\w+", "", str(traced))
-    constants = digest_of_arrays(*jax.tree.leaves(parameters), *_constants(traced))
-    return hashlib.sha256(f"{operations}\n{constants}".encode()).hexdigest()
+    constants = digest_of_arrays(*jax.tree.leaves(parameters), *constants_of(traced))
+    return hashlib.sha256(f"{operations_of(traced)}\n{constants}".encode()).hexdigest()
 
 
 def setting_as_text(value: Any) -> str:
@@ -58,7 +56,12 @@ def setting_as_text(value: Any) -> str:
     return repr(float(value)) if is_number else repr(value)
 
 
-def _constants(jaxpr: Any) -> Iterator[Any]:
+def operations_of(traced: ClosedJaxpr) -> str:
+    """Return the text of a traced function, the same for each trace of the same function."""
+    return re.sub(r" at 0x\w+", "", str(traced))  # where functions are in memory
+
+
+def constants_of(jaxpr: Any) -> Iterator[Any]:
     """Yield the arrays in a traced function, and in those that it calls."""
     if isinstance(jaxpr, ClosedJaxpr):
         yield from jaxpr.consts
@@ -67,7 +70,7 @@ def _constants(jaxpr: Any) -> Iterator[Any]:
         yield from (atom.val for atom in equation.invars if isinstance(atom, Literal))
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
-                yield from _constants(value)
+                yield from constants_of(value)
             elif eqx.is_array_like(value) and np.ndim(value):
                 yield value
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from tqdm import tqdm
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_search
 from slowpoints.pipeline import check_selection, find_fixed_points
@@ -225,6 +226,8 @@ class FixedPointFinder:
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
             if self.across_processes:
                 key = jax.random.fold_in(key, jax.process_index())
+            n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
+            check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
             x_init = sample_states(
                 key, jnp.asarray(state_traj, self.dtype), n_inits, noise_scale, valid_bxt
             )

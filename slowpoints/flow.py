@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from slowpoints.transition import Transition, as_transition
+from slowpoints.transition import ModelError, Transition, as_transition
 
 
 class ContinuousTime(Transition):
@@ -43,6 +43,11 @@ class ContinuousTime(Transition):
         """The length of a state, where it is known."""
         return self.f.n_states
 
+    @property
+    def n_inputs(self) -> int | None:
+        """The length of an input, where it is known."""
+        return self.f.n_inputs
+
     def flatten(self, state: Any) -> Any:
         """Return states in the model's own form as `[..., n_states]`."""
         return self.f.flatten(state)
@@ -57,13 +62,13 @@ class ContinuousTime(Transition):
         """Return `x + f(x, u)`.
 
         Raises:
-            ValueError: if `f` does not return an array of the shape of `x`.
+            ModelError: if `f` does not return an array of the shape of `x`.
         """
         rate = self.f(x, u)
         shape = getattr(rate, "shape", None)
         if shape != x.shape:  # else () or (1,) would be broadcast
             found = f"shape {shape}" if shape is not None else f"a {type(rate).__name__}"
-            raise ValueError(
+            raise ModelError(
                 f"ContinuousTime: `f` maps a state of shape {x.shape} and an input of shape "
                 f"{u.shape} to {found}; expected dx/dt, of shape {x.shape}."
             )

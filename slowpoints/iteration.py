@@ -27,6 +27,11 @@ class Iterated(Transition):
         """The length of a state, where it is known."""
         return self.F.n_states
 
+    @property
+    def n_inputs(self) -> int | None:
+        """The length of an input, where it is known."""
+        return self.F.n_inputs
+
     def flatten(self, state: Any) -> Any:
         """Return states in the model's own form as `[..., n_states]`."""
         return self.F.flatten(state)

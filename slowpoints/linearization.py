@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_points
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime, linearised_part
-from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.transition import Transition, as_transition
 
 _MOST_ENTRIES = 2**24
 """How many entries of Jacobians are computed at a time."""
@@ -31,14 +32,15 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
         `continuous_time` as it is for `F`.
 
     Raises:
-        TypeError: if `F` is of no known kind, or `fps` are not fixed points.
+        TypeError: if `F` is of no known kind, or `fps` are not fixed points, or in half precision.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states.
     """
     F = as_transition(F)
     arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
-    check_transition(F, fps.n_states, fps.n_inputs, fps.xstar.dtype)
-    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    check_points("jacobians", F, fps)
+    x = jnp.asarray(fps.xstar)
+    u = jnp.asarray(fps.inputs, x.dtype)
     J, dFdu = _jacobians(linearised_part(F), x, u)
     return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 

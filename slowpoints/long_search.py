@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_transition
 from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_search, optimize_batch
@@ -28,7 +29,7 @@ from slowpoints.records import (
 from slowpoints.row_store import RowStore
 from slowpoints.sampling import check_trajectories, sample_states
 from slowpoints.solvers import AbstractSolver, Cascade
-from slowpoints.transition import as_transition, check_transition
+from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
 
@@ -124,7 +125,7 @@ class Search:
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)
         n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-        check_transition(self.F, n_states, n_inputs, dtype)
+        check_transition(caller, self.F, n_states, n_inputs, dtype, states="state_traj")
         self._state_traj, self._inputs = jnp.asarray(state_traj), jnp.asarray(inputs)
         self._valid_bxt, self._noise_scale = valid_bxt, noise_scale
         self._key = jax.random.key(random_seed)

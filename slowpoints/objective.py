@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints import arguments
+from slowpoints.transition import Transition, without_half_precision
 from slowpoints.types import RealArray, TransitionLike
 
 
@@ -34,6 +35,8 @@ def q_fn(
         if np.ndim(value) == 0:
             length = "n_states" if name == "x" else "n_inputs"
             arguments.refuse("q_fn", name, "has shape ()", f"(..., {length})", ValueError)
+
+    F = without_half_precision(F) if isinstance(F, Transition) else F
 
     def q(x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Float[Array, ""]:
         return half_squared_norm(x - F(x, u))

@@ -13,13 +13,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
-from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.solvers import AbstractSolver, Adam, Cascade, Found, Report, Stopping
+from slowpoints.transition import Transition, as_transition
 from slowpoints.types import RealArray, Scalar
 
 
@@ -83,7 +84,10 @@ def optimize_batch(
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh, or_local=False)
     solver = Cascade() if solver is None else solver
-    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id)
+    by_gradient = isinstance(solver, Adam)
+    x_init, inputs, cond_id = check_rows(
+        caller, F, x_init, inputs, cond_id, forward_mode=not by_gradient
+    )
     n, n_states = x_init.shape
     dtype = x_init.dtype
     stopping = Stopping(
@@ -220,7 +224,7 @@ _SURELY_FIXED = 1e-8
 
 
 def check_rows(
-    caller: str, F: Transition, x: Any, inputs: Any, cond_id: Any
+    caller: str, F: Transition, x: Any, inputs: Any, cond_id: Any, *, forward_mode: bool
 ) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"], Any]:
     """Return the states `[n, n_states]`, inputs `[n, n_inputs]` and labels `[n]` of a search.
 
@@ -234,7 +238,7 @@ def check_rows(
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
     cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")
-    check_transition(F, n_states, u.shape[1], dtype)
+    check_transition(caller, F, n_states, u.shape[1], dtype, forward_mode=forward_mode)
     return jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_points
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.iteration import check_n_steps
-from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.transition import Transition, as_transition
 from slowpoints.types import Scalar
 
 
@@ -39,20 +40,23 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
         in the order of their first rows, and is -1 where the period is 0.
 
     Raises:
-        ValueError: if `fps` has no `xstar` or no `inputs`, or `k` is below 1.
-        TypeError: if `k` is no integer, or `F` is in continuous time.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or they do not fit the model, or `k` is
+            below 1.
+        TypeError: if `k` is not a whole number, or `F` is in continuous time, or `xstar` is in half
+            precision.
     """
     F = as_transition(F)
     if isinstance(F, ContinuousTime):
         raise TypeError("cycles: `F` is in continuous time, which has no steps to count.")
     k = check_n_steps("cycles", k)
     arguments.fields("cycles", fps, FixedPoints, "xstar", "inputs")
-    check_transition(F, fps.n_states, fps.n_inputs, fps.xstar.dtype)
+    check_points("cycles", F, fps)
     if tol is not None:
         arguments.number("cycles", "tol", tol)
     wide = np.dtype(fps.xstar.dtype) == np.float64  # which JAX would narrow
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+        x = jnp.asarray(fps.xstar)
+        u = jnp.asarray(fps.inputs, x.dtype)
         valid = jnp.ones(fps.n, bool) if fps.valid is None else jnp.asarray(fps.valid)
         tol = jnp.asarray(fps.tol_unique if tol is None else tol, x.dtype)
         period, cycle_id = _cycles(F, x, u, valid, tol, k)

@@ -127,7 +127,10 @@ def find_fixed_points(
     arguments.function(caller, "progress", progress)
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh)
-    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id)
+    forward_mode = compute_jacobians or not isinstance(solver, Adam)
+    x_init, inputs, cond_id = check_rows(
+        caller, F, x_init, inputs, cond_id, forward_mode=forward_mode
+    )
     if within_conditions and cond_id is None:
         raise ValueError(
             f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "

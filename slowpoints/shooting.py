@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.iteration import iterate
 from slowpoints.linearization import jacobians
@@ -87,6 +88,7 @@ def find_cycles(
     n, k, n_states = x_init.shape
     dtype = jax.dtypes.canonicalize_dtype(x_init.dtype)
     inputs = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
+    check_transition(caller, F, n_states, inputs.shape[1], dtype)
     over_k = iterate(F, k)
     loops, _ = find_fixed_points(
         Loop(F, k),

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_points
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime, linearised_part
 from slowpoints.linear_dynamics import decay
-from slowpoints.transition import Transition, as_transition, check_transition
+from slowpoints.transition import Transition, as_transition
 
 
 def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> FixedPoints:
@@ -123,8 +124,9 @@ def _leading(
         return _leading_of_matrices(jnp.asarray(J), k, fps.continuous_time)
     arguments.fields("decompose", fps, FixedPoints, "xstar", "inputs")
     k = arguments.whole("decompose", "k", k, least=1, most=fps.n_states)
-    check_transition(F, fps.n_states, fps.n_inputs, fps.xstar.dtype)
-    x, u = jnp.asarray(fps.xstar), jnp.asarray(fps.inputs)
+    check_points("decompose", F, fps)
+    x = jnp.asarray(fps.xstar)
+    u = jnp.asarray(fps.inputs, x.dtype)
     return _leading_of_jacobians(linearised_part(F), x, u, k, fps.continuous_time)
 
 
@@ -139,6 +141,7 @@ def _square(fps: FixedPoints) -> Any:
             "decompose: `fps.J_xstar` is None; expected the points' Jacobians: call "
             "`jacobians(F, fps)` first, or give `k` and `F`."
         )
+    arguments.fields("decompose", fps, FixedPoints, "J_xstar")  # whose precision is checked
     if fps.J_xstar.shape[1] != fps.J_xstar.shape[2]:
         raise ValueError(
             f"decompose: `fps.J_xstar` has shape {fps.J_xstar.shape}; expected square matrices, "

@@ -11,8 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints import arguments
+
 Signature = Literal["state_input", "input_state", "scan", "batched", "batched_sequence"]
 """How a model is called: see [`as_transition`][slowpoints.as_transition]."""
+
+
+class ModelError(ValueError):
+    """A model that is no map from a state and an input to the next state; the message says why."""
 
 
 class Transition(eqx.Module):
@@ -23,10 +29,12 @@ class Transition(eqx.Module):
 
     Attributes:
         n_states: the length of a state, where it is known before the network is called.
+        n_inputs: the length of an input, likewise.
     """
 
-    # Not annotated, hence no field, so that a subclass may have one of this name at any position.
+    # Not annotated, hence no fields, so that a subclass may have such names at any position.
     n_states = cast("int | None", None)
+    n_inputs = cast("int | None", None)
 
     @abc.abstractmethod
     def __call__(
@@ -69,7 +77,7 @@ def as_transition(
     Args:
         model: one of
 
-            - a `Transition`, returned as it is;
+            - a `Transition`, returned as it is, unless parameters are in half precision;
             - a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
               `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or one that
               takes an input only and keeps its state in `Variable`s;
@@ -96,38 +104,41 @@ def as_transition(
             anything else than vectors. Only its structure and its shapes are used.
 
     Returns:
-        The transition. Its leaves are the model's parameters.
+        The transition. Its leaves are the model's parameters, those in half precision cast to
+        float32.
 
     Raises:
-        TypeError: if `model` is none of these.
+        TypeError: if `model` is none of these, or cannot be called with a state and an input.
         ValueError: if `signature` is none of these.
     """
-    if signature not in (None, *get_args(Signature)):
-        raise ValueError(
-            f"as_transition: `signature` is {signature!r}; expected one of {get_args(Signature)}."
-        )
+    if signature is not None:
+        arguments.choice("as_transition", "signature", signature, get_args(Signature))
+    return without_half_precision(_converted(model, signature, example_state))
+
+
+def _converted(model: Any, signature: Signature | None, example_state: Any) -> Transition:
     if isinstance(model, Transition):
         _refuse(model, signature=signature, example_state=example_state)
         return model
-    if _is_instance(model, "brainpy", "DynamicalSystem"):
+    if is_instance(model, "brainpy", "DynamicalSystem"):
         from slowpoints.models.brainpy import from_model
 
         return from_model(model, signature, example_state)
-    if _is_instance(model, "brainstate.nn", "Module"):
+    if is_instance(model, "brainstate.nn", "Module"):
         from slowpoints.models.brainstate import from_module
 
         _refuse(model, signature=signature, example_state=example_state)
         return from_module(model)
-    if _is_instance(model, "flax.nnx", "Module"):
+    if is_instance(model, "flax.nnx", "Module"):
         from slowpoints.models.flax_nnx import from_module
 
         return from_module(model, signature, example_state)
     is_pair = isinstance(model, tuple) and len(model) == 2
-    if _is_instance(model[0] if is_pair else model, "flax.linen", "Module"):
+    if is_instance(model[0] if is_pair else model, "flax.linen", "Module"):
         from slowpoints.models.flax_linen import from_module
 
         return from_module(model, signature, example_state)
-    if _is_instance(model, "torch.nn", "Module"):
+    if is_instance(model, "torch.nn", "Module"):
         from slowpoints.models.pytorch import from_module
 
         _refuse(model, signature=signature, example_state=example_state)
@@ -140,6 +151,13 @@ def as_transition(
         from slowpoints.models.calling import from_callable
 
         return from_callable(model, signature, example_state)
+    if isinstance(model, dict) and any(
+        is_instance(value, "torch", "Tensor") for value in model.values()
+    ):
+        raise TypeError(
+            "as_transition: `model` is a state_dict of PyTorch, which holds weights without the "
+            "step that they belong to; pass the layer instead, such as `net.rnn`."
+        )
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
@@ -156,28 +174,13 @@ def _refuse(model: Any, **keywords: Any) -> None:
             raise TypeError(f"as_transition: a {type(model).__name__} takes no `{name}`.")
 
 
-def _is_instance(model: Any, module: str, name: str) -> bool:
-    # A framework's model cannot exist before the framework is loaded, so none is loaded here.
-    loaded = sys.modules.get(module)
-    return isinstance(model, getattr(loaded, name, ()))
+def is_instance(value: Any, module: str, name: str) -> bool:
+    """Return whether `value` is of a class of a framework, without loading the framework.
 
-
-def check_transition(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:
-    """Check, without computing anything, that `F` maps a state to a state.
-
-    Raises:
-        ValueError: if the next state has another shape than the state, or is not real.
+    Where the framework is not loaded there can be no such value.
     """
-    out = shape_of_step(F, n_states, n_inputs, dtype)
-    shape = getattr(out, "shape", None)
-    if shape != (n_states,):
-        found = f"shape {shape}" if shape is not None else f"a {type(out).__name__}"
-        raise ValueError(
-            f"The model maps a state of shape ({n_states},) and an input of shape ({n_inputs},) to "
-            f"{found}; expected the next state, of shape ({n_states},)."
-        )
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"The model's next state has dtype {out.dtype}; expected a real one.")
+    loaded = sys.modules.get(module)
+    return isinstance(value, getattr(loaded, name, ()))
 
 
 def shape_of_step(
@@ -195,6 +198,30 @@ def shape_of_step(
         weights_too: whether the real-valued leaves of `F` are of this type as well, whatever they
             are.
     """
+    return _step.eval_shape(*abstract_step(F, n_states, n_inputs, dtype, weights_too=weights_too))
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(structure: "Structure", arrays: list[Any], x: Array, u: Array) -> Any:
+    out = transition_of(structure, arrays)(x, u)
+    for leaf in jax.tree.leaves(out):
+        if not eqx.is_array_like(leaf):
+            raise TypeError(f"the model returned a {type(leaf).__module__}.{type(leaf).__name__}")
+    return out
+
+
+Structure = tuple[Any, tuple[Any, ...]]
+"""A transition without its arrays: its tree, and the other leaves."""
+
+
+def abstract_step(
+    F: Transition, n_states: int, n_inputs: int, dtype: Any, *, weights_too: bool = False
+) -> tuple[Structure, list[Any], jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Return the structure of `F`, and the shapes and types of its arrays, of `x` and of `u`.
+
+    See `shape_of_step` for the arguments. What is traced with these is traced once for all networks
+    of one structure.
+    """
     leaves, treedef = jax.tree.flatten(F)
     others = tuple(None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves)
 
@@ -205,17 +232,17 @@ def shape_of_step(
         return jax.ShapeDtypeStruct(leaf.shape, dtype if weights_too and real else leaf.dtype)
 
     x, u = (jax.ShapeDtypeStruct((length,), dtype) for length in (n_states, n_inputs))
-    return _step.eval_shape((treedef, others), [spec(leaf) for leaf in leaves], x, u)
+    return (treedef, others), [spec(leaf) for leaf in leaves], x, u
 
 
 _ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 
-@partial(jax.jit, static_argnums=0)
-def _step(structure: tuple[Any, tuple[Any, ...]], arrays: list[Any], x: Array, u: Array) -> Any:
+def transition_of(structure: Structure, arrays: list[Any]) -> Transition:
+    """Return the transition of a structure with these arrays."""
     treedef, others = structure
     leaves = [b if a is None else a for a, b in zip(arrays, others, strict=True)]
-    return treedef.unflatten(leaves)(x, u)
+    return treedef.unflatten(leaves)
 
 
 def with_precision(F: Transition, dtype: Any) -> Transition:
@@ -225,5 +252,19 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
         # Keys and integers (such as a counter) are no parameters and keep their type.
         real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
         return jnp.asarray(leaf, dtype) if real else leaf
+
+    return jax.tree.map(cast, F)
+
+
+def without_half_precision(F: Transition) -> Transition:
+    """Return `F` with its leaves that are coarser than float32 cast to float32.
+
+    Sums and products of such leaves alone would be rounded to half precision, whatever that of the
+    state is.
+    """
+
+    def cast(leaf: Any) -> Any:
+        real = isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, np.floating)
+        return jnp.asarray(leaf, np.float32) if real and jnp.finfo(leaf.dtype).bits < 32 else leaf
 
     return jax.tree.map(cast, F)

@@ -226,7 +226,9 @@ CALLS = {
     "iterate": Call(iterate, {"F": F, "k": 2}, {"F": MODEL, "k": Kind(COUNT.wrong)}),
     "ContinuousTime": Call(ContinuousTime, {"f": F}, {"f": MODEL}),
     "as_transition": Call(
-        as_transition, {"model": F, "signature": None}, {"model": MODEL, "signature": WORD}
+        as_transition,
+        {"model": F, "signature": None},
+        {"model": MODEL, "signature": Kind(("x", 3, ["scan"], np.ones(2)))},
     ),
     "optimize_batch": Call(
         optimize_batch,

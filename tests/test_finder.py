@@ -517,7 +517,7 @@ def test_float64_leaves_the_global_setting_off_after_an_error():
         raise RuntimeError("no next state")
 
     finder = FixedPointFinder(fails, dtype="float64", verbose=False)
-    with pytest.raises(RuntimeError, match="no next state"):
+    with pytest.raises(ValueError, match="RuntimeError: no next state"):
         finder.find_fixed_points(case("tanh")["traj"], NONE, n_inits=1024, noise_scale=0.5)
     assert not jax.config.jax_enable_x64
 
@@ -703,8 +703,8 @@ def test_a_model_that_returns_another_shape_is_refused():
 
 
 @pytest.mark.checks_input
-def test_inputs_of_a_wrong_number_are_an_error_of_the_models_own():
-    with pytest.raises(TypeError, match=r"\(3,\)|\(5,\)|shapes"):
+def test_inputs_of_a_wrong_number_are_refused():
+    with pytest.raises(ValueError, match=r"find_fixed_points: .* an input of shape \(5,\)"):
         FixedPointFinder(trained("tanh"), verbose=False).find_fixed_points(
             case("tanh")["traj"], np.zeros((1, 5)), 4
         )

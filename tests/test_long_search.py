@@ -461,7 +461,7 @@ def test_wrong_types_are_named(tmp_path):
 def test_there_is_no_result_before_a_chunk_is_done(tmp_path, whole):
     with pytest.raises(ValueError, match="no chunk is done yet"):
         search(tmp_path).result()
-    with pytest.raises(ValueError, match="Search.result: `max_n_unique` is -1; expected"):
+    with pytest.raises(ValueError, match=r"Search.result: `max_n_unique` is -1; expected"):
         search(whole).result(max_n_unique=-1)
 
 

@@ -21,6 +21,7 @@ from model_checks import fast_compilation as fast_compilation
 from networks import case
 
 from slowpoints import FixedPointFinder, as_transition
+from slowpoints.models.pytorch import without_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
@@ -117,6 +118,23 @@ def test_tensors_may_be_flattened():
     np.testing.assert_array_equal(x, [[1.0] * N + [0.0] * N] * 4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_keep_their_type_and_need_no_detaching(dtype):
+    tensor = torch.tensor([0.5, 3.0], dtype=dtype, requires_grad=True)
+    array = without_torch(tensor)
+    assert isinstance(array, np.ndarray) and array.dtype.name == str(dtype).split(".")[1]
+    np.testing.assert_array_equal(array, [0.5, 3.0])
+    assert without_torch(torch.tensor([True])).dtype == bool
+    assert without_torch(tensor.tolist()) == [0.5, 3.0]
+
+
+def test_an_example_state_may_be_tensors():
+    example = torch.zeros(2, 3, requires_grad=True)
+    F = as_transition(lambda x, u: x, example_state=(example, example.detach()))
+    assert F.n_states == 12
+    np.testing.assert_array_equal(F.flatten((example, example)), np.zeros(12))
+
+
 def test_trajectories_may_be_tensors():
     torch.manual_seed(0)
     module = nn.GRU(N_IN, N, num_layers=2)
@@ -193,14 +211,27 @@ class OwnForward(nn.GRU):
         return super().forward(u, 0.5 * h)
 
 
+class Net(nn.Module):
+    def __init__(self, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+
 @pytest.mark.checks_input
 @pytest.mark.parametrize(
     ("module", "words"),
     [
         (nn.GRU(2, 3, bidirectional=True), ["GRU is bidirectional", "end of a sequence"]),
-        (nn.Linear(2, 2), ["Linear", "torch.nn.RNN, GRU, LSTM", "def F(x, u)"]),
-        (nn.Sequential(nn.GRU(2, 3)), ["Sequential", "recurrent layer of a larger module"]),
+        (nn.Linear(2, 2), ["Linear", "torch.nn.RNN, GRU, LSTM", "def F(x, u)", "`net.rnn`"]),
         (OwnForward(2, 3), ["OwnForward", "step is not known"]),
+        (Net(rnn=nn.GRU(2, 3), out=nn.Linear(3, 1)), ["Net", "Pass `model.rnn`.", "def F(x, u)"]),
+        (nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 3)), ["Sequential", "Pass `model[1]`."]),
+        (Net(body=nn.Sequential(Net(rnn=nn.LSTM(2, 3)))), ["Pass `model.body[0].rnn`."]),
+        (
+            Net(first=nn.GRU(2, 3), then=nn.GRUCell(3, 3), last=OwnForward(2, 3)),
+            ["Pass one of its layers, `model.first`, `model.then`."],
+        ),
     ],
 )
 def test_other_modules_are_refused(module, words):
@@ -213,3 +244,9 @@ def test_other_modules_are_refused(module, words):
 def test_keywords_are_refused():
     with pytest.raises(TypeError, match="a GRU takes no `signature`"):
         as_transition(nn.GRU(2, 3), signature="batched")
+
+
+@pytest.mark.checks_input
+def test_weights_alone_are_refused():
+    with pytest.raises(TypeError, match=r"a state_dict of PyTorch.* pass the layer instead"):
+        as_transition(nn.GRU(2, 3).state_dict())

@@ -479,7 +479,7 @@ def test_bad_tol_is_named(tol):
 
 @pytest.mark.checks_input
 def test_bad_default_tol_is_named():
-    with pytest.raises(ValueError, match="`tol_unique` is -1.0"):
+    with pytest.raises(ValueError, match=r"`tol_unique` is -1.0"):
         unique(make(np.ones((2, 2)), tol_unique=-1.0))
 
 

@@ -11,6 +11,7 @@ import brainstate
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from brainpy.dyn import GRUCell, LSTMCell, RNNCell
 from brainpy.math.defaults import env as brainpy_environment
 from jaxtyping import Array, Float
 
@@ -20,6 +21,7 @@ from slowpoints.models.object_graph import ModelStructure
 from slowpoints.transition import Signature
 
 _BOXES = (brainstate.State, bm.Array)
+_CELLS = (RNNCell, GRUCell, LSTMCell)
 
 
 def from_model(
@@ -35,7 +37,8 @@ def from_model(
     if not told and not _takes_state(model):
         structure = ModelStructure(model, _BOXES, _holds_state)
         if structure.states:
-            return _with_state_in_variables(structure, name)
+            n_inputs = model.num_in if isinstance(model, _CELLS) else None
+            return _with_state_in_variables(structure, name, n_inputs)
         raise TypeError(
             f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
             "numbers that is neither a TrainVar nor a Parameter."
@@ -46,12 +49,15 @@ def from_model(
     return BrainPyTransition(held, signature or "batched_sequence", layout, name)
 
 
-def _with_state_in_variables(structure: ModelStructure, name: str) -> CallableTransition:
+def _with_state_in_variables(
+    structure: ModelStructure, name: str, n_inputs: int | None
+) -> CallableTransition:
     boxes = structure.states.items()
     example = {path: jax.ShapeDtypeStruct(box.size_without_batch, box.dtype) for path, box in boxes}
     axes = tuple((path, box.batch_axis) for path, box in boxes if box.batch_axis is not None)
     held = HeldModelWithState(structure.read(), structure, axes)
-    return CallableTransition(held, "input_state", StateLayout.like(example), name)
+    layout = StateLayout.like(example)
+    return CallableTransition(held, "input_state", layout, name, n_inputs)
 
 
 def _takes_state(model: bp.DynamicalSystem) -> bool:

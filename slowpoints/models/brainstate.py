@@ -30,7 +30,9 @@ def from_module(module: brainstate.nn.Module) -> CallableTransition:
     if not example:
         raise TypeError(f"as_transition: {name} has no brainstate.HiddenState.")
     held = HeldModule(parameters, structure)
-    return CallableTransition(held, "input_state", StateLayout.like(example), name)
+    size: Any = module.in_size if isinstance(module, brainstate.nn.RNNCell) else None
+    layout, n_inputs = StateLayout.like(example), size[-1] if size else None
+    return CallableTransition(held, "input_state", layout, name, n_inputs)
 
 
 class HeldModule(eqx.Module):

@@ -1,5 +1,6 @@
 """`CallableTransition`: anything that can be called, with the order of its arguments said."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float
 
 from slowpoints.models.closure import close_over
 from slowpoints.models.layout import StateLayout
-from slowpoints.transition import Signature, Transition
+from slowpoints.transition import ModelError, Signature, Transition
 
 
 class CallableTransition(Transition):
@@ -21,12 +22,14 @@ class CallableTransition(Transition):
         signature: see [`as_transition`][slowpoints.as_transition].
         layout: `None` for states that are one vector of any length.
         name: what error messages call the model.
+        n_inputs: the length of an input, where it is known.
     """
 
     model: Any
     signature: Signature = eqx.field(static=True)
     layout: StateLayout | None = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    n_inputs: int | None = eqx.field(static=True, default=None)
 
     @property
     def n_states(self) -> int | None:
@@ -47,7 +50,7 @@ class CallableTransition(Transition):
         """Call the model once.
 
         Raises:
-            ValueError: if it does not return what its signature says.
+            ModelError: if it does not return what its signature says.
         """
         state = self.unflatten(x)
         if self.signature == "state_input":
@@ -65,7 +68,7 @@ class CallableTransition(Transition):
         only_states = in_sequence and hasattr(out, "shape") and out.ndim > 2
         h_next = out if only_states else self._pair(out, "(outputs, h_next)")[1]
         if jax.tree.structure(h_next) != jax.tree.structure(state):
-            raise ValueError(
+            raise ModelError(
                 f"{self.name}(inputs, hidden): h_next is {jax.tree.structure(h_next)}; expected "
                 f"{jax.tree.structure(state)}, as hidden."
             )
@@ -73,9 +76,10 @@ class CallableTransition(Transition):
         def only_row(new: Any, old: Any) -> Any:
             expected, shape = (1, *old.shape), jnp.shape(new)
             if shape != expected and not (in_sequence and shape == (1, *expected)):
-                raise ValueError(
+                raise ModelError(
                     f"{self.name}(inputs, hidden): for inputs of shape {inputs.shape} and hidden "
-                    f"of shape {expected}, h_next has shape {shape}; expected {expected}."
+                    f"of shape {expected}, h_next has shape {shape}; expected {expected}"
+                    + (f", or with a time axis {(1, *expected)}." if in_sequence else ".")
                 )
             return jnp.reshape(new, old.shape)
 
@@ -89,7 +93,7 @@ class CallableTransition(Transition):
             found = f"{len(out)} values"
         elif hasattr(out, "shape"):
             found = f"an array of shape {out.shape}"
-        raise ValueError(f"{self.name} returned {found}; expected the pair {expected}.")
+        raise ModelError(f"{self.name} returned {found}; expected the pair {expected}.")
 
 
 class Function(eqx.Module):
@@ -103,17 +107,53 @@ class Function(eqx.Module):
 
 
 def from_callable(
-    model: Any, signature: Signature | None, example_state: Any
+    model: Any, signature: Signature | None, example_state: Any, n_inputs: int | None = None
 ) -> CallableTransition:
-    """Take a function, or a callable that is itself a pytree, such as an `equinox.Module`."""
+    """Take a function, or a callable that is itself a pytree, such as an `equinox.Module`.
+
+    Raises:
+        TypeError: if it cannot be called with two arguments.
+    """
     name = getattr(model, "__name__", type(model).__name__)
+    _check_n_arguments(model, name, signature or "state_input")
+    while isinstance(model, _JITTED):
+        # The search compiles it anyway, and this would hide what it closes over.
+        model = model.__wrapped__
     model = close_over(model)
     leaves = jax.tree.leaves(model)
     is_leaf = len(leaves) == 1 and leaves[0] is model
     layout = None if example_state is None else StateLayout.like(example_state)
     return CallableTransition(
-        Function(model) if is_leaf else model, signature or "state_input", layout, name
+        Function(model) if is_leaf else model, signature or "state_input", layout, name, n_inputs
     )
+
+
+_JITTED: Any = type(jax.jit(lambda: None))
+
+_ARGUMENTS = {
+    "state_input": "(x, u)",
+    "input_state": "(u, x)",
+    "scan": "(x, u)",
+    "batched": "(inputs, hidden)",
+    "batched_sequence": "(inputs, hidden)",
+}
+
+
+def _check_n_arguments(model: Any, name: str, signature: Signature) -> None:
+    try:
+        own = inspect.signature(model)
+    except (TypeError, ValueError):  # of compiled code it is not known
+        return
+    try:
+        own.bind(None, None)
+    except TypeError as error:
+        parameters = [p.replace(annotation=p.empty) for p in own.parameters.values()]
+        n = sum(p.kind != p.KEYWORD_ONLY or p.default is p.empty for p in parameters)
+        raise TypeError(
+            f"as_transition: `model` is {name}{inspect.Signature(parameters)}, which takes {n} "
+            f"argument{'s' * (n != 1)}; expected {name}{_ARGUMENTS[signature]}, of a state and an "
+            "input. Wrap it in a function of these two: `lambda x, u: ...`."
+        ) from error
 
 
 def carry_layout(
@@ -154,3 +194,11 @@ def carry_layout(
             "a vector. Wrap a step of it in a function F(x, u)."
         )
     return StateLayout.like(jax.eval_shape(initial_carry))
+
+
+def is_single_or_half(dtype: Any) -> bool:
+    """Return whether a module's `dtype` insists on float32 or on a half precision."""
+    return dtype is not None and jnp.dtype(dtype) in _SINGLE_OR_HALF
+
+
+_SINGLE_OR_HALF = {jnp.dtype(dtype) for dtype in (jnp.float32, jnp.float16, jnp.bfloat16)}

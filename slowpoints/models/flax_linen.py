@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from slowpoints.models.calling import CallableTransition, carry_layout
+from slowpoints.models.calling import CallableTransition, carry_layout, is_single_or_half
 from slowpoints.transition import Signature
 
 
@@ -34,7 +34,7 @@ def from_module(model: Any, signature: Signature | None, example_state: Any) -> 
     if isinstance(module, linen.RNN):
         module, variables = module.bind(variables).cell.unbind()
     name = type(module).__name__
-    if jnp.float32 == getattr(module, "dtype", None):
+    if is_single_or_half(getattr(module, "dtype", None)):
         module = module.clone(dtype=None)  # Flax then takes the precision of the arguments
     is_cell = isinstance(module, linen.RNNCellBase)
     layout = carry_layout(

@@ -4,11 +4,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from slowpoints.models.calling import CallableTransition, carry_layout
-from slowpoints.transition import Signature
+from slowpoints.models.calling import CallableTransition, carry_layout, is_single_or_half
+from slowpoints.transition import ModelError, Signature
 
 
 def from_module(
@@ -17,7 +16,7 @@ def from_module(
     """Copy a module's variables: a cell's, with its carry as the state, or another module's.
 
     The copy is in evaluation mode, and computes in the precision of the state where the original
-    insists on float32.
+    insists on float32 or less.
 
     Raises:
         TypeError: if `module` is no cell and `signature` does not say how to call it, or its
@@ -29,8 +28,8 @@ def from_module(
     module = nnx.clone(module)
     module.eval()
     for _, part in nnx.iter_modules(module):
-        is_float32 = jnp.float32 == getattr(part, "dtype", None)  # the default of `SimpleCell`
-        if type(part).__module__.startswith("flax.") and is_float32:
+        insists = is_single_or_half(getattr(part, "dtype", None))  # `SimpleCell` does by default
+        if type(part).__module__.startswith("flax.") and insists:
             setattr(part, "dtype", None)  # noqa: B010  # Flax then takes that of the arguments
     graphdef, variables = nnx.split(module)
 
@@ -42,7 +41,9 @@ def from_module(
     layout = carry_layout(
         name, module if is_cell else None, initial_carry, signature, example_state
     )
-    return CallableTransition(HeldModule(variables, graphdef), signature or "scan", layout, name)
+    held = HeldModule(variables, graphdef)
+    n_inputs = getattr(module, "in_features", None) if is_cell else None
+    return CallableTransition(held, signature or "scan", layout, name, n_inputs)
 
 
 class HeldModule(eqx.Module):
@@ -55,14 +56,14 @@ class HeldModule(eqx.Module):
         """Return what the module returns.
 
         Raises:
-            ValueError: if it draws random numbers.
+            ModelError: if it draws random numbers.
         """
         module: Any = nnx.merge(self.graphdef, self.variables, copy=True)
         before = jax.tree.leaves(nnx.state(module, nnx.RngCount))
         out = module(*args)
         after = jax.tree.leaves(nnx.state(module, nnx.RngCount))
         if any(new is not old for new, old in zip(after, before, strict=True)):
-            raise ValueError(
+            raise ModelError(
                 f"{type(module).__name__} draws random numbers in a step, and has no fixed points "
                 "then. Switch its noise off."
             )

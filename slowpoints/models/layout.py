@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slowpoints.arguments import without_torch
 from slowpoints.types import RealArray
 
 
@@ -31,7 +32,7 @@ class StateLayout:
             ValueError: if `state` holds no array.
             TypeError: if it holds anything else than real arrays.
         """
-        leaves, treedef = jax.tree.flatten(state)
+        leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
         if not leaves:
             raise ValueError(f"The model's state holds no array: it is {state!r}.")
         for leaf in leaves:
@@ -49,7 +50,8 @@ class StateLayout:
         """Lay the arrays of a state, each in row-major order, one after another.
 
         Args:
-            state: arrays `[..., *shape]` in the layout's structure; leading axes broadcast.
+            state: arrays `[..., *shape]` in the layout's structure; leading axes broadcast. They
+                may be tensors of PyTorch.
 
         Returns:
             `[..., n_states]`, a NumPy array if all arrays are, else a JAX array.
@@ -57,7 +59,7 @@ class StateLayout:
         Raises:
             ValueError: if the structure or a shape is another one.
         """
-        leaves, treedef = jax.tree.flatten(state)
+        leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
         if treedef != self.treedef:
             raise ValueError(f"The state is {treedef}; expected {self.treedef}.")
         xp: Any = np if all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in leaves) else jnp

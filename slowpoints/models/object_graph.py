@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slowpoints.transition import ModelError
+
 _INSTANCE_NAMES = {"_name", "_source_info"}
 """Attributes that number or locate an instance; two models differ in them and are still alike.
 
@@ -84,7 +86,7 @@ class ModelStructure:
             find_states: returns the model's boxes of the state, if they are not those of the walk.
 
         Raises:
-            ValueError: if the step leaves a part of the state alone, or changes anything else.
+            ModelError: if the step leaves a part of the state alone, or changes anything else.
         """
         with self.holding(values) as model:
             boxes = self.states if find_states is None else find_states(model)
@@ -94,7 +96,7 @@ class ModelStructure:
             next_state = {path: box._value for path, box in boxes.items()}
             name = type(model).__name__
             if unchanged := [path for path in state if next_state[path] is state[path]]:
-                raise ValueError(
+                raise ModelError(
                     f"{name}: a step does not set {unchanged}, which count as its state. "
                     "Parameters belong into a TrainVar (BrainPy) or a ParamState (BrainState)."
                 )
@@ -102,7 +104,7 @@ class ModelStructure:
             if changed := [
                 s.path for s, value in pairs if s.box is not None and s.get() is not value
             ]:
-                raise ValueError(
+                raise ModelError(
                     f"{name}: a step changes {changed}, which do not count as its state: only "
                     "Variables of real numbers (BrainPy) and HiddenStates (BrainState) do."
                 )
@@ -115,7 +117,7 @@ class ModelStructure:
         The model runs in its evaluation mode, without dropout.
 
         Raises:
-            ValueError: if random numbers were drawn meanwhile.
+            ModelError: if random numbers were drawn meanwhile.
         """
         slots = [*self._slots, *map(_BoxSlot, self.states.values())]
         random_states = [*map(_BoxSlot, (brainstate.random.DEFAULT, *self._random_states))]
@@ -128,7 +130,7 @@ class ModelStructure:
                 yield self._model
             keys = saved_values[len(slots) :]
             if any(slot.get() is not key for slot, key in zip(random_states, keys, strict=True)):
-                raise ValueError(
+                raise ModelError(
                     f"{type(self._model).__name__} draws random numbers in a step, and has no "
                     "fixed points then. Switch its noise off."
                 )

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints.arguments import without_torch
 from slowpoints.models.calling import CallableTransition
 from slowpoints.models.layout import StateLayout
 
@@ -75,15 +75,7 @@ class Stack(eqx.Module):
         return jax.tree.map(lambda a: a[0], stacked) if self.is_cell else stacked
 
 
-class TorchTransition(CallableTransition):
-    """A layer or cell of PyTorch; `flatten` takes its tensors as well."""
-
-    def flatten(self, state: Any) -> Any:
-        """Return states in the model's own form as `[..., n_states]`."""
-        return super().flatten(jax.tree.map(_without_torch, state))
-
-
-def from_module(module: Any) -> TorchTransition:
+def from_module(module: Any) -> CallableTransition:
     """Copy the weights of an `nn.RNN`, `nn.GRU`, `nn.LSTM` or one of their cells.
 
     The state has the form of PyTorch's unbatched one: `h` of shape `[num_layers, n_units]`, or
@@ -96,24 +88,24 @@ def from_module(module: Any) -> TorchTransition:
 
     layers, cells = (nn.RNN, nn.GRU, nn.LSTM), (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     name = type(module).__name__
-    bases = [cls for cls in layers + cells if isinstance(module, cls)]
-    if not bases or type(module).forward is not bases[0].forward:
-        raise TypeError(
-            f"as_transition: {name} is a torch.nn.Module whose step is not known; expected one of "
-            "torch.nn.RNN, GRU, LSTM, RNNCell, GRUCell and LSTMCell, such as the recurrent layer "
-            "of a larger module. To use another, write its step with JAX:\n"
-            "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
-            "        return ...  # the next state, [n_states]"
-        )
+
+    def base_of(part: Any) -> Any:
+        own = (cls for cls in layers + cells if isinstance(part, cls))
+        return next((cls for cls in own if type(part).forward is cls.forward), None)
+
+    base = base_of(module)
+    if base is None:
+        inside = [_attribute(path) for path, part in module.named_modules() if base_of(part)]
+        raise TypeError(_refusal(name, inside))
     if getattr(module, "bidirectional", False):
         raise TypeError(
             f"as_transition: {name} is bidirectional. Its backward direction starts from the end "
             "of a sequence, so it is no map from a state to the next."
         )
-    kind = "gru" if bases[0] in (nn.GRU, nn.GRUCell) else "lstm"
-    if bases[0] in (nn.RNN, nn.RNNCell):
+    kind = "gru" if base in (nn.GRU, nn.GRUCell) else "lstm"
+    if base in (nn.RNN, nn.RNNCell):
         kind = module.nonlinearity
-    is_cell = bases[0] in cells
+    is_cell = base in cells
     n_layers: int = 1 if is_cell else getattr(module, "num_layers")  # noqa: B009
     suffixes = [""] if is_cell else [f"_l{i}" for i in range(n_layers)]
     stack = Stack(tuple(_layer(module, kind, suffix) for suffix in suffixes), is_cell)
@@ -122,7 +114,30 @@ def from_module(module: Any) -> TorchTransition:
     h = jax.ShapeDtypeStruct((*lead, n_outputs), jnp.float32)
     c = jax.ShapeDtypeStruct((*lead, n_units), jnp.float32)
     layout = StateLayout.like((h, c) if kind == "lstm" else h)
-    return TorchTransition(stack, "input_state", layout, name)
+    return CallableTransition(stack, "input_state", layout, name, module.input_size)
+
+
+def _attribute(path: str) -> str:
+    """Return how a submodule is written in Python: `encoder.0.rnn` is `model.encoder[0].rnn`."""
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    return f"`model{''.join(parts)}`"
+
+
+def _refusal(name: str, inside: list[str]) -> str:
+    if inside:
+        layers = inside[0] if len(inside) == 1 else f"one of its layers, {', '.join(inside)}"
+        way_out = f"Pass {layers}."
+    else:
+        way_out = (
+            "Expected one of torch.nn.RNN, GRU, LSTM, RNNCell, GRUCell and LSTMCell, such as the "
+            "recurrent layer `net.rnn` of a larger module."
+        )
+    return (
+        f"as_transition: `model` is {name}, a torch.nn.Module whose step is not known. {way_out} "
+        "To use another step, write it with JAX:\n"
+        "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
+        "        return ...  # the next state, [n_states]"
+    )
 
 
 def _layer(module: Any, kind: Any, suffix: str) -> Layer:
@@ -131,14 +146,6 @@ def _layer(module: Any, kind: Any, suffix: str) -> Layer:
     weights = [getattr(module, name + suffix, None) for name in names]
     # A copy, since JAX may share the memory of a NumPy array and PyTorch trains in place.
     arrays: list[Any] = [
-        None if w is None else jnp.array(_without_torch(w), copy=True) for w in weights
+        None if w is None else jnp.array(without_torch(w), copy=True) for w in weights
     ]
     return Layer(*arrays, kind=kind)
-
-
-def _without_torch(leaf: Any) -> Any:
-    if not hasattr(leaf, "detach"):
-        return leaf
-    tensor = leaf.detach().cpu()
-    is_numpy_type = str(tensor.dtype) in ("torch.float16", "torch.float32", "torch.float64")
-    return np.asarray(tensor if is_numpy_type else tensor.float())
