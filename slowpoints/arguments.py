@@ -188,17 +188,16 @@ def random_key(caller: str, value: Any) -> jax.Array:
 
 
 def fields(caller: str, fps: Any, kind: type, *names: str) -> None:
-    """Check that `fps` are fixed points, of class `kind`, that have some fields to compute with.
+    """Check that `fps` are fixed points, of class `kind`, that have some fields.
 
     Raises:
-        TypeError: if `fps` is of another class, or a field is in half precision.
+        TypeError: if `fps` is of another class.
         ValueError: if a field is missing.
     """
     instance(caller, "fps", fps, kind, "a slowpoints.FixedPoints")
     for name in names:
         if getattr(fps, name) is None:
             refuse(caller, f"fps.{name}", "is None", f"the points' {name}", ValueError)
-        check_precision(caller, f"fps.{name}", getattr(fps, name).dtype)
 
 
 # ---- arrays --------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ def array(
         name: its argument.
         value: what it was given.
         *shapes: those that are expected.
-        floating: whether whole numbers and half precision are refused.
+        floating: whether whole numbers are refused.
         finite: whether NaN and infinity are refused.
         nonempty: whether axes of length 0 are refused.
         hint: one more sentence for a wrong shape.
@@ -264,8 +263,6 @@ def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: st
         kind = "floating-point numbers, of float32 or float64" if floating else expected
         was = f"has dtype {dtype}" if _is_array(given) else found(given)
         refuse(caller, name, was, kind, TypeError)
-    if floating:
-        check_precision(caller, name, dtype)
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and not dtype.isnative:
@@ -282,9 +279,11 @@ def check_precision(caller: str, name: str, dtype: Any) -> None:
         TypeError: if they are.
     """
     if jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32:
-        was = f"has dtype {dtype}, in which rounding is coarser than any tolerance"
-        expected = f"float32 or float64; pass `{name}.astype('float32')`"
-        refuse(caller, name, was, expected, TypeError)
+        expected = (
+            "float32 or float64, since rounding in half precision is coarser than any tolerance: "
+            f"pass `{name}.astype('float32')`"
+        )
+        refuse(caller, name, f"has dtype {dtype}", expected, TypeError)
 
 
 def _from_lists(caller: str, name: str, value: Any, expected: str) -> Any:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
 
+from slowpoints import arguments
 from slowpoints.digests import constants_of, digest_of_arrays, operations_of
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.transition import (
@@ -104,7 +105,8 @@ def check_transition(
 
 
 def check_points(caller: str, F: Transition, fps: FixedPoints) -> None:
-    """Check that `F` is a map of states like those of `fps`: see `check_transition`."""
+    """Check that `fps` can be computed with, and `F` is a map of such states: `check_transition`."""
+    arguments.check_precision(caller, "fps.xstar", fps.xstar.dtype)
     dtype = jax.dtypes.canonicalize_dtype(fps.xstar.dtype)
     sizes = fps.n_states, fps.n_inputs
     check_transition(caller, F, *sizes, dtype, states="fps.xstar", inputs="fps.inputs")

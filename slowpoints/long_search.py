@@ -121,6 +121,7 @@ class Search:
         keep_rows = arguments.flag(caller, "keep_rows", keep_rows)
         arguments.devices(caller, mesh)
         state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
+        arguments.check_precision(caller, "state_traj", state_traj.dtype)
         dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)

@@ -234,6 +234,7 @@ def check_rows(
             under such an input to a state.
     """
     x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True)
+    arguments.check_precision(caller, "x_init", x.dtype)
     n, n_states = x.shape
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)

@@ -82,6 +82,7 @@ def find_cycles(
     F = as_transition(F)
     caller = "find_cycles"
     x_init = arguments.array(caller, "x_init", x_init, ("n", "k", "n_states"), floating=True)
+    arguments.check_precision(caller, "x_init", x_init.dtype)
     arguments.number(caller, "tol_unique", tol_unique)
     arguments.flag(caller, "compute_jacobians", compute_jacobians)
     arguments.flag(caller, "decompose_jacobians", decompose_jacobians)

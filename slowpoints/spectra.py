@@ -141,7 +141,7 @@ def _square(fps: FixedPoints) -> Any:
             "decompose: `fps.J_xstar` is None; expected the points' Jacobians: call "
             "`jacobians(F, fps)` first, or give `k` and `F`."
         )
-    arguments.fields("decompose", fps, FixedPoints, "J_xstar")  # whose precision is checked
+    arguments.check_precision("decompose", "fps.J_xstar", fps.J_xstar.dtype)
     if fps.J_xstar.shape[1] != fps.J_xstar.shape[2]:
         raise ValueError(
             f"decompose: `fps.J_xstar` has shape {fps.J_xstar.shape}; expected square matrices, "

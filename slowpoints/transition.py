@@ -263,8 +263,10 @@ def without_half_precision(F: Transition) -> Transition:
     state is.
     """
 
-    def cast(leaf: Any) -> Any:
+    def is_half(leaf: Any) -> bool:
         real = isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, np.floating)
-        return jnp.asarray(leaf, np.float32) if real and jnp.finfo(leaf.dtype).bits < 32 else leaf
+        return real and jnp.finfo(leaf.dtype).bits < 32
 
-    return jax.tree.map(cast, F)
+    if not any(map(is_half, jax.tree.leaves(F))):
+        return F
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float32) if is_half(leaf) else leaf, F)

@@ -453,7 +453,7 @@ def test_wrong_types_are_named(tmp_path):
         search(tmp_path, chunk=2.5)
     with pytest.raises(TypeError, match="Search: `solver` is 'adam'; expected None or a solver"):
         search(tmp_path, solver="adam")
-    with pytest.raises(TypeError, match="dtype int32"):
+    with pytest.raises(TypeError, match="dtype int64"):
         search(tmp_path, state_traj=np.zeros((2, 2, 2), int))
 
 
