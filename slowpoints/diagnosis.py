@@ -105,7 +105,7 @@ def check_transition(
 
 
 def check_points(caller: str, F: Transition, fps: FixedPoints) -> None:
-    """Check that `fps` can be computed with, and `F` is a map of such states: `check_transition`."""
+    """Check that `fps` can be computed with, and that `F` is a map of such states."""
     arguments.check_precision(caller, "fps.xstar", fps.xstar.dtype)
     dtype = jax.dtypes.canonicalize_dtype(fps.xstar.dtype)
     sizes = fps.n_states, fps.n_inputs
