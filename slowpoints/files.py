@@ -5,14 +5,14 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
 
 # Opening a FIFO would wait for its writer. Windows has no such flag, but tells text from binary.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:
@@ -56,7 +56,7 @@ def refuse_links(path: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
+def replaced(path: Path) -> Iterator[BufferedWriter]:
     """Yield a new file, which takes the place of `path` once it is on the disk.
 
     An older file is either replaced whole or left as it was. No symbolic link is followed.
