@@ -402,8 +402,7 @@ class Search:
             "points_sha256": digest_of_file(points),
         }
         if self._rows is not None:
-            piece = min(self.chunk, self.n_inits)
-            record["rows_sha256"] = self._rows.write(first, rows, piece)
+            record["rows_sha256"] = self._rows.write(first, rows, self.chunk)
         write_record(path, record)  # the chunk is done from the moment that this file is there
         self._parts.append(fps)
 

@@ -24,6 +24,9 @@ with them the files of a full chunk, are about as large as they look."""
 SMALL = 1 << 26
 """Rows that take up to this many bytes, 64 MiB, are read however small their files are."""
 
+_MOST_PIECES_AHEAD = 10_000  # that are dropped if a search goes on without them; Zarr tries each
+_LARGEST_INTEGER = 2**63 - 1  # that sizes have
+
 
 class RowStore:
     """The Zarr group `rows.zarr` of a search's directory: one array a field, one row a state.
@@ -55,21 +58,26 @@ class RowStore:
         self._decode = numcodecs.zstd.Zstd().decode
         self._path = directory / "rows.zarr"
 
-    def write(self, first: int, rows: FixedPoints, piece: int) -> str:
-        """Store `rows` from row `first` on, in pieces of `piece`, and return `read`'s digest.
+    def write(self, first: int, rows: FixedPoints, chunk: int) -> str:
+        """Store `rows` from row `first` on, in pieces of `chunk`, and return `read`'s digest.
+
+        If the only rows are fewer than a chunk, the piece is no larger than they are.
 
         Raises:
             ValueError: if what is there is damaged, or if the rows could not be read again.
         """
         values = {name: np.asarray(getattr(rows, name)) for name in _FIELDS}
         end = first + rows.n
+        piece = chunk if first else min(chunk, rows.n)
         self._check_group(missing_is_fine=True)
         for name, value in values.items():
             there = piece
             if os.path.lexists(self._path / name / "zarr.json"):
                 there, n_stored = self._check_array(name, value)
-                if first % there or rows.n > there or n_stored > first + there:
+                if there not in (piece, chunk) or first % there:
                     raise self._damaged(f"`{name}` is divided into other pieces")
+                if n_stored > end + _MOST_PIECES_AHEAD * there:
+                    raise self._damaged(f"`{name}` claims {n_stored} rows, but {end} are known")
             self._size(self._piece_path(name, first // there, value.ndim))  # refuses links
         group = self._zarr.open_group(self._path, mode="a", zarr_format=3)
         for name, value in values.items():
@@ -139,7 +147,7 @@ class RowStore:
             fill_value, codecs = metadata.pop("fill_value"), metadata.pop("codecs")
             if (
                 type(n_stored) is type(piece) is int
-                and n_stored >= 0
+                and 0 <= n_stored <= _LARGEST_INTEGER
                 and piece >= 1
                 and isinstance(fill_value, (bool, int, float))
                 and fill_value == 0
