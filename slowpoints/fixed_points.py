@@ -2,10 +2,7 @@
 
 import contextlib
 import os
-import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +14,8 @@ from jax.core import Tracer
 from jaxtyping import Complex, Float, Int, Shaped
 
 from slowpoints import arguments, linear_dynamics
+from slowpoints.points_file import read_points, write_points
 from slowpoints.types import Number, RealArray
-
-_FORMAT_VERSION = 2
 
 
 class FixedPoints:
@@ -517,84 +513,38 @@ class FixedPoints:
         """Write all fields to `path`, a NumPy `.npz` archive, whatever its suffix.
 
         The file is written beside its place and then renamed, so an older file is either replaced
-        whole or left as it was. Missing folders are made.
+        whole or left as it was; a symbolic link is replaced, not followed. Missing folders are
+        made.
+
+        Raises:
+            ValueError: if a field or a setting is of a type that these files do not hold, such as
+                states that are no floating-point numbers of NumPy.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data: dict[str, Any] = {
+        fields = {
             k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    slowpoints_format=np.array(_FORMAT_VERSION),
-                    tol_unique=np.array(self.tol_unique),
-                    dtype=np.array(np.dtype(self.dtype).name),
-                    continuous_time=np.array(self.continuous_time),
-                    fields=np.array(list(data)),
-                    allow_pickle=False,
-                    **data,
-                )
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut can leave the new name with no content
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            write_points(Path(path), fields, {k: getattr(self, k) for k in self._settings})
+        except ValueError as error:
+            raise ValueError(f"FixedPoints.save: {error}.") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "FixedPoints":
         """Read what [`save`][slowpoints.FixedPoints.save] wrote. Nothing in the file is executed.
 
+        Takes at most 1032 times the size of the file in memory, which is the most that can be
+        packed into it.
+
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is damaged, or not one of ours, or of a later format.
+            ValueError: if the file is damaged, or not one of ours, or of a later format, or is no
+                regular file.
         """
+        content = read_points(path)
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                data = dict(archive)
-        except FileNotFoundError:
-            raise
-        except _DAMAGE as error:
-            raise ValueError(f"{os.fspath(path)!r} is no readable .npz archive: {error}") from error
-        if "slowpoints_format" not in data:
-            raise ValueError(f"{os.fspath(path)!r} was not written by FixedPoints.save.")
-        try:
-            version = int(data.pop("slowpoints_format"))
-        except TypeError as error:
-            raise ValueError(f"{os.fspath(path)!r} has no readable format number.") from error
-        if version > _FORMAT_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)!r} has format {version}; this version reads up to "
-                f"{_FORMAT_VERSION}. Upgrade slowpoints."
-            )
-        try:
-            tol_unique, dtype = float(data.pop("tol_unique")), np.dtype(str(data.pop("dtype")))
-            # The first format had no such setting.
-            continuous = bool(data.pop("continuous_time")) if version > 1 else False
-            # A damaged list of contents hides arrays that the archive still has.
-            if sorted(data.pop("fields").tolist()) != sorted(data):
-                raise ValueError("some arrays are missing")
-            return cls(**data, tol_unique=tol_unique, dtype=dtype, continuous_time=continuous)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(**content)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
-
-
-# What NumPy and zipfile raise for damaged bytes, found by damaging every byte.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def _take(value: Any, index: Any) -> Any:
@@ -607,13 +557,6 @@ def _take(value: Any, index: Any) -> Any:
     rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
     with jax.enable_x64(True):  # or float64 would be narrowed
         return jnp.asarray(rows)
-
-
-def _umask() -> int:
-    # The only portable way to read the umask is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:

@@ -1,9 +1,7 @@
 """`Search`: a search of any number of states, in chunks that are stored as they are done."""
 
-import contextlib
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,22 +17,24 @@ from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_tex
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_search, optimize_batch
 from slowpoints.pipeline import check_selection, linearise, select, spread
-from slowpoints.records import (
-    digest_of_file,
-    digest_of_record,
-    read_record,
-    sync_folder,
-    write_record,
-)
+from slowpoints.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints.row_store import RowStore
 from slowpoints.sampling import check_trajectories, sample_states
+from slowpoints.search_folder import (
+    FORMAT_VERSION,
+    MANIFEST,
+    alone_in,
+    chunk_paths,
+    count_chunks,
+    keeps_rows,
+    read_chunk,
+    read_chunks,
+    read_manifest,
+)
 from slowpoints.solvers import AbstractSolver, Cascade
 from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
-
-_FORMAT_VERSION = 2
-_MANIFEST = "search.json"
 
 
 class Search:
@@ -152,7 +152,7 @@ class Search:
         self._rows = RowStore(self.directory) if keep_rows else None
         self._begin(
             {
-                "format": _FORMAT_VERSION,
+                "format": FORMAT_VERSION,
                 "settings": {name: setting_as_text(value) for name, value in settings.items()},
                 "digests": {
                     "F": digest_of_model(self.F, n_states, n_inputs, self._state_traj.dtype),
@@ -202,9 +202,10 @@ class Search:
             RuntimeError: if another process runs a search in this directory.
         """
         arguments.whole("Search.run", "max_chunks", max_chunks, or_none=True)
-        with _alone_in(self.directory):
+        with alone_in(self.directory):
             for left_over in self.directory.glob("*.tmp"):
-                left_over.unlink()
+                if left_over.is_file() or left_over.is_symlink():
+                    left_over.unlink()
             self._read_chunks()
             for chunk in range(self.n_done if self._rows is not None else 0):
                 Search.load_rows(self.directory, chunk)  # raises an error if it is damaged
@@ -301,12 +302,12 @@ class Search:
             ValueError: if a file is damaged or missing, or of a later format.
         """
         directory = _as_directory("Search.load", directory)
-        manifest = _read_manifest(directory / _MANIFEST)
-        n_done = _count_chunks(directory)
+        manifest = read_manifest(directory)
+        n_done = count_chunks(directory)
         if n_done == 0:
             raise FileNotFoundError(f"No chunk of {str(directory)!r} is done yet.")
-        search = digest_of_record(manifest)
-        return _merged([_read_chunk(directory, i, search)[0] for i in range(n_done)])
+        chunks = read_chunks(directory, n_done, digest_of_record(manifest))
+        return _merged([fps for fps, _ in chunks])
 
     @staticmethod
     def load_rows(directory: str | os.PathLike[str], chunk: int) -> FixedPoints:
@@ -327,19 +328,22 @@ class Search:
         """
         directory = _as_directory("Search.load_rows", directory)
         chunk = arguments.whole("Search.load_rows", "chunk", chunk)
-        manifest = _read_manifest(directory / _MANIFEST)
-        if not _keeps_rows(manifest):
+        manifest = read_manifest(directory)
+        if not keeps_rows(manifest):
             raise ValueError(
                 f"Search.load_rows: the search in {str(directory)!r} keeps no rows; make it with "
                 "`keep_rows=True`."
             )
-        n_done = _count_chunks(directory)
+        n_done = count_chunks(directory)
         if not 0 <= chunk < n_done:
             raise FileNotFoundError(
                 f"Search.load_rows: there is no chunk {chunk}; {n_done} chunks of "
                 f"{str(directory)!r} are done."
             )
-        fps, record = _read_chunk(directory, chunk, digest_of_record(manifest))
+        fps, record = read_chunk(directory, chunk, digest_of_record(manifest))
+        if "rows_sha256" not in record:
+            path = chunk_paths(directory, chunk)[1]
+            raise ValueError(f"{str(path)!r} is damaged: it has no `rows_sha256`.")
         first, end = record["first_row"], record["first_row"] + record["n_rows"]
         return RowStore(directory).read(first, end, record["rows_sha256"], like=fps)
 
@@ -347,14 +351,14 @@ class Search:
 
     def _begin(self, manifest: dict[str, Any]) -> None:
         """Write the manifest of a new search, or compare it with that of the one there is."""
-        path = self.directory / _MANIFEST
+        path = self.directory / MANIFEST
         self.directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            if _count_chunks(self.directory):
+            if count_chunks(self.directory):
                 raise ValueError(f"Search: {str(path)!r} is missing, though there are chunks.")
             sync_folder(self.directory.parent)
             write_record(path, manifest)
-        there = _read_manifest(path)
+        there = read_manifest(self.directory)
         begun_with = {"keep_rows": "False"} | there["settings"]  # format 1 kept none
         for name, value in manifest["settings"].items():
             if begun_with.get(name) != value:
@@ -396,7 +400,7 @@ class Search:
 
     def _store(self, chunk: int, rows: FixedPoints) -> None:
         first, end = self._rows_of(chunk)
-        points, path = _paths(self.directory, chunk)
+        points, path = chunk_paths(self.directory, chunk)
         fps = self._new_points(rows)
         fps.save(points)
         sync_folder(self.directory)
@@ -420,21 +424,23 @@ class Search:
 
     def _read_chunks(self) -> None:
         """Read the chunks that are stored, and check that they belong to this search."""
-        n_done = _count_chunks(self.directory)
+        n_done = count_chunks(self.directory)
         if n_done > self.n_chunks:
             raise ValueError(
                 f"Search: `n_inits` is {self.n_inits}, which is {self.n_chunks} chunks, but "
                 f"{str(self.directory)!r} holds {n_done}."
             )
         self._parts = []
-        for chunk in range(n_done):
-            fps, record = _read_chunk(self.directory, chunk, self._digest)
+        for chunk, (fps, record) in enumerate(read_chunks(self.directory, n_done, self._digest)):
             first, end = self._rows_of(chunk)
             if record["n_rows"] != end - first:
                 raise ValueError(
                     f"Search: `n_inits` is {self.n_inits}, which gives chunk {chunk} {end - first} "
                     f"rows, but in {str(self.directory)!r} it has {record['n_rows']}."
                 )
+            if record["first_row"] != first:
+                path = chunk_paths(self.directory, chunk)[1]
+                raise ValueError(f"{str(path)!r} is damaged: `first_row` is not {first}.")
             if record["random_state"] != self._random_state(chunk):
                 raise ValueError(
                     f"Search: chunk {chunk} in {str(self.directory)!r} was drawn by another random "
@@ -459,59 +465,3 @@ def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
 
 def _merged(parts: list[FixedPoints]) -> FixedPoints:
     return unique(FixedPoints.concatenate(parts)).compact()
-
-
-def _paths(directory: Path, chunk: int) -> tuple[Path, Path]:
-    return directory / f"chunk-{chunk:06d}.npz", directory / f"chunk-{chunk:06d}.json"
-
-
-def _count_chunks(directory: Path) -> int:
-    """Return how many chunks are done, all up to there."""
-    records = sorted(directory.glob("chunk-*.json"))
-    for chunk, path in enumerate(sorted(records, key=lambda path: (len(path.name), path.name))):
-        expected = _paths(directory, chunk)[1]
-        if path != expected:
-            raise ValueError(f"{str(expected)!r} is missing, though {path.name!r} is there.")
-    return len(records)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = read_record(path)
-    version = manifest.get("format")
-    if not isinstance(version, int):
-        raise ValueError(f"{str(path)!r} has no format number.")
-    if version > _FORMAT_VERSION:
-        raise ValueError(
-            f"{str(path)!r} has format {version}; this version reads up to {_FORMAT_VERSION}. "
-            "Upgrade slowpoints."
-        )
-    return manifest
-
-
-def _keeps_rows(manifest: dict[str, Any]) -> bool:
-    return manifest["settings"].get("keep_rows") == "True"
-
-
-def _read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, dict[str, Any]]:
-    points, path = _paths(directory, chunk)
-    record = read_record(path)
-    if record["search"] != search:
-        raise ValueError(f"{str(path)!r} belongs to another search.")
-    if not points.exists():
-        raise ValueError(f"{str(points)!r} is missing, though {path.name!r} is there.")
-    if digest_of_file(points) != record["points_sha256"]:
-        raise ValueError(f"{str(points)!r} is damaged: its content is not what was written.")
-    return FixedPoints.load(points), record
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold a lock, which the system releases however the process ends."""
-    import fcntl  # not on every system, and nothing else needs it
-
-    with open(directory / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"Another process runs the search in {str(directory)!r}.") from error
-        yield
