@@ -59,7 +59,7 @@ def unique(
         raise ValueError("unique: `fps.xstar` is missing, so there are no points to compare.")
     if size is not None and size < 0:
         raise ValueError(f"unique: `size` must not be negative, but is {size}.")
-    condition = _condition_numbers(fps) if within_conditions else None
+    condition = condition_numbers(fps) if within_conditions else None
     tol = fps.tol_unique if tol is None else tol
     if not isinstance(tol, Tracer):
         if not float(tol) >= 0:
@@ -77,7 +77,8 @@ def unique(
         return _take(fps, ranking, n_survivors, size)
 
 
-def _condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
+def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
+    """Return numbers that are the same where `cond_id` is."""
     if fps.cond_id is None:
         raise ValueError("unique: `within_conditions` needs `fps.cond_id`, which is missing.")
     if isinstance(fps.cond_id, np.ndarray):  # of any type, such as strings
@@ -144,7 +145,7 @@ def _cover(
         is_open = start + jnp.arange(block) < n_usable
         labels = None if condition is None else jnp.asarray(condition)[rows]
         is_open, near = _drop_known(points, labels, origin, tol, n_kept, start, is_open)
-        kept = _keep_first(is_open, near)
+        kept = keep_first(is_open, near)
         slots = jnp.where(kept, n_kept + jnp.cumsum(kept, dtype=jnp.int32) - 1, rows.size)
         points = points.at[slots].set(_block_at(points, start, block), mode="drop")
         rows = rows.at[slots].set(_block_at(rows, start, block), mode="drop")
@@ -197,7 +198,7 @@ def _drop_known(
     return is_open, near
 
 
-def _keep_first(
+def keep_first(
     is_open: Bool[Array, " block"], near: Bool[Array, "block block"]
 ) -> Bool[Array, " block"]:
     """Return the open rows that are near no earlier row that is itself returned."""
