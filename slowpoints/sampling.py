@@ -3,12 +3,15 @@
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from slowpoints.iteration import iterate
+from slowpoints.transition import Transition, as_transition, check_transition
 from slowpoints.types import RealArray, Scalar
 
 
@@ -18,10 +21,18 @@ def sample_states(
     n_inits: int,
     noise_scale: Scalar = 0.1,
     valid_bxt: Bool[RealArray, "trials time"] | None = None,
+    *,
+    F: Any = None,
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"] | None = None,
+    n_steps: int = 0,
 ) -> Float[Array, "n_inits n_states"]:
     """Draw states from trajectories and add Gaussian noise (Golub & Sussillo 2018).
 
     States are drawn without replacement, or, if there are fewer than `n_inits` of them, with.
+
+    If the network's own states are not known, or the noise is large, let it run from the drawn ones
+    for some steps: `n_steps`. The steps take off what the network forgets at once, and bring states
+    from anywhere to where its dynamics are slow. After many steps only attractors are left.
 
     Args:
         key: a JAX random key.
@@ -29,18 +40,32 @@ def sample_states(
         n_inits: how many to draw.
         noise_scale: standard deviation of the noise, in the units of the states.
         valid_bxt: `[trials, time]` which states may be drawn; all of them by default.
+        F: the network that runs from the drawn states, or anything that
+            [`as_transition`][slowpoints.as_transition] takes. Needed if `n_steps` is above 0.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input under
+            which it runs. Needed if `n_steps` is above 0.
+        n_steps: for how many steps it runs.
 
     Returns:
-        `[n_inits, n_states]` the initial states.
+        `[n_inits, n_states]` the initial states. Those that diverge within `n_steps` are not
+        finite, and the rows of a search from them not valid.
 
     Raises:
-        ValueError: if an argument has the wrong shape or range, or no state is valid, or a drawn
-            state is not finite. The last two are found only outside `jit`.
+        ValueError: if an argument has the wrong shape or range or is missing, or no state is valid,
+            or a drawn state is not finite. The last two are found only outside `jit`.
+        TypeError: if `n_inits` or `n_steps` is no integer, or `F` is of no known kind or in
+            continuous time.
     """
-    _check("sample_states", state_traj, n_inits, noise_scale, valid_bxt)
+    caller = "sample_states"
+    _check(caller, state_traj, n_inits, noise_scale, valid_bxt)
+    n_steps = _check_steps(caller, F, inputs, n_steps)
     states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
-    _check_drawn("sample_states", "state_traj", state_traj, states)
-    return states
+    _check_drawn(caller, "state_traj", state_traj, states)
+    if n_steps == 0:
+        return states
+    F, u = as_transition(F), _rows_of_inputs(caller, inputs, n_inits, states.dtype)
+    check_transition(F, states.shape[1], u.shape[1], states.dtype)
+    return _run(iterate(F, n_steps), states, u)
 
 
 def sample_inputs_and_states(
@@ -116,6 +141,40 @@ def _draw(
     states = state_traj.reshape(n_candidates, n_states)[rows]
     states += noise_scale * jax.random.normal(noise_key, states.shape, states.dtype)
     return states, rows
+
+
+@eqx.filter_jit
+def _run(
+    steps: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Float[Array, "n n_states"]:
+    return jax.vmap(steps)(x, u).astype(x.dtype)
+
+
+def _check_steps(caller: str, F: Any, inputs: Any, n_steps: Any) -> int:
+    if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)):
+        raise TypeError(f"{caller}: `n_steps` must be an integer, but is {n_steps!r}.")
+    if n_steps < 0:
+        raise ValueError(f"{caller}: `n_steps` must not be negative, but is {n_steps}.")
+    if n_steps > 0:
+        for name, value in (("F", F), ("inputs", inputs)):
+            if value is None:
+                raise ValueError(
+                    f"{caller}: `{name}` is None; expected the network that takes the {n_steps} "
+                    "steps and its constant input, `F` and `inputs`."
+                )
+    return int(n_steps)
+
+
+def _rows_of_inputs(
+    caller: str, inputs: Any, n_inits: int, dtype: Any
+) -> Float[Array, "n_inits n_inputs"]:
+    if np.ndim(inputs) not in (1, 2) or (np.ndim(inputs) == 2 and len(inputs) not in (1, n_inits)):
+        raise ValueError(
+            f"{caller}: `inputs` has shape {np.shape(inputs)}; expected (n_inputs,), "
+            f"(1, n_inputs) or ({n_inits}, n_inputs), one row for each of the `n_inits` states."
+        )
+    u = jnp.atleast_2d(jnp.asarray(inputs, dtype))
+    return jnp.broadcast_to(u, (n_inits, u.shape[1]))
 
 
 def _check_drawn(caller: str, name: str, traj: RealArray, drawn: Array) -> None:
