@@ -70,7 +70,9 @@ class FixedPointFinder:
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         dtype: `'float32'` or `'float64'`, whatever the global precision is.
         verbose: whether to print what is done.
-        super_verbose: whether to print the state of the search as it goes on.
+        super_verbose: whether to print the state of the search as it goes on: the mean and standard
+            deviation of `q` and `dq` over the rows in work. Each solver of the default's phases,
+            which the lines name, counts its iterations from 1, and so does each chunk of states.
         n_iters_per_print_update: after how many iterations to print it.
         solver: `None` for the best default, `'adam'` for the documented gradient descent,
             `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with settings of its own.
@@ -220,7 +222,11 @@ class FixedPointFinder:
         cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
-        progress = _Progress(n_inits, self.tol_unique, self.final_q_threshold, self.verbose)
+        progress = _Progress(
+            n_inits, self.tol_unique, self.final_q_threshold, self.verbose, self.super_verbose
+        )
+        every = self.n_iters_per_print_update
+        report = Report(_print_update, every) if self.super_verbose else None
         with _precision(self.dtype), progress as bar:
             F = with_precision(as_transition(self.rnn_model), self.dtype)
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
@@ -253,13 +259,13 @@ class FixedPointFinder:
                 rows_at_a_time=_rows_for_progress(n_inits, x_init.shape[1])
                 if self.verbose
                 else None,
-                progress=bar.update if self.verbose else None,
-                report=Report(_print_update, self.n_iters_per_print_update)
-                if self.super_verbose
-                else None,
+                progress=bar.update if self.verbose or self.super_verbose else None,
+                report=report,
                 mesh=self.mesh,
                 across_processes=self.across_processes,
             )
+            if report is not None:
+                jax.effects_barrier()  # all its lines before the summary
             unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
         self._n_searches += 1
         if not self.across_processes:
@@ -302,11 +308,22 @@ def _precision(dtype: str) -> Iterator[None]:
 
 
 class _Progress:
-    """A progress bar over the rows of a search, with the distinct points so far."""
+    """A progress bar over the rows of a search, with the distinct points so far.
 
-    def __init__(self, n_rows: int, tol_unique: Number, below: Number | None, shown: bool):
+    If `announced`, chunks are told apart in what is printed of their iterations.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        tol_unique: Number,
+        below: Number | None,
+        shown: bool,
+        announced: bool = False,
+    ):
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._tol_unique, self._below = tol_unique, below
+        self._announced, self._n_done = announced, 0
         self._distinct: FixedPoints | None = None
 
     def __enter__(self) -> "_Progress":
@@ -317,6 +334,12 @@ class _Progress:
 
     def update(self, fps: FixedPoints) -> None:
         """Count the rows of a chunk that is done."""
+        self._n_done += fps.n
+        if self._announced and self._n_done < self._bar.total:
+            jax.effects_barrier()  # the lines of this chunk come first
+            print(f"\tFrom initial state {self._n_done + 1} on:")
+        if self._bar.disable:
+            return
         if fps.n == self._bar.total:  # all at once: the summary tells what there is
             self._bar.update(fps.n)
             return
@@ -342,12 +365,12 @@ def _rows_for_progress(n_rows: int, n_states: int) -> int:
     return int(np.clip(4e8 / n_states**2, 512, 16384).item()) if n_rows > 512 else n_rows
 
 
-def _print_update(iteration: Any, q: Any, dq: Any, lr: Any) -> None:
+def _print_update(iteration: Any, q: Any, dq: Any, lr: Any, phase: str) -> None:
     q, dq = np.asarray(q), np.asarray(dq)
-    # A row's first iteration has no `dq` yet, and a broken one no `q`.
+    # A row's first iteration has no `dq` yet, and a broken one and a lane without a row no `q`.
     q, dq = (a[np.isfinite(a)] if np.isfinite(a).any() else np.full(1, np.nan) for a in (q, dq))
     line = (
-        f"\tIter: {int(iteration)}, q = {np.mean(q):.2e} +/- {np.std(q):.2e}, "
+        f"\t{phase}, Iter: {int(iteration)}, q = {np.mean(q):.2e} +/- {np.std(q):.2e}, "
         f"dq = {np.mean(dq):.2e} +/- {np.std(dq):.2e}"
     )
     print(line if lr is None else f"{line}, lr = {float(lr):.2e}")

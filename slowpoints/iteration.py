@@ -1,9 +1,10 @@
-"""`iterate`: several steps of a network as one."""
+"""`iterate` and `Loop`: several steps of a network as one, in two forms."""
 
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints import arguments
@@ -74,6 +75,23 @@ def iterate(F: Any, k: int) -> Transition:
     if isinstance(F, ContinuousTime):
         raise TypeError("iterate: `F` is in continuous time, which has no steps to count.")
     return Iterated(F, check_n_steps("iterate", k))
+
+
+class Loop(Transition):
+    """A map of `k` states in one vector: each is replaced by the image of the one before it.
+
+    Its fixed points are the cycles of `k` steps. Newton's method on it is multiple shooting: no
+    error is carried through `k` steps, as it is in `iterate`, and the `k` states that it starts
+    from may be anywhere.
+    """
+
+    F: Transition
+    k: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, " d"], u: Float[Array, " n_inputs"]) -> Float[Array, " d"]:
+        """Return the images, of which the last state's comes first."""
+        images = jax.vmap(self.F, in_axes=(0, None))(x.reshape(self.k, -1), u)
+        return jnp.roll(images, 1, axis=0).reshape(-1)
 
 
 def check_n_steps(caller: str, k: Any) -> int:

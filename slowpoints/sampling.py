@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,9 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from slowpoints import arguments
+from slowpoints.diagnosis import check_transition
+from slowpoints.iteration import iterate
+from slowpoints.transition import Transition, as_transition
 from slowpoints.types import RealArray, Scalar
 
 
@@ -19,10 +23,18 @@ def sample_states(
     n_inits: int,
     noise_scale: Scalar = 0.1,
     valid_bxt: Bool[RealArray, "trials time"] | None = None,
+    *,
+    F: Any = None,
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"] | None = None,
+    n_steps: int = 0,
 ) -> Float[Array, "n_inits n_states"]:
     """Draw states from trajectories and add Gaussian noise (Golub & Sussillo 2018).
 
     States are drawn without replacement, or, if there are fewer than `n_inits` of them, with.
+
+    If the network's own states are not known, or the noise is large, let it run from the drawn ones
+    for some steps: `n_steps`. The steps take off what the network forgets at once, and bring states
+    from anywhere to where its dynamics are slow. After many steps only attractors are left.
 
     Args:
         key: a JAX random key.
@@ -30,21 +42,39 @@ def sample_states(
         n_inits: how many to draw.
         noise_scale: standard deviation of the noise, in the units of the states.
         valid_bxt: `[trials, time]` which states may be drawn; all of them by default.
+        F: the network that runs from the drawn states, or anything that
+            [`as_transition`][slowpoints.as_transition] takes. Needed if `n_steps` is above 0.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input under
+            which it runs. Needed if `n_steps` is above 0.
+        n_steps: for how many steps it runs.
 
     Returns:
-        `[n_inits, n_states]` the initial states.
+        `[n_inits, n_states]` the initial states. Those that diverge within `n_steps` are not
+        finite, and the rows of a search from them not valid.
 
     Raises:
-        TypeError: if an argument is of the wrong kind.
-        ValueError: if an argument has the wrong shape or range, or no state is valid, or a valid
-            state is not finite. The last two are found only outside `jit`.
+        TypeError: if an argument is of the wrong kind, or `F` is in continuous time.
+        ValueError: if an argument has the wrong shape or range or is missing, or no state is valid,
+            or a valid state is not finite. The last two are found only outside `jit`.
     """
     caller = "sample_states"
     n_inits = check_draw(caller, n_inits, noise_scale)
+    n_steps = arguments.whole(caller, "n_steps", n_steps)
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
     key = arguments.random_key(caller, key)
+    if n_steps == 0:
+        return _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)[0]
+    for name, value in (("F", F), ("inputs", inputs)):
+        if value is None:
+            expected = f"the network that takes the {n_steps} steps, and its constant input"
+            arguments.refuse(caller, name, "is None", expected, ValueError)
+    steps = iterate(F, n_steps)
+    dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
+    u = arguments.inputs_of_rows(caller, inputs, n_inits, "of the `n_inits` states", dtype)
+    n_states, n_inputs = state_traj.shape[2], u.shape[1]
+    check_transition(caller, as_transition(F), n_states, n_inputs, dtype, states="state_traj")
     states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
-    return states
+    return _run(steps, states, jnp.broadcast_to(jnp.asarray(u), (n_inits, n_inputs)))
 
 
 def sample_inputs_and_states(
@@ -118,6 +148,13 @@ def _draw(
     states = state_traj.reshape(n_candidates, n_states)[rows]
     states += noise_scale * jax.random.normal(noise_key, states.shape, states.dtype)
     return states, rows
+
+
+@eqx.filter_jit
+def _run(
+    steps: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Float[Array, "n n_states"]:
+    return jax.vmap(steps)(x, u).astype(x.dtype)
 
 
 _WHERE_VALID = " wherever states may be drawn; leave others out by `valid_bxt`"

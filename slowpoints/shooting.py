@@ -7,37 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints import arguments
 from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.iteration import iterate
+from slowpoints.iteration import Loop, iterate
 from slowpoints.linearization import jacobians
 from slowpoints.objective import half_squared_norm
-from slowpoints.periodicity import grouped
+from slowpoints.periodicity import distance_between, is_cycle, least_period
 from slowpoints.pipeline import find_fixed_points
 from slowpoints.spectra import decompose
 from slowpoints.transition import Transition, as_transition
 from slowpoints.types import Number, RealArray
-from slowpoints.uniqueness import unique
-
-
-class Loop(Transition):
-    """A map of `k` states in one vector: each is replaced by the image of the one before it.
-
-    Its fixed points are the cycles of `k` steps. Newton's method on it is multiple shooting: no
-    error is carried through `k` steps, as it is in `iterate`, and the `k` states that it starts
-    from may be anywhere.
-    """
-
-    F: Transition
-    k: int = eqx.field(static=True)
-
-    def __call__(self, x: Float[Array, " d"], u: Float[Array, " n_inputs"]) -> Float[Array, " d"]:
-        """Return the images, of which the last state's comes first."""
-        images = jax.vmap(self.F, in_axes=(0, None))(x.reshape(self.k, -1), u)
-        return jnp.roll(images, 1, axis=0).reshape(-1)
+from slowpoints.uniqueness import condition_numbers, keep_first
 
 
 def find_cycles(
@@ -62,15 +45,19 @@ def find_cycles(
         x_init: `[n, k, n_states]` where the `k` points of each row start. They need not follow one
             another: states drawn independently try more combinations than parts of trajectories.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
-        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        tol_unique: two loops of `k` states at most this far apart, as one vector of all of them and
+            the input, are one, from whichever state they start. Points of different cycles are
+            never merged, however close they are.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
         settings: other keywords of [`find_fixed_points`][slowpoints.find_fixed_points]. Thresholds
             for `q` and distances of outliers are about all `k` points of a row together.
 
     Returns:
-        One row per point of each cycle, with `period` and `cycle_id` as
-        [`cycles`][slowpoints.cycles] gives them. All else is about `k` steps, as for
+        One row per point of each cycle, so that a cycle has exactly `period` rows, in their order
+        along it, with `cycle_id` as [`cycles`][slowpoints.cycles] gives it. Rows of `period` 0 and
+        `cycle_id` -1 are on slow cycles: the steps almost lead back, with a `q` below the
+        threshold, but there is no cycle. All else is about `k` steps, as for
         [`iterate`][slowpoints.iterate]: `F_xstar`, `qstar`, and Jacobians with their eigenvalues,
         which are the multipliers of the cycle over `k` steps. Inside `jit` the points are the
         `valid` rows of as many as there are states in `x_init`, or `k` times `max_n_unique`.
@@ -99,32 +86,73 @@ def find_cycles(
         compute_jacobians=False,
         **settings,
     )
-    fps = _points(over_k, loops, k, n_states)
-    fps = unique(fps, tol_unique, within_conditions=settings.get("within_conditions", False))
+    condition = condition_numbers(loops) if settings.get("within_conditions", False) else None
+    fps = _points(over_k, loops, *_cycles(F, loops, condition, k), k)
     if not isinstance(fps.valid, Tracer):
         fps = fps.compact()
-        numbers = np.unique(np.asarray(fps.cycle_id), return_inverse=True)[1]
-        fps = fps.replace(cycle_id=jnp.asarray(numbers, np.int32))
     if compute_jacobians:
         fps = jacobians(over_k, fps)
         fps = decompose(fps) if decompose_jacobians else fps
     return fps
 
 
-def _points(over_k: Transition, loops: FixedPoints, k: int, n_states: int) -> FixedPoints:
+def _cycles(
+    F: Transition, loops: FixedPoints, condition: Shaped[RealArray, " n"] | None, k: int
+) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
+    """Return which loops are kept, their periods, and whether they are cycles or slow ones."""
+    n = loops.n
+    valid = jnp.ones(n, bool) if loops.valid is None else jnp.asarray(loops.valid)
+    if n == 0:
+        return valid, jnp.zeros(0, np.int32), valid
+    rows = np.arange(n)
+    if not isinstance(valid, Tracer):
+        # The number of loops found varies; powers of two keep the number of compilations small.
+        rows = np.arange(1 << (n - 1).bit_length()) % n
+    valid = valid[rows] & (np.arange(rows.size) < n)
+    x, u, q = (jnp.asarray(a)[rows] for a in (loops.xstar, loops.inputs, loops.qstar))
+    condition = None if condition is None else jnp.asarray(condition)[rows]
+    tol = jnp.asarray(loops.tol_unique, x.dtype)
+    orbit = x.reshape(rows.size, k, -1)
+    kept, period, closed = _kept(F, orbit, u, q, valid, condition, tol)
+    return kept[:n], period[:n], closed[:n]
+
+
+@eqx.filter_jit
+def _kept(
+    F: Transition,
+    orbit: Float[Array, "n k n_states"],
+    u: Float[Array, "n n_inputs"],
+    q: Float[Array, " n"],
+    valid: Bool[Array, " n"],
+    condition: Shaped[Array, " n"] | None,
+    tol: Float[Array, ""],
+) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
+    """Keep the loop of lowest `q` of all that are shifts of each other, to within `tol`."""
+    order = jnp.lexsort((q, ~valid))
+    distance = jnp.hypot(distance_between(orbit), jnp.linalg.norm(u[:, None] - u, axis=2))
+    near = distance <= tol
+    if condition is not None:
+        near &= condition[:, None] == condition
+    place = jnp.arange(q.size)
+    is_earlier = place < place[:, None]
+    kept_in_order = keep_first(valid[order], near[order][:, order] & is_earlier)
+    kept = jnp.zeros_like(valid).at[order].set(kept_in_order)
+    return kept, least_period(orbit, tol), is_cycle(F, orbit, u, tol)
+
+
+def _points(
+    over_k: Transition,
+    loops: FixedPoints,
+    kept: Bool[Array, " n"],
+    period: Int[Array, " n"],
+    closed: Bool[Array, " n"],
+    k: int,
+) -> FixedPoints:
     """Return the points of all loops, one row each, those of the first loop first."""
-    orbit = loops.xstar.reshape(-1, k, n_states)
-    valid = jnp.ones(loops.n, bool) if loops.valid is None else loops.valid
-    period, cycle_id = grouped(
-        orbit[:, 0],
-        loops.inputs,
-        jnp.moveaxis(jnp.roll(orbit, -1, axis=1), 1, 0),
-        valid,
-        jnp.asarray(loops.tol_unique, orbit.dtype),
-    )
-    row = np.repeat(np.arange(loops.n), k)
-    x, u = orbit.reshape(-1, n_states), loops.inputs[row]
+    row, place = np.repeat(np.arange(loops.n), k), np.tile(np.arange(k), loops.n)
+    x, u = loops.xstar.reshape(row.size, loops.n_states // k), loops.inputs[row]
     F_x, q = _after_steps(over_k, x, u)
+    number = jnp.cumsum(kept & closed, dtype=np.int32) - 1
     return FixedPoints(
         xstar=x,
         F_xstar=F_x,
@@ -133,9 +161,10 @@ def _points(over_k: Transition, loops: FixedPoints, k: int, n_states: int) -> Fi
         dq=loops.dq[row],
         n_iters=loops.n_iters[row],
         cond_id=None if loops.cond_id is None else loops.cond_id[row],
-        valid=valid[row],
-        period=period[row],
-        cycle_id=cycle_id[row],
+        valid=kept[row] & (place < period[row]),
+        period=jnp.where(closed, period, 0)[row],
+        cycle_id=jnp.where(kept & closed, number, -1)[row],
+        tol_unique=loops.tol_unique,
         dtype=loops.dtype,
     )
 

@@ -50,6 +50,8 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
         yield f"q values: min={q.min():.2e}, median={np.median(q):.2e}, max={q.max():.2e}"
     if (its := fps.n_iters) is not None:
         yield f"Iterations: min={its.min()}, median={np.median(its):.0f}, max={its.max()}"
+    if fps.period is not None and (n_slow := np.sum(fps.period == 0)):
+        yield f"On no cycle, but at most slow ones (period 0): {n_slow}"
     if fps.is_stable is not None:
         yield f"\nStable fixed points: {np.sum(fps.is_stable)} / {fps.n}"
     if fps.has_decomposed_jacobians:

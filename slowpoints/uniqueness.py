@@ -61,7 +61,7 @@ def unique(
     size = arguments.whole("unique", "size", size, or_none=True)
     tol = fps.tol_unique if tol is None else arguments.number("unique", "tol", tol)
     within_conditions = arguments.flag("unique", "within_conditions", within_conditions)
-    condition = _condition_numbers(fps) if within_conditions else None
+    condition = condition_numbers(fps) if within_conditions else None
     if not isinstance(tol, Tracer):
         fps = fps.replace(tol_unique=tol)
     # Distances are in float64 whatever the global setting, and so are rows stored that way.
@@ -76,7 +76,8 @@ def unique(
         return _take(fps, ranking, n_survivors, size)
 
 
-def _condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
+def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
+    """Return numbers that are the same where `cond_id` is."""
     if fps.cond_id is None:
         raise ValueError(
             "unique: `fps.cond_id` is None; expected the points' conditions, since "
@@ -146,7 +147,7 @@ def _cover(
         is_open = start + jnp.arange(block) < n_usable
         labels = None if condition is None else jnp.asarray(condition)[rows]
         is_open, near = _drop_known(points, labels, origin, tol, n_kept, start, is_open)
-        kept = _keep_first(is_open, near)
+        kept = keep_first(is_open, near)
         slots = jnp.where(kept, n_kept + jnp.cumsum(kept, dtype=jnp.int32) - 1, rows.size)
         points = points.at[slots].set(_block_at(points, start, block), mode="drop")
         rows = rows.at[slots].set(_block_at(rows, start, block), mode="drop")
@@ -199,7 +200,7 @@ def _drop_known(
     return is_open, near
 
 
-def _keep_first(
+def keep_first(
     is_open: Bool[Array, " block"], near: Bool[Array, "block block"]
 ) -> Bool[Array, " block"]:
     """Return the open rows that are near no earlier row that is itself returned."""

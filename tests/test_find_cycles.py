@@ -12,9 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import henon
+from networks import henon, logistic
 
-from slowpoints import ContinuousTime, Transition, find_cycles, find_fixed_points, iterate
+from slowpoints import (
+    ContinuousTime,
+    FixedPoints,
+    Transition,
+    cycles,
+    find_cycles,
+    find_fixed_points,
+    iterate,
+)
 
 NO_INPUT = np.zeros(0, np.float32)
 
@@ -199,6 +207,110 @@ def test_the_cycles_of_the_henon_map():
 def test_a_threshold_that_nothing_meets_leaves_no_points():
     fps = search(network(2, 2.5, 12), 6, final_q_threshold=1e-38)
     assert fps.n == 0 and fps.period.shape == (0,) and fps.J_xstar.shape == (0, 2, 2)
+
+
+# ---- cycles that lie close together, and those that are none -----------------------------------
+
+WINDOW = 1 + np.sqrt(8)
+"""Where the logistic map's two 3-cycles appear, a stable one and an unstable one, in a fold."""
+
+
+def search_logistic(r, k, n=1000, **settings):
+    x_init = np.random.default_rng(0).uniform(0, 1, (n, k, 1)).astype(np.float32)
+    return find_cycles(logistic(r), x_init, NO_INPUT, mesh=None, **settings).to_numpy()
+
+
+def cycles_by_period(fps):
+    """Return how many cycles there are of which period, and check that each has all its points."""
+    count = {}
+    for number in range(fps.cycle_id.max() + 1):
+        periods = fps.period[fps.cycle_id == number]
+        assert len(periods) == periods[0] and len(set(periods)) == 1
+        count[int(periods[0])] = count.get(int(periods[0]), 0) + 1
+    return count
+
+
+@pytest.mark.parametrize("r", [3.8285, 3.829])
+def test_two_cycles_just_past_their_fold_are_two(r):
+    """At 3.8285 their points are as close as 9e-4, and the cycles as wholes 0.008 apart."""
+    fps = search_logistic(r, 3)
+    assert cycles_by_period(fps) == {1: 2, 3: 2} and fps.n == 8
+    three = fps[fps.period == 3]
+    stable = [three.is_stable[three.cycle_id == number] for number in set(three.cycle_id)]
+    assert sorted(rows.tolist() for rows in stable) == [[False] * 3, [True] * 3]
+    for number in set(three.cycle_id):  # the points come in their order along the cycle
+        x = three.xstar[three.cycle_id == number, 0]
+        np.testing.assert_allclose(r * x * (1 - x), np.roll(x, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("below", [3e-6, 3e-5])
+def test_just_before_the_fold_there_is_a_slow_cycle_that_says_so(below, capsys):
+    fps = search_logistic(WINDOW - below, 3)
+    assert cycles_by_period(fps) == {1: 2}
+    slow = fps[fps.period == 0]
+    assert slow.n == 3 and set(slow.cycle_id) == {-1} and slow.qstar.max() < 1e-8
+    fps.print_summary()
+    assert "slow ones (period 0): 3\n" in capsys.readouterr().out
+
+
+def test_as_points_of_three_steps_the_slow_ones_are_on_no_cycle_either():
+    x = np.random.default_rng(0).uniform(0, 1, (500, 1)).astype(np.float32)
+    for r, periods in ((WINDOW - 3e-5, {0, 1}), (3.8285, {1, 3})):
+        F = logistic(r)
+        fps, _ = find_fixed_points(iterate(F, 3), x, NO_INPUT, mesh=None)
+        done = cycles(F, fps, 3).to_numpy()
+        assert set(done.period) == periods
+        assert ((done.cycle_id == -1) == (done.period == 0)).all()
+    # Of the two cycles some points are too close for this search, but none is on the other's.
+    assert sorted(np.bincount(done.cycle_id[done.period == 3])[-2:]) in ([2, 3], [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [
+        pytest.param(1, {1: 2}, marks=pytest.mark.slow),
+        pytest.param(2, {1: 2, 2: 1}, marks=pytest.mark.slow),
+        pytest.param(3, {1: 2, 3: 2}, marks=pytest.mark.slow),
+        pytest.param(4, {1: 2, 2: 1, 4: 3}, marks=pytest.mark.slow),
+        pytest.param(5, {1: 2, 5: 6}, marks=pytest.mark.slow),
+        (6, {1: 2, 2: 1, 3: 2, 6: 9}),
+    ],
+)
+def test_all_cycles_of_the_logistic_map_at_4(k, expected):
+    """At the default tolerance, though some of their points are 4e-5 apart."""
+    fps = search_logistic(4.0, k, n=4000)
+    assert cycles_by_period(fps) == expected and fps.n == 2**k
+
+
+def test_two_loops_on_one_cycle_are_one_from_whichever_state_they_start():
+    """And points that are near each other, of different cycles, are on their own."""
+    corners = np.float32([[1, 0], [0, 1], [-1, 0], [0, -1]])
+    loops = np.stack([corners, np.roll(corners, 1, axis=0), 1.0005 * corners, 1.01 * corners])
+    turn = lambda x, u: jnp.stack([-x[1], x[0]])  # noqa: E731
+    for tol, n_cycles in ((1e-4, 3), (5e-3, 2)):  # 0.0005 each makes 0.001 of four states
+        fps = find_cycles(
+            turn, loops, NO_INPUT, mesh=None, tol_unique=tol, compute_jacobians=False
+        ).to_numpy()
+        assert cycles_by_period(fps) == {4: n_cycles}
+
+
+@pytest.mark.parametrize("m", [5, 12])
+def test_where_all_states_are_on_cycles_they_count_as_cycles(m):
+    """Of a rotation in float32, whose own rounding leaves it a little off a whole number."""
+    angle = 2 * np.pi / m
+    R = np.float32([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    x = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
+    fps = FixedPoints(xstar=x, inputs=np.zeros((32, 0), np.float32))
+    assert (cycles(lambda x, u: R @ x, fps, m).period == m).all()
+
+
+def test_a_map_that_computes_in_float32_only_has_its_cycles():
+    def F(x, u):
+        return (3.2 * x * (1 - x)).astype(jnp.float32)
+
+    x_init = np.random.default_rng(0).uniform(0, 1, (64, 2, 1)).astype(np.float32)
+    fps = find_cycles(F, x_init, NO_INPUT, mesh=None).to_numpy()
+    assert cycles_by_period(fps) == {1: 2, 2: 1}
 
 
 @pytest.mark.checks_input

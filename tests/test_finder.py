@@ -1,6 +1,7 @@
 """`FixedPointFinder`, on trained networks and on systems with known answers."""
 
 import inspect
+import re
 from functools import cache
 
 import brainpy as bp
@@ -26,6 +27,7 @@ from networks import (
 )
 
 from slowpoints import (
+    Adam,
     FixedPointFinder,
     FixedPoints,
     LevenbergMarquardt,
@@ -35,6 +37,7 @@ from slowpoints import (
     plot_fixed_points_3d,
     save_checkpoint,
 )
+from slowpoints.memory import rows_within
 
 # ---- the documented contract -------------------------------------------------------------------
 
@@ -565,6 +568,81 @@ def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
     assert all("q = " in line and "dq = " in line for line in lines)
 
 
+def printed_updates(capsys):
+    """Return the (phase, iteration, mean of `q`) of each line that tells of an iteration."""
+    spread = r"(\S+) \+/- \S+"
+    line = re.compile(rf"\t(\w+), Iter: (\d+), q = {spread}, dq = {spread}(?:, lr = \S+)?$")
+    lines = [text for text in capsys.readouterr().out.splitlines() if "Iter:" in text]
+    parts = [line.match(text).groups() for text in lines]
+    return [(phase, int(iteration), float(q)) for phase, iteration, q, _ in parts]
+
+
+@pytest.mark.parametrize(
+    ("solver", "method", "phases"),
+    [
+        (None, "joint", ["NewtonKrylov", "LevenbergMarquardt"]),
+        ("levenberg_marquardt", "joint", ["LevenbergMarquardt"]),
+        ("adam", "joint", ["Adam"]),
+        ("adam", "sequential", ["Adam"]),
+    ],
+)
+def test_super_verbose_prints_no_iteration_of_a_phase_twice(capsys, solver, method, phases):
+    """The default solver starts over with the rows that its first phase leaves at slow points."""
+    finder = FixedPointFinder(
+        lambda x, u: x + 0.1 + x**2,  # no fixed point, but a slow point at 0
+        method=method,
+        solver=solver,
+        max_iters=20,
+        verbose=False,
+        super_verbose=True,
+        n_iters_per_print_update=1,
+    )
+    finder.find_fixed_points(well_states()[..., :1], NONE, 8)
+    updates = printed_updates(capsys)
+    assert list(dict.fromkeys(phase for phase, _, _ in updates)) == phases
+    for phase in phases:
+        iterations = [iteration for name, iteration, _ in updates if name == phase]
+        assert iterations == list(range(1, len(iterations) + 1))
+
+
+def test_super_verbose_tells_of_the_rows_at_work_only(capsys):
+    """One row of two is at its point at once; what is told later is the `q` of the other."""
+    finder = FixedPointFinder(
+        lambda x, u: x + 0.1 * (x - 1.0) * (x - 2.0),
+        solver=Adam(joint=False, lr_init=0.01),
+        max_iters=9,
+        verbose=False,
+        super_verbose=True,
+        n_iters_per_print_update=1,
+    )
+    states = np.array([[[3.0], [1.0]]])
+    _, all_fps = finder.find_fixed_points(states, NONE, 2)
+    assert sorted(all_fps.n_iters) == [1, 9]
+    updates = printed_updates(capsys)
+    q_start = 0.5 * (0.1 * 2 * 1) ** 2
+    assert updates[0][2] == pytest.approx(q_start / 2, rel=0.01)
+    assert updates[1][2] == pytest.approx(q_start, rel=0.1)
+
+
+def test_super_verbose_tells_chunks_apart(capsys):
+    with pytest.raises(ValueError) as refused:
+        rows_within(1, 3, 2, 0)
+    for_one_row = int(re.findall(r"\d+", str(refused.value))[-1])
+    finder = FixedPointFinder(
+        DoubleWell(),
+        solver="levenberg_marquardt",
+        verbose=False,
+        super_verbose=True,
+        n_iters_per_print_update=1,
+        memory_limit=for_one_row,
+    )
+    finder.find_fixed_points(well_states(), NONE, 3)
+    lines = capsys.readouterr().out.splitlines()
+    chunks = [i for i, line in enumerate(lines) if "Iter: 1," in line]
+    assert len(chunks) == 3
+    assert [lines[i - 1] for i in chunks[1:]] == [f"\tFrom initial state {i} on:" for i in (2, 3)]
+
+
 # ---- nothing is found --------------------------------------------------------------------------
 
 
@@ -718,11 +796,6 @@ def test_a_failed_search_does_not_count_as_one():
         finder.find_fixed_points(well_states(), np.zeros((3, 0)), N_INITS)
     _, all_fps = finder.find_fixed_points(well_states(), NONE, N_INITS)
     np.testing.assert_array_equal(all_fps.x_init, search_well()[1].x_init)
-
-
-def test_super_verbose_with_the_default_solver(capsys):
-    search_well(solver=None, super_verbose=True, n_iters_per_print_update=1)
-    assert "Iter: 1, q = " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("n_inits", [61, pytest.param(64, marks=pytest.mark.slow)])

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import sample_inputs_and_states, sample_states
+from slowpoints import (
+    ContinuousTime,
+    find_fixed_points,
+    sample_inputs_and_states,
+    sample_states,
+)
 
 KEY = jax.random.key(0)
 TRIALS, TIME, N_STATES = 6, 7, 3
@@ -173,6 +178,66 @@ def test_jit_draws_with_replacement_where_the_mask_leaves_too_few():
     assert set(numbers(draw(valid))) <= set(range(2 * TIME))
 
 
+# ---- steps of the network ----------------------------------------------------------------------
+
+
+def halve(x, u):
+    return 0.5 * x + u
+
+
+def test_the_network_takes_its_steps_after_the_noise():
+    drawn = np.asarray(sample_states(KEY, numbered(), FEW, 0.3))
+    for n_steps in (0, 1, 3):
+        states = sample_states(
+            KEY, numbered(), FEW, 0.3, F=halve, inputs=np.zeros(3), n_steps=n_steps
+        )
+        np.testing.assert_allclose(states, drawn * 0.5**n_steps, rtol=1e-6)
+
+
+def test_each_state_steps_under_its_own_input():
+    u = np.arange(FEW, dtype=np.float32)[:, None] * np.ones(N_STATES, np.float32)
+    drawn = np.asarray(sample_states(KEY, numbered(), FEW, 0.0))
+    states = sample_states(KEY, numbered(), FEW, 0.0, F=halve, inputs=u, n_steps=2)
+    np.testing.assert_allclose(states, drawn / 4 + 1.5 * u, rtol=1e-6)
+
+
+def test_steps_inside_jit_are_those_of_a_plain_call():
+    def draw(traj, weight):
+        F = lambda x, u: weight * x + u  # noqa: E731
+        return sample_states(KEY, traj, FEW, 0.1, F=F, inputs=jnp.ones((1, N_STATES)), n_steps=3)
+
+    np.testing.assert_allclose(
+        jax.jit(draw)(numbered(), 0.3), draw(numbered(), jnp.float32(0.3)), rtol=1e-6
+    )
+
+
+def test_steps_keep_the_precision_of_the_trajectories():
+    double = lambda x, u: 2 * x.astype(jnp.float32)  # noqa: E731
+    with jax.enable_x64(True):
+        traj = numbered().astype(float)
+        states = sample_states(KEY, traj, FEW, F=double, inputs=np.zeros(1), n_steps=2)
+    assert states.dtype == np.float64
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_some_steps_bring_random_states_to_the_memories_of_a_hopfield_network(seed):
+    """From uniform states a search goes to saddles, though 64 units hold four memories."""
+    rng = np.random.default_rng(seed)
+    memories = rng.choice([-1.0, 1.0], (4, 64)).astype(np.float32)
+    W = 2 * memories.T @ memories / 64
+    F = lambda x, u: jnp.tanh(W @ x)  # noqa: E731
+    u = np.zeros(0, np.float32)
+    states = rng.uniform(-1, 1, (1, 256, 64)).astype(np.float32)
+    overlaps, n_points = {}, {}
+    for n_steps in (0, 4):
+        x = sample_states(KEY, states, 256, 0.0, F=F, inputs=u, n_steps=n_steps)
+        fps, _ = find_fixed_points(F, x, u, mesh=None, compute_jacobians=False)
+        overlaps[n_steps] = np.sign(fps.xstar) @ np.concatenate([memories, -memories]).T / 64
+        n_points[n_steps] = fps.n
+    assert overlaps[0].max() < 0.9
+    assert (overlaps[4].max(axis=0) == 1).all() and n_points[4] > 8  # saddles are found as well
+
+
 # ---- wrong input -------------------------------------------------------------------------------
 
 
@@ -196,6 +261,32 @@ def test_jit_draws_with_replacement_where_the_mask_leaves_too_few():
         ({"valid_bxt": np.zeros((2, 5), bool)}, ValueError, ["valid_bxt", "False everywhere"]),
         ({"state_traj": np.full((2, 5, 2), np.nan)}, ValueError, ["state_traj", "20 values"]),
         ({"state_traj": np.full((2, 5, 2), np.inf)}, ValueError, ["state_traj", "infinite"]),
+        ({"n_steps": -1}, ValueError, ["n_steps", "-1", "at least 0"]),
+        ({"n_steps": 2.5}, TypeError, ["n_steps", "2.5", "whole number"]),
+        ({"n_steps": True}, TypeError, ["n_steps", "True"]),
+        ({"n_steps": 2}, ValueError, ["`F` is None"]),
+        ({"n_steps": 2, "F": halve}, ValueError, ["`inputs` is None"]),
+        (
+            {"n_steps": 2, "F": halve, "inputs": np.zeros((3, 2))},
+            ValueError,
+            ["`inputs` has shape (3, 2)", f"({FEW}, n_inputs)"],
+        ),
+        (
+            {"n_steps": 2, "F": halve, "inputs": np.zeros((1, 1, 2))},
+            ValueError,
+            ["`inputs` has shape (1, 1, 2)"],
+        ),
+        ({"n_steps": 2, "F": 3, "inputs": np.zeros(2)}, TypeError, ["int"]),
+        (
+            {"n_steps": 2, "F": ContinuousTime(halve), "inputs": np.zeros(2)},
+            TypeError,
+            ["continuous"],
+        ),
+        (
+            {"n_steps": 2, "F": lambda x, u: x[:1], "inputs": np.zeros(2)},
+            ValueError,
+            ["(2,)", "(1,)"],
+        ),
     ],
 )
 def test_wrong_input_is_named(changes, error, words):

@@ -373,7 +373,7 @@ def test_adam_reduces_its_rate_on_a_plateau():
         solver=Adam(lr_init=0.8, lr_factor=0.5, lr_patience=3, lr_cooldown=2),
         max_iters=14,
         tol_dq=0.0,
-        report=Report(lambda i, q, dq, lr: rates.update({int(i): round(float(lr), 3)}), 1),
+        report=Report(lambda i, q, dq, lr, phase: rates.update({int(i): round(float(lr), 3)}), 1),
     )
     jax.effects_barrier()
     # One iteration sets the best `q`; then 3 without a better one, 2 of rest, 3 more, and so on.

@@ -143,7 +143,8 @@ class Adam(AbstractRowSolver):
             state, n_steps = carry
             state = self.step(F, inputs, state, stopping)
             if report is not None:
-                report(n_steps + 1, state.q, state.dq, state.lr[0])
+                name = type(self).__name__
+                report(n_steps + 1, state.q, state.dq, state.lr[0], phase=name)
             return state, n_steps + 1
 
         start = varying((self.init(x_init), jnp.asarray(0)), (F, x_init, inputs, stopping))

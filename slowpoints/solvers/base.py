@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
@@ -46,7 +47,17 @@ class Found(NamedTuple):
 
 
 class Report(eqx.Module):
-    """Tells the host how far a loop is: `callback(iteration, q, dq, lr)` every few iterations."""
+    """Tells the host how far a loop is: `callback(iteration, q, dq, lr, phase)` every so often.
+
+    `iteration` counts the steps that the loop has taken with all rows in work. A solver of several
+    phases has a loop, and so a count, in each; `phase` is the name of the solver that it is in. `q`
+    and `dq` are those of the rows in work, and NaN in lanes that have none left. `lr` is the
+    learning rate, or `None`.
+
+    Attributes:
+        callback: what is called.
+        every: after how many iterations.
+    """
 
     callback: Callable[..., None] = eqx.field(static=True)
     every: int = eqx.field(static=True, default=100)
@@ -57,11 +68,13 @@ class Report(eqx.Module):
         q: Float[Array, " lanes"],
         dq: Float[Array, " lanes"],
         lr: Float[Array, ""] | None = None,
+        *,
+        phase: str,
     ) -> None:
         """Call back if it is time."""
 
         def call() -> None:
-            jax.debug.callback(self.callback, iteration, q, dq, lr)
+            jax.debug.callback(partial(self.callback, phase=phase), iteration, q, dq, lr)
 
         jax.lax.cond(iteration % self.every == 0, call, lambda: None)
 
@@ -182,7 +195,9 @@ class AbstractRowSolver(AbstractSolver):
             place, row, u, state, taken, out, iteration = carry
             state = self.step(F, u, state, stopping)
             if report is not None:
-                report(iteration, state.q, state.dq)
+                # A lane without a row goes through the last one again, which is not at work.
+                q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
+                report(iteration, q, dq, phase=type(self).__name__)
             ended = (state.done | (state.n_iters >= stopping.max_iters)) & (place < n_queued)
             carry = (place, row, u, state, taken, out, iteration + 1)
             return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
