@@ -201,6 +201,9 @@ CALLS = {
             "n_inits": 4,
             "noise_scale": 0.5,
             "valid_bxt": np.ones((2, 5), bool),
+            "F": F,
+            "inputs": U,
+            "n_steps": 2,
         },
         {
             "key": KEYS,
@@ -208,6 +211,9 @@ CALLS = {
             "n_inits": COUNT,
             "noise_scale": FINITE,
             "valid_bxt": MASK,
+            "F": MODEL,
+            "inputs": INPUTS,
+            "n_steps": FROM_ZERO,
         },
     ),
     "sample_inputs_and_states": Call(

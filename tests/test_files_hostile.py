@@ -558,7 +558,7 @@ def test_bytes_that_two_members_share_are_not_unpacked_twice(archive):
     ("fields", "message"),
     [
         ({"xstar": np.zeros((2, 2), jnp.bfloat16)}, "`xstar` is of type bfloat16"),
-        ({"xstar": np.zeros((2, 2), int)}, "`xstar` is of type int64"),
+        ({"xstar": np.zeros((2, 2), "M8[D]")}, "`xstar` is of type datetime64"),
         ({"cond_id": np.array([None])}, "`cond_id` is of type object"),
     ],
 )

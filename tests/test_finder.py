@@ -577,6 +577,7 @@ def printed_updates(capsys):
     return [(phase, int(iteration), float(q)) for phase, iteration, q, _ in parts]
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 @pytest.mark.parametrize(
     ("solver", "method", "phases"),
     [
