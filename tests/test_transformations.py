@@ -169,8 +169,12 @@ def test_vmap_of_the_pipeline_over_inputs():
     found, all_fps = jax.vmap(partial(find_fixed_points, network(), starts()))(inputs())
     for k in range(4):
         assert_same_rows(jax.tree.map(lambda leaf, k=k: leaf[k], all_fps), plain("default", k))
-    first = jax.tree.map(lambda leaf: leaf[0], found).compact()
-    assert_same_rows(first.replace(valid=None), plain_pipeline()[0])
+    first = jax.tree.map(lambda leaf: leaf[0], found).compact().xstar
+    expected = plain_pipeline()[0].xstar
+    # Rounding decides which row stands for a point, and so in which order points come.
+    distance = np.linalg.norm(np.asarray(first)[:, None] - np.asarray(expected), axis=2)
+    assert first.shape == expected.shape
+    assert distance.min(axis=0).max() < 1e-3 and distance.min(axis=1).max() < 1e-3
     assert (found.valid.sum(axis=1) >= 8).all()
 
 
