@@ -62,8 +62,9 @@ def number(
     scalar = _scalar(value)
     if scalar is None:
         refuse(caller, name, found(value), expected, TypeError)
-    if not scalar >= least or (finite and scalar == np.inf):
-        refuse(caller, name, f"is {scalar!r}", expected, ValueError)
+    too_large = scalar > sys.float_info.max and (finite or scalar != np.inf)
+    if not scalar >= least or too_large:
+        refuse(caller, name, f"is {reprlib.repr(scalar)}", expected, ValueError)
     return scalar
 
 
@@ -90,17 +91,17 @@ def whole(
         f"{least}" if in_int32 else f"{least}, at most {most}"
     )
     expected += (", or infinity" if or_infinite else "") + (", or None" if or_none else "")
-    if (value is None and or_none) or _is_traced_scalar(value, np.integer):
+    if (value is None and or_none) or _is_traced_scalar(value, np.integer, np.floating):
         return value
     scalar = _scalar(value)
-    if scalar == np.inf and or_infinite:
+    if or_infinite and scalar == np.inf:
         return scalar
     if scalar is None:
         refuse(caller, name, found(value), expected, TypeError)
-    if math.isfinite(scalar) and scalar != int(scalar):
+    if isinstance(scalar, float) and math.isfinite(scalar) and scalar != int(scalar):
         refuse(caller, name, f"is {scalar!r}", expected, TypeError)
     if not least <= scalar <= most:
-        refuse(caller, name, f"is {scalar!r}", expected, ValueError)
+        refuse(caller, name, f"is {reprlib.repr(scalar)}", expected, ValueError)
     return int(scalar)
 
 
@@ -110,6 +111,8 @@ def flag(caller: str, name: str, value: Any) -> bool:
     Raises:
         TypeError: if `value` is neither.
     """
+    if isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, Tracer):
+        value = value.item() if value.ndim == 0 else value
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     refuse(caller, name, found(value), "True or False", TypeError)
@@ -173,17 +176,17 @@ def seed(caller: str, name: str, value: Any) -> int:
     return whole(caller, name, value, least=-(2**63), most=2**63 - 1)
 
 
-def random_key(caller: str, value: Any) -> jax.Array:
+def random_key(caller: str, value: Any) -> Any:
     """Return one JAX random key, new style or old.
 
     Raises:
         TypeError: if `value` is not one.
     """
-    if isinstance(value, jax.Array):
+    if isinstance(value, (jax.Array, np.ndarray)):
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
             return value
         if value.dtype == np.uint32 and value.ndim == 1:
-            return value
+            return jnp.asarray(value)
     refuse(caller, "key", found(value), "one random key, such as jax.random.key(0)", TypeError)
 
 
@@ -248,7 +251,14 @@ def array(
 
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
-    given = value = without_torch(value)
+    try:
+        given = value = without_torch(value)
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, or without values
+        reason = str(error).splitlines()[0]
+        raise TypeError(
+            f"{caller}: `{name}` {found(value)} without plain values ({reason}); expected "
+            f"{expected}."
+        ) from error
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             was = f"has {np.ma.count_masked(value)} masked entries"
@@ -288,7 +298,8 @@ def check_precision(caller: str, name: str, dtype: Any) -> None:
 
 def _from_lists(caller: str, name: str, value: Any, expected: str) -> Any:
     try:
-        # Lists may hold traced values, which NumPy does not take.
+        # Lists may hold traced values, which NumPy does not take, and tensors.
+        value = jax.tree.map(without_torch, value)
         traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
         return jnp.asarray(value) if traced else np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -323,7 +334,7 @@ def mask(caller: str, name: str, value: Any, shape: Axes) -> Any:
     if result.dtype == bool:
         return result
     if isinstance(result, Tracer):
-        refuse(caller, name, f"has dtype {result.dtype}", "booleans", TypeError)
+        return result != 0
     numbers = np.asarray(result)
     bad = numbers[(numbers != 0) & (numbers != 1)]
     if bad.size:
@@ -339,9 +350,12 @@ def labels(caller: str, name: str, value: Any, n: int, row: str) -> Any:
     """
     if value is None:
         return None
-    result = value if _is_array(value) else np.asarray(value)
+    expected = f"({n},), one for each {row}"
+    value = without_torch(value)
+    result = value if _is_array(value) else _from_lists(caller, name, value, expected)
+    if isinstance(result, np.ma.MaskedArray):
+        refuse(caller, name, "is a masked array", expected, TypeError)
     if tuple(result.shape) != (n,):
-        expected = f"({n},), one for each {row}"
         refuse(caller, name, f"has shape {tuple(result.shape)}", expected, ValueError)
     return result
 
@@ -391,6 +405,7 @@ def _is_traced_scalar(value: Any, *kinds: type) -> bool:
 
 def _scalar(value: Any) -> Any:
     """Return a real number as Python has it; `None` for anything else, such as a boolean."""
+    value = without_torch(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     if not _is_array(value) or isinstance(value, Tracer) or np.ndim(value):
@@ -408,7 +423,7 @@ def without_torch(value: Any) -> Any:
     loaded = sys.modules.get("torch")  # without which there can be no tensor
     if not isinstance(value, getattr(loaded, "Tensor", ())):
         return value
-    tensor = value.detach().cpu()
+    tensor = value.detach().cpu().resolve_conj().resolve_neg()
     if str(tensor.dtype) == "torch.bfloat16":  # which NumPy itself does not have
         return tensor.float().numpy().astype(jnp.bfloat16)
     return tensor.numpy()

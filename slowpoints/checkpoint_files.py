@@ -55,7 +55,7 @@ def read_tree(path: str) -> dict[str, Any]:
     import msgpack
 
     if not os.path.isfile(path):  # a pipe would wait for somebody to write to it
-        reason = "it is no regular file" if os.path.exists(path) else "there is no such file"
+        reason = "it is not a regular file" if os.path.exists(path) else "there is no such file"
         raise UnusableFileError("it is a directory" if os.path.isdir(path) else reason)
     try:
         with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def read_tree(path: str) -> dict[str, Any]:
 
 
 def digest_of_tree(tree: Any) -> str:
-    """Return the SHA-256 of all keys, dtypes, shapes and values; the order of keys is no matter."""
+    """Return the SHA-256 of all keys, dtypes, shapes and values, whatever the order of the keys."""
     digest = hashlib.sha256()
 
     def add(tree: Any) -> None:
@@ -99,7 +99,12 @@ def _array(code: int, data: bytes) -> np.ndarray:
     shape, name, content = msgpack.unpackb(data, raw=True, max_array_len=MAX_DIMENSIONS)
     if not isinstance(name, bytes) or not DTYPE_NAMES.fullmatch(name):
         raise ValueError("an array has a dtype that JAX lacks")
-    return np.frombuffer(content, jnp.dtype(name.decode())).reshape(shape)
+    array = np.frombuffer(content, jnp.dtype(name.decode()))
+    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        raise ValueError("an array holds bytes that are neither True nor False")
+    if any(not isinstance(size, int) or size < 0 for size in shape):
+        raise ValueError(f"an array has shape {shape}")
+    return array.reshape(shape)
 
 
 def _joined(tree: dict[str, Any], depth: int = 1) -> Any:

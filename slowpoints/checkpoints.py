@@ -58,8 +58,8 @@ def save_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
         filepath: where to save it.
 
     Raises:
-        TypeError: `model` is no `brainpy.DynamicalSystem`, `filepath` is no path, or a Variable
-            holds something other than numbers (a typed PRNG key).
+        TypeError: `model` is not a `brainpy.DynamicalSystem`, `filepath` is not a path, or a
+            Variable holds something other than numbers (a typed PRNG key).
         ValueError: `model` has no Variables.
         OSError: the file cannot be written; an older one is still there.
     """
@@ -97,7 +97,7 @@ def load_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
         file is missing or cannot be used, and then `model` is what it was before.
 
     Raises:
-        TypeError: `model` is no `brainpy.DynamicalSystem`, or `filepath` is no path.
+        TypeError: `model` is not a `brainpy.DynamicalSystem`, or `filepath` is not a path.
         ValueError: `model` has no Variables.
     """
     variables = variables_by_path("load_checkpoint", model)
@@ -178,7 +178,7 @@ def _from_tree(tree: dict[str, Any]) -> dict[str, Any]:
         for node, paths in tree[OWN_ENTRY]["paths"].items():
             for key, path in paths.items():
                 if not isinstance(path, str):
-                    raise TypeError("a path is no string")
+                    raise TypeError("a path is not a string")
                 by_path[path] = tree[node][key]
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UnusableFileError(f"it is damaged: {type(error).__name__}: {error}") from error
@@ -262,7 +262,7 @@ def _check(saved: dict[str, Any], variables: dict[str, Variable]) -> None:
     for path, variable in variables.items():
         value, current = saved[path], variable.value
         if not isinstance(value, np.ndarray):
-            raise UnusableFileError(f"{path} is no array but {type(value).__name__}")
+            raise UnusableFileError(f"{path} is not an array but a {type(value).__name__}")
         shape, batch_axis = list(value.shape), variable.batch_axis
         if batch_axis is not None and batch_axis < len(shape):
             shape[batch_axis] = current.shape[batch_axis]  # BrainPy lets this size vary

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
@@ -53,7 +54,7 @@ def check_transition(
         forward_mode: whether derivatives are needed.
 
     Raises:
-        ModelError: if it is none.
+        ModelError: if it is not such a map.
     """
     name = getattr(F, "name", type(F).__name__)
     for argument, n, expected, what in (
@@ -68,7 +69,7 @@ def check_transition(
     with_shapes = f"a state of shape ({n_states},) and an input of shape ({n_inputs},)"
     try:
         out = shape_of_step(F, n_states, n_inputs, dtype)
-        _examine.eval_shape(*abstract_step(F, n_states, n_inputs, dtype))
+        _check_that_calls_agree(F, n_states, n_inputs, dtype)
     except ModelError as error:
         raise ModelError(f"{caller}: {error}") from error
     except Exception as error:  # of the user's code, of any type
@@ -106,10 +107,25 @@ def check_transition(
 
 def check_points(caller: str, F: Transition, fps: FixedPoints) -> None:
     """Check that `fps` can be computed with, and that `F` is a map of such states."""
+    arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
+    arguments.array(caller, "fps.inputs", fps.inputs, ("n", "n_inputs"), finite=True)
     arguments.check_precision(caller, "fps.xstar", fps.xstar.dtype)
     dtype = jax.dtypes.canonicalize_dtype(fps.xstar.dtype)
     sizes = fps.n_states, fps.n_inputs
     check_transition(caller, F, *sizes, dtype, states="fps.xstar", inputs="fps.inputs")
+
+
+def _check_that_calls_agree(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:
+    try:
+        _examine.eval_shape(*abstract_step(F, n_states, n_inputs, dtype))
+    except _TracesDifferError:
+        if _values_differ(F, n_states, n_inputs, dtype):
+            raise ModelError(
+                "the model is random, or keeps something from one call for the next: two "
+                "evaluations for the same state and the same input differ; expected one next state "
+                "for each. Switch its noise off, or make what changes a part of the state or of "
+                "the input."
+            ) from None
 
 
 @partial(jax.jit, static_argnums=0)
@@ -121,11 +137,26 @@ def _examine(structure: Structure, arrays: list[Any], x: Array, u: Array) -> Non
     constants = list(constants_of(first)), list(constants_of(second))
     same = operations_of(first) == operations_of(second) and len(constants[0]) == len(constants[1])
     if not (same and all(map(_are_equal, *constants))):
-        raise ModelError(
-            "the model is random, or keeps something from one call for the next: two evaluations "
-            "for the same state and the same input differ, so it has no fixed points. Switch its "
-            "noise off, or make what changes a part of the state or of the input."
-        )
+        raise _TracesDifferError
+
+
+class _TracesDifferError(Exception):
+    """Two traces of a model are not the same."""
+
+
+def _values_differ(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> bool:
+    """Return whether `F` gives several values for one state and one input.
+
+    Traces may differ in what is of no consequence, such as a running number of an operation.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(F)):
+        return False  # there are no values yet
+    for scale in (0.0, 0.5, 2.0):
+        x, u = (np.cos(np.arange(n, dtype=dtype)) * scale for n in (n_states, n_inputs))
+        first, second = (np.asarray(F(jnp.asarray(x), jnp.asarray(u))) for _ in range(2))
+        if not np.array_equal(first, second, equal_nan=True):
+            return True
+    return False
 
 
 @partial(jax.jit, static_argnums=0)

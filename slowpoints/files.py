@@ -27,7 +27,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
         raise ValueError(f"{os.fspath(path)!r} cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ValueError(f"{os.fspath(path)!r} is no regular file.")
+        raise ValueError(f"{os.fspath(path)!r} is not a regular file.")
     return os.fdopen(handle, "rb")
 
 
@@ -36,7 +36,7 @@ def read_at_most(path: str | os.PathLike[str], largest: int) -> bytes:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is larger, or is no regular file.
+        ValueError: if the file is larger, or is not a regular file.
     """
     with open_regular(path) as file:
         content = file.read(min(largest, os.fstat(file.fileno()).st_size) + 1)

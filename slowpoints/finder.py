@@ -127,8 +127,11 @@ class FixedPointFinder:
         whole = partial(arguments.whole, _CLASS)
         flag = partial(arguments.flag, _CLASS)
         by_name = isinstance(solver, str)
-        check_search(_CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit)
-        check_selection(
+        numbers = check_search(
+            _CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit
+        )
+        self.max_iters, self.tol_q, self.tol_dq, self.memory_limit, _ = numbers
+        self.tol_unique, self.final_q_threshold, self.max_n_unique = check_selection(
             _CLASS,
             tol_unique=tol_unique,
             final_q_threshold=final_q_threshold,
@@ -136,22 +139,18 @@ class FixedPointFinder:
         )
         self.rnn_model = rnn_model
         self.method = choice("method", method, ("joint", "sequential"))
-        self.max_iters, self.tol_q, self.tol_dq = max_iters, tol_q, tol_dq
         self.lr_init = number("lr_init", lr_init)
         self.lr_factor = number("lr_factor", lr_factor)
-        self.lr_patience = whole("lr_patience", lr_patience)
-        self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
+        self.lr_patience = whole("lr_patience", lr_patience, or_infinite=True)
+        self.lr_cooldown = whole("lr_cooldown", lr_cooldown, or_infinite=True)
         self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
         self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
-        self.tol_unique = tol_unique
         self.do_exclude_distance_outliers = flag(
             "do_exclude_distance_outliers", do_exclude_distance_outliers
         )
         self.outlier_distance_scale = number("outlier_distance_scale", outlier_distance_scale)
         self.do_rerun_q_outliers = flag("do_rerun_q_outliers", do_rerun_q_outliers)
         self.outlier_q_scale = number("outlier_q_scale", outlier_q_scale)
-        self.max_n_unique = max_n_unique
-        self.final_q_threshold = final_q_threshold
         self.dtype = choice("dtype", dtype, ("float32", "float64"))
         self.verbose = flag("verbose", verbose)
         self.super_verbose = flag("super_verbose", super_verbose)
@@ -160,7 +159,6 @@ class FixedPointFinder:
         )
         self.solver = self._solver(choice("solver", solver, _SOLVERS)) if by_name else solver
         self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
-        self.memory_limit = memory_limit
         arguments.devices(_CLASS, mesh)
         self.mesh: Mesh | Literal["local"] | None = (
             None if isinstance(mesh, str) and self.super_verbose else mesh

@@ -518,7 +518,7 @@ class FixedPoints:
 
         Raises:
             ValueError: if a field or a setting is of a type that these files do not hold, such as
-                states that are no floating-point numbers of NumPy.
+                states that are not real numbers of NumPy.
         """
         fields = {
             k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None

@@ -68,8 +68,8 @@ def iterate(F: Any, k: int) -> Transition:
 
     Raises:
         ValueError: if `k` is below 1.
-        TypeError: if `k` is no integer, or `F` is in continuous time, where a cycle has no number
-            of steps.
+        TypeError: if `k` is not a whole number, or `F` is in continuous time, where a cycle has no
+            number of steps.
     """
     F = as_transition(F)
     if isinstance(F, ContinuousTime):
@@ -99,6 +99,6 @@ def check_n_steps(caller: str, k: Any) -> int:
 
     Raises:
         ValueError: if it is below 1.
-        TypeError: if it is no integer.
+        TypeError: if it is not a whole number.
     """
     return arguments.whole(caller, "k", k, least=1)

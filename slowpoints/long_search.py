@@ -112,11 +112,13 @@ class Search:
         caller = "Search"
         self.F = as_transition(F)
         self.directory = _as_directory(caller, directory)
-        arguments.number(caller, "noise_scale", noise_scale, finite=True)
+        noise_scale = arguments.number(caller, "noise_scale", noise_scale, finite=True)
         self.n_inits = arguments.whole(caller, "n_inits", n_inits, least=1, most=2**63 - 1)
         self.chunk = arguments.whole(caller, "chunk", chunk, least=1)
-        check_search(caller, solver, max_iters, tol_q, tol_dq)
-        check_selection(caller, tol_unique=tol_unique, final_q_threshold=final_q_threshold)
+        max_iters, tol_q, tol_dq, *_ = check_search(caller, solver, max_iters, tol_q, tol_dq)
+        tol_unique, final_q_threshold = check_selection(
+            caller, tol_unique=tol_unique, final_q_threshold=final_q_threshold
+        )
         random_seed = arguments.seed(caller, "random_seed", random_seed)
         keep_rows = arguments.flag(caller, "keep_rows", keep_rows)
         arguments.devices(caller, mesh)
@@ -126,7 +128,15 @@ class Search:
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)
         n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-        check_transition(caller, self.F, n_states, n_inputs, dtype, states="state_traj")
+        check_transition(
+            caller,
+            self.F,
+            n_states,
+            n_inputs,
+            dtype,
+            states="state_traj",
+            forward_mode=solver is None or solver.needs_forward_mode,
+        )
         self._state_traj, self._inputs = jnp.asarray(state_traj), jnp.asarray(inputs)
         self._valid_bxt, self._noise_scale = valid_bxt, noise_scale
         self._key = jax.random.key(random_seed)
@@ -146,7 +156,7 @@ class Search:
             "random_seed": random_seed,
             "noise_scale": noise_scale,
             "tol_unique": tol_unique,
-            "final_q_threshold": final_q_threshold,
+            "final_q_threshold": final_q_threshold or None,
             "keep_rows": keep_rows,
         }
         self._rows = RowStore(self.directory) if keep_rows else None
@@ -201,7 +211,7 @@ class Search:
             OSError: if a chunk cannot be stored (a full disk). What was stored stays good.
             RuntimeError: if another process runs a search in this directory.
         """
-        arguments.whole("Search.run", "max_chunks", max_chunks, or_none=True)
+        max_chunks = arguments.whole("Search.run", "max_chunks", max_chunks, or_none=True)
         with alone_in(self.directory):
             for left_over in self.directory.glob("*.tmp"):
                 if left_over.is_file() or left_over.is_symlink():
@@ -360,6 +370,8 @@ class Search:
             write_record(path, manifest)
         there = read_manifest(self.directory)
         begun_with = {"keep_rows": "False"} | there["settings"]  # format 1 kept none
+        if begun_with.get("final_q_threshold") == "0.0":
+            begun_with["final_q_threshold"] = "None"  # which means the same
         for name, value in manifest["settings"].items():
             if begun_with.get(name) != value:
                 raise ValueError(

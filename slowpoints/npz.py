@@ -23,7 +23,8 @@ _BLOCK = 1 << 20  # bytes that are unpacked at a time
 _ENCRYPTED = 0x1  # a flag of a member
 _MAGIC = b"\x93NUMPY\x01\x00"  # the first format; NumPy takes another for headers above 64 KiB only
 _HEADER = re.compile(
-    r"\{'descr': '([<>|]([a-zA-Z])\d{1,9})', 'fortran_order': (True|False), "
+    r"\{'descr': '([<>|]([a-zA-Z])\d{1,9}(?:\[\d{0,9}[a-zA-Z]{1,2}\])?)', "  # with a date's unit
+    r"'fortran_order': (True|False), "
     r"'shape': \(((?:\d+, ?)*\d*)\), \} *\n"
 )
 _LAST_CHARACTER = 0x10FFFF  # of Unicode
@@ -40,7 +41,7 @@ def read_npz(path: str | os.PathLike[str], kinds: Mapping[str, str]) -> dict[str
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no such archive, or an array is of another kind.
+        ValueError: if the file is not such an archive, or an array is of another kind.
     """
     with open_regular(path) as file:
         try:
@@ -56,7 +57,7 @@ def read_npz(path: str | os.PathLike[str], kinds: Mapping[str, str]) -> dict[str
         except Exception as error:  # zipfile and zlib raise errors of ten types for damaged bytes
             reason = str(error) or type(error).__name__
             raise ValueError(
-                f"{os.fspath(path)!r} is no readable .npz archive: {reason}"
+                f"{os.fspath(path)!r} is not a readable .npz archive: {reason}"
             ) from error
 
 

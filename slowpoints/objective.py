@@ -30,11 +30,13 @@ def q_fn(
     if not callable(F):
         expected = "a function F(x, u) -> next x"
         arguments.refuse("q_fn", "F", arguments.found(F), expected, TypeError)
-    for name, value in (("x", x), ("u", u)):
-        value = arguments.as_array("q_fn", name, value, floating=False, expected="real numbers")
+    x, u = (
+        arguments.as_array("q_fn", name, value, floating=False, expected="real numbers")
+        for name, value in (("x", x), ("u", u))
+    )
+    for name, value, axes in (("x", x, "(..., n_states)"), ("u", u, "(..., n_inputs)")):
         if np.ndim(value) == 0:
-            length = "n_states" if name == "x" else "n_inputs"
-            arguments.refuse("q_fn", name, "has shape ()", f"(..., {length})", ValueError)
+            arguments.refuse("q_fn", name, "has shape ()", axes, ValueError)
 
     F = without_half_precision(F) if isinstance(F, Transition) else F
 

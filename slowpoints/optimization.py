@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -19,7 +20,8 @@ from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers import AbstractSolver, Adam, Cascade, Found, Report, Stopping
+from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
+from slowpoints.solvers.loops import one_after_another
 from slowpoints.transition import Transition, as_transition
 from slowpoints.types import RealArray, Scalar
 
@@ -79,14 +81,14 @@ def optimize_batch(
     """
     F = _with_types(as_transition(F))
     caller = "optimize_batch"
-    check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    settings = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = settings
     arguments.function(caller, "progress", progress)
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh, or_local=False)
     solver = Cascade() if solver is None else solver
-    by_gradient = isinstance(solver, Adam)
     x_init, inputs, cond_id = check_rows(
-        caller, F, x_init, inputs, cond_id, forward_mode=not by_gradient
+        caller, F, x_init, inputs, cond_id, forward_mode=solver.needs_forward_mode
     )
     n, n_states = x_init.shape
     dtype = x_init.dtype
@@ -158,16 +160,7 @@ def _search(
             out = search(parameters, x, u, stopping)
             out = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
         else:
-            flat, treedef = jax.tree.flatten(arguments)
-            flat_b = jax.tree.leaves(in_batched)
-            batched = [a for a, is_b in zip(flat, flat_b, strict=True) if is_b]
-
-            def one(batched: list[Array]) -> Any:
-                rest = iter(batched)
-                own = [next(rest) if is_b else a for a, is_b in zip(flat, flat_b, strict=True)]
-                return search(*jax.tree.unflatten(treedef, own))
-
-            out = jax.lax.map(one, batched)
+            out = one_after_another(search, in_batched, arguments)
         return out, jax.tree.map(lambda _: True, out)
 
     held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
@@ -251,18 +244,24 @@ def check_search(
     tol_dq: Any,
     memory_limit: Any = None,
     rows_at_a_time: Any = None,
-) -> None:
+) -> tuple[Any, Any, Any, int | None, int | None]:
     """Check the settings of a search, as all functions and classes take them.
+
+    Returns:
+        Those that are numbers, in the order of the arguments, as Python has them.
 
     Raises:
         TypeError: if one is of the wrong kind.
         ValueError: if one is out of range.
     """
-    expected = "None or a solver such as slowpoints.LevenbergMarquardt()"
     if solver is not None:
+        expected = "None or a solver such as slowpoints.LevenbergMarquardt()"
         arguments.instance(caller, "solver", solver, AbstractSolver, expected)
-    arguments.whole(caller, "max_iters", max_iters, least=1)
-    arguments.number(caller, "tol_q", tol_q)
-    arguments.number(caller, "tol_dq", tol_dq)
-    arguments.whole(caller, "memory_limit", memory_limit, least=1, most=2**63 - 1, or_none=True)
-    arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1, or_none=True)
+    whole = partial(arguments.whole, caller, least=1)
+    return (
+        whole("max_iters", max_iters),
+        arguments.number(caller, "tol_q", tol_q),
+        arguments.number(caller, "tol_dq", tol_dq),
+        whole("memory_limit", memory_limit, most=2**63 - 1, or_none=True),
+        whole("rows_at_a_time", rows_at_a_time, or_none=True),
+    )

@@ -16,6 +16,7 @@ from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.iteration import Loop, check_n_steps
 from slowpoints.precision import computes_in_float64
+from slowpoints.solvers.loops import one_after_another
 from slowpoints.transition import Transition, as_transition, with_precision
 from slowpoints.types import Scalar
 from slowpoints.verification import DENSE_LIMIT
@@ -159,13 +160,24 @@ def is_cycle(
     n, k, n_states = orbit.shape
     if n == 0 or k * n_states > DENSE_LIMIT:
         return jnp.ones(n, bool)
-    x = orbit.reshape(n, -1)
-    rounding = 2 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(x, axis=1)
     wide = computes_in_float64(F, orbit[:, 0], u)
-    with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        dtype = np.dtype(np.float64) if wide else x.dtype
-        rows = (x.astype(dtype), u.astype(dtype), rounding.astype(dtype))
-        return _newton_agrees(Loop(with_precision(F, dtype), k), *rows, tol.astype(dtype))
+    parameters, structure = eqx.partition(F, eqx.is_array)
+
+    # JAX's own rules for batches and derivatives would mix the precisions inside and outside.
+    @jax.custom_batching.custom_vmap
+    def judge(parameters: Any, x: Array, u: Array, tol: Array) -> Array:
+        rounding = 2 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(x, axis=1)
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            dtype = np.dtype(np.float64) if wide else x.dtype
+            loop = Loop(with_precision(eqx.combine(parameters, structure), dtype), k)
+            rows = (x.astype(dtype), u.astype(dtype), rounding.astype(dtype))
+            return _newton_agrees(loop, *rows, tol.astype(dtype))
+
+    @judge.def_vmap
+    def judge_each(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
+        return one_after_another(judge, in_batched, arguments), True
+
+    return judge(*jax.lax.stop_gradient((parameters, orbit.reshape(n, -1), u, tol)))
 
 
 @eqx.filter_jit

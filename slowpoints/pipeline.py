@@ -108,8 +108,9 @@ def find_fixed_points(
     """
     F = as_transition(F)
     caller = "find_fixed_points"
-    check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
-    check_selection(
+    numbers = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
+    selection = check_selection(
         caller,
         tol_unique=tol_unique,
         outlier_distance_scale=outlier_distance_scale,
@@ -117,6 +118,7 @@ def find_fixed_points(
         final_q_threshold=final_q_threshold,
         max_n_unique=max_n_unique,
     )
+    tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = selection
     for name, value in (
         ("within_conditions", within_conditions),
         ("compute_jacobians", compute_jacobians),
@@ -127,10 +129,8 @@ def find_fixed_points(
     arguments.function(caller, "progress", progress)
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh)
-    forward_mode = compute_jacobians or not isinstance(solver, Adam)
-    x_init, inputs, cond_id = check_rows(
-        caller, F, x_init, inputs, cond_id, forward_mode=forward_mode
-    )
+    # Whatever the solver, points are verified by Newton's method in the end.
+    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id, forward_mode=True)
     if within_conditions and cond_id is None:
         raise ValueError(
             f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
@@ -324,15 +324,22 @@ def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> N
     check_agreement("find_fixed_points", **texts)
 
 
-def check_selection(caller: str, **settings: Any) -> None:
+def check_selection(caller: str, **settings: Any) -> list[Any]:
     """Check the settings that say which points are kept, as all functions and classes take them.
 
+    Returns:
+        The settings in their order, as Python has them.
+
     Raises:
-        TypeError: if one is of the wrong kind.
+        TypeError: if one is of the wrong kind, or `tol_unique` is traced.
         ValueError: if one is out of range.
     """
-    for name, value in settings.items():
-        if name == "max_n_unique":
-            arguments.whole(caller, name, value, or_infinite=True)
-        else:
-            arguments.number(caller, name, value, or_none=name != "tol_unique")
+    if isinstance(settings.get("tol_unique"), Tracer):
+        was, expected = "is traced", "a number that is known before compilation"
+        arguments.refuse(caller, "tol_unique", was, expected, TypeError)
+    return [
+        arguments.whole(caller, name, value, or_infinite=True)
+        if name == "max_n_unique"
+        else arguments.number(caller, name, value, or_none=name != "tol_unique")
+        for name, value in settings.items()
+    ]

@@ -13,14 +13,14 @@ from slowpoints.npz import read_npz
 
 _FORMAT_VERSION = 2
 
-# What `dtype.kind` each field may have: other values, such as dates, are no fixed points.
+# What `dtype.kind` each field may have: other values, such as text, are not fixed points.
 _KINDS = {
     **dict.fromkeys(("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq"), "fiu"),
     **dict.fromkeys(("J_xstar", "dFdu"), "fiu"),
     **dict.fromkeys(("eigval_J_xstar", "eigvec_J_xstar"), "fciu"),
     **dict.fromkeys(("n_iters", "period", "cycle_id"), "iuf"),
-    **dict.fromkeys(("is_stable", "valid"), "b"),
-    "cond_id": "biufUS",
+    **dict.fromkeys(("is_stable", "valid"), "biu"),
+    "cond_id": "biufUSMm",
 }
 _SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}
 _LIST_KINDS = "Uf"  # NumPy takes an empty list of names for numbers
@@ -66,12 +66,13 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
         if listed.size > len(_KINDS) or sorted(listed.tolist()) != sorted(data):
             raise ValueError("some arrays are missing")
         settings = {name: value.item() for name, value in settings.items()}
+        flags = {name: data[name].astype(bool) for name in ("is_stable", "valid") if name in data}
         if version == 1:
             settings["continuous_time"] = False  # the first format had no such setting
         _check_settings(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
-    return data | settings
+    return data | flags | settings
 
 
 def _version(path: str | os.PathLike[str]) -> int:
@@ -93,8 +94,8 @@ def _check_settings(settings: dict[str, Any]) -> None:
     if missing := set(_SETTING_KINDS) - set(settings):
         raise ValueError(f"{sorted(missing)} are missing")
     tol_unique, dtype = settings["tol_unique"], settings["dtype"]
-    if not 0 <= tol_unique < np.inf:
-        raise ValueError(f"`tol_unique` is {tol_unique}, but must be finite and not negative")
+    if not tol_unique >= 0:
+        raise ValueError(f"`tol_unique` is {tol_unique}, but must be a number that is not negative")
     # Only such names are given to NumPy, which takes others for types of several fields.
     if not _FLOATING.fullmatch(dtype) or not jnp.issubdtype(np.dtype(dtype), jnp.floating):
-        raise ValueError(f"`dtype` is {dtype!r:.40}, which is no real type")
+        raise ValueError(f"`dtype` is {dtype!r:.40}, which is not a floating-point type")

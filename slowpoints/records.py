@@ -62,7 +62,7 @@ def digest_of_file(path: Path) -> str:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no regular file.
+        ValueError: if it is not a regular file.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -78,4 +78,4 @@ def sync_folder(folder: Path) -> None:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")

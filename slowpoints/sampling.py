@@ -72,7 +72,15 @@ def sample_states(
     dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n_inits, "of the `n_inits` states", dtype)
     n_states, n_inputs = state_traj.shape[2], u.shape[1]
-    check_transition(caller, as_transition(F), n_states, n_inputs, dtype, states="state_traj")
+    check_transition(
+        caller,
+        as_transition(F),
+        n_states,
+        n_inputs,
+        dtype,
+        states="state_traj",
+        forward_mode=False,
+    )
     states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
     return _run(steps, states, jnp.broadcast_to(jnp.asarray(u), (n_inits, n_inputs)))
 

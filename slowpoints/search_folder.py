@@ -113,7 +113,7 @@ def alone_in(directory: Path) -> Iterator[None]:
     """Hold a lock, which the system releases however the process ends.
 
     Raises:
-        ValueError: if what has the name of the lock is no regular file, such as a link.
+        ValueError: if what has the name of the lock is not a regular file, such as a link.
         RuntimeError: if another process holds it.
     """
     import fcntl  # not on every system, and nothing else needs it
@@ -126,10 +126,10 @@ def alone_in(directory: Path) -> Iterator[None]:
     except OSError as error:
         if not path.is_symlink() and not path.is_dir():
             raise
-        raise ValueError(f"{str(path)!r} is no regular file: {error.strerror}.") from error
+        raise ValueError(f"{str(path)!r} is not a regular file: {error.strerror}.") from error
     with os.fdopen(handle, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError(f"{str(path)!r} is no regular file.")
+            raise ValueError(f"{str(path)!r} is not a regular file.")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

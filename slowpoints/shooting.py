@@ -69,6 +69,9 @@ def find_cycles(
     F = as_transition(F)
     caller = "find_cycles"
     x_init = arguments.array(caller, "x_init", x_init, ("n", "k", "n_states"), floating=True)
+    if 0 in x_init.shape[1:]:
+        was = f"has shape {tuple(x_init.shape)}"
+        arguments.refuse(caller, "x_init", was, "at least one state for each cycle", ValueError)
     arguments.check_precision(caller, "x_init", x_init.dtype)
     arguments.number(caller, "tol_unique", tol_unique)
     arguments.flag(caller, "compute_jacobians", compute_jacobians)

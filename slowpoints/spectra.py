@@ -142,6 +142,8 @@ def _square(fps: FixedPoints) -> Any:
             "`jacobians(F, fps)` first, or give `k` and `F`."
         )
     arguments.check_precision("decompose", "fps.J_xstar", fps.J_xstar.dtype)
+    axes = ("n", "n_states", "n_states")
+    arguments.array("decompose", "fps.J_xstar", fps.J_xstar, axes, floating=True)
     if fps.J_xstar.shape[1] != fps.J_xstar.shape[2]:
         raise ValueError(
             f"decompose: `fps.J_xstar` has shape {fps.J_xstar.shape}; expected square matrices, "

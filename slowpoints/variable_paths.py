@@ -20,7 +20,7 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
     collection such as `model.train_vars()`, and then by the shortest path.
 
     Raises:
-        TypeError: `model` is no `brainpy.DynamicalSystem`.
+        TypeError: `model` is not a `brainpy.DynamicalSystem`.
         ValueError: `model` has no Variables.
     """
     import brainpy

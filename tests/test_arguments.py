@@ -5,6 +5,7 @@ argument is an error that names it, says what it was and what was expected, befo
 compiled; a right one, however it is written, gives the answer of the plain call.
 """
 
+import functools
 import inspect
 import reprlib
 from dataclasses import dataclass, field
@@ -81,6 +82,16 @@ def finder(rnn_model=F, **settings):
     return FixedPointFinder(rnn_model, **({"verbose": False} | settings))
 
 
+def solved_by(solver):
+    """Return the solver's constructor, and what the solver finds instead of itself."""
+
+    @functools.wraps(solver)
+    def make(**settings):
+        return optimize_batch(F, X, U, solver=solver(**settings), max_iters=50)
+
+    return make
+
+
 def find(**arguments):
     settings = {"solver": LevenbergMarquardt(), "do_compute_jacobians": False}
     return finder(**settings).find_fixed_points(**arguments)
@@ -101,12 +112,12 @@ class Kind:
     same: tuple[Any, ...] = ()  # functions of the right value
 
 
-NO_NUMBERS = ("x", True, 1j, np.ones(2), [1.0], np.nan, -1.0, {}, np.datetime64(0, "s"))
+NO_NUMBERS = ("x", True, 1j, np.ones(2), [1.0], np.nan, -1.0, 10**400, {}, np.datetime64(0, "s"))
 SAME_NUMBER = (np.float64, lambda v: np.asarray(v, np.float64))
 NUMBER = Kind((*NO_NUMBERS, None), SAME_NUMBER)
 NUMBER_OR_NONE = Kind(NO_NUMBERS, SAME_NUMBER)
 FINITE = Kind((*NO_NUMBERS, None, np.inf), SAME_NUMBER)
-NO_COUNTS = ("x", True, 1j, np.ones(2), [1], np.nan, -1, 1.5, -np.inf, 2**70, {})
+NO_COUNTS = ("x", True, 1j, np.ones(2), [1], np.nan, -1, 1.5, -np.inf, 2**70, 10**400, {})
 SAME_COUNT = (np.int64, float, np.asarray)
 COUNT = Kind((*NO_COUNTS, None, np.inf, 0), SAME_COUNT)
 COUNT_OR_NONE = Kind((*NO_COUNTS, np.inf, 0), SAME_COUNT)
@@ -244,7 +255,7 @@ CALLS = {
             "inputs": U,
             "cond_id": np.arange(4),
             "memory_limit": 10**9,
-            "rows_at_a_time": 4,
+            "rows_at_a_time": 3,
             **RIGHT_SETTINGS,
         },
         {
@@ -269,6 +280,10 @@ CALLS = {
             "cond_id": np.arange(4),
             "tol_unique": 1e-3,
             "final_q_threshold": 1e-8,
+            "outlier_distance_scale": 10.0,
+            "outlier_q_scale": 10.0,
+            "memory_limit": 10**9,
+            "rows_at_a_time": 3,
             "max_n_unique": 3,
             "within_conditions": False,
             "compute_jacobians": True,
@@ -433,7 +448,21 @@ CALLS = {
     ),
     "Search": Call(
         search,
-        {"F": F, "state_traj": TRAJ, "inputs": U, "directory": "unused", "n_inits": 4},
+        {
+            "F": F,
+            "state_traj": TRAJ,
+            "inputs": U,
+            "directory": "unused",
+            "n_inits": 4,
+            "chunk": 3,
+            "noise_scale": 0.5,
+            "valid_bxt": np.ones((2, 5), bool),
+            "keep_rows": False,
+            "random_seed": 3,
+            "tol_unique": 1e-3,
+            "final_q_threshold": 1e-8,
+            **RIGHT_SETTINGS,
+        },
         {
             "F": MODEL,
             "state_traj": TRAJECTORIES,
@@ -457,8 +486,8 @@ CALLS = {
         {"directory": PATH, "chunk": Kind(FROM_ZERO.wrong)},
     ),
     "Adam": Call(
-        Adam,
-        {},
+        solved_by(Adam),
+        {"lr_patience": 5, "lr_cooldown": 2, "lr_init": 0.5, "lanes": 2, "joint": False},
         {
             "joint": FLAG,
             "lr_init": NUMBER,
@@ -472,13 +501,13 @@ CALLS = {
         },
     ),
     "LevenbergMarquardt": Call(
-        LevenbergMarquardt,
-        {},
+        solved_by(LevenbergMarquardt),
+        {"rtol": 1e-5, "damping": 1e-2, "lanes": 2},
         {"rtol": NUMBER, "xtol": NUMBER, "damping": NUMBER, "max_step": NUMBER, "lanes": COUNT},
     ),
     "NewtonKrylov": Call(
-        NewtonKrylov,
-        {},
+        solved_by(NewtonKrylov),
+        {"n_vectors": 2, "n_lengths": 3, "shrink": 0.25, "lanes": 2},
         {
             "n_vectors": COUNT,
             "n_lengths": COUNT,
@@ -521,14 +550,20 @@ SAME = [
 
 def what_it_was(value):
     """Return words of which a message about `value` has at least one."""
-    words = {reprlib.repr(value), type(value).__name__, "masked", "NaN", "False everywhere"}
-    if getattr(value, "dtype", None) == KEY.dtype:
+    words = {reprlib.repr(value), type(value).__name__}
+    if isinstance(value, np.ma.MaskedArray):
+        words |= {"masked entries"}
+    elif getattr(value, "dtype", None) == KEY.dtype:
         words |= {f"dtype {value.dtype}"}
     elif isinstance(value, (np.ndarray, np.generic, jax.Array, list)):
         try:
-            words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}", "holds", "from"}
+            numbers = np.asarray(value)
         except ValueError:  # ragged
-            words |= {"inhomogeneous"}
+            return words | {"inhomogeneous"}
+        words |= {str(numbers.shape), f"dtype {numbers.dtype}"}
+        if numbers.size and numbers.dtype.kind in "iufb":
+            words |= {f"{numbers.size} values", f"holds {numbers.flat[0]}", "is False everywhere"}
+            words |= {f"from {numbers.min()} to {numbers.max()}"}
     if isinstance(value, (str, bytes, int)):
         words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
     if isinstance(value, FixedPoints):

@@ -329,7 +329,7 @@ def test_a_pipe_is_refused_instead_of_waited_for(path):
     assert not thread.is_alive()
     [(loaded, message)] = results
     assert loaded is False
-    assert message.endswith("it is no regular file")
+    assert message.endswith("it is not a regular file")
 
 
 def test_a_link_to_a_file_is_that_file(path, tmp_path):

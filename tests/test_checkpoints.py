@@ -594,8 +594,8 @@ def test_a_damaged_file_never_raises(data, path):
         ({"b": np.zeros((), np.float32)}, r"b has shape \(\) in the file and \(3,\)"),
         ({"b": np.zeros(3)}, r"b has dtype float64 in the file and float32 in the model"),
         ({"b": np.zeros(3, np.int32)}, r"b has dtype int32 in the file and float32"),
-        ({"b": None}, "b is no array but NoneType"),
-        ({"b": {"0": np.zeros(3)}}, "b is no array but dict"),
+        ({"b": None}, "b is not an array but a NoneType"),
+        ({"b": {"0": np.zeros(3)}}, "b is not an array but a dict"),
         ({"c": np.zeros(3)}, "the model lacks c"),
     ],
 )

@@ -10,6 +10,7 @@ from networks import LSTMNet, henon, logistic, trained
 from slowpoints import (
     ContinuousTime,
     FixedPoints,
+    LevenbergMarquardt,
     Transition,
     as_transition,
     cycles,
@@ -262,3 +263,37 @@ def test_cycles_are_differentiable_in_the_parameters():
 
     slope = (exact(3.2 + 1e-6) - exact(3.2 - 1e-6)) / 2e-6
     assert float(jax.grad(upper)(3.2)) == pytest.approx(slope, rel=1e-4)
+
+
+# ---- batches and derivatives -------------------------------------------------------------------
+
+WEIGHTS = jnp.asarray([[1.2, -0.3], [0.3, 1.1]])
+STARTS = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+
+
+def net(weights):
+    return lambda x, u: jnp.tanh(weights @ x + u[:1])
+
+
+def periods(weights):
+    fps = optimize_batch(net(weights), STARTS, np.zeros((1, 1)), solver=LevenbergMarquardt())
+    return cycles(net(weights), fps, 2)
+
+
+def test_a_batch_of_networks_has_the_periods_of_each():
+    """Newton's method decides in float64, in a program that is otherwise in float32."""
+    stack = jnp.stack([WEIGHTS, 0.5 * WEIGHTS])
+    for batched in (jax.vmap(periods), jax.vmap(jax.jit(periods)), jax.jit(jax.vmap(periods))):
+        found = batched(stack).period
+        for row, weights in zip(found, stack, strict=True):
+            np.testing.assert_array_equal(row, periods(weights).period)
+
+
+def test_gradients_pass_through():
+    def total(weights):
+        return periods(weights).xstar.sum()
+
+    step = 1e-2 * jnp.eye(2)
+    expected = (total(WEIGHTS + step) - total(WEIGHTS - step)) / 2
+    found = jnp.sum(jax.grad(total)(WEIGHTS) * step)
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-4)

@@ -453,11 +453,9 @@ def archive(tmp_path):
         ("xstar", np.zeros((5, 3), [("a", "f8"), ("b", "f8")])),
         ("xstar", np.zeros((5, 3), complex)),
         ("xstar", np.zeros((5, 3), bool)),
-        ("valid", np.zeros(5, int)),
         ("n_iters", np.array(list("abcde"))),
-        ("cond_id", np.zeros(5, "M8[s]")),
+        ("cond_id", np.zeros(5, complex)),
         ("tol_unique", np.array(np.nan)),
-        ("tol_unique", np.array(np.inf)),
         ("tol_unique", np.array(-1.0)),
         ("tol_unique", np.zeros(2)),
         ("tol_unique", np.array("1")),
@@ -831,7 +829,7 @@ def test_what_is_no_regular_file_is_refused_at_once(folder, name, make):
     with within(10), pytest.raises(ValueError, match=Path(name).name):
         search(folder).run()
     if name.endswith("npz"):
-        with within(10), pytest.raises(ValueError, match="no regular file"):
+        with within(10), pytest.raises(ValueError, match="not a regular file"):
             FixedPoints.load(folder / name)
 
 
@@ -862,7 +860,7 @@ def test_a_lock_that_is_no_file_is_refused(folder, tmp_path, make):
     precious.write_text("content")
     (folder / "lock").unlink()
     make(folder / "lock", precious)
-    with pytest.raises(ValueError, match=r"lock' is no regular file"):
+    with pytest.raises(ValueError, match=r"lock' is not a regular file"):
         search(folder).run()
     assert precious.read_text() == "content"
 
@@ -873,7 +871,7 @@ def test_a_lock_is_neither_waited_for_nor_emptied(folder):
     assert (folder / "lock").read_text() == "content"
     (folder / "lock").unlink()
     os.mkfifo(folder / "lock")
-    with within(20), pytest.raises(ValueError, match=r"lock' is no regular file"):
+    with within(20), pytest.raises(ValueError, match=r"lock' is not a regular file"):
         search(folder).run()
 
 

@@ -17,6 +17,7 @@ from networks import henon, logistic
 from slowpoints import (
     ContinuousTime,
     FixedPoints,
+    LevenbergMarquardt,
     Transition,
     cycles,
     find_cycles,
@@ -324,3 +325,18 @@ def test_wrong_input_is_named():
         find_cycles(ContinuousTime(F), np.zeros((5, 2, 2), np.float32), NO_INPUT)
     with pytest.raises(ValueError, match="cond_id"):
         find_cycles(F, np.zeros((5, 2, 2), np.float32), NO_INPUT, cond_id=jnp.zeros(3))
+
+
+def test_a_batch_of_networks_has_the_cycles_of_each():
+    def found(weights):
+        F = lambda x, u: jnp.tanh(weights @ x)  # noqa: E731
+        x = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 2, 2)
+        fps = find_cycles(F, x, np.zeros((1, 1)), solver=LevenbergMarquardt(), mesh=None)
+        return fps.period, fps.valid
+
+    stack = jnp.asarray([[[1.2, -0.3], [0.3, 1.1]], [[-1.5, 0.0], [0.0, -1.4]]], jnp.float32)
+    batched = jax.vmap(found)(stack)
+    for k, weights in enumerate(stack):
+        period, valid = (np.asarray(leaf[k]) for leaf in batched)
+        alone, _ = found(weights)
+        assert sorted(period[valid]) == sorted(np.asarray(alone))

@@ -7,6 +7,7 @@ import brainpy as bp
 import brainpy.math as bm
 import brainstate
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -273,6 +274,13 @@ def test_models_that_change_from_call_to_call_have_no_fixed_points(name):
     np.random.seed(0)  # noqa: NPY002
     for _ in range(2):  # what was refused is not remembered as good
         refused(RANDOM[name], "the model is random", "two evaluations", "Switch its noise off")
+
+
+def test_operations_that_are_numbered_anew_in_each_trace_are_not_random():
+    def F(x, u):
+        return eqxi.noinline(lambda x: jnp.tanh(0.5 * x))(x)
+
+    assert find_fixed_points(F, X, U)[0].n == 1
 
 
 def test_frozen_noise_is_no_noise():

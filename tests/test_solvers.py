@@ -402,3 +402,15 @@ def test_a_model_may_make_arrays_of_its_own(name):
     with jax.enable_x64(True):
         fps = optimize_batch(F, starts(2).astype(float), np.zeros((1, 0)), solver=SOLVERS[name])
     np.testing.assert_allclose(fps.xstar, 0, atol=1e-6)
+
+
+def test_a_callback_need_not_ask_for_the_phase():
+    rates = []
+    settings = {
+        "solver": Adam(),
+        "max_iters": 4,
+        "report": Report(lambda i, q, dq, lr: rates.append(lr), 2),
+    }
+    jax.block_until_ready(optimize_batch(double_well(), starts(2), np.zeros(0), **settings).xstar)
+    jax.effects_barrier()
+    assert len(rates) == 2

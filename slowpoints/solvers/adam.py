@@ -77,7 +77,7 @@ class Adam(AbstractRowSolver):
         check_settings(self, numbers=numbers, counts=("lanes",))
         arguments.flag("Adam", "joint", self.joint)
         for name in ("lr_patience", "lr_cooldown"):
-            arguments.whole("Adam", name, getattr(self, name))
+            arguments.whole("Adam", name, getattr(self, name), or_infinite=True)
 
     @property
     def couples_rows(self) -> bool:

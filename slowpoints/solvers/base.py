@@ -1,6 +1,7 @@
 """What a solver is, and how rows that end at different times share a fixed number of lanes."""
 
 import abc
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -47,12 +48,12 @@ class Found(NamedTuple):
 
 
 class Report(eqx.Module):
-    """Tells the host how far a loop is: `callback(iteration, q, dq, lr, phase)` every so often.
+    """Tells the host how far a loop is: `callback(iteration, q, dq, lr)` every so often.
 
     `iteration` counts the steps that the loop has taken with all rows in work. A solver of several
-    phases has a loop, and so a count, in each; `phase` is the name of the solver that it is in. `q`
-    and `dq` are those of the rows in work, and NaN in lanes that have none left. `lr` is the
-    learning rate, or `None`.
+    phases has a loop, and so a count, in each. A callback with an argument `phase` is given the
+    name of the solver that it is in, by keyword. `q` and `dq` are those of the rows in work, and
+    NaN in lanes that have none left. `lr` is the learning rate, or `None`.
 
     Attributes:
         callback: what is called.
@@ -69,14 +70,22 @@ class Report(eqx.Module):
         dq: Float[Array, " lanes"],
         lr: Float[Array, ""] | None = None,
         *,
-        phase: str,
+        phase: str = "",
     ) -> None:
         """Call back if it is time."""
+        callback = partial(self.callback, phase=phase) if self._takes_phase() else self.callback
 
         def call() -> None:
-            jax.debug.callback(partial(self.callback, phase=phase), iteration, q, dq, lr)
+            jax.debug.callback(callback, iteration, q, dq, lr)
 
         jax.lax.cond(iteration % self.every == 0, call, lambda: None)
+
+    def _takes_phase(self) -> bool:
+        try:
+            parameters = inspect.signature(self.callback).parameters.values()
+        except (TypeError, ValueError):  # of some functions that are not written in Python
+            return False
+        return any(p.name == "phase" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class RowState(Protocol):
@@ -95,6 +104,8 @@ def check_settings(
 ) -> None:
     """Check those settings of a solver that are numbers from 0 on, and counts from 1 on.
 
+    Counts that are written as other numbers, such as 128.0, become integers.
+
     Raises:
         TypeError: if one is of the wrong kind.
         ValueError: if one is out of range.
@@ -103,11 +114,17 @@ def check_settings(
     for name in numbers:
         arguments.number(caller, name, getattr(solver, name))
     for name in counts:
-        arguments.whole(caller, name, getattr(solver, name), least=1)
+        value = arguments.whole(caller, name, getattr(solver, name), least=1)
+        object.__setattr__(solver, name, value)  # the class is frozen, but not yet in use
 
 
 class AbstractSolver(eqx.Module):
     """A strategy for minimising `q` from each of many states. Holds only its own settings."""
+
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Whether `run` takes forward-mode derivatives of the network, such as `jax.jvp`."""
+        return False
 
     def uses_float64(
         self,

@@ -39,6 +39,11 @@ class Cascade(AbstractSolver):
     robust: AbstractRowSolver | None = None
     close: Number = 1e-8
 
+    @property
+    def needs_forward_mode(self) -> bool:
+        """The phases' steps are made of products with the Jacobian."""
+        return True
+
     def uses_float64(
         self,
         F: Transition,

@@ -58,6 +58,11 @@ class LevenbergMarquardt(AbstractRowSolver):
         numbers = ("rtol", "xtol", "damping", "max_step")
         check_settings(self, numbers=numbers, counts=("lanes",))
 
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
+        return True
+
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)

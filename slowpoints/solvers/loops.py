@@ -1,11 +1,31 @@
-"""Loops inside `jax.shard_map`."""
+"""Loops inside `jax.shard_map`, and in the place of a batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
+
+def one_after_another(fn: Callable[..., Any], in_batched: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return `fn` of each of a batch of arguments, as the rule of a `jax.custom_batching` needs it.
+
+    Args:
+        fn: the function.
+        in_batched: which leaves of the arguments have a batch axis, in the arguments' structure.
+        arguments: those of `fn`; one leaf at least has a batch axis.
+    """
+    flat, treedef = jax.tree.flatten(arguments)
+    flat_b = jax.tree.leaves(in_batched)
+
+    def one(batched: list[Array]) -> Any:
+        rest = iter(batched)
+        own = [next(rest) if is_b else a for a, is_b in zip(flat, flat_b, strict=True)]
+        return fn(*jax.tree.unflatten(treedef, own))
+
+    return jax.lax.map(one, [a for a, is_b in zip(flat, flat_b, strict=True) if is_b])
 
 
 def varying(carry: Any, with_all: Any) -> Any:

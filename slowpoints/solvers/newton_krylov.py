@@ -72,6 +72,11 @@ class NewtonKrylov(AbstractRowSolver):
         numbers = ("shrink", "max_step", "xtol")
         check_settings(self, numbers=numbers, counts=("n_vectors", "n_lengths", "lanes"))
 
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
+        return True
+
     def run(
         self,
         F: Transition,

@@ -65,6 +65,11 @@ class TrustRegion(AbstractRowSolver):
         numbers = ("forcing", "radius", "rtol", "xtol")
         check_settings(self, numbers=numbers, counts=("n_vectors", "lanes"))
 
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
+        return True
+
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
