@@ -149,13 +149,21 @@ def _values_differ(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> b
 
     Traces may differ in what is of no consequence, such as a running number of an operation.
     """
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(F)):
-        return False  # there are no values yet
-    for scale in (0.0, 0.5, 2.0):
-        x, u = (np.cos(np.arange(n, dtype=dtype)) * scale for n in (n_states, n_inputs))
-        first, second = (np.asarray(F(jnp.asarray(x), jnp.asarray(u))) for _ in range(2))
-        if not np.array_equal(first, second, equal_nan=True):
-            return True
+
+    def value(leaf: Any) -> Any:
+        # Any weights will do where there are no values yet.
+        return jnp.full(leaf.shape, 0.5, leaf.dtype) if isinstance(leaf, Tracer) else leaf
+
+    try:
+        with jax.ensure_compile_time_eval():
+            F = jax.tree.map(value, F)
+            for scale in (0.0, 0.5, 2.0):
+                x, u = (jnp.cos(jnp.arange(n, dtype=dtype)) * scale for n in (n_states, n_inputs))
+                first, second = (np.asarray(F(x, u)) for _ in range(2))
+                if not np.array_equal(first, second, equal_nan=True):
+                    return True
+    except Exception:  # of a model that keeps what it was traced with
+        return True
     return False
 
 

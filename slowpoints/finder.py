@@ -142,7 +142,7 @@ class FixedPointFinder:
         self.lr_init = number("lr_init", lr_init)
         self.lr_factor = number("lr_factor", lr_factor)
         self.lr_patience = whole("lr_patience", lr_patience, or_infinite=True)
-        self.lr_cooldown = whole("lr_cooldown", lr_cooldown, or_infinite=True)
+        self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
         self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
         self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
         self.do_exclude_distance_outliers = flag(

@@ -319,7 +319,7 @@ def test_wrong_input_is_named():
     F = network(2, 1.5, 40)
     with pytest.raises(ValueError, match=r"`x_init` has shape \(5, 2\); expected \(n, k, n_states"):
         find_cycles(F, np.zeros((5, 2), np.float32), NO_INPUT)
-    with pytest.raises(ValueError, match="`k` is 0; expected a whole number, at least 1"):
+    with pytest.raises(ValueError, match=r"`x_init` has shape \(5, 0, 2\); expected at least"):
         find_cycles(F, np.zeros((5, 0, 2), np.float32), NO_INPUT)
     with pytest.raises(TypeError, match="continuous"):
         find_cycles(ContinuousTime(F), np.zeros((5, 2, 2), np.float32), NO_INPUT)

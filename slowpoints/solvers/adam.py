@@ -54,7 +54,7 @@ class Adam(AbstractRowSolver):
             has its own.
         lr_init: the first learning rate.
         lr_factor: what the learning rate is multiplied by on a plateau.
-        lr_patience: iterations without a better `q` that make a plateau.
+        lr_patience: iterations without a better `q` that make a plateau; infinity keeps the rate.
         lr_cooldown: iterations after a reduction in which none are counted.
         beta_1: decay of the gradient's running mean.
         beta_2: decay of the squared gradient's running mean.
@@ -75,9 +75,12 @@ class Adam(AbstractRowSolver):
     def __check_init__(self):
         numbers = ("lr_init", "lr_factor", "beta_1", "beta_2", "epsilon")
         check_settings(self, numbers=numbers, counts=("lanes",))
-        arguments.flag("Adam", "joint", self.joint)
-        for name in ("lr_patience", "lr_cooldown"):
-            arguments.whole("Adam", name, getattr(self, name), or_infinite=True)
+        joint = arguments.flag("Adam", "joint", self.joint)
+        patience = arguments.whole("Adam", "lr_patience", self.lr_patience, or_infinite=True)
+        cooldown = arguments.whole("Adam", "lr_cooldown", self.lr_cooldown)
+        settings = {"joint": joint, "lr_patience": patience, "lr_cooldown": cooldown}
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)  # as in `check_settings`
 
     @property
     def couples_rows(self) -> bool:
