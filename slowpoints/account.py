@@ -42,5 +42,8 @@ def why_nothing(
         reasons.append(f"{(~finite).sum()} are NaN or infinite")
     escaped = (finite & ~valid) | (left & ~slow)
     if escaped.any():
-        reasons.append(f"{escaped.sum()} lead nowhere: q falls without end on their way")
+        reasons.append(
+            f"{escaped.sum()} lead nowhere: q falls without end on their way, as in the tails of "
+            "saturated units (start closer to states that the network visits)"
+        )
     return f"None of the {all_fps.n} rows is kept: {'; '.join(reasons)}."

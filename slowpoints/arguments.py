@@ -6,9 +6,11 @@ known of them, their shapes and types.
 """
 
 import math
+import os
 import reprlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -140,6 +142,16 @@ def instance(
     if not isinstance(value, kind):
         refuse(caller, name, found(value), expected, TypeError)
     return value
+
+
+def path(caller: str, name: str, value: Any) -> Path:
+    """Return the path of a file or folder.
+
+    Raises:
+        TypeError: if `value` is neither a string nor a path.
+    """
+    kinds = (str, os.PathLike)
+    return Path(instance(caller, name, value, kinds, "a path, as a str or a pathlib.Path"))
 
 
 def function(caller: str, name: str, value: Any) -> Callable[..., Any] | None:

@@ -58,13 +58,14 @@ def check_transition(
     """
     name = getattr(F, "name", type(F).__name__)
     for argument, n, expected, what in (
-        (states, n_states, F.n_states, "has {} states"),
-        (inputs, n_inputs, F.n_inputs, "takes {} inputs"),
+        (states, n_states, F.n_states, "has {} state"),
+        (inputs, n_inputs, F.n_inputs, "takes {} input"),
     ):
         if expected is not None and n != expected:
+            plural = "s" if expected != 1 else ""
             raise ModelError(
-                f"{caller}: `{argument}` has {n} columns; {name} {what.format(expected)}. Expected "
-                f"`{argument}` with {expected} columns."
+                f"{caller}: `{argument}` has {n} columns; expected {expected}, since {name} "
+                f"{what.format(expected)}{plural}."
             )
     with_shapes = f"a state of shape ({n_states},) and an input of shape ({n_inputs},)"
     try:

@@ -213,7 +213,12 @@ class FixedPointFinder:
         caller = f"{_CLASS}.find_fixed_points"
         n_inits = check_draw(caller, n_inits, noise_scale)
         if len(getattr(state_traj, "shape", ())) != 3:
-            state_traj = as_transition(self.rnn_model).flatten(state_traj)
+            try:
+                state_traj = as_transition(self.rnn_model).flatten(state_traj)
+            except ValueError as error:
+                raise ValueError(
+                    f"{caller}: `state_traj` does not fit the model: {error}"
+                ) from error
         state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))

@@ -4,7 +4,6 @@ import contextlib
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -519,12 +518,14 @@ class FixedPoints:
         Raises:
             ValueError: if a field or a setting is of a type that these files do not hold, such as
                 states that are not real numbers of NumPy.
+            TypeError: if `path` is not a path.
         """
+        file = arguments.path("FixedPoints.save", "path", path)
         fields = {
             k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None
         }
         try:
-            write_points(Path(path), fields, {k: getattr(self, k) for k in self._settings})
+            write_points(file, fields, {k: getattr(self, k) for k in self._settings})
         except ValueError as error:
             raise ValueError(f"FixedPoints.save: {error}.") from error
 
@@ -537,10 +538,11 @@ class FixedPoints:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is damaged, or not one of ours, or of a later format, or is no
-                regular file.
+            ValueError: if the file is damaged, or not one of ours, or of a later format, or is not
+                a regular file.
+            TypeError: if `path` is not a path.
         """
-        content = read_points(path)
+        content = read_points(arguments.path("FixedPoints.load", "path", path))
         try:
             return cls(**content)
         except (TypeError, ValueError) as error:

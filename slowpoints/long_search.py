@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -111,7 +110,7 @@ class Search:
     ):
         caller = "Search"
         self.F = as_transition(F)
-        self.directory = _as_directory(caller, directory)
+        self.directory = arguments.path(caller, "directory", directory)
         noise_scale = arguments.number(caller, "noise_scale", noise_scale, finite=True)
         self.n_inits = arguments.whole(caller, "n_inits", n_inits, least=1, most=2**63 - 1)
         self.chunk = arguments.whole(caller, "chunk", chunk, least=1)
@@ -311,7 +310,7 @@ class Search:
             FileNotFoundError: if the directory holds no search, or no chunk that is done.
             ValueError: if a file is damaged or missing, or of a later format.
         """
-        directory = _as_directory("Search.load", directory)
+        directory = arguments.path("Search.load", "directory", directory)
         manifest = read_manifest(directory)
         n_done = count_chunks(directory)
         if n_done == 0:
@@ -336,7 +335,7 @@ class Search:
             ValueError: if the search does not keep rows, or a file is damaged or missing.
             ImportError: if Zarr is not installed.
         """
-        directory = _as_directory("Search.load_rows", directory)
+        directory = arguments.path("Search.load_rows", "directory", directory)
         chunk = arguments.whole("Search.load_rows", "chunk", chunk)
         manifest = read_manifest(directory)
         if not keeps_rows(manifest):
@@ -459,11 +458,6 @@ class Search:
                     f"state: {record['random_state']}, not {self._random_state(chunk)}."
                 )
             self._parts.append(fps)
-
-
-def _as_directory(caller: str, directory: Any) -> Path:
-    kinds = (str, os.PathLike)
-    return Path(arguments.instance(caller, "directory", directory, kinds, "a path"))
 
 
 def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:

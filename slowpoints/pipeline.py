@@ -136,6 +136,14 @@ def find_fixed_points(
             f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
             "`within_conditions` is set."
         )
+    if within_conditions and getattr(cond_id, "dtype", None) == object:
+        try:
+            np.unique(np.asarray(cond_id))
+        except TypeError as error:
+            raise TypeError(
+                f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
+                f"({error}); expected labels of one type, since `within_conditions` is set."
+            ) from error
     search: dict[str, Any] = {
         "solver": solver,
         "max_iters": max_iters,

@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 
 from slowpoints.files import open_regular, read_at_most, replaced
 
+LARGEST_INTEGER = 2**63 - 1
+"""What NumPy counts rows with."""
+
 LARGEST_JSON = 1 << 20
 """The most bytes that are read of a JSON file. Those of a search have about a thousand."""
 

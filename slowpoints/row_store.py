@@ -11,7 +11,7 @@ import numpy as np
 from slowpoints.digests import digest_of_arrays
 from slowpoints.files import open_regular, read_at_most, refuse_links
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.records import read_json
+from slowpoints.records import LARGEST_INTEGER, read_json
 
 _FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "valid")
 _GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -25,7 +25,6 @@ SMALL = 1 << 26
 """Rows that take up to this many bytes, 64 MiB, are read however small their files are."""
 
 _MOST_PIECES_AHEAD = 10_000  # that are dropped if a search goes on without them; Zarr tries each
-_LARGEST_INTEGER = 2**63 - 1  # that sizes have
 
 
 class RowStore:
@@ -147,7 +146,7 @@ class RowStore:
             fill_value, codecs = metadata.pop("fill_value"), metadata.pop("codecs")
             if (
                 type(n_stored) is type(piece) is int
-                and 0 <= n_stored <= _LARGEST_INTEGER
+                and 0 <= n_stored <= LARGEST_INTEGER
                 and piece >= 1
                 and isinstance(fill_value, (bool, int, float))
                 and fill_value == 0

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.records import digest_of_file, read_record
+from slowpoints.records import LARGEST_INTEGER, digest_of_file, read_record
 
 FORMAT_VERSION = 2
 MANIFEST = "search.json"
 
 # What the points of a chunk have, each as the rows they were taken from, and nothing else.
 _FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters")
-_LARGEST_INTEGER = 2**63 - 1  # that NumPy counts rows with
 
 
 def chunk_paths(directory: Path, chunk: int) -> tuple[Path, Path]:
@@ -153,7 +152,7 @@ def _wrong_in(record: dict[str, Any]) -> str | None:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _LARGEST_INTEGER
+    return type(value) is int and 0 <= value <= LARGEST_INTEGER
 
 
 def _is_digest(value: Any) -> bool:

@@ -117,6 +117,11 @@ def as_transition(
 
 
 def _converted(model: Any, signature: Signature | None, example_state: Any) -> Transition:
+    if isinstance(model, type):
+        raise TypeError(
+            f"as_transition: `model` is the class {model.__qualname__}; expected a model: an "
+            "instance of such a class."
+        )
     if isinstance(model, Transition):
         _refuse(model, signature=signature, example_state=example_state)
         return model

@@ -386,6 +386,8 @@ CALLS = {
         {"tol_unique": NUMBER, "continuous_time": FLAG},
         {"xstar": (X[0], X[None]), "qstar": (X,), "J_xstar": (X,)},
     ),
+    "FixedPoints.save": Call(points().save, {"path": "unused"}, {"path": PATH}),
+    "FixedPoints.load": Call(FixedPoints.load, {"path": "unused"}, {"path": PATH}),
     "FixedPoints.transform": Call(
         points().transform,
         {"U": np.eye(2, dtype=np.float32), "offset": np.zeros(2, np.float32)},
