@@ -136,7 +136,7 @@ def find_fixed_points(
             f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
             "`within_conditions` is set."
         )
-    if within_conditions and getattr(cond_id, "dtype", None) == object:
+    if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
         try:
             np.unique(np.asarray(cond_id))
         except TypeError as error:

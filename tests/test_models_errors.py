@@ -121,11 +121,19 @@ def test_inputs_and_states_that_do_not_fit_a_cell(name, tmp_path):
     with pytest.raises(ValueError) as caught:
         call.function(cell, X, np.zeros(7, "f"), tmp_path)
     assert (
-        words_missing(caught, name, f"`{call.inputs}` has 7 columns; GRUCell takes 3 inputs") == []
+        words_missing(
+            caught, name, f"`{call.inputs}` has 7 columns; expected 3, since GRUCell takes 3 inputs"
+        )
+        == []
     )
     with pytest.raises(ValueError) as caught:
         call.function(cell, np.ones((5, 6), "f"), U, tmp_path)
-    assert words_missing(caught, name, f"`{call.states}` has 6 columns; GRUCell has 4 states") == []
+    assert (
+        words_missing(
+            caught, name, f"`{call.states}` has 6 columns; expected 4, since GRUCell has 4 states"
+        )
+        == []
+    )
 
 
 def cells():
