@@ -138,6 +138,7 @@ def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
     assert_the_same(np.asarray(fps.xstar), enumerate_cycles(F, 2))
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")  # some have none
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_states", "k"), [(2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (3, 1), (3, 2), (3, 3)]
