@@ -627,8 +627,16 @@ def test_a_wrong_argument_is_named_before_anything_is_compiled(
     assert list(tmp_path.iterdir()) == []
 
 
+# What these compile takes long, and the same rules stand behind the others' arguments.
+TAKE_LONG = ("FixedPointFinder.find_fixed_points", "find_fixed_points", "find_cycles", "Search")
+
+
 @pytest.mark.parametrize(
-    ("name", "argument"), sorted({(name, argument) for name, argument, _ in SAME})
+    ("name", "argument"),
+    [
+        pytest.param(*pair, marks=pytest.mark.slow if pair[0] in TAKE_LONG else ())
+        for pair in sorted({(name, argument) for name, argument, _ in SAME})
+    ],
 )
 def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
