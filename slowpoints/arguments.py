@@ -88,10 +88,9 @@ def whole(
         TypeError: if `value` is not a whole number.
         ValueError: if it is out of range.
     """
-    in_int32 = most >= _MOST_ITERATIONS and not (isinstance(value, int) and value > most)
-    expected = "a whole number, at least " + (
-        f"{least}" if in_int32 else f"{least}, at most {most}"
-    )
+    # The largest integers of 32 and 64 bits are told only to those who exceed them.
+    is_told = most < _MOST_ITERATIONS or (isinstance(value, int) and value > most)
+    expected = f"a whole number, at least {least}" + (f", at most {most}" if is_told else "")
     expected += (", or infinity" if or_infinite else "") + (", or None" if or_none else "")
     if (value is None and or_none) or _is_traced_scalar(value, np.integer, np.floating):
         return value
@@ -263,14 +262,7 @@ def array(
 
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
-    try:
-        given = value = without_torch(value)
-    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, or without values
-        reason = str(error).splitlines()[0]
-        raise TypeError(
-            f"{caller}: `{name}` {found(value)} without plain values ({reason}); expected "
-            f"{expected}."
-        ) from error
+    given = value
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             was = f"has {np.ma.count_masked(value)} masked entries"
@@ -314,7 +306,7 @@ def _from_lists(caller: str, name: str, value: Any, expected: str) -> Any:
         value = jax.tree.map(without_torch, value)
         traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
         return jnp.asarray(value) if traced else np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without values
         was = f"{found(value)}, which is not an array ({str(error).splitlines()[0]})"
         raise TypeError(f"{caller}: `{name}` {was}; expected {expected}.") from error
 
@@ -363,7 +355,6 @@ def labels(caller: str, name: str, value: Any, n: int, row: str) -> Any:
     if value is None:
         return None
     expected = f"({n},), one for each {row}"
-    value = without_torch(value)
     result = value if _is_array(value) else _from_lists(caller, name, value, expected)
     if isinstance(result, np.ma.MaskedArray):
         refuse(caller, name, "is a masked array", expected, TypeError)

@@ -280,7 +280,7 @@ class FixedPointFinder:
         return unique_fps, all_fps
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached where there is no such attribute.
+        # Python asks here only if there is no such attribute.
         advice = _ELSEWHERE.get(name, "")
         raise AttributeError(f"FixedPointFinder has no attribute {name!r}.{advice}")
 

@@ -202,6 +202,13 @@ SELECTION = {
     "final_q_threshold": NUMBER_OR_NONE,
 }
 MODEL_NAMES = {"F": "model", "f": "model", "rnn_model": "model"}
+PLOT = {
+    "fixed_points": POINTS,
+    "state_traj": TRAJECTORIES,
+    "config": Kind(({}, "x", 3)),
+    "plot_batch_idx": Kind((["x"], 0, [], [5], [0.5], [[0]])),
+    "plot_start_time": Kind(("x", None, 5, 0.5, np.nan)),
+}
 CALLS = {
     "q_fn": Call(q_fn, {"F": F, "x": X, "u": U}, {"F": Kind((None, 3, "x")), "x": REAL, "u": REAL}),
     "sample_states": Call(
@@ -361,24 +368,12 @@ CALLS = {
     "plot_fixed_points_2d": Call(
         plot_fixed_points_2d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
-        {
-            "fixed_points": POINTS,
-            "state_traj": TRAJECTORIES,
-            "config": Kind(({}, "x", 3)),
-            "plot_batch_idx": Kind((["x"], 0, [], [5], [0.5], [[0]])),
-            "plot_start_time": Kind(("x", None, 5, 0.5, np.nan)),
-        },
+        PLOT,
     ),
     "plot_fixed_points_3d": Call(
         plot_fixed_points_3d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
-        {
-            "fixed_points": POINTS,
-            "state_traj": TRAJECTORIES,
-            "config": Kind(({}, "x", 3)),
-            "plot_batch_idx": Kind((["x"], 0, [], [5], [0.5], [[0]])),
-            "plot_start_time": Kind(("x", None, 5, 0.5, np.nan)),
-        },
+        PLOT,
     ),
     "FixedPoints": Call(
         FixedPoints,
@@ -668,3 +663,28 @@ def test_the_table_is_large_and_complete():
         unchecked |= {(name.split(".")[0], argument) for argument in known}
     unchecked -= {(n.split(".")[0], a) for n, c in CALLS.items() for a in c.kinds | c.also_wrong}
     assert {pair for pair in unchecked if pair[1] not in ANYTHING} == set()
+
+
+def test_traced_masks_old_keys_and_endless_patience_are_right():
+    mask, old_key = np.ones((2, 5), int), np.asarray(jax.random.PRNGKey(0))
+    drawn = jax.jit(lambda mask: sample_states(old_key, TRAJ, 4, 0.1, mask))(mask)
+    np.testing.assert_allclose(drawn, sample_states(KEY, TRAJ, 4, 0.1, mask), rtol=1e-6)
+    endless = Adam(lr_patience=np.inf, lr_init=1e-2)
+    fps = optimize_batch(F, X, U, solver=endless, max_iters=20)
+    same = optimize_batch(F, X, U, solver=Adam(lr_patience=1000, lr_init=1e-2), max_iters=20)
+    assert leaves_equal(fps, same)
+
+
+def test_tensors_are_numbers_states_and_labels():
+    torch = pytest.importorskip("torch")
+    states = torch.tensor(X, requires_grad=True)
+    right = {"F": F, "x_init": X, "inputs": U, "cond_id": np.arange(4.0, dtype=np.float32)}
+    given = right | {
+        "x_init": list(states),
+        "cond_id": torch.arange(4.0).requires_grad_(),
+        "tol_q": torch.tensor(1e-12, dtype=torch.float64),
+    }
+    assert leaves_equal(optimize_batch(**given), optimize_batch(**right))
+    for bad in (torch.zeros(4, 2, device="meta"), torch.zeros(4, 2).to_sparse()):
+        with pytest.raises(TypeError, match=r"`x_init` is a torch.Tensor, which is not an array"):
+            optimize_batch(F, bad, U)

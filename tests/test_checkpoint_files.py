@@ -362,3 +362,17 @@ def test_the_depth_is_bounded(path):
     bp.checkpoints.save_pytree(str(path), {"a": tree}, verbose=False)
     with pytest.raises(UnusableFileError, match="it is nested too deeply"):
         read_tree(str(path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "content"),
+    [([2], "bool", b"\x02\x07"), ([-1, 2], "int8", b"\x01\x01"), ([2], "uint8", b"\x01")],
+    ids=["neither True nor False", "a negative size", "too few bytes"],
+)
+def test_arrays_that_nobody_writes_are_refused(tmp_path, shape, name, content):
+    """Files of others have no checksum that would show it."""
+    path = tmp_path / "file"
+    array = msgpack.ExtType(1, msgpack.packb([shape, name, content]))
+    path.write_bytes(msgpack.packb({"w": array}))
+    with pytest.raises(UnusableFileError, match="cannot read it: ValueError"):
+        read_tree(str(path))
