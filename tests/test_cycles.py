@@ -297,3 +297,16 @@ def test_gradients_pass_through():
     expected = (total(WEIGHTS + step) - total(WEIGHTS - step)) / 2
     found = jnp.sum(jax.grad(total)(WEIGHTS) * step)
     np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-4)
+
+
+def test_a_batch_of_maps_on_both_sides_of_a_fold_tells_cycles_from_slow_ones():
+    """Two 3-cycles of the logistic map appear at 1 + sqrt(8), and below is a slow one."""
+
+    def period(r, x):
+        points = FixedPoints(xstar=x[None, None], inputs=jnp.zeros((1, 0)))
+        return cycles(lambda x, u: r * x * (1 - x), points, 3, tol=1e-2).period[0]
+
+    maps = jnp.asarray([3.835, 3.828]), jnp.asarray([0.167205, 0.159954])
+    assert [int(period(r, x)) for r, x in zip(*maps, strict=True)] == [3, 0]
+    assert jax.vmap(period)(*maps).tolist() == [3, 0]
+    assert jax.jit(jax.vmap(period))(*maps).tolist() == [3, 0]
