@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints import arguments
 from slowpoints.solvers.loops import varying
+from slowpoints.solvers.termination import End
 from slowpoints.transition import Transition
 
 
@@ -36,15 +37,14 @@ class Found(NamedTuple):
     q: Float[Array, " n"]
     dq: Float[Array, " n"]
     n_iters: Int[Array, " n"]
-    settled: Bool[Array, " n"]
-    escaped: Bool[Array, " n"]
+    end: Int[Array, " n"]
 
     @staticmethod
     def nothing(x: Float[Array, "n n_states"]) -> "Found":
         """Return rows for which nothing has been done yet."""
         n = x.shape[0]
-        inf, no = jnp.full(n, jnp.inf, x.dtype), jnp.zeros(n, bool)
-        return Found(x, inf, inf, jnp.zeros(n, int), no, no)
+        inf, zero = jnp.full(n, jnp.inf, x.dtype), jnp.zeros(n, int)
+        return Found(x, inf, inf, zero, zero)
 
 
 class Report(eqx.Module):
@@ -95,8 +95,7 @@ class RowState(Protocol):
     q: Float[Array, " lanes"]
     dq: Float[Array, " lanes"]
     n_iters: Int[Array, " lanes"]
-    done: Bool[Array, " lanes"]
-    settled: Bool[Array, " lanes"]
+    end: Int[Array, " lanes"]
 
 
 def check_settings(
@@ -195,18 +194,20 @@ class AbstractRowSolver(AbstractSolver):
     ) -> Found:
         """Take the `unfinished` rows on from where they are; the others stay as they are.
 
-        The new iterations are added to the rows' counts.
+        The new iterations are added to the rows' counts, and `max_iters` bounds their sum.
         """
         n = found.x.shape[0]
         lanes = min(self.lanes, n)
         if n == 0:
             return found
+        unfinished = unfinished & (found.n_iters < stopping.max_iters)
         queue = jnp.argsort(~unfinished)  # stable: the unfinished rows, in their order
         n_queued = jnp.sum(unfinished)
 
         def start(place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
             row = queue[jnp.minimum(place, n - 1)]
-            return row, self.init(found.x[row]), inputs[row]
+            state = self.init(found.x[row])
+            return row, state._replace(n_iters=found.n_iters[row]), inputs[row]
 
         def body(carry: Any) -> Any:
             place, row, u, state, taken, out, iteration = carry
@@ -215,15 +216,14 @@ class AbstractRowSolver(AbstractSolver):
                 # A lane without a row goes through the last one again, which is not at work.
                 q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
                 report(iteration, q, dq, phase=type(self).__name__)
-            ended = (state.done | (state.n_iters >= stopping.max_iters)) & (place < n_queued)
+            ended = ((state.end != End.NONE) | (state.n_iters >= stopping.max_iters)) & (place < n_queued)
             carry = (place, row, u, state, taken, out, iteration + 1)
             return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
 
         def hand_over(ended: Bool[Array, " lanes"], carry: Any) -> Any:
             place, row, u, state, taken, out, iteration = carry
             target = jnp.where(ended, row, n)  # a row out of range is not written
-            n_iters = found.n_iters[row] + state.n_iters
-            new = Found(state.x, state.q, state.dq, n_iters, state.settled, found.escaped[row])
+            new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
             out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
             place = jnp.where(ended, taken + jnp.cumsum(ended) - 1, place)
             fresh = start(place)
@@ -240,28 +240,3 @@ class AbstractRowSolver(AbstractSolver):
         carry = varying(carry, (F, found, inputs, stopping))
         *_, out, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < n_queued), body, carry)
         return out
-
-
-def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]:
-    """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
-    eps = 2 * jnp.finfo(x.dtype).eps
-    return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
-
-
-def landed(
-    q_new: Float[Array, " lanes"], predicted: Float[Array, " lanes"], q: Float[Array, " lanes"]
-) -> Bool[Array, " lanes"]:
-    """Return which rows a step took to a fixed point, as its linear model had predicted.
-
-    In the tails of saturating units `q` may fall as far in a step, but no model predicts it.
-    """
-    return (q_new < 1e-4 * q) & (predicted > 0.75 * q)
-
-
-def at_rest(move: Float[Array, " lanes"], size: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
-    """Return whether rows have stopped moving, given their last move and their size.
-
-    At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
-    units, they do not.
-    """
-    return move <= 1e-5 * size

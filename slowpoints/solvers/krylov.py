@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from slowpoints.solvers.loops import varying
-from slowpoints.types import Number
 
 
 def gcr(
@@ -49,62 +48,40 @@ def gcr(
     return x * scale, r * scale
 
 
-def steihaug(
-    matvec: Callable[[Array], Array],
-    rmatvec: Callable[[Array], Array],
-    b: Float[Array, "lanes d"],
-    radius: Float[Array, " lanes"],
-    n_vectors: int,
-    forcing: Number,
-) -> tuple[Float[Array, "lanes d"], Float[Array, "lanes d"], Bool[Array, " lanes"]]:
-    """Lower `||b - A x||` within `||x|| <= radius`, for each lane's own `A`.
+def arnoldi(
+    matvec: Callable[[Array], Array], b: Float[Array, "lanes d"], n_vectors: int
+) -> tuple[Float[Array, "lanes n_vectors d"], Float[Array, "lanes n_vectors d"]]:
+    """Return an orthonormal basis of a Krylov space and its image, for each lane's own `A`.
 
-    Conjugate gradients on the normal equations (Hestenes & Stiefel 1952), ended where they leave
-    the region (Steihaug 1983). Each lane rests when it is done, the loop when all are.
+    Arnoldi's process (Saad 2003, ch. 6), made orthogonal by classical Gram-Schmidt done twice,
+    which is as good as can be in the precision (Giraud, Langou & Rozloznik 2005) and, unlike the
+    modified one, made of products of matrices. Where a space is exhausted, what is left of its
+    basis is zero.
 
     Args:
         matvec: `[lanes, d] -> [lanes, d]`, the product with every lane's matrix.
-        rmatvec: the product with the transposed matrices.
-        b: `[lanes, d]` the right-hand sides.
-        radius: `[lanes]` the longest solutions.
-        n_vectors: the most iterations.
-        forcing: a lane is done when `||A^T (b - A x)||` has fallen to this part of what it was.
+        b: `[lanes, d]` unit vectors that the spaces start from.
+        n_vectors: the dimension of the space.
 
     Returns:
-        `x`, the residual `b - A x`, and which lanes ended at the edge of their region.
+        `V` whose rows are `b` and what follows, and `A V`.
     """
-    radius = radius[:, None]
+    lanes, d = b.shape
+    eps = jnp.finfo(b.dtype).eps
 
-    def dot(a: Array, b: Array) -> Array:
-        return jnp.sum(a * b, axis=-1, keepdims=True)
+    def body(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        V, AV, v = carry
+        V = V.at[:, j].set(v)
+        Av = matvec(v)
+        w = Av
+        for _ in range(2):
+            w = w - jnp.einsum("lk,lkd->ld", jnp.einsum("lkd,ld->lk", V, w), V)
+        size, norm = jnp.linalg.norm(Av, axis=-1), jnp.linalg.norm(w, axis=-1)
+        left = norm > 10 * eps * size
+        w = w * jnp.where(left, 1 / jnp.where(left, norm, 1), 0)[:, None]
+        return V, AV.at[:, j].set(Av), w
 
-    def ratio(a: Array, b: Array) -> Array:
-        return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
-
-    def going(carry: tuple[Array, ...]) -> Array:
-        j, active = carry[0], carry[-2]
-        return (j < n_vectors) & jnp.any(active)
-
-    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        j, x, r, p, g, active, at_edge = carry
-        Ap = matvec(p)
-        pp, xp = dot(p, p), dot(x, p)
-        # How far it is along `p` to the edge.
-        room = ratio(jnp.sqrt(jnp.square(xp) + pp * jnp.maximum(radius**2 - dot(x, x), 0)) - xp, pp)
-        alpha = ratio(g, dot(Ap, Ap))
-        leaves = alpha >= room
-        alpha = jnp.where(active, jnp.minimum(alpha, room), 0)
-        x, r = x + alpha * p, r - alpha * Ap
-        s = rmatvec(r)
-        g_new = dot(s, s)
-        p = s + ratio(g_new, g) * p
-        at_edge = at_edge | (active & leaves)
-        active = active & ~leaves & (g_new > forcing**2 * g_first)
-        return j + 1, x, r, p, g_new, active, at_edge
-
-    s = rmatvec(b)
-    g_first = dot(s, s)
-    no = jnp.zeros(radius.shape, bool)
-    carry = varying((jnp.asarray(0), jnp.zeros_like(b), b, s, g_first, ~no, no), (s, radius))
-    _, x, r, *_, at_edge = jax.lax.while_loop(going, body, carry)
-    return x, r, at_edge[:, 0]
+    nothing = jnp.zeros((lanes, n_vectors, d), b.dtype)
+    start = varying((nothing, nothing, b), matvec(b))
+    V, AV, _ = jax.lax.fori_loop(0, n_vectors, body, start)
+    return V, AV

@@ -1,0 +1,396 @@
+"""The default solver: trust-region steps in a small subspace, solved exactly."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints import arguments
+from slowpoints.objective import half_squared_norm
+from slowpoints.precision import low_precision
+from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping, check_settings
+from slowpoints.solvers.krylov import arnoldi
+from slowpoints.solvers.loops import varying
+from slowpoints.solvers.subproblem import minimise_within
+from slowpoints.solvers.termination import End, rounding_floor, step_is_negligible
+from slowpoints.transition import Transition, with_precision
+from slowpoints.types import Number
+
+DENSE_LIMIT = 256
+"""Up to how many states Jacobians are formed and factorised for rows that need it."""
+
+_SHRINK, _N_RADII = 0.2, 3
+"""Radii that are tried at once, each this part of the one before: a step costs much, trying it
+little."""
+
+_LEAVE_AFTER = 8
+"""Iterations in a row with little gain after which a row leaves the Krylov space."""
+
+_CURVED_AFTER = 4
+"""Iterations in a row with little gain after which the exact curvature of `q` is used: earlier,
+far from any point, Gauss-Newton steps are the better ones."""
+
+_LONGEST_CORRECTION = 0.75
+"""The longest second-order correction, as a part of the step (Transtrum & Sethna 2012): a longer
+one says that the series does not converge."""
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    end: Int[Array, " lanes"]
+    radius: Float[Array, " lanes"]
+    n_poor: Int[Array, " lanes"]
+    curved: Bool[Array, " lanes"]
+
+
+class AbstractSubspace(eqx.Module):
+    """Which directions a step may take."""
+
+    @abc.abstractmethod
+    def span(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
+        """Return an orthonormal basis `V`, in rows, and `(I - J) V`.
+
+        Args:
+            F: the network in the precision of the linear algebra.
+            x: `[lanes, n_states]` states.
+            inputs: `[lanes, n_inputs]` inputs.
+            r: `[lanes, n_states]` the residuals `F(x) - x`, scaled to length one.
+        """
+
+
+class WholeSpace(AbstractSubspace):
+    """All directions."""
+
+    def span(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
+        """Return the unit vectors, and the transposed `I - J`."""
+        A = _dense(F, x, inputs)
+        V = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), A.shape)
+        return V, jnp.swapaxes(A, 1, 2)
+
+
+class KrylovSpace(AbstractSubspace):
+    """The powers of `I - J` times the residual: what trained networks need as a rule.
+
+    Close to their slow manifold, the residual is made of the few directions that the network does
+    not forget at once, and so is the step.
+    """
+
+    n_vectors: int
+
+    def span(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
+        """Return a basis made by Arnoldi's process."""
+        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs), x)
+        return arnoldi(lambda p: p - jvp(p), r, min(self.n_vectors, x.shape[-1]))
+
+
+class GradientKrylovSpace(AbstractSubspace):
+    """A Krylov space and the gradient of `q`, which it need not contain."""
+
+    n_vectors: int
+
+    def span(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
+        """Return a basis made by Arnoldi's process, with one vector added."""
+        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs), x)
+        vjp = jax.linear_transpose(jvp, x)
+        V, AV = arnoldi(lambda p: p - jvp(p), r, min(self.n_vectors, x.shape[-1]))
+        g = r - vjp(r)[0]
+        size = jnp.linalg.norm(g, axis=-1, keepdims=True)
+        for _ in range(2):
+            g = g - jnp.einsum("lk,lkd->ld", jnp.einsum("lkd,ld->lk", V, g), V)
+        norm = jnp.linalg.norm(g, axis=-1, keepdims=True)
+        left = norm > 10 * jnp.finfo(x.dtype).eps * size
+        g = g * jnp.where(left, 1 / jnp.where(left, norm, 1), 0)
+        V = jnp.concatenate([V, g[:, None]], axis=1)
+        return V, jnp.concatenate([AV, (g - jvp(g))[:, None]], axis=1)
+
+
+class SlowSpace(AbstractSubspace):
+    """Newton's step, the gradient of `q`, and the directions in which `I - J` is smallest.
+
+    The last are found by inverse iteration on `(I - J)^T (I - J)` with the factorised Jacobian
+    (Golub & Van Loan 2013, ch. 8.2): a step is bounded in the directions in which the network is
+    slow, and Newton's in all others, in which it is linear enough.
+    """
+
+    n_vectors: int
+
+    def span(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
+        """Return a basis made of solutions with the factorised Jacobian."""
+        lanes, n_states = x.shape
+        A = _dense(F, x, inputs)
+        factors, _, permutation = jax.lax.linalg.lu(A)
+        some = np.random.RandomState(0).randn(n_states, self.n_vectors - 3).astype(x.dtype)
+        some = jnp.broadcast_to(some, (lanes, *some.shape))
+
+        def solve_lower(b: Array, *, unit: bool, lower: bool, transposed: bool) -> Array:
+            return jax.lax.linalg.triangular_solve(
+                factors, b, left_side=True, lower=lower, unit_diagonal=unit, transpose_a=transposed
+            )
+
+        # P A = L U, so A^T z = b is U^T L^T P z = b.
+        z = solve_lower(some, unit=False, lower=False, transposed=True)
+        z = solve_lower(z, unit=True, lower=True, transposed=True)
+        inverse = jnp.argsort(permutation, axis=-1)
+        z = jnp.take_along_axis(z, inverse[:, :, None], axis=1)
+        b = jnp.concatenate([_columns_of_length_one(z), r[:, :, None]], axis=2)
+        b = jnp.take_along_axis(b, permutation[:, :, None], axis=1)
+        b = solve_lower(b, unit=True, lower=True, transposed=False)
+        slow = solve_lower(b, unit=False, lower=False, transposed=False)
+        g = jnp.einsum("lij,li->lj", A, r)
+        vectors = jnp.concatenate([slow, r[:, :, None], g[:, :, None]], axis=2)
+        V = jnp.swapaxes(_orthonormal(vectors), 1, 2)
+        return V, jnp.einsum("lij,lkj->lki", A, V)
+
+
+def _dense(F: Any, x: Array, inputs: Array) -> Float[Array, "lanes n_states n_states"]:
+    """Return every lane's `I - J`."""
+    eye = jnp.eye(x.shape[-1], dtype=x.dtype)
+    return eye - jax.vmap(jax.jacfwd(F))(x, inputs)
+
+
+def _columns_of_length_one(vectors: Array) -> Array:
+    # Where `I - J` is singular, its solutions are not finite.
+    vectors = jnp.where(jnp.isfinite(vectors), vectors, 0)
+    largest = jnp.max(jnp.abs(vectors), axis=1, keepdims=True)
+    vectors = vectors / jnp.where(largest > 0, largest, 1)
+    norm = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / jnp.where(norm > 0, norm, 1)
+
+
+def _orthonormal(vectors: Float[Array, "lanes d m"]) -> Float[Array, "lanes d m"]:
+    """Return a basis of the columns' span; where they depend on each other, of more."""
+    return jnp.linalg.qr(_columns_of_length_one(vectors))[0]
+
+
+class SubspaceTrustRegion(AbstractRowSolver):
+    """The rows' part of `KrylovTrustRegion`: steps in one kind of subspace."""
+
+    subspace: AbstractSubspace
+    dtype: Any = eqx.field(static=True)
+    radius: Number
+    patience: int
+    polish: bool
+    curvature: bool = eqx.field(static=True)
+    leaves: bool = eqx.field(static=True)
+    lanes: int
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        # Rows differ in how far they dare to go, whatever their order: a portfolio of searches.
+        radius = self.radius * np.sqrt(x.shape[-1]) * jnp.exp(2 * _content(x) - 1)
+        no, none = jnp.zeros_like(start.end, bool), start.n_iters
+        return _State(x, start.q, start.dq, none, start.end, radius.astype(x.dtype), none, no)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Minimise the model of `q` within a few radii at once, and take the longest good step."""
+        x, tiny = state.x, jnp.finfo(state.x.dtype).tiny
+        F_x, vjp = jax.vjp(lambda x: jax.vmap(F)(x, inputs), x)
+        r = F_x - x
+        q = half_squared_norm(r)
+        scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
+
+        dtype = low_precision(F, x, inputs, self.dtype)
+        F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
+
+        def network(x: Array, u: Array) -> Array:
+            return F_low(x, u).astype(dtype)
+
+        unit = (r / scale[:, None]).astype(dtype)
+        V_low, AV_low = self.subspace.span(network, x_low, u_low, unit)
+        V, AV = V_low.astype(x.dtype), AV_low.astype(x.dtype)
+        m = V.shape[1]
+
+        # In units of the residual's length, `r(x + V y) = r - AV y`.
+        B = jnp.einsum("lid,ljd->lij", AV, AV)
+        if self.curvature:
+            B = B + self._curvature(network, x_low, u_low, V_low, r, state.curved)
+        empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
+        B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
+        eigenvalues, Q = jnp.linalg.eigh(jnp.where(jnp.isfinite(B), B, 0))
+
+        def rotated(v: Array) -> Array:
+            return jnp.einsum("lij,...li->...lj", Q, v)
+
+        # At a slow point this is a small difference of large numbers.
+        unit = r / scale[:, None]
+        gradient = -rotated(jnp.einsum("lmd,ld->lm", V, unit - vjp(unit)[0]))
+        radii = state.radius[:, None] * _SHRINK ** np.arange(_N_RADII)
+        y, shift = minimise_within(eigenvalues, gradient, radii / scale[:, None])
+        predicted = -jnp.sum(
+            gradient[:, None] * y + 0.5 * eigenvalues[:, None] * jnp.square(y), axis=-1
+        )
+        predicted = jnp.square(scale)[:, None] * predicted
+        y = scale[:, None, None] * jnp.einsum("lij,ltj->lti", Q, y)
+
+        def moved(y: Array) -> tuple[Array, Array, Array]:
+            d = jnp.einsum("ltm,lmd->ltd", y, V)
+            x_new = x[:, None] + d
+            r_new = jax.vmap(jax.vmap(F, (0, None)))(x_new, inputs) - x_new
+            q_new = half_squared_norm(r_new)
+            return d, r_new, jnp.where(jnp.isfinite(q_new), q_new, jnp.inf)
+
+        # What the linear model missed is the second derivative along the step, to leading order;
+        # corrected for it, the step follows a curved valley (Transtrum & Sethna 2012).
+        d, r_new, q_new = moved(y)
+        missed = r_new - r[:, None] + jnp.einsum("ltm,lmd->ltd", y, AV)
+        projected = jnp.einsum("lmd,ltd->ltm", AV, jnp.where(jnp.isfinite(missed), missed, 0))
+        projected = jnp.einsum("lij,lti->ltj", Q, projected)
+        inverse = 1 / jnp.maximum(eigenvalues[:, None] + shift[:, :, None], tiny)
+        correction = jnp.einsum("lij,ltj->lti", Q, projected * inverse)
+        length, extra = jnp.linalg.norm(y, axis=-1), jnp.linalg.norm(correction, axis=-1)
+        use = extra <= _LONGEST_CORRECTION * length
+        d_2, _, q_2 = moved(y + jnp.where(use[:, :, None], correction, 0))
+        lower = q_2 < q_new
+        d, q_new = jnp.where(lower[:, :, None], d_2, d), jnp.where(lower, q_2, q_new)
+
+        gain = (q[:, None] - q_new) / jnp.maximum(predicted, tiny)
+        good = (gain > 0.1) & (q_new < q[:, None])
+        pick = jnp.where(jnp.any(good, axis=1), jnp.argmax(good, axis=1), jnp.argmin(q_new, axis=1))
+
+        def picked(a: Array) -> Array:
+            place = pick.reshape(-1, 1, *[1] * (a.ndim - 2))
+            return jnp.take_along_axis(a, place, axis=1)[:, 0]
+
+        d, q_new, gain, predicted, radius, length = map(
+            picked, (d, q_new, gain, predicted, radii, length)
+        )
+        better = q_new < q
+        inside = length < 0.99 * radius
+        wider = jnp.where((gain > 0.75) & ~inside, 2.5 * radius, radius)
+        shorter = 0.25 * jnp.minimum(radius, length)
+        radius = jnp.where(~better | (gain < 0.25), shorter, wider)
+
+        x = jnp.where(better[:, None], x + d, x)
+        dq = jnp.where(better, q - q_new, state.dq)
+        q_end = jnp.where(better, q_new, q)
+        poor = ~(q_end <= 0.5 * q)
+        n_poor = jnp.where(poor, state.n_poor + 1, 0)
+        curved = state.curved | (n_poor >= _CURVED_AFTER)
+        end = self._end(state, stopping, x, q, q_end, predicted, length, inside, better, n_poor)
+        return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved)
+
+    def _end(self, state, stopping, x, q, q_end, predicted, length, inside, better, n_poor):
+        negligible = step_is_negligible(length, x) & inside
+        root = (negligible & (predicted > 0.5 * q)) | (q_end <= rounding_floor(x))
+        ends = jnp.where(root, End.ROOT, End.NONE)
+        if self.leaves:
+            leaves = (inside & (predicted < 0.25 * q)) | (n_poor >= _LEAVE_AFTER)
+            ends = jnp.where(~root & leaves, End.STUCK, ends)
+        else:
+            minimum = ~root & state.curved & (predicted < 1e-5 * q) & inside
+            ends = jnp.where(minimum, End.MINIMUM, ends)
+            stuck = ~better & (state.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
+            ends = jnp.where((ends == End.NONE) & (stuck | (n_poor >= self.patience)), End.STUCK, ends)
+        creeping = better & (q - q_end < stopping.tol_dq) & (n_poor > 0)
+        enough = creeping if self.polish else creeping | (q_end < stopping.tol_q)
+        ends = jnp.where((ends == End.NONE) & enough, End.TOLERANCE, ends)
+        return jnp.where(jnp.isfinite(q), ends, End.STUCK)
+
+    def _curvature(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        V: Float[Array, "lanes m n_states"],
+        r: Float[Array, "lanes n_states"],
+        curved: Bool[Array, " lanes"],
+    ) -> Float[Array, "lanes m m"]:
+        """Return `V (sum_i r_i Hess (F_i - x_i)) V^T` of the lanes that ask for it, zero of others."""
+        r = r.astype(x.dtype)
+
+        def some() -> Array:
+            def one(x: Array, u: Array, r: Array, V: Array) -> Array:
+                gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+                products = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(V)
+                S = V @ products.T
+                return (S + S.T) / 2
+
+            return jax.vmap(one)(x, inputs, r, V)
+
+        S = jax.lax.cond(jnp.any(curved), some, lambda: varying(jnp.zeros(V.shape[:2] + V.shape[1:2], V.dtype), V))
+        return jnp.where(curved[:, None, None], S, 0)
+
+
+class KrylovTrustRegion(AbstractRowSolver):
+    """TODO."""
+
+    dtype: Any = eqx.field(static=True, default=np.float32)
+    n_vectors: int = 20
+    radius: Number = 0.3
+    patience: int = 50
+    polish: bool = True
+    lanes: int = 64
+    slow_vectors: int = 12
+
+    def init(self, x): raise NotImplementedError
+    def step(self, F, inputs, state, stopping): raise NotImplementedError
+
+    def _rows(self, subspace, curvature, leaves, lanes, dtype=None):
+        return SubspaceTrustRegion(subspace, dtype or self.dtype, self.radius, self.patience, self.polish, curvature, leaves, lanes)
+
+    def phases(self, n_states):
+        if n_states <= self.n_vectors:
+            return (self._rows(WholeSpace(), True, False, self.lanes, np.float64),)
+        krylov = self._rows(KrylovSpace(self.n_vectors), False, True, self.lanes)
+        if n_states <= DENSE_LIMIT:
+            return krylov, self._rows(SlowSpace(self.slow_vectors), True, False, 32)
+        return krylov, self._rows(GradientKrylovSpace(2 * self.n_vectors), True, False, 32)
+
+    def resume(self, F, found, inputs, stopping, unfinished, report=None):
+        for solver in self.phases(found.x.shape[1]):
+            found = solver.resume(F, found, inputs, stopping, unfinished, report)
+            unfinished = unfinished & (found.end == End.STUCK) & jnp.isfinite(found.q)
+        return found
+
+
+def _content(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
+    """Return a number in [0, 1) for each row, which looks random and depends on nothing else."""
+    bits = jax.lax.bitcast_convert_type(x.astype(np.float32), np.uint32)
+    weights = 2 * np.arange(x.shape[-1], dtype=np.uint32) + np.uint32(2654435769)
+    total = jnp.sum(bits * weights, axis=-1, dtype=np.uint32) * np.uint32(2246822519)
+    return (total >> 8).astype(np.float32) / 2**24
