@@ -13,6 +13,7 @@ from slowpoints.objective import q_fn as q_fn
 from slowpoints.sampling import sample_inputs_and_states as sample_inputs_and_states
 from slowpoints.sampling import sample_states as sample_states
 from slowpoints.conditions import input_grid as input_grid
+from slowpoints.status import Status as Status
 from slowpoints.fixed_points import FixedPoints as FixedPoints
 from slowpoints.optimization import optimize_batch as optimize_batch
 from slowpoints.uniqueness import unique as unique

@@ -297,7 +297,7 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
         new, old = getattr(again, name), getattr(fps, name)
         return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
 
-    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq")}
+    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq", "status")}
     n_iters = fps.n_iters + jnp.where(take, again.n_iters, 0)
     return fps.replace(**changes, n_iters=n_iters, valid=valid)
 

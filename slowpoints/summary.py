@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.status import words
 
 
 def columns(fps: FixedPoints) -> dict[str, Any]:
@@ -13,6 +14,7 @@ def columns(fps: FixedPoints) -> dict[str, Any]:
     fps = fps.to_numpy()
     known: dict[str, Any] = {
         "condition": fps.cond_id,
+        "status": None if fps.status is None else words(fps.status),
         "period": fps.period,
         "cycle_id": fps.cycle_id,
         "q": fps.qstar,
