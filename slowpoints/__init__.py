@@ -20,6 +20,7 @@ from slowpoints.uniqueness import unique as unique
 from slowpoints.periodicity import cycles as cycles
 from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
+from slowpoints.accounting import Account as Account, Part as Part, account as account
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
 from slowpoints.shooting import find_cycles as find_cycles
 from slowpoints.long_search import Search as Search

@@ -36,6 +36,33 @@ class Status(enum.IntEnum):
         return format(str(self), spec)
 
 
+_NOUNS = {
+    Status.FIXED_POINT: ("fixed point", "fixed points"),
+    Status.SLOW_POINT: ("slow point", "slow points"),
+    Status.WITHIN_TOLERANCE: ("point within tolerance", "points within tolerance"),
+    Status.UNFINISHED: ("unfinished point", "unfinished points"),
+    Status.ESCAPED: ("escaped row", "escaped rows"),
+    Status.NOT_FINITE: ("row that is not finite", "rows that are not finite"),
+}
+
+
+def counted(codes: Int[np.ndarray, " n"], kind: str = "") -> str:
+    """Count points by their status, such as "3 fixed points and 2 slow points".
+
+    Args:
+        codes: the statuses.
+        kind: what is said of all of them, such as "distinct".
+    """
+    found = [(int(np.sum(codes == status)), names) for status, names in _NOUNS.items()]
+    found.append((len(codes) - sum(n for n, _ in found), ("unknown row", "unknown rows")))
+    parts = [f"{n} {names[n != 1]}" for n, names in found if n] or ["0 fixed points"]
+    if kind:
+        number, _, name = parts[0].partition(" ")
+        parts[0] = f"{number} {kind} {name}"
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def words(codes: Int[np.ndarray, " n"]) -> list[str]:
     """Return each code's status in words; "unknown" for other numbers, as in blank rows."""
     known = {int(status): str(status) for status in Status}

@@ -545,6 +545,26 @@ def test_the_status_is_in_the_data_frame_in_words():
     assert "status" not in FixedPoints(qstar=np.zeros(3)).to_pandas()
 
 
+def test_the_summary_calls_a_fixed_point_only_what_is_one(capsys):
+    eigval = np.array([[0.5, 0.1], [2.0, 0.1], [1.0, 0.1]])
+    fps = FixedPoints(
+        xstar=np.zeros((3, 2)),
+        eigval_J_xstar=eigval,
+        is_stable=eigval[:, 0] < 1,
+        status=np.array([1, 1, 2], np.int8),
+    )
+    fps.print_summary()
+    out = capsys.readouterr().out
+    assert "Number of fixed points: 2\n" in out and "Stable fixed points: 1 / 2\n" in out
+    assert "not known to be fixed points: 1 slow point\n" in out
+    assert out.count("fixed point") == 5  # above, and in two rows of the table
+    fps[2].print_summary()
+    out = capsys.readouterr().out
+    assert "Number of fixed points: 0\n" in out and "Fixed Points" not in out
+    fps[:2].print_summary()
+    assert "status" not in capsys.readouterr().out
+
+
 def test_the_name_of_the_file_is_kept(tmp_path):
     full().save(str(tmp_path / "new" / "folder" / "points.dat"))
     assert os.listdir(tmp_path / "new" / "folder") == ["points.dat"]
