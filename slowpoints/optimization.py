@@ -194,9 +194,10 @@ def _status(
         (found.settled, Status.SLOW_POINT),
         (q < tol_q, Status.WITHIN_TOLERANCE),
     )
-    which, codes = zip(*cases, strict=True)
-    codes = [np.int8(code) for code in codes]
-    return jnp.select(list(which), codes, np.int8(Status.UNFINISHED)).astype(np.int8)
+    status = jnp.full(q.shape, Status.UNFINISHED, np.int8)
+    for holds, code in reversed(cases):  # the first one that holds counts
+        status = jnp.where(holds, np.int8(code), status)
+    return status
 
 
 def _with_types(F: Transition) -> Transition:
