@@ -28,6 +28,9 @@ from slowpoints import (
 
 NO_INPUT = np.zeros(0, np.float32)
 
+# From loops of states drawn at random many rows end on the way, which is not what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
+
 
 class PiecewiseLinear(Transition):
     A: jax.Array
