@@ -113,17 +113,33 @@ def account(
 
     Raises:
         TypeError: if an argument is of the wrong kind.
-        ValueError: if a field that it takes is missing.
+        ValueError: if a field that it takes is missing, or a setting is out of range.
     """
     caller = "account"
-    arguments.fields(caller, unique_fps, FixedPoints, "xstar")
-    arguments.fields(caller, all_fps, FixedPoints, "xstar", "qstar", "status")
-    rules = {
+    needed = ("cond_id",) if arguments.flag(caller, "within_conditions", within_conditions) else ()
+    for name, fps, fields in (
+        ("unique_fps", unique_fps, ("xstar", *needed)),
+        ("all_fps", all_fps, ("xstar", "qstar", "status", *needed)),
+    ):
+        arguments.instance(caller, name, fps, FixedPoints, "a slowpoints.FixedPoints")
+        for field in fields:
+            if getattr(fps, field) is None:
+                arguments.refuse(
+                    caller, f"{name}.{field}", "is None", f"the rows' {field}", ValueError
+                )
+    sizes = (unique_fps.n_states, unique_fps.n_inputs), (all_fps.n_states, all_fps.n_inputs)
+    if sizes[0] != sizes[1]:
+        was = f"has {sizes[0][0]} states and {sizes[0][1]} inputs"
+        expected = f"those of `all_fps`, {sizes[1][0]} and {sizes[1][1]}"
+        arguments.refuse(caller, "unique_fps", was, expected, ValueError)
+    scales = {
         "outlier_distance_scale": outlier_distance_scale,
         "outlier_q_scale": outlier_q_scale,
         "final_q_threshold": final_q_threshold,
-        "max_n_unique": max_n_unique,
     }
+    rules = {k: arguments.number(caller, k, v, or_none=True) for k, v in scales.items()}
+    most = arguments.whole(caller, "max_n_unique", max_n_unique, or_infinite=True)
+    rules["max_n_unique"] = most
     return _Rows(unique_fps, all_fps, within_conditions, rules).account()
 
 
@@ -363,7 +379,8 @@ def _above(q: float) -> float:
     if not 0 < q < math.inf:
         return 1.0 if q > 0 else 1e-30
     unit = 10.0 ** math.floor(math.log10(q))
-    return next(k * unit for k in range(1, 12) if float(_number(k * unit)) > q)
+    shown = max(q, float(_number(q)))  # which is rounded
+    return next(k * unit for k in range(1, 12) if float(_number(k * unit)) > shown)
 
 
 def _number(value: Any) -> str:
