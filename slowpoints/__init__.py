@@ -13,12 +13,14 @@ from slowpoints.objective import q_fn as q_fn
 from slowpoints.sampling import sample_inputs_and_states as sample_inputs_and_states
 from slowpoints.sampling import sample_states as sample_states
 from slowpoints.conditions import input_grid as input_grid
+from slowpoints.status import Status as Status
 from slowpoints.fixed_points import FixedPoints as FixedPoints
 from slowpoints.optimization import optimize_batch as optimize_batch
 from slowpoints.uniqueness import unique as unique
 from slowpoints.periodicity import cycles as cycles
 from slowpoints.linearization import jacobians as jacobians
 from slowpoints.spectra import decompose as decompose
+from slowpoints.accounting import Account as Account, Part as Part, account as account
 from slowpoints.pipeline import find_fixed_points as find_fixed_points
 from slowpoints.shooting import find_cycles as find_cycles
 from slowpoints.long_search import Search as Search

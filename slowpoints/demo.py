@@ -17,6 +17,7 @@ from slowpoints.finder import FixedPointFinder
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flipflop import FlipFlopNetwork, expected_counts, mean_squared_error, train, trials
 from slowpoints.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints.status import Status, counted, words
 
 _N_TRIALS, _N_TIME = 64, 64  # the trials whose states the search starts from
 _N_SHOWN = 12  # of them in the figures
@@ -58,11 +59,11 @@ def run(
         np.asarray(states), np.zeros((1, n_bits)), n_inits=n_inits, noise_scale=_NOISE
     )
     fps, indices, memories = _sorted(model, fps)
-    click.echo(f"\n{table(fps, indices, memories)}\n\n{verdict(indices, n_bits)}\n")
+    click.echo(f"\n{table(fps, indices, memories)}\n\n{verdict(indices, n_bits, _named(fps))}\n")
 
     save_checkpoint(model, out / "network.msgpack")
     fps.save(out / "fixed_points.npz")
-    title = f"{n_bits}-bit flip-flop, {n_units} {cell} units: {fps.n} fixed points"
+    title = f"{n_bits}-bit flip-flop, {n_units} {cell} units: {counted(fps.status)}"
     for name, plot in (("2d", plot_fixed_points_2d), ("3d", plot_fixed_points_3d)):
         path = out / f"fixed_points_{name}.png"
         config = PlotConfig(title=title, save_path=path, save_dpi=150, show=False)
@@ -101,7 +102,10 @@ def stored_bits(model: FlipFlopNetwork, fps: FixedPoints) -> Int[np.ndarray, "n 
 def table(
     fps: FixedPoints, indices: Int[np.ndarray, " n"], memories: Int[np.ndarray, "n n_bits"]
 ) -> str:
-    """Lay out one line per fixed point, without line breaks at the ends."""
+    """Lay out one line per point, without line breaks at the ends.
+
+    The status has a column if not all are fixed points.
+    """
     header = ("index", "stability", "q", "largest |eigenvalue|", "memory")
     rows = [
         (
@@ -115,6 +119,9 @@ def table(
             indices, fps.is_stable, fps.qstar, fps.eigval_J_xstar, memories.tolist(), strict=True
         )
     ]
+    if _named(fps):
+        header = (*header, "status")
+        rows = [(*row, word) for row, word in zip(rows, words(fps.status), strict=True)]
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
     return "\n".join(
         "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
@@ -122,13 +129,19 @@ def table(
     )
 
 
-def verdict(indices: Int[np.ndarray, " n"], n_bits: int) -> str:
-    """Say how many points were expected and how many were found."""
+def verdict(indices: Int[np.ndarray, " n"], n_bits: int, named: str = "") -> str:
+    """Say how many points were expected and how many were found.
+
+    Args:
+        indices: the index of each point.
+        n_bits: how many bits the network stores.
+        named: what was found, where that is not only fixed points.
+    """
     expected = expected_counts(n_bits)
     found = np.bincount(indices, minlength=n_bits + 1).tolist()
     lines = [
         f"Expected 3^{n_bits} = {3**n_bits} fixed points: {_listed(expected)}.",
-        f"Found {len(indices)}: {_listed(found)}." if len(indices) else "Found none.",
+        f"Found {named or len(indices)}: {_listed(found)}." if len(indices) else "Found none.",
     ]
     if found != expected:
         lines.append(
@@ -136,6 +149,13 @@ def verdict(indices: Int[np.ndarray, " n"], n_bits: int) -> str:
             "the\nsearch missed points. Another --seed, or more --steps or --units, may help."
         )
     return "\n".join(lines)
+
+
+def _named(fps: FixedPoints) -> str:
+    """Return what the points are, or nothing if all are fixed points."""
+    if fps.status is None or (fps.status == Status.FIXED_POINT).all():
+        return ""
+    return counted(fps.status)
 
 
 def _listed(counts: list[int]) -> str:

@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float, Shaped
 from tqdm import tqdm
 
 from slowpoints import arguments
+from slowpoints.accounting import account
 from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_search
 from slowpoints.pipeline import check_selection, find_fixed_points
 from slowpoints.sampling import check_draw, check_trajectories, sample_states
 from slowpoints.solvers import AbstractSolver, Adam, LevenbergMarquardt, NewtonKrylov, Report
+from slowpoints.status import Status, counted
 from slowpoints.transition import as_transition, with_precision
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
@@ -69,7 +71,7 @@ class FixedPointFinder:
         max_n_unique: keep at most this many points, those with the lowest `q`.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         dtype: `'float32'` or `'float64'`, whatever the global precision is.
-        verbose: whether to print what is done.
+        verbose: whether to print what is done, and what became of all rows.
         super_verbose: whether to print the state of the search as it goes on: the mean and standard
             deviation of `q` and `dq` over the rows in work. Each solver of the default's phases,
             which the lines name, counts its iterations from 1, and so does each chunk of states.
@@ -203,8 +205,9 @@ class FixedPointFinder:
             cond_ids: `[n_inits]` condition numbers, handed through to `cond_id`.
 
         Returns:
-            The distinct fixed points, and all `n_inits` rows in the order of the drawn states. Both
-            are backed by NumPy arrays.
+            The distinct points, and all `n_inits` rows in the order of the drawn states, both
+            backed by NumPy arrays. `status` says of each row how its search ended, and
+            [`account`][slowpoints.account] what was dropped.
 
         Raises:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
@@ -250,10 +253,8 @@ class FixedPointFinder:
                 tol_dq=self.tol_dq,
                 cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
                 tol_unique=self.tol_unique,
-                outlier_distance_scale=self.outlier_distance_scale
-                if self.do_exclude_distance_outliers
-                else None,
-                outlier_q_scale=self.outlier_q_scale if self.do_rerun_q_outliers else None,
+                outlier_distance_scale=self._distance_scale,
+                outlier_q_scale=self._q_scale,
                 final_q_threshold=self.final_q_threshold,
                 max_n_unique=self.max_n_unique,
                 compute_jacobians=self.do_compute_jacobians,
@@ -284,6 +285,14 @@ class FixedPointFinder:
         advice = _ELSEWHERE.get(name, "")
         raise AttributeError(f"FixedPointFinder has no attribute {name!r}.{advice}")
 
+    @property
+    def _distance_scale(self) -> Number | None:
+        return self.outlier_distance_scale if self.do_exclude_distance_outliers else None
+
+    @property
+    def _q_scale(self) -> Number | None:
+        return self.outlier_q_scale if self.do_rerun_q_outliers else None
+
     def _say(self, message: str) -> None:
         if self.verbose:
             print(message)
@@ -297,10 +306,21 @@ class FixedPointFinder:
             f"most {its.max()}; q median {np.median(q):.2e}, highest {np.max(q):.2e}."
         )
         below = f" with q < {self.final_q_threshold:.1e}" if self.final_q_threshold else ""
-        print(f"\tFound {fps.n} distinct fixed points{below}.")
-        if fps.is_stable is not None and fps.n > 0:
-            n_stable = int(fps.is_stable.sum())
-            print(f"\t{n_stable} of them are stable, {fps.n - n_stable} unstable.")
+        print(f"\tFound {counted(fps.status, 'distinct')}{below}.")
+        exact = fps.status == Status.FIXED_POINT
+        if fps.is_stable is not None and exact.any():
+            n_stable = int(fps.is_stable[exact].sum())
+            them = "them" if exact.all() else "the fixed points"
+            print(f"\t{n_stable} of {them} are stable, {exact.sum() - n_stable} unstable.")
+        told = account(
+            fps,
+            all_fps,
+            outlier_distance_scale=self._distance_scale,
+            outlier_q_scale=self._q_scale,
+            final_q_threshold=self.final_q_threshold,
+            max_n_unique=self.max_n_unique,
+        )
+        print("\t" + str(told).replace("\n", "\n\t"))
 
 
 @contextlib.contextmanager

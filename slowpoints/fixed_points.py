@@ -42,6 +42,8 @@ class FixedPoints:
         valid: `[n]` which rows count; `None` means all of them.
         period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
         cycle_id: `[n]` the number of the cycle that each point lies on.
+        status: `[n]` int8, how the search of each row ended, in the numbers of
+            [`Status`][slowpoints.Status]; `None` where the points do not come from a search.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
         dtype: the real NumPy type of the stored values.
         continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
@@ -65,6 +67,7 @@ class FixedPoints:
         "valid",
         "period",
         "cycle_id",
+        "status",
     )
     _settings: ClassVar[tuple[str, ...]] = ("tol_unique", "dtype", "continuous_time")
     _ndims: ClassVar[dict[str, int]] = {
@@ -99,6 +102,7 @@ class FixedPoints:
         continuous_time: bool = False,
         period: Shaped[Any, " n"] | None = None,
         cycle_id: Shaped[Any, " n"] | None = None,
+        status: Shaped[Any, " n"] | None = None,
     ):
         """Store the fields; see the class for their shapes.
 
@@ -143,6 +147,7 @@ class FixedPoints:
     valid: Any
     period: Any
     cycle_id: Any
+    status: Any
 
     # ---- size ----------------------------------------------------------------------------------
 
@@ -490,9 +495,10 @@ class FixedPoints:
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per point, invalid ones included.
 
-        The columns, as far as they are known: `condition`, `period`, `cycle_id`, `q`, `n_iters`,
-        `valid`, `is_stable`, `type`, `index` (the number of unstable directions, as `n_unstable`
-        gives it), and `leading_eigenvalue` with its `time_constant` and `frequency`.
+        The columns, as far as they are known: `condition`, `status` (in words, such as "fixed
+        point"), `period`, `cycle_id`, `q`, `n_iters`, `valid`, `is_stable`, `type`, `index` (the
+        number of unstable directions, as `n_unstable` gives it), and `leading_eigenvalue` with its
+        `time_constant` and `frequency`.
 
         Raises:
             ImportError: if pandas is not installed.

@@ -25,6 +25,7 @@ from slowpoints.search_folder import (
     alone_in,
     chunk_paths,
     count_chunks,
+    has_status,
     keeps_rows,
     read_chunk,
     read_chunks,
@@ -229,7 +230,9 @@ class Search:
         fps = optimize_batch(
             self.F, self._starts(chunk), self._inputs_of(chunk), mesh=self._mesh, **self._settings
         )
-        return fps.to_numpy().replace(tol_unique=self._tol_unique)
+        fps = fps.to_numpy().replace(tol_unique=self._tol_unique)
+        # A search that was begun before there was a status goes on without one.
+        return fps if has_status(self._manifest) else fps.replace(status=None)
 
     def _new_points(self, fps: FixedPoints) -> FixedPoints:
         """Return those rows of a chunk that survive beside all that is stored."""
@@ -315,7 +318,7 @@ class Search:
         n_done = count_chunks(directory)
         if n_done == 0:
             raise FileNotFoundError(f"No chunk of {str(directory)!r} is done yet.")
-        chunks = read_chunks(directory, n_done, digest_of_record(manifest))
+        chunks = read_chunks(directory, n_done, manifest)
         return _merged([fps for fps, _ in chunks])
 
     @staticmethod
@@ -349,7 +352,7 @@ class Search:
                 f"Search.load_rows: there is no chunk {chunk}; {n_done} chunks of "
                 f"{str(directory)!r} are done."
             )
-        fps, record = read_chunk(directory, chunk, digest_of_record(manifest))
+        fps, record = read_chunk(directory, chunk, manifest)
         if "rows_sha256" not in record:
             path = chunk_paths(directory, chunk)[1]
             raise ValueError(f"{str(path)!r} is damaged: it has no `rows_sha256`.")
@@ -395,7 +398,7 @@ class Search:
                 f"round differently: {differences}.",
                 stacklevel=3,
             )
-        self._digest = digest_of_record(there)
+        self._manifest = there
 
     def _environment(self) -> dict[str, Any]:
         from slowpoints import __version__
@@ -416,7 +419,7 @@ class Search:
         fps.save(points)
         sync_folder(self.directory)
         record = {
-            "search": self._digest,
+            "search": digest_of_record(self._manifest),
             "first_row": first,
             "n_rows": end - first,
             "random_state": self._random_state(chunk),
@@ -442,7 +445,7 @@ class Search:
                 f"{str(self.directory)!r} holds {n_done}."
             )
         self._parts = []
-        for chunk, (fps, record) in enumerate(read_chunks(self.directory, n_done, self._digest)):
+        for chunk, (fps, record) in enumerate(read_chunks(self.directory, n_done, self._manifest)):
             first, end = self._rows_of(chunk)
             if record["n_rows"] != end - first:
                 raise ValueError(

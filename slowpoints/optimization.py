@@ -22,6 +22,7 @@ from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
 from slowpoints.solvers.loops import one_after_another
+from slowpoints.status import Status
 from slowpoints.transition import Transition, as_transition
 from slowpoints.types import RealArray, Scalar
 
@@ -71,9 +72,9 @@ def optimize_batch(
 
     Returns:
         Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
-        `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`, and `valid`, false for rows that
-        are not finite or that the solver knows to lead nowhere. `F_xstar` and `qstar` belong to
-        `xstar` as returned.
+        `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`; `status`, how it ended, in the
+        numbers of [`Status`][slowpoints.Status]; and `valid`, false for rows that are not finite or
+        that the solver knows to lead nowhere. `F_xstar` and `qstar` belong to `xstar` as returned.
 
     Raises:
         ValueError: if a shape is wrong, or the model does not map states to states.
@@ -169,14 +170,34 @@ def _search(
     x = differentiable(F, found.x, inputs, converged)
     F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
     q = half_squared_norm(x - F_x)
+    status = _status(x, q, found, stopping.tol_q)
     return {
         "xstar": x,
         "F_xstar": F_x,
         "qstar": q,
         "dq": found.dq,
         "n_iters": found.n_iters,
-        "valid": jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1) & ~found.escaped,
+        "valid": status < Status.ESCAPED,
+        "status": status,
     }
+
+
+def _status(
+    x: Float[Array, "n n_states"], q: Float[Array, " n"], found: Found, tol_q: Float[Array, ""]
+) -> Int[Array, " n"]:
+    """Return how each row ended, as the solvers tell it."""
+    finite = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
+    cases = (
+        (~finite, Status.NOT_FINITE),
+        (found.escaped, Status.ESCAPED),
+        (found.settled & (q < _SURELY_FIXED), Status.FIXED_POINT),
+        (found.settled, Status.SLOW_POINT),
+        (q < tol_q, Status.WITHIN_TOLERANCE),
+    )
+    status = jnp.full(q.shape, Status.UNFINISHED, np.int8)
+    for holds, code in reversed(cases):  # the first one that holds counts
+        status = jnp.where(holds, np.int8(code), status)
+    return status
 
 
 def _with_types(F: Transition) -> Transition:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints import arguments
-from slowpoints.account import why_nothing
+from slowpoints.accounting import account
 from slowpoints.digests import digest_of_model, setting_as_text
 from slowpoints.distribution import (
     check_agreement,
@@ -96,7 +96,8 @@ def find_fixed_points(
             those of all processes, the same in each, and all rows are those of this process.
 
     Returns:
-        The distinct points, and all `n` rows of the search in the order of `x_init`.
+        The distinct points, and all `n` rows of the search in the order of `x_init`. `status` says
+        of each row how its search ended, and [`account`][slowpoints.account] what was dropped.
 
     Raises:
         ValueError: if an argument has the wrong shape or range, or an input is not finite, or the
@@ -104,7 +105,9 @@ def find_fixed_points(
         TypeError: if an argument is of the wrong kind.
 
     Warns:
-        UserWarning: if no point is kept. It says why.
+        UserWarning: if rows that ended at fixed points are dropped for their distance or their
+            `q`; if many that ended at slow points are; or if no point is kept. It says why, and
+            what keeps them. Not inside `jit`.
     """
     F = as_transition(F)
     caller = "find_fixed_points"
@@ -202,11 +205,18 @@ def find_fixed_points(
         start = spread(all_fps.x_init)
     rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
     fps = select(F, fps, start, *rules, search, within_conditions=within_conditions)
-    if not traced and fps.n == 0 and all_fps.n > 0 and max_n_unique > 0:
-        scale = np.inf if outlier_distance_scale is None else outlier_distance_scale
-        is_far = _is_far(all_fps.xstar, start, scale)
-        reason = why_nothing(all_fps, is_far, final_q_threshold)
-        warnings.warn(f"{caller}: {reason}", stacklevel=2)
+    if not traced:
+        told = account(
+            fps,
+            all_fps,
+            within_conditions=within_conditions,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
+        if told.warning:
+            warnings.warn(f"{caller}: {told.warning}", stacklevel=2)
     if compute_jacobians:
         fps = linearise(F, fps, decompose_jacobians)
     return fps, all_fps
@@ -297,7 +307,7 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
         new, old = getattr(again, name), getattr(fps, name)
         return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
 
-    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq")}
+    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq", "status")}
     n_iters = fps.n_iters + jnp.where(take, again.n_iters, 0)
     return fps.replace(**changes, n_iters=n_iters, valid=valid)
 

@@ -6,7 +6,7 @@ cheap.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.linear_dynamics import decay
+from slowpoints.status import Status, counted
 from slowpoints.types import RealArray
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ _N_TRIALS = 30  # the documented default of `plot_batch_idx`
 _STABLE = ("o", "#0072B2")
 _UNSTABLE = ("X", "#D55E00")
 _UNKNOWN = ("d", "#7F7F7F")
+# Points that are not known to be fixed points.
+_OTHERS = {
+    Status.SLOW_POINT: ("slow point", "*", "#56B4E9"),
+    Status.WITHIN_TOLERANCE: ("point within tolerance", "p", "#B3B3B3"),
+    Status.UNFINISHED: ("unfinished point", "h", "#4D4D4D"),
+}
 # By index, so that an index looks the same in every figure; the last one also stands for all above.
 _BY_INDEX = (
     ("^", "#E69F00"),
@@ -130,12 +137,13 @@ def plot_fixed_points_2d(
 
     The components are those of the trajectories shown, and the fixed points are projected onto
     them. Stable points, and unstable ones by their index (the number of unstable directions), have
-    their own shapes and colours. One-dimensional states are drawn as a return map, the next state
+    their own shapes and colours, and so have slow points and others whose `status` is not that of a
+    fixed point. One-dimensional states are drawn as a return map, the next state
     against the state, where fixed points lie on the diagonal.
 
     Args:
         fixed_points: the points; only `valid` rows are drawn. Uses `xstar`, and where they are
-            there `F_xstar`, `is_stable` and `eigval_J_xstar`.
+            there `F_xstar`, `is_stable`, `eigval_J_xstar` and `status`.
         state_traj: `[trials, time, n_states]` the trajectories.
         config: the looks; `None` is `PlotConfig()`, which shows the figure.
         plot_batch_idx: the trials to draw; `None` for the first 30.
@@ -165,7 +173,7 @@ def plot_fixed_points_3d(
 
     Args:
         fixed_points: the points; only `valid` rows are drawn. Uses `xstar`, and where they are
-            there `F_xstar`, `is_stable` and `eigval_J_xstar`.
+            there `F_xstar`, `is_stable`, `eigval_J_xstar` and `status`.
         state_traj: `[trials, time, n_states]` the trajectories.
         config: the looks; `None` is `PlotConfig()`, which shows the figure.
         plot_batch_idx: the trials to draw; `None` for the first 30.
@@ -212,7 +220,7 @@ def _plot(
     for axis, label in zip("xyz", labels, strict=False):
         getattr(ax, f"set_{axis}label")(label)
     if config.title is not None:
-        ax.set_title(config.title or _describe(points.n, len(states), len(state_traj)))
+        ax.set_title(config.title or _describe(points, len(states), len(state_traj)))
     if config.show_legend:
         _draw_legend(ax, anchor=(1.02 if n_axes == 2 else 1.1, 1.0))
     if config.verbose:
@@ -357,8 +365,9 @@ def _axis_labels(view: _View, config: PlotConfig) -> list[str]:
     return labels
 
 
-def _describe(n_points: int, n_shown: int, n_trials: int) -> str:
-    points = f"{n_points or 'No'} fixed point{'' if n_points == 1 else 's'}"
+def _describe(fps: FixedPoints, n_shown: int, n_trials: int) -> str:
+    fixed = np.full(fps.n, Status.FIXED_POINT) if fps.status is None else fps.status
+    points = counted(fixed) if fps.n else "No fixed points"
     trials = f"{n_trials} trajector{'y' if n_trials == 1 else 'ies'}"
     return f"{points}, {trials if n_shown == n_trials else f'{n_shown} of {trials}'}"
 
@@ -368,7 +377,7 @@ def _describe(n_points: int, n_shown: int, n_trials: int) -> str:
 
 @dataclass(frozen=True)
 class _Group:
-    """Fixed points that look the same."""
+    """Points that look the same."""
 
     rows: Bool[np.ndarray, " n"]
     name: str
@@ -377,7 +386,26 @@ class _Group:
 
 
 def _groups(points: FixedPoints) -> list[_Group]:
-    """Sort the points by stability and index, as far as these are known."""
+    """Sort fixed points by stability and index, as far as these are known, and others by status.
+
+    Where there is no status, all count as fixed points.
+    """
+    if points.status is None:
+        return _fixed_groups(points)
+    exact = points.status == Status.FIXED_POINT
+    groups = _fixed_groups(points[exact])
+    for i, group in enumerate(groups):
+        rows = np.zeros(points.n, bool)
+        rows[exact] = group.rows
+        groups[i] = replace(group, rows=rows)
+    for status, style in _OTHERS.items():
+        groups.append(_Group(points.status == status, *style))
+    rest = ~exact & ~np.isin(points.status, list(_OTHERS))
+    groups.append(_Group(rest, "point, status unknown", *_UNKNOWN))
+    return [group for group in groups if group.rows.any()]
+
+
+def _fixed_groups(points: FixedPoints) -> list[_Group]:
     stable = points.is_stable
     if stable is None and points.has_decomposed_jacobians:
         stable = np.asarray(decay(points.eigval_J_xstar, points.continuous_time)).all(axis=1)

@@ -10,8 +10,9 @@ import numpy as np
 
 from slowpoints.files import replaced
 from slowpoints.npz import read_npz
+from slowpoints.status import Status
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 # What `dtype.kind` each field may have: other values, such as text, are not fixed points.
 _KINDS = {
@@ -20,6 +21,7 @@ _KINDS = {
     **dict.fromkeys(("eigval_J_xstar", "eigvec_J_xstar"), "fciu"),
     **dict.fromkeys(("n_iters", "period", "cycle_id"), "iuf"),
     **dict.fromkeys(("is_stable", "valid"), "biu"),
+    "status": "iu",
     "cond_id": "biufUSMm",
 }
 _SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}
@@ -67,6 +69,8 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("some arrays are missing")
         settings = {name: value.item() for name, value in settings.items()}
         flags = {name: data[name].astype(bool) for name in ("is_stable", "valid") if name in data}
+        if "status" in data:
+            flags["status"] = _status(data["status"])
         if version == 1:
             settings["continuous_time"] = False  # the first format had no such setting
         _check_settings(settings)
@@ -88,6 +92,13 @@ def _version(path: str | os.PathLike[str]) -> int:
             f"{_FORMAT_VERSION}. Upgrade slowpoints."
         )
     return int(version)
+
+
+def _status(codes: np.ndarray) -> np.ndarray:
+    # Blank rows have the number 0, which is no status.
+    if codes.size and not 0 <= codes.min() <= codes.max() <= max(Status):
+        raise ValueError(f"`status` is from {codes.min()} to {codes.max()}, which no search gives")
+    return codes.astype(np.int8)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

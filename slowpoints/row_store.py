@@ -65,7 +65,7 @@ class RowStore:
         Raises:
             ValueError: if what is there is damaged, or if the rows could not be read again.
         """
-        values = {name: np.asarray(getattr(rows, name)) for name in _FIELDS}
+        values = {name: np.asarray(getattr(rows, name)) for name in _fields(rows)}
         end = first + rows.n
         piece = chunk if first else min(chunk, rows.n)
         self._check_group(missing_is_fine=True)
@@ -106,7 +106,7 @@ class RowStore:
         self._check_group()
         pieces: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
         claimed = stored = 0
-        for name in _FIELDS:
+        for name in _fields(like):
             value = np.zeros(0, bool) if name == "valid" else np.asarray(getattr(like, name))
             piece, n_stored = self._check_array(name, value)
             if first % piece or not first < end <= min(first + piece, n_stored):
@@ -202,6 +202,11 @@ class RowStore:
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(f"{str(self._path)!r} is damaged: {reason}.")
+
+
+def _fields(rows: FixedPoints) -> tuple[str, ...]:
+    """Return what is stored of such rows; searches of earlier versions have no status."""
+    return _FIELDS if rows.status is None else (*_FIELDS, "status")
 
 
 def _array(n_stored: int, piece: int, value: np.ndarray) -> dict[str, Any]:

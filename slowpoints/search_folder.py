@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from slowpoints.fixed_points import FixedPoints
-from slowpoints.records import LARGEST_INTEGER, digest_of_file, read_record
+from slowpoints.records import LARGEST_INTEGER, digest_of_file, digest_of_record, read_record
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "search.json"
 
 # What the points of a chunk have, each as the rows they were taken from, and nothing else.
-_FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters")
+_FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "status")
 
 
 def chunk_paths(directory: Path, chunk: int) -> tuple[Path, Path]:
@@ -62,8 +62,15 @@ def keeps_rows(manifest: dict[str, Any]) -> bool:
     return manifest["settings"].get("keep_rows") == "True"
 
 
-def read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, dict[str, Any]]:
-    """Return the points and the record of one chunk of the search that has this digest.
+def has_status(manifest: dict[str, Any]) -> bool:
+    """Return whether the search stores how rows ended; formats 1 and 2 did not."""
+    return manifest["format"] >= 3
+
+
+def read_chunk(
+    directory: Path, chunk: int, manifest: dict[str, Any]
+) -> tuple[FixedPoints, dict[str, Any]]:
+    """Return the points and the record of one chunk of the search that has this manifest.
 
     Raises:
         ValueError: if a file is damaged or missing, or belongs to another search.
@@ -72,7 +79,7 @@ def read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, d
     record = read_record(path)
     if wrong := _wrong_in(record):
         raise ValueError(f"{str(path)!r} is damaged: `{wrong}` is not what a search writes.")
-    if record["search"] != search:
+    if record["search"] != digest_of_record(manifest):
         raise ValueError(f"{str(path)!r} belongs to another search.")
     if not points.exists():
         raise ValueError(f"{str(points)!r} is missing, though {path.name!r} is there.")
@@ -80,7 +87,7 @@ def read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, d
         raise ValueError(f"{str(points)!r} is damaged: its content is not what was written.")
     fps = FixedPoints.load(points)
     present = {name for name in fps.array_fields if getattr(fps, name) is not None}
-    if present != set(_FIELDS) or fps.n != record["n_new"]:
+    if present != set(_fields(manifest)) or fps.n != record["n_new"]:
         raise ValueError(f"{str(points)!r} does not hold the points of a chunk.")
     if not fps.xstar.shape == fps.F_xstar.shape == fps.x_init.shape:
         raise ValueError(f"{str(points)!r} holds states of several dimensions.")
@@ -88,7 +95,7 @@ def read_chunk(directory: Path, chunk: int, search: str) -> tuple[FixedPoints, d
 
 
 def read_chunks(
-    directory: Path, n_done: int, search: str
+    directory: Path, n_done: int, manifest: dict[str, Any]
 ) -> Iterator[tuple[FixedPoints, dict[str, Any]]]:
     """Yield what `read_chunk` returns for each chunk, all of whose points can be joined.
 
@@ -97,8 +104,9 @@ def read_chunks(
     """
     expected = None
     for chunk in range(n_done):
-        fps, record = read_chunk(directory, chunk, search)
-        layout = [(getattr(fps, name).shape[1:], getattr(fps, name).dtype) for name in _FIELDS]
+        fps, record = read_chunk(directory, chunk, manifest)
+        stored = [getattr(fps, name) for name in _fields(manifest)]
+        layout = [(value.shape[1:], value.dtype) for value in stored]
         layout += [fps.tol_unique, fps.dtype, fps.continuous_time]
         if expected is not None and layout != expected:
             path = chunk_paths(directory, chunk)[0]
@@ -134,6 +142,10 @@ def alone_in(directory: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RuntimeError(f"Another process runs the search in {str(directory)!r}.") from error
         yield
+
+
+def _fields(manifest: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name in _FIELDS if name != "status" or has_status(manifest))
 
 
 def _wrong_in(record: dict[str, Any]) -> str | None:

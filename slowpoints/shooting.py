@@ -18,6 +18,7 @@ from slowpoints.objective import half_squared_norm
 from slowpoints.periodicity import distance_between, is_cycle, least_period
 from slowpoints.pipeline import find_fixed_points
 from slowpoints.spectra import decompose
+from slowpoints.status import Status
 from slowpoints.transition import Transition, as_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import condition_numbers, keep_first
@@ -58,8 +59,9 @@ def find_cycles(
         along it, with `cycle_id` as [`cycles`][slowpoints.cycles] gives it. Rows of `period` 0 and
         `cycle_id` -1 are on slow cycles: the steps almost lead back, with a `q` below the
         threshold, but there is no cycle. All else is about `k` steps, as for
-        [`iterate`][slowpoints.iterate]: `F_xstar`, `qstar`, and Jacobians with their eigenvalues,
-        which are the multipliers of the cycle over `k` steps. Inside `jit` the points are the
+        [`iterate`][slowpoints.iterate]: `F_xstar`, `qstar`, `status` (a fixed point of `k` steps
+        is on a cycle, and a slow point on a slow one), and Jacobians with their eigenvalues, which
+        are the multipliers of the cycle over `k` steps. Inside `jit` the points are the
         `valid` rows of as many as there are states in `x_init`, or `k` times `max_n_unique`.
 
     Raises:
@@ -167,9 +169,16 @@ def _points(
         valid=kept[row] & (place < period[row]),
         period=jnp.where(closed, period, 0)[row],
         cycle_id=jnp.where(kept & closed, number, -1)[row],
+        status=_status(loops.status, closed)[row],
         tol_unique=loops.tol_unique,
         dtype=loops.dtype,
     )
+
+
+def _status(status: Int[RealArray, " n"], closed: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """Return how the search of each loop ended, where Newton's method has the last word."""
+    slow = ~closed & (status == Status.FIXED_POINT)
+    return jnp.where(slow, np.int8(Status.SLOW_POINT), status)
 
 
 @eqx.filter_jit

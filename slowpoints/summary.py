@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.status import Status, counted, words
 
 
 def columns(fps: FixedPoints) -> dict[str, Any]:
@@ -13,6 +14,7 @@ def columns(fps: FixedPoints) -> dict[str, Any]:
     fps = fps.to_numpy()
     known: dict[str, Any] = {
         "condition": fps.cond_id,
+        "status": None if fps.status is None else words(fps.status),
         "period": fps.period,
         "cycle_id": fps.cycle_id,
         "q": fps.qstar,
@@ -37,8 +39,12 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
     rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(fps.valid)
     n_invalid = fps.n - rows.size
     fps = fps.compact()
-    yield "\n=== Fixed Points Summary ==="
-    yield f"Number of fixed points: {fps.n}"
+    status = np.full(fps.n, Status.FIXED_POINT) if fps.status is None else fps.status
+    exact = status == Status.FIXED_POINT
+    yield f"\n=== {'Fixed ' if exact.all() else ''}Points Summary ==="
+    yield f"Number of fixed points: {exact.sum()}"
+    if not exact.all():
+        yield f"Points that are not known to be fixed points: {counted(status[~exact])}"
     if n_invalid:
         yield f"Rows that are not valid, and left out below: {n_invalid}"
     yield f"State dimension: {fps.n_states}"
@@ -52,8 +58,15 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
         yield f"Iterations: min={its.min()}, median={np.median(its):.0f}, max={its.max()}"
     if fps.period is not None and (n_slow := np.sum(fps.period == 0)):
         yield f"On no cycle, but at most slow ones (period 0): {n_slow}"
+    yield from _stability(fps[exact], "\nStable fixed points")
+    if not exact.all():
+        yield from _stability(fps[~exact], "\nStable to first order, of the others")
+    yield from _table(fps, rows, max_rows)
+
+
+def _stability(fps: FixedPoints, title: str) -> Iterator[str]:
     if fps.is_stable is not None:
-        yield f"\nStable fixed points: {np.sum(fps.is_stable)} / {fps.n}"
+        yield f"{title}: {np.sum(fps.is_stable)} / {fps.n}"
     if fps.has_decomposed_jacobians:
         n_known = fps.eigval_J_xstar.shape[1]
         for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):
@@ -61,11 +74,12 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
             if index == n_known and n_known != fps.n_states:
                 known += " or more"
             yield f"  {count} with {known} unstable direction(s)"
-    yield from _table(fps, rows, max_rows)
 
 
 def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     shown = columns(fps[:max_rows])
+    if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
+        del shown["status"]  # it is that of all, as the first line says
     if "type" not in shown:
         return
     flow = fps.continuous_time
@@ -73,6 +87,7 @@ def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     table = {
         "row": rows[:max_rows],
         "condition": shown.get("condition"),
+        "status": shown.get("status"),
         "period": shown.get("period"),
         "cycle": shown.get("cycle_id"),
         "type": shown["type"],

@@ -30,6 +30,7 @@ from slowpoints import (
     NewtonKrylov,
     PlotConfig,
     Search,
+    account,
     as_transition,
     cycles,
     decompose,
@@ -341,6 +342,28 @@ CALLS = {
         },
         {"fps": (points(xstar=None),)},
     ),
+    "account": Call(
+        account,
+        {
+            "unique_fps": points(),
+            "all_fps": points(status=np.ones(4, np.int8)),
+            "within_conditions": False,
+            "outlier_distance_scale": 10.0,
+            "outlier_q_scale": 10.0,
+            "final_q_threshold": 1e-8,
+            "max_n_unique": 3,
+        },
+        {
+            "unique_fps": POINTS,
+            "all_fps": POINTS,
+            "within_conditions": FLAG,
+            "outlier_distance_scale": NUMBER_OR_NONE,
+            "outlier_q_scale": NUMBER_OR_NONE,
+            "final_q_threshold": NUMBER_OR_NONE,
+            "max_n_unique": FROM_ZERO_OR_INFINITY,
+        },
+        {"unique_fps": (points(xstar=None),), "all_fps": (points(),)},
+    ),
     "cycles": Call(
         cycles,
         {"F": F, "fps": points(), "k": 2, "tol": 1e-3},
@@ -643,6 +666,8 @@ def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monk
             assert leaves_equal(result, expected), value
         elif isinstance(result, list):
             assert result == expected
+        elif isinstance(result, slowpoints.Account):
+            assert result == expected and result.lines == expected.lines
         else:  # a Search in the same folder compares the arguments by itself
             assert isinstance(result, (Search, FixedPointFinder, Figure))
 
@@ -656,7 +681,8 @@ def test_the_table_is_large_and_complete():
     }
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
     of_others = {"Cascade", "TrustRegion"}  # made of other solvers, and like them
-    assert public - not_called - of_others == {name.split(".")[0] for name in CALLS}
+    results = {"Account", "Part", "Status"}
+    assert public - not_called - of_others - results == {name.split(".")[0] for name in CALLS}
     unchecked = set()
     for name, call in CALLS.items():
         known = inspect.signature(call.function).parameters

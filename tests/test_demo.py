@@ -167,6 +167,20 @@ class TestReport:
         assert len(table(fps, indices, memories).splitlines()) == 1
         assert "\nFound none.\n" in verdict(indices, BITS)
 
+    def test_names_what_is_no_fixed_point(self):
+        eigval = np.zeros((2, 1))
+        fps = FixedPoints(
+            xstar=np.zeros((2, 1)),
+            qstar=np.zeros(2),
+            eigval_J_xstar=eigval,
+            is_stable=np.ones(2, bool),
+            status=np.array([1, 2], np.int8),
+        )
+        lines = table(fps, np.zeros(2, int), np.zeros((2, BITS), int)).splitlines()
+        assert lines[0].endswith("status") and lines[2].endswith("slow point")
+        text = verdict(np.zeros(2, int), 1, "1 fixed point and 1 slow point")
+        assert "Found 1 fixed point and 1 slow point: 2 of index 0" in text
+
     @pytest.mark.parametrize("indices", [[], [0, 0, 1], [0, 0, 1, 1], [0, 1, 1], [0, 0, 2]])
     def test_says_so_if_another_number_was_found(self, indices):
         expects_these = sorted(indices) == [0, 0, 1]

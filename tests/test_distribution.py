@@ -233,8 +233,10 @@ def test_processes_that_disagree_are_told_so(n):
 
 
 def test_a_job_of_one_process_is_a_plain_search():
-    plain, plain_all = find("near", mesh=None)
-    alone, alone_all = find("near", mesh=None, across_processes=True)
+    with pytest.warns(UserWarning, match="fixed points, far from the initial states"):
+        plain, plain_all = find("near", mesh=None)
+    with pytest.warns(UserWarning, match="fixed points, far from the initial states"):
+        alone, alone_all = find("near", mesh=None, across_processes=True)
     assert plain.n == alone.n > 0
     np.testing.assert_allclose(alone.xstar, plain.xstar)
     np.testing.assert_allclose(alone.J_xstar, plain.J_xstar)

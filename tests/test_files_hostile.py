@@ -95,6 +95,7 @@ def points(n=5, n_states=N_STATES):
         eigval_J_xstar=square[:, 0] + 1j,
         eigvec_J_xstar=square + 1j,
         cond_id=np.array(["a", "bc", "d", "é", ""][:n]),
+        status=np.arange(n, dtype=np.int8) % 6 + 1,
     )
 
 
@@ -764,7 +765,7 @@ def test_rows_that_the_files_cannot_hold_are_refused_before_memory_is_taken(fold
     claim(folder, 10**8, keep)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"rows\.zarr.*claim to hold 5700000000"):
+        with pytest.raises(ValueError, match=r"rows\.zarr.*claim to hold 5800000000"):
             Search.load_rows(folder, 0)
         assert tracemalloc.get_traced_memory()[1] < MIB
     finally:

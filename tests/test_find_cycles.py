@@ -18,6 +18,7 @@ from slowpoints import (
     ContinuousTime,
     FixedPoints,
     LevenbergMarquardt,
+    Status,
     Transition,
     cycles,
     find_cycles,
@@ -26,6 +27,9 @@ from slowpoints import (
 )
 
 NO_INPUT = np.zeros(0, np.float32)
+
+# From loops of states drawn at random many rows end on the way, which is not what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 
 
 class PiecewiseLinear(Transition):
@@ -251,6 +255,8 @@ def test_just_before_the_fold_there_is_a_slow_cycle_that_says_so(below, capsys):
     assert cycles_by_period(fps) == {1: 2}
     slow = fps[fps.period == 0]
     assert slow.n == 3 and set(slow.cycle_id) == {-1} and slow.qstar.max() < 1e-8
+    assert set(np.asarray(slow.status)) == {Status.SLOW_POINT}
+    assert set(np.asarray(fps.status)[np.asarray(fps.period) > 0]) == {Status.FIXED_POINT}
     fps.print_summary()
     assert "slow ones (period 0): 3\n" in capsys.readouterr().out
 

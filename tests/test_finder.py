@@ -425,7 +425,9 @@ def test_at_most_so_many_points():
 def test_outliers_in_distance_are_dropped_if_asked_for():
     """The states are spread around the origin at a mean distance of about 1.1."""
     near = {"outlier_distance_scale": 0.5}
-    np.testing.assert_allclose(search_well(**near)[0].xstar, [[0, 0]], atol=1e-4)
+    with pytest.warns(UserWarning, match="ended at 2 fixed points, far from the initial states"):
+        fps, _ = search_well(**near)
+    np.testing.assert_allclose(fps.xstar, [[0, 0]], atol=1e-4)
     assert search_well(**near, do_exclude_distance_outliers=False)[0].n == 3
 
 
@@ -445,11 +447,13 @@ def test_the_threshold_for_q():
     settings = {"tol_q": 1e-9, "do_compute_jacobians": False}
     every, _ = search_well(final_q_threshold=0.0, **settings)
     highest = float(every.qstar.max())
-    kept, _ = search_well(final_q_threshold=highest, **settings)
+    with pytest.warns(UserWarning, match="ended at 1 fixed point that is not below"):
+        kept, _ = search_well(final_q_threshold=highest, **settings)
     assert 0 < highest < 1e-9
     assert sorted(kept.qstar) == sorted(every.qstar[every.qstar < highest])
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 def test_the_tolerances_and_the_limit_of_a_search():
     assert search_well(max_iters=2)[1].n_iters.max() == 2
     assert search_well(tol_q=1e-3)[1].n_iters.sum() < search_well()[1].n_iters.sum()
@@ -549,6 +553,7 @@ def test_verbose_tells_what_was_found(capsys):
     assert f"{N_INITS} initial states" in out
     assert "Found 3 distinct fixed points" in out
     assert "2 of them are stable, 1 unstable" in out
+    assert f"Of {N_INITS} rows:\n\t  {N_INITS} ended at 3 fixed points, which are kept.\n" in out
     assert "Iter:" not in out
 
 
@@ -650,10 +655,10 @@ def test_super_verbose_tells_chunks_apart(capsys):
 @cache
 def empty_results():
     """Return results without rows: a threshold nothing meets, and a map without fixed points."""
-    with pytest.warns(UserWarning, match="ended with q >="):
+    with pytest.warns(UserWarning, match="None of the"):
         too_strict, _ = search_well(final_q_threshold=1e-300, max_iters=1)
     translation = FixedPointFinder(Affine(jnp.eye(2), jnp.eye(2)), solver="adam", verbose=False)
-    with pytest.warns(UserWarning, match="lowest at q = 1.0e"):
+    with pytest.warns(UserWarning, match="None of the"):
         nowhere, _ = translation.find_fixed_points(well_states(), np.ones((1, 2)), N_INITS)
     return {"threshold": too_strict, "translation": nowhere}
 
@@ -698,10 +703,12 @@ def test_plots_take_an_empty_result(which, plot, tmp_path):
 
 def test_an_empty_result_is_told(capsys):
     with pytest.warns(
-        UserWarning, match=f"None of the {N_INITS} rows is kept: {N_INITS} ended with"
+        UserWarning, match=f"None of the {N_INITS} rows is kept: {N_INITS} ended unfinished"
     ):
         search_well(final_q_threshold=1e-300, max_iters=1, verbose=True)
-    assert "Found 0 distinct fixed points" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Found 0 distinct fixed points" in out
+    assert f"Of {N_INITS} rows:\n\t  {N_INITS} ended unfinished" in out
 
 
 # ---- wrong input -------------------------------------------------------------------------------

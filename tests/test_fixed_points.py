@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from networks import leaves_equal
 
-from slowpoints import FixedPoints
+from slowpoints import FixedPoints, Status
 
 N_ROWS, N_STATES, N_INPUTS = 5, 3, 2
 SHAPES = {
@@ -30,6 +30,7 @@ SHAPES = {
     "valid": (),
     "period": (),
     "cycle_id": (),
+    "status": (),
 }
 DTYPES = {
     "n_iters": np.int64,
@@ -37,6 +38,7 @@ DTYPES = {
     "eigvec_J_xstar": np.complex128,
     "is_stable": bool,
     "valid": bool,
+    "status": np.int8,
 }
 
 
@@ -57,6 +59,7 @@ def arrays(n=N_ROWS, seed=0):
             values[name] = value
     values["cond_id"] = rng.permutation(1000)[:n]
     values["valid"] = np.arange(n) % 3 != 1
+    values["status"] = np.arange(n, dtype=np.int8) % 6 + 1
     return values
 
 
@@ -103,7 +106,7 @@ def test_the_keywords_stand_in_the_documented_order():
         "tol_unique",
         "dtype",
     ]
-    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id"]
+    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id", "status"]
 
 
 def test_all_fields_are_optional():
@@ -510,6 +513,56 @@ def test_a_file_of_the_first_format_holds_points_of_a_map(tmp_path):
     loaded = FixedPoints.load(tmp_path / "points.npz")
     assert (loaded.n, loaded.tol_unique, loaded.dtype) == (2, 0.5, np.float64)
     assert loaded.continuous_time is False
+
+
+def test_a_file_of_an_earlier_format_has_no_status(tmp_path):
+    full(status=None).save(tmp_path / "points.npz")
+    with np.load(tmp_path / "points.npz") as file:
+        content = dict(file)
+    np.savez(tmp_path / "points.npz", **content | {"slowpoints_format": 2})
+    loaded = FixedPoints.load(tmp_path / "points.npz")
+    assert loaded.status is None and loaded.n == N_ROWS
+
+
+@pytest.mark.parametrize("codes", [[-1, 1], [1, 7], [300, 1]])
+def test_a_file_with_numbers_that_are_no_status_is_refused(tmp_path, codes):
+    FixedPoints(status=np.array(codes)).save(tmp_path / "points.npz")
+    with pytest.raises(ValueError, match=r"`status` is from .* which no search gives"):
+        FixedPoints.load(tmp_path / "points.npz")
+
+
+def test_a_status_is_printed_in_words():
+    assert [int(status) for status in Status] == [1, 2, 3, 4, 5, 6]
+    assert f"{Status.SLOW_POINT}, {Status.NOT_FINITE}" == "slow point, not finite"
+    assert str(Status(np.int8(3))) == "within tolerance"
+    assert f"{Status.ESCAPED:>9}" == "  escaped"
+
+
+def test_the_status_is_in_the_data_frame_in_words():
+    pytest.importorskip("pandas")
+    frame = FixedPoints(qstar=np.zeros(3), status=np.array([2, 1, 0], np.int8)).to_pandas()
+    assert frame["status"].tolist() == ["slow point", "fixed point", "unknown"]
+    assert "status" not in FixedPoints(qstar=np.zeros(3)).to_pandas()
+
+
+def test_the_summary_calls_a_fixed_point_only_what_is_one(capsys):
+    eigval = np.array([[0.5, 0.1], [2.0, 0.1], [1.0, 0.1]])
+    fps = FixedPoints(
+        xstar=np.zeros((3, 2)),
+        eigval_J_xstar=eigval,
+        is_stable=eigval[:, 0] < 1,
+        status=np.array([1, 1, 2], np.int8),
+    )
+    fps.print_summary()
+    out = capsys.readouterr().out
+    assert "Number of fixed points: 2\n" in out and "Stable fixed points: 1 / 2\n" in out
+    assert "not known to be fixed points: 1 slow point\n" in out
+    assert out.count("fixed point") == 5  # above, and in two rows of the table
+    fps[2].print_summary()
+    out = capsys.readouterr().out
+    assert "Number of fixed points: 0\n" in out and "Fixed Points" not in out
+    fps[:2].print_summary()
+    assert "status" not in capsys.readouterr().out
 
 
 def test_the_name_of_the_file_is_kept(tmp_path):

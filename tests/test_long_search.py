@@ -24,6 +24,7 @@ from slowpoints import (
     FixedPoints,
     LevenbergMarquardt,
     Search,
+    Status,
     find_fixed_points,
     sample_states,
 )
@@ -521,7 +522,7 @@ def test_damaged_rows_are_refused(tmp_path, whole_rows):
     expected = Search.load_rows(whole_rows, 2)
     files = sorted(path for path in (directory / "rows.zarr").rglob("*") if path.is_file())
     files = [path for path in files if path.name == "zarr.json" or "2" in path.parts[-2:]]
-    assert len(files) == 1 + 8 + 7  # pieces of zeros, here the inputs, are not stored
+    assert len(files) == 1 + 9 + 8  # pieces of zeros, here the inputs, are not stored
     for path in files:
         original = path.read_bytes()
         damages = [b"", original[: len(original) // 2]]
@@ -582,10 +583,30 @@ def test_there_is_nothing_to_load_where_nothing_is_done(tmp_path):
 def test_a_later_format_is_refused(tmp_path, whole):
     directory = copy(whole, tmp_path)
     manifest = read_record(directory / "search.json")
-    write_record(directory / "search.json", manifest | {"format": 3})
+    write_record(directory / "search.json", manifest | {"format": 4})
     for read in (search, Search.load):
-        with pytest.raises(ValueError, match="has format 3; this version reads up to 2"):
+        with pytest.raises(ValueError, match="has format 4; this version reads up to 3"):
             read(directory)
+
+
+@pytest.mark.parametrize("keep_rows", [False, True])
+def test_a_search_that_was_begun_without_status_goes_on_without(tmp_path, keep_rows, monkeypatch):
+    if keep_rows:
+        pytest.importorskip("zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr("slowpoints.long_search.FORMAT_VERSION", 2)
+        search(tmp_path, keep_rows=keep_rows).run(max_chunks=3)
+    search(tmp_path, keep_rows=keep_rows).run()
+    assert read_record(tmp_path / "search.json")["format"] == 2
+    for fps in (Search.load(tmp_path), search(tmp_path, keep_rows=keep_rows).result()):
+        assert fps.n == 3 and fps.status is None
+    if keep_rows:
+        assert Search.load_rows(tmp_path, 5).status is None
+
+
+def test_a_search_stores_how_its_rows_ended(whole):
+    assert (Search.load(whole).status == Status.FIXED_POINT).all()
+    assert (search(whole).result().status == Status.FIXED_POINT).all()
 
 
 def test_version_1_is_readable_for_ever():
@@ -597,4 +618,4 @@ def test_version_1_is_readable_for_ever():
     np.testing.assert_allclose(fps.xstar[order], WELL_POINTS, atol=1e-5)
     assert fps.is_stable[order].tolist() == [True, False, True]
     missing = {name for name in FixedPoints.array_fields if getattr(fps, name) is None}
-    assert missing == {"valid", "period", "cycle_id"}
+    assert missing == {"valid", "period", "cycle_id", "status"}

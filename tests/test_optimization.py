@@ -8,7 +8,15 @@ import pytest
 from model_checks import fast_compilation as fast_compilation
 from networks import SOLVERS, Affine, case, in_float64, next_states, trained
 
-from slowpoints import Cascade, LevenbergMarquardt, Transition, as_transition, optimize_batch
+from slowpoints import (
+    Adam,
+    Cascade,
+    LevenbergMarquardt,
+    Status,
+    Transition,
+    as_transition,
+    optimize_batch,
+)
 from slowpoints.memory import rows_within
 from slowpoints.optimization import _search
 from slowpoints.solvers import Stopping
@@ -42,6 +50,35 @@ def search(name, max_iters=FULL, **settings):
         cond_id=np.arange(N_ROWS),
         **settings,
     )
+
+
+# ---- how rows end ----------------------------------------------------------------------------
+
+
+def saddle_node(x, u):
+    """Two fixed points for `u < 0`, and for `u > 0` a slow point at 0 with `q = u^2 / 2`."""
+    return x + x**2 + u
+
+
+def statuses(x, u, **settings):
+    fps = optimize_batch(
+        saddle_node, np.array(x, np.float32)[:, None], np.array(u, np.float32)[:, None], **settings
+    )
+    assert fps.status.dtype == np.int8
+    usable = np.asarray(fps.status) < Status.ESCAPED
+    np.testing.assert_array_equal(fps.valid, usable)
+    return [Status(code) for code in np.asarray(fps.status).tolist()]
+
+
+@pytest.mark.parametrize("solver", [None, LevenbergMarquardt()])
+def test_each_row_says_how_it_ended(solver):
+    found = statuses([0.3, 0.1, np.nan], [-0.04, 1e-3, -0.04], solver=solver)
+    assert found == [Status.FIXED_POINT, Status.SLOW_POINT, Status.NOT_FINITE]
+
+
+def test_a_row_that_is_stopped_says_so():
+    adam = Adam(joint=False)
+    assert statuses([0.3], [-0.04], solver=adam, max_iters=1) == [Status.UNFINISHED]
 
 
 # ---- memory ------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_points_far_from_the_initial_states_are_dropped(scale, expected):
 def test_distances_are_measured_from_the_initial_states():
     """The network takes all rows to 100, which is far from where they start."""
     settings = {"inputs": [[100, 0]], "solver": LevenbergMarquardt()}
-    with pytest.warns(UserWarning, match="4 ended far from the initial states"):
+    with pytest.warns(UserWarning, match="4 ended at 1 fixed point, far from the initial"):
         fps, all_fps = find(far_apart(4), outlier_distance_scale=10.0, **settings)
     assert all_fps.n == 4 and fps.n == 0
     assert find(far_apart(4), outlier_distance_scale=200.0, **settings)[0].n == 1
@@ -220,7 +220,7 @@ def assert_empty(fps, n_states=2, n_inputs=2):
 
 
 def test_a_threshold_that_nothing_meets_leaves_no_rows():
-    with pytest.warns(UserWarning, match="4 ended with q >= .* = 1.0e-30, the lowest at q = 1.0e"):
+    with pytest.warns(UserWarning, match="4 ended unfinished, .* with q = 1, not below .* = 1e-30"):
         fps, all_fps = find(far_apart(4), 1.0, final_q_threshold=1e-30)
     assert_empty(fps)
     assert all_fps.n == 4
@@ -232,9 +232,12 @@ def test_an_empty_result_says_at_which_rule_each_row_fell():
     with pytest.warns(UserWarning) as caught:
         find(x, q, final_q_threshold=1e-8, outlier_distance_scale=2.0)
     text = str(caught[0].message)
-    assert text.startswith("find_fixed_points: None of the 5 rows is kept: 2 ended with q >= ")
-    assert "lowest at q = 1.0e+00" in text
-    assert "; 1 ended far" in text and "; 2 are NaN or infinite" in text and "nowhere" not in text
+    assert text.startswith(
+        "find_fixed_points: None of the 5 rows is kept: 1 stopped at q < `tol_q`"
+    )
+    assert "at 1 distinct state, far from the initial states" in text
+    assert " 2 ended unfinished, while q was falling, with q from 1 to 4" in text
+    assert " 2 are NaN or infinite" in text and "escaped" not in text
 
 
 @pytest.mark.parametrize("max_n_unique", [np.inf, 2.0])

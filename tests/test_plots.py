@@ -83,6 +83,34 @@ def legend_entries(fig):
     return [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
 
 
+# ---- status ----------------------------------------------------------------------------------
+
+
+@both
+def test_points_that_are_no_fixed_points_are_named_as_what_they_are(n_axes):
+    status = np.array([1, 2, 1, 2, 4], np.int8)
+    fps = some_points().replace(status=status)
+    fig = PLOTS[n_axes](fps, trajectories(), hidden())
+    assert {name: len(x) for name, x in marks(fig).items()} == {
+        "stable fixed point": 1,
+        "saddle, index 1": 1,
+        "slow point": 2,
+        "unfinished point": 1,
+    }
+    (ax,) = fig.axes
+    looks = [artist.get_facecolor().tobytes() for artist in ax.collections]
+    assert len(set(looks)) == 4
+    title = "2 fixed points, 2 slow points and 1 unfinished point, 5 trajectories"
+    assert ax.get_title() == title
+
+
+def test_points_that_are_all_slow_are_not_called_fixed():
+    fps = some_points().replace(status=np.full(5, 2, np.int8))
+    fig = PLOTS[2](fps, trajectories(), hidden())
+    assert list(marks(fig)) == ["slow point"]
+    assert not any("fixed" in text for text in [*legend_entries(fig), fig.axes[0].get_title()])
+
+
 # ---- the projection --------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ def test_inside_jit_the_same_rows_are_told():
     assert judge(jnp.asarray([[12.0], [0.5]])).tolist() == [True, False]
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 @pytest.mark.parametrize(
     ("cell", "n"),
     [

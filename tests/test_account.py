@@ -1,0 +1,248 @@
+"""`account`: what became of the rows of a search, and what is warned of."""
+
+import warnings
+
+import numpy as np
+import pytest
+from model_checks import fast_compilation as fast_compilation
+
+from slowpoints import FixedPoints, LevenbergMarquardt, Status, account, find_fixed_points, unique
+from slowpoints.neighbours import nearest, pairs
+from slowpoints.status import counted
+
+FIXED, SLOW, WITHIN, UNFINISHED, ESCAPED, BROKEN = Status
+NO_INPUT = np.zeros(0, np.float32)
+
+
+def rows(*groups, tol_unique=1e-3):
+    """Return rows in a plane, from groups of (status, place, number, q)."""
+    status, x, q = [], [], []
+    for code, place, n, value in groups:
+        status += [code] * n
+        x += [[place, 0.0]] * n
+        q += [value] * n
+    status = np.array(status, np.int8)
+    x = np.array(x).reshape(-1, 2)
+    start = np.random.default_rng(0).uniform(-1, 1, x.shape)
+    return FixedPoints(
+        xstar=x,
+        x_init=start,
+        qstar=np.array(q),
+        status=status,
+        valid=status < Status.ESCAPED,
+        tol_unique=tol_unique,
+    )
+
+
+def told(all_fps, kept, **settings):
+    """Return the account of a search that kept the points at these places."""
+    points = unique(all_fps).compact()
+    is_kept = np.isin(np.asarray(points.xstar)[:, 0], kept)
+    return account(points[is_kept], all_fps, **settings)
+
+
+def test_every_row_is_in_one_part():
+    all_fps = rows(
+        (FIXED, 0.0, 5, 1e-20),
+        (FIXED, 0.5, 3, 1e-20),
+        (FIXED, 40.0, 1, 1e-20),
+        (SLOW, 1.0, 4, 1.2e-7),
+        (SLOW, 1.5, 2, 3e-3),
+        (WITHIN, 2.0, 2, 1e-13),
+        (UNFINISHED, 2.5, 3, 1e-2),
+        (ESCAPED, 3.0, 2, 1e-12),
+        (BROKEN, np.nan, 1, np.nan),
+    )
+    found = told(all_fps, [0.0, 0.5, 2.0])
+    assert [(p.status, p.dropped_by, p.n_rows, p.n_points) for p in found.parts] == [
+        (FIXED, "", 8, 2),
+        (FIXED, "outlier_distance_scale", 1, 1),
+        (SLOW, "final_q_threshold", 6, 2),
+        (WITHIN, "", 2, 1),
+        (UNFINISHED, "final_q_threshold", 3, None),
+        (ESCAPED, "", 2, None),
+        (BROKEN, "", 1, None),
+    ]
+    assert found.n_rows == sum(part.n_rows for part in found.parts) == all_fps.n
+    assert found.parts[2].q_range == (1.2e-7, 3e-3)
+    dropped = ["outlier_distance_scale", *["final_q_threshold"] * 6]
+    assert found.dropped_by[8:15].tolist() == dropped
+    assert set(found.dropped_by[:8]) == {""}
+    text = str(found)
+    assert "8 ended at 2 fixed points, which are kept." in text
+    assert "q = 1.2e-7 (4 rows), q = 0.003 (2 rows)." in text
+    assert "final_q_threshold=2e-7 keeps the lowest, final_q_threshold=0.004 all of them" in text
+    assert "`max_iters`" in text and "`patience`" in text
+    assert "2 escaped" in text and "1 is NaN or infinite" in text
+
+
+def test_a_row_beside_a_kept_point_is_kept_whatever_its_own_q():
+    all_fps = rows((FIXED, 0.0, 2, 1e-20), (SLOW, 5e-4, 1, 1e-7))
+    found = told(all_fps, [0.0])
+    assert set(found.dropped_by) == {""} and not found.warning
+
+
+def test_points_of_different_conditions_are_not_one():
+    all_fps = rows((FIXED, 0.0, 2, 1e-20), (FIXED, 0.0, 2, 1e-3))
+    all_fps = all_fps.replace(cond_id=np.array(list("aabb")))
+    kept = all_fps[:1]
+    assert account(kept, all_fps, within_conditions=False).parts[0].n_rows == 4
+    found = account(kept, all_fps, within_conditions=True)
+    assert found.dropped_by.tolist() == ["", "", "final_q_threshold", "final_q_threshold"]
+
+
+def test_what_a_limit_on_the_number_leaves_out_is_said_and_not_warned_of():
+    found = told(rows((FIXED, 0.0, 2, 0.0), (FIXED, 0.5, 2, 1e-15)), [0.0], max_n_unique=1)
+    assert found.parts[1].dropped_by == "max_n_unique" and not found.warning
+    assert "`max_n_unique` = 1 leaves out" in str(found)
+
+
+def test_the_value_that_it_names_keeps_the_point():
+    """Also where `q` itself has one digit."""
+    for q in (1.2e-7, 2e-7, 9.9e-7, 9.97e-7, 1e-5, 0.4):
+        text = str(told(rows((FIXED, 0.0, 9, 0.0), (SLOW, 1.0, 9, q)), [0.0]))
+        value = float(text.split("final_q_threshold=")[1].split()[0])
+        assert q < value <= 2.01 * q
+
+
+# ---- warnings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_slow", "q", "expected"),
+    [
+        (2, 1e-7, True),  # 2 % of the rows
+        (1, 1e-7, False),
+        (50, 1e-2, False),  # a state is elsewhere within a few steps
+    ],
+)
+def test_dropped_slow_points_are_warned_of_if_they_are_slow_and_not_rare(n_slow, q, expected):
+    found = told(rows((FIXED, 0.0, 120 - n_slow, 0.0), (SLOW, 1.0, n_slow, q)), [0.0])
+    assert bool(found.warning) == expected
+    assert "slow point" in str(found)
+    if expected:
+        assert "final_q_threshold=2e-7 keeps it" in found.warning
+
+
+def test_dropped_fixed_points_are_warned_of_however_few():
+    for group, setting in (
+        ((FIXED, 40.0, 1, 0.0), "outlier_distance_scale=60 keeps it"),
+        ((FIXED, 1.0, 1, 1e-7), "final_q_threshold=2e-7 keeps it"),
+    ):
+        assert setting in told(rows((FIXED, 0.0, 999, 0.0), group), [0.0]).warning
+
+
+def test_nothing_is_warned_of_where_all_fixed_points_are_kept():
+    others = ((UNFINISHED, 1.0, 50, 1e-2), (ESCAPED, 2.0, 50, 1e-9), (BROKEN, np.nan, 50, np.nan))
+    assert not told(rows((FIXED, 0.0, 3, 0.0), *others), [0.0]).warning
+
+
+def test_no_rows_are_no_reason_to_warn():
+    found = account(rows(), rows())
+    assert (found.n_rows, found.parts, found.warning) == (0, (), "")
+
+
+# ---- points that are close ---------------------------------------------------------------------
+
+
+def test_points_that_the_tolerance_merges_are_counted():
+    places = ((FIXED, 0.0, 5, 0.0), (FIXED, 2e-4, 3, 1e-20), (FIXED, 5e-4, 3, 1e-20))
+    found = told(rows(*places), [0.0])
+    assert found.n_merged == 2 and "2 further points may be there" in str(found)
+    assert told(rows((FIXED, 0.0, 5, 0.0), (FIXED, 1e-6, 5, 1e-20)), [0.0]).n_merged == 0
+    slow = ((FIXED, 0.0, 5, 0.0), (UNFINISHED, 2e-4, 3, 1e-20))
+    assert told(rows(*slow), [0.0]).n_merged == 0
+
+
+def test_kept_points_that_nearly_merged_are_counted():
+    found = told(
+        rows((FIXED, 0.0, 1, 0.0), (FIXED, 0.002, 1, 0.0), (FIXED, 1.0, 1, 0.0)), [0, 0.002, 1]
+    )
+    assert found.n_near == 1 and "1 pair of kept points" in str(found)
+
+
+@pytest.mark.parametrize("n", [0, 1, 50, 5000])
+def test_neighbours_are_those_of_all_distances(n):
+    rng = np.random.default_rng(n)
+    points, others = rng.uniform(size=(n, 3)), rng.uniform(size=(40, 3))
+    reach = 0.2
+    distance = np.linalg.norm(points[:, None] - others, axis=2)
+    row, other, apart = pairs([points[:, :1], points[:, 1:]], [others], reach)
+    assert set(zip(row.tolist(), other.tolist(), strict=True)) == set(
+        zip(*(a.tolist() for a in np.nonzero(distance <= reach)), strict=True)
+    )
+    np.testing.assert_allclose(apart, distance[row, other])
+    labels = rng.integers(2, size=n), rng.integers(2, size=40)
+    distance[labels[0][:, None] != labels[1]] = np.inf
+    place, near = nearest([points], [others], reach, labels)
+    in_reach = distance.min(axis=1, initial=np.inf) <= reach
+    np.testing.assert_array_equal(place[in_reach], distance[in_reach].argmin(axis=1))
+    assert (place[~in_reach] == -1).all() and np.isinf(near[~in_reach]).all()
+
+
+# ---- searches ----------------------------------------------------------------------------------
+
+
+def saddle_node(x, u):
+    """Two fixed points for `u < 0`, and for `u > 0` a slow point at 0 with `q = u^2 / 2`."""
+    return x + x**2 + u
+
+
+def starts(n=40):
+    return np.random.default_rng(0).uniform(-0.5, 0.1, (n, 1)).astype(np.float32)
+
+
+def search(F, x, u=NO_INPUT, **settings):
+    settings = {"solver": LevenbergMarquardt(), "mesh": None} | settings
+    return find_fixed_points(F, x, np.asarray(u, np.float32), **settings)
+
+
+def test_a_search_that_drops_a_slow_point_warns_and_says_how_to_keep_it():
+    u = np.where(np.arange(40) < 20, -0.04, 5e-4)[:, None]
+    with pytest.warns(UserWarning, match=r"20 ended at 1 slow point .* q = 1\.3e-7 \(20 rows\)"):
+        fps, all_fps = search(saddle_node, starts(), u)
+    assert set(np.asarray(fps.status)) == {FIXED}
+    assert np.bincount(all_fps.status).tolist() == [0, 20, 20]
+    text = str(account(fps, all_fps))
+    assert "final_q_threshold=2e-7 keeps it" in text
+    fps, all_fps = search(saddle_node, starts(), u, final_q_threshold=2e-7)
+    assert sorted(np.asarray(fps.status).tolist()) == [FIXED, FIXED, SLOW]
+    assert not account(fps, all_fps, final_q_threshold=2e-7).warning
+
+
+def test_a_root_that_the_distance_rule_drops_is_warned_of():
+    x = (10 + 2 * starts()).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"40 ended at 1 fixed point, far from the initial sta"):
+        fps, all_fps = search(lambda x, u: 2 * x, x)
+    text = str(account(fps, all_fps))
+    scale = float(text.split("outlier_distance_scale=")[1].split()[0])
+    assert search(lambda x, u: 2 * x, x, outlier_distance_scale=scale)[0].n == 1
+
+
+def test_roots_nearer_than_the_tolerance_are_reported():
+    x = starts() * 1e-3
+    fps, all_fps = search(lambda x, u: x + (x**2 - 1e-8), x)
+    assert fps.n == 1 and account(fps, all_fps).n_merged >= 1
+
+
+def test_a_search_without_losses_is_silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fps, all_fps = search(saddle_node, starts(), [-0.04])
+    found = account(fps, all_fps)
+    assert [part.n_points for part in found.parts] == [2] and found.lines[0].startswith("40 ended")
+
+
+def test_a_point_has_the_status_of_its_row_of_lowest_q():
+    all_fps = rows((FIXED, 0.0, 1, 1e-15), (UNFINISHED, 5e-4, 1, 1e-16))
+    assert unique(all_fps).compact().status.tolist() == [UNFINISHED]
+
+
+def test_points_are_counted_by_their_status():
+    codes = np.array([1, 1, 2, 4], np.int8)
+    assert (
+        counted(codes, "distinct") == "2 distinct fixed points, 1 slow point and 1 unfinished point"
+    )
+    assert counted(codes[:0], "distinct") == "0 distinct fixed points"
+    assert counted(codes[2:3]) == "1 slow point"
+    assert counted(np.zeros(2, np.int8)) == "2 unknown rows"
