@@ -7,14 +7,20 @@ exact for the network that is searched.
 """
 
 import dataclasses
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from slowpoints import Transition
+from slowpoints import (
+    Adam,
+    LevenbergMarquardt,
+    NewtonKrylov,
+    Transition,
+    optimize_batch,
+)
 
 SIZE = 96
 """States of the networks in the quick tests: beyond 64, where dense linear algebra is no default"""
@@ -124,7 +130,8 @@ class Reference:
             continuum: whether fixed points form a curve, along which `I - J` is singular. The step
                 is then the shortest that solves the linear equation, not along the curve.
         """
-        return np.array([self._newton(row, n_steps, continuum) for row in np.asarray(x, float)])
+        x = np.asarray(x, float)
+        return np.reshape([self._newton(row, n_steps, continuum) for row in x], x.shape)
 
     def _newton(self, x, n_steps, continuum):
         for _ in range(n_steps):
@@ -158,7 +165,8 @@ class Reference:
     @_one_thread
     def minimise(self, x, n_iters=200):
         """Return where Levenberg-Marquardt's method takes each of `x [n, N]`, down in `q`."""
-        return np.array([self._minimise(row, n_iters) for row in np.asarray(x, float)])
+        x = np.asarray(x, float)
+        return np.reshape([self._minimise(row, n_iters) for row in x], x.shape)
 
     def _minimise(self, x, n_iters):
         q, damping = self.speed(x), 1e-3
@@ -503,3 +511,68 @@ def random_network(n_states=SIZE, *, gain=3.0, seed=5):
     points = x[[i for i in range(len(x)) if apart[i, :i].all()]]
     assert len(points) >= 5
     return Known(F, points, noise=0.001)
+
+
+# ---- searches of the quick tests ---------------------------------------------------------------
+
+N_ROWS = 16
+"""The rows of all searches, so that one compiled program serves a solver on all networks."""
+
+NO_INPUT = np.zeros(0, np.float32)
+# Adam is not expected to converge in so few iterations, only to return nothing that is not so.
+SOLVERS = {
+    "default": (None, {}),
+    "levenberg_marquardt": (LevenbergMarquardt(), {}),
+    "newton_krylov": (NewtonKrylov(), {}),
+    "adam": (Adam(), {"max_iters": 300}),
+}
+NETWORKS = {
+    "one_pattern": partial(patterns, 1),
+    "three_patterns": partial(patterns, 3, rotated=True),
+    "saturated": saturated,
+    "saturated_leaky": partial(saturated, leak=0.2),
+    "pairs": partial(pairs, N_ROWS),
+    "pairs_rotated": partial(pairs, N_ROWS, rotated=True, seed=1),
+    "before_fold": partial(fold, 1e-3, rotated=True),
+    "past_fold": partial(fold, -1e-3),
+    "close_roots": partial(parabola, -1e-8),
+    "ghost": partial(parabola, 1e-4, scale=0.1, rotated=True),
+    "drift": partial(drift, rotated=True),
+    "doubling": doubling,
+    "line": partial(line, rotated=True),
+    "ring": ring,
+    "random": random_network,
+}
+CLEAR = [
+    "one_pattern",
+    "three_patterns",
+    "saturated",
+    "saturated_leaky",
+    "pairs",
+    "pairs_rotated",
+    "before_fold",
+    "close_roots",
+    "doubling",
+    "random",
+]
+"""Those with points in whose basin of Newton's method `Known.around` surely is."""
+
+
+@cache
+def known(network):
+    return NETWORKS[network]()
+
+
+@cache
+def starts(network):
+    """Return half of the rows around what is known, and half anywhere in the cube of states."""
+    rng = np.random.default_rng(5)
+    half = N_ROWS // 2
+    anywhere = rng.uniform(-1, 1, (half, SIZE)) * np.linspace(0.1, 1, half)[:, None]
+    return np.concatenate([known(network).around(half), np.float32(anywhere)])
+
+
+def search(name, F, x, **settings):
+    """Search by the name of a solver, with the settings that it has here."""
+    solver, own = SOLVERS[name]
+    return optimize_batch(F, x, NO_INPUT, solver=solver, **(own | settings))

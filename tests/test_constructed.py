@@ -5,58 +5,27 @@ from functools import cache, partial
 import numpy as np
 import pytest
 from constructed import (
+    CLEAR,
+    N_ROWS,
+    NETWORKS,
+    NO_INPUT,
     SAME_POINT,
     SIZE,
+    SOLVERS,
     around,
     distances,
-    doubling,
-    drift,
     fold,
-    line,
+    known,
     pairs,
     parabola,
     patterns,
-    random_network,
-    ring,
-    saturated,
+    search,
+    starts,
 )
 from networks import index_counts
 
-from slowpoints import (
-    Adam,
-    LevenbergMarquardt,
-    NewtonKrylov,
-    find_fixed_points,
-    optimize_batch,
-    unique,
-)
+from slowpoints import find_fixed_points, unique
 
-N_ROWS = 16  # of all searches, so that one compiled program serves a solver on all networks
-NO_INPUT = np.zeros(0, np.float32)
-# Lanes are no more than rows. Adam is not expected to converge here, only to tell no lies.
-SOLVERS = {
-    "default": (None, {}),
-    "levenberg_marquardt": (LevenbergMarquardt(), {}),
-    "newton_krylov": (NewtonKrylov(), {}),
-    "adam": (Adam(), {"max_iters": 300}),
-}
-NETWORKS = {
-    "one_pattern": partial(patterns, 1),
-    "three_patterns": partial(patterns, 3, rotated=True),
-    "saturated": saturated,
-    "saturated_leaky": partial(saturated, leak=0.2),
-    "pairs": partial(pairs, N_ROWS),
-    "pairs_rotated": partial(pairs, N_ROWS, rotated=True, seed=1),
-    "before_fold": partial(fold, 1e-3, rotated=True),
-    "past_fold": partial(fold, -1e-3),
-    "close_roots": partial(parabola, -1e-8),
-    "ghost": partial(parabola, 1e-4, scale=0.1, rotated=True),
-    "drift": partial(drift, rotated=True),
-    "doubling": doubling,
-    "line": partial(line, rotated=True),
-    "ring": ring,
-    "random": random_network,
-}
 # How much of the size of a state a residual in float32 may be off: a sum of 96 products, each
 # rounded by 6e-8, through a gain of up to 20.
 ROUNDING = 2e-6
@@ -64,25 +33,6 @@ HERE = SAME_POINT * np.sqrt(SIZE)
 
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 every_network = pytest.mark.parametrize("network", NETWORKS)
-
-
-@cache
-def known(network):
-    return NETWORKS[network]()
-
-
-@cache
-def starts(network):
-    """Return half of the rows around what is known, and half anywhere in the cube of states."""
-    rng = np.random.default_rng(5)
-    half = N_ROWS // 2
-    anywhere = rng.uniform(-1, 1, (half, SIZE)) * np.linspace(0.1, 1, half)[:, None]
-    return np.concatenate([known(network).around(half), np.float32(anywhere)])
-
-
-def search(name, F, x, **settings):
-    solver, own = SOLVERS[name]
-    return optimize_batch(F, x, NO_INPUT, solver=solver, **(own | settings))
 
 
 @cache
@@ -159,19 +109,6 @@ COMPLETE = [
     "drift",
     "doubling",
     "line",
-]
-# From starts around their points, with noise that leaves no doubt whose basin they are in.
-CLEAR = [
-    "one_pattern",
-    "three_patterns",
-    "saturated",
-    "saturated_leaky",
-    "pairs",
-    "pairs_rotated",
-    "before_fold",
-    "close_roots",
-    "doubling",
-    "random",
 ]
 
 
