@@ -104,7 +104,7 @@ def field_network(name):
 
 def field_starts(name, n=128):
     """Return the states `[n, N]` from which its known points were found: see the cases' README."""
-    rng = np.random.RandomState(0)  # noqa: NPY002
+    rng = np.random.RandomState(0)
     visited = field_case(name)["traj"]
     visited = visited.reshape(-1, visited.shape[-1])
     chosen = visited[rng.choice(len(visited), n, replace=False)]
