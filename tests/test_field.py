@@ -20,7 +20,7 @@ KNOWN = [
     pytest.param("pwm_leaky_256_s16", 0, 3, marks=[slow, misses_points]),
     pytest.param("ring_gru_128_s14", 0, 7, marks=[slow, misses_points]),
     pytest.param("ring_tanh_256_s17", 0, 6, marks=slow),
-    ("sine_tanh_128_s15", 1, 3),
+    pytest.param("sine_tanh_128_s15", 1, 3, marks=slow),
 ]
 SLOW_Q = 6.452e-8
 """`q` at the slow point, by Levenberg-Marquardt's method in NumPy and float64 from five starts."""
