@@ -74,10 +74,41 @@ class LSTMNet(Gated):
         return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c])
 
 
+class LeakyNet(Gated):
+    alpha: jax.Array  # []
+
+    def __call__(self, x, u):
+        return (1 - self.alpha) * x + self.alpha * jnp.tanh(self.drive(0, x, u))
+
+
 def trained(cell):
     """Return a trained network as a `Transition`."""
     cls = {"gru": GRUNet, "lstm": LSTMNet}.get(cell, TanhNet)
     return cls(*(jnp.asarray(case(cell)[name]) for name in ("Wi", "Wh", "b")))
+
+
+@cache
+def field_case(name):
+    """Return the arrays of a network of `tests/cases/field`, by the name of its file."""
+    with np.load(Path(__file__).parent / "cases" / "field" / f"{name}.npz") as archive:
+        return dict(archive)
+
+
+def field_network(name):
+    """Return a network of `tests/cases/field` as a `Transition`."""
+    arrays = field_case(name)
+    cls = {"tanh": TanhNet, "gru": GRUNet, "leaky": LeakyNet}[str(arrays["cell"])]
+    leaves = ("Wi", "Wh", "b", "alpha") if cls is LeakyNet else ("Wi", "Wh", "b")
+    return cls(*(jnp.asarray(arrays[leaf]) for leaf in leaves))
+
+
+def field_starts(name, n=128):
+    """Return the states `[n, N]` from which its known points were found: see the cases' README."""
+    rng = np.random.RandomState(0)
+    visited = field_case(name)["traj"]
+    visited = visited.reshape(-1, visited.shape[-1])
+    chosen = visited[rng.choice(len(visited), n, replace=False)]
+    return np.float32(chosen + 0.1 * rng.randn(*chosen.shape))
 
 
 class FlipFlop(bp.DynamicalSystem):

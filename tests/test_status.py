@@ -1,0 +1,267 @@
+"""What each row's status says is true, whichever solver says it."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from constructed import (
+    CLEAR,
+    N_ROWS,
+    NETWORKS,
+    NO_INPUT,
+    SAME_POINT,
+    SIZE,
+    SOLVERS,
+    around,
+    distances,
+    fold,
+    known,
+    parabola,
+    search,
+    starts,
+    tail,
+)
+
+import slowpoints
+from slowpoints import Status, find_fixed_points, optimize_batch
+
+DEFAULT_CLASS = "TrustRegion"
+"""The name of the default solver's class, for its setting `polish`."""
+
+HERE = SAME_POINT * np.sqrt(SIZE)
+# Rounding a state to float32 moves it by up to 6e-8 of its size, and its residual by up to 2.5
+# times as much, the norm of `I - J` of most of these networks.
+ROUNDING = 1.5e-7
+
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@cache
+def found(name, network):
+    return search(name, known(network).F, starts(network))
+
+
+def states(fps, status=None):
+    """Return the states of all rows in float64, or of those of one status."""
+    x = np.asarray(fps.xstar, float)
+    return x if status is None else x[named(fps, status)]
+
+
+def named(fps, status):
+    return np.asarray(fps.status) == status
+
+
+def all_are(fps, status):
+    """Return whether all rows have one status, and say which ones they have where not."""
+    names = [Status(code).name for code in np.asarray(fps.status).tolist()]
+    assert names == [status.name] * len(names)
+    return True
+
+
+def residual(reference, x):
+    return np.sqrt(2 * reference.speed(x))
+
+
+# ---- what each status means --------------------------------------------------------------------
+
+
+@every_network
+@every_solver
+def test_every_row_has_a_status_that_agrees_with_valid(name, network):
+    fps = found(name, network)
+    status = np.asarray(fps.status)
+    assert status.dtype == np.int8 and status.shape == (N_ROWS,)
+    assert set(status.tolist()) <= set(Status)
+    invalid = np.isin(status, [Status.ESCAPED, Status.NOT_FINITE])
+    np.testing.assert_array_equal(np.asarray(fps.valid), ~invalid)
+
+
+@every_network
+@every_solver
+def test_at_a_fixed_point_newton_stays(name, network):
+    """Plain Newton's method in float64 finds a root next to the row, rounded as it is."""
+    case = known(network)
+    x = states(found(name, network), Status.FIXED_POINT)
+    assert case.reference.at_fixed_point(x, continuum=case.continuum).all()
+
+
+@every_network
+@every_solver
+def test_at_a_slow_point_there_is_no_root_and_q_does_not_fall(name, network):
+    """Levenberg-Marquardt's method in float64 lowers `q` by no more than one percent."""
+    case = known(network)
+    x = states(found(name, network), Status.SLOW_POINT)
+    check_slow_points(case.reference, x)
+
+
+def check_slow_points(reference, x):
+    assert not reference.at_fixed_point(x).any()
+    before, after = residual(reference, x), residual(reference, reference.minimise(x))
+    # One percent of `q` is half a percent of the residual.
+    slack = ROUNDING * (1 + np.linalg.norm(x, axis=1))
+    assert (before - after <= 0.005 * before + slack).all()
+
+
+@pytest.mark.parametrize("network", [*CLEAR, "line"])
+def test_the_default_search_knows_fixed_points_for_what_they_are(network):
+    """All rows are searched from around a point; on the line, each has one of its own."""
+    case = known(network)
+    assert all_are(search("default", case.F, case.around(N_ROWS, seed=7)), Status.FIXED_POINT)
+
+
+@pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov"])
+def test_the_fixed_point_of_a_doubling_map_is_one(name):
+    """All eigenvalues are 2, and one Newton step leads to it from everywhere."""
+    fps = found(name, "doubling")
+    assert all_are(fps, Status.FIXED_POINT)
+    assert np.linalg.norm(states(fps), axis=1).max() <= HERE
+
+
+# ---- folds and ghosts --------------------------------------------------------------------------
+
+DISTANCES = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("d", DISTANCES)
+def test_before_a_fold_all_rows_are_at_fixed_points(d, rotated):
+    case = fold(d, rotated=rotated)
+    fps = search("default", case.F, case.around(N_ROWS))
+    assert all_are(fps, Status.FIXED_POINT)
+    own = case.points[np.arange(N_ROWS) % 3]
+    assert np.linalg.norm(states(fps) - own, axis=1).max() <= HERE
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("d", DISTANCES)
+def test_beyond_a_fold_the_slow_point_is_no_fixed_point(d, rotated):
+    """At `d = 1e-6` its `q` is 1.25e-13, below the default `tol_q`."""
+    case = fold(-d, rotated=rotated)
+    targets = np.concatenate([case.points, case.slow])
+    fps = search("default", case.F, around(targets, N_ROWS, noise=0.03))
+    to_point, to_slow = distances(states(fps), targets).T
+    at_point = to_point < to_slow
+    np.testing.assert_array_equal(named(fps, Status.FIXED_POINT), at_point)
+    np.testing.assert_array_equal(named(fps, Status.SLOW_POINT), ~at_point)
+    # Rows may leave the slow point's basin, whose other side is open; most must not.
+    assert at_point.sum() >= N_ROWS // 2 and (~at_point).sum() >= N_ROWS // 4
+    check_slow_points(case.reference, states(fps, Status.SLOW_POINT))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+@pytest.mark.parametrize("d", [1e-2, 1e-4, 1e-6])
+def test_a_ghost_is_a_slow_point(d, scale):
+    case = parabola(d, scale=scale, rotated=True)
+    fps = search("default", case.F, around(case.slow, N_ROWS, noise=0.03))
+    assert all_are(fps, Status.SLOW_POINT)
+
+
+@every_solver
+def test_where_the_speed_is_the_same_everywhere_no_row_is_at_a_fixed_point(name):
+    """`x + 1e-5`: a hundred starts have not a hundred fixed points, and none have escaped."""
+    case = known("drift")
+    fps = search(name, case.F, case.around(N_ROWS))
+    assert not named(fps, Status.FIXED_POINT).any()
+    if name == "default":
+        assert np.asarray(fps.valid).all()
+
+
+# ---- rows that end without a point -------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+def test_rows_in_a_tail_have_escaped():
+    """`x + 1 - tanh(x)`: beyond `x = 19`, float64 makes the residual zero."""
+    case = tail()
+    first = np.linspace(-1, 5, N_ROWS)
+    x = np.zeros((N_ROWS, SIZE))
+    x[:, 0] = first
+    kept, rows = find_fixed_points(case.F, np.float32(x), NO_INPUT, mesh=None)
+    assert all_are(rows, Status.ESCAPED)
+    assert not np.asarray(rows.valid).any()
+    assert kept.n == 0
+
+
+@every_solver
+def test_rows_that_are_not_finite_say_so(name):
+    case, bad = known("three_patterns"), [3, 8]
+    x = case.around(N_ROWS)
+    x[bad[0], 5], x[bad[1], 50] = np.nan, np.inf
+    fps = search(name, case.F, x)
+    np.testing.assert_array_equal(np.flatnonzero(named(fps, Status.NOT_FINITE)), bad)
+    np.testing.assert_array_equal(np.flatnonzero(~np.asarray(fps.valid)), bad)
+
+
+# So few iterations that rows from anywhere are still on their way, and then more.
+FEW, MORE = {"adam": 20}, {"adam": 300}
+
+
+@pytest.mark.parametrize("network", ["three_patterns", "random"])
+@every_solver
+def test_unfinished_rows_get_further_with_more_iterations(name, network):
+    F, x = known(network).F, starts(network)
+    few = search(name, F, x, max_iters=FEW.get(name, 2))
+    more = search(name, F, x, max_iters=MORE.get(name, 40))
+    assert np.max(few.n_iters) <= FEW.get(name, 2) and np.max(more.n_iters) <= MORE.get(name, 40)
+    rows = named(few, Status.UNFINISHED)
+    # All that start far from any point need more than that.
+    assert rows[N_ROWS // 2 :].sum() >= N_ROWS // 4
+    assert np.asarray(few.valid)[rows].all()
+    q_few, q_more = (np.asarray(fps.qstar, float)[rows] for fps in (few, more))
+    if name == "adam":  # whose `q` does not fall in every iteration
+        assert np.median(q_more) < np.median(q_few)
+    elif name == "newton_krylov":  # which gives rows up where no step length lowers `q`
+        assert (q_more <= q_few).all() and (q_more < q_few).any()
+    else:
+        assert (q_more < q_few).all()
+        assert rows.sum() > named(more, Status.UNFINISHED).sum()
+
+
+# ---- rows that end as soon as `q` is low enough ------------------------------------------------
+
+LOOSE = 1e-5
+
+
+def default_without_polish():
+    return getattr(slowpoints, DEFAULT_CLASS)(polish=False)
+
+
+@pytest.mark.parametrize("network", ["three_patterns", "ghost", "line", "ring"])
+def test_without_polish_rows_end_within_the_tolerance(network):
+    """On a slow manifold, that samples it instead of running along it."""
+    case = known(network)
+    points = case.points if case.slow is None else np.concatenate([case.points, case.slow])
+    x = around(points, N_ROWS, noise=0.05)
+    assert residual(case.reference, np.float64(x)).min() > np.sqrt(2 * LOOSE)
+    fps = optimize_batch(case.F, x, NO_INPUT, solver=default_without_polish(), tol_q=LOOSE)
+    assert all_are(fps, Status.WITHIN_TOLERANCE)
+    assert np.asarray(fps.valid).all() and np.asarray(fps.qstar).max() < LOOSE
+    polished = search("default", case.F, x)
+    assert np.sum(fps.n_iters) < np.sum(polished.n_iters)
+    assert not named(polished, Status.WITHIN_TOLERANCE).any()
+
+
+def test_gradient_descent_ends_within_the_tolerance():
+    case = known("three_patterns")
+    fps = search("adam", case.F, case.around(N_ROWS), tol_q=LOOSE, max_iters=2000)
+    assert np.asarray(fps.qstar).max() < LOOSE
+    assert all_are(fps, Status.WITHIN_TOLERANCE)
+
+
+# ---- order and chunks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["three_patterns", "past_fold", "random"])
+def test_the_status_does_not_depend_on_order_or_on_chunks(network):
+    """Chunks have as many rows as other searches, which compiles nothing new."""
+    case, n = known(network), 2 * N_ROWS + 5
+    x = case.around(n, seed=8)
+    order = np.random.default_rng(0).permutation(n)
+    in_order = search("default", case.F, x, rows_at_a_time=N_ROWS)
+    permuted = search("default", case.F, x[order], rows_at_a_time=N_ROWS)
+    np.testing.assert_array_equal(permuted.status, np.asarray(in_order.status)[order])
+    apart = states(permuted) - states(in_order)[order]
+    # Rows at a slow point are where `q` is lowest up to rounding, which its square root magnifies.
+    here = np.where(named(permuted, Status.SLOW_POINT), 1e-4, HERE)
+    assert (np.linalg.norm(apart, axis=1) <= here).all()
