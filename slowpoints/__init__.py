@@ -28,10 +28,9 @@ from slowpoints.long_search import Search as Search
 # Strategies for `optimize_batch`.
 from slowpoints.solvers import AbstractSolver as AbstractSolver
 from slowpoints.solvers import Adam as Adam
-from slowpoints.solvers import Cascade as Cascade
+from slowpoints.solvers import KrylovTrustRegion as KrylovTrustRegion
 from slowpoints.solvers import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints.solvers import NewtonKrylov as NewtonKrylov
-from slowpoints.solvers import TrustRegion as TrustRegion
 
 # The documented class, and what goes with it.
 from slowpoints.finder import FixedPointFinder as FixedPointFinder

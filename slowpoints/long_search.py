@@ -31,7 +31,7 @@ from slowpoints.search_folder import (
     read_chunks,
     read_manifest,
 )
-from slowpoints.solvers import AbstractSolver, Cascade
+from slowpoints.solvers import AbstractSolver, KrylovTrustRegion
 from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray
 from slowpoints.uniqueness import unique
@@ -142,7 +142,7 @@ class Search:
         self._key = jax.random.key(random_seed)
         self._tol_unique, self._final_q_threshold = float(tol_unique), final_q_threshold
         self._settings: dict[str, Any] = {
-            "solver": Cascade() if solver is None else solver,
+            "solver": KrylovTrustRegion() if solver is None else solver,
             "max_iters": max_iters,
             "tol_q": tol_q,
             "tol_dq": tol_dq,

@@ -9,7 +9,7 @@ _VECTORS_PER_LANE = 150
 """Vectors of `n_states` float32 that a lane holds: two bases, the trial states, and what the
 network's step makes of them (counted for gated units, which make the most)."""
 
-_DENSE_LANES, _DENSE_LIMIT = 16, 256
+_DENSE_LANES, _DENSE_LIMIT = 32, 256
 """How many rows the default solver gives Jacobians to, and up to how many states."""
 
 _MATRICES_PER_LANE = 6

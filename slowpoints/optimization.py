@@ -20,10 +20,12 @@ from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
 from slowpoints.memory import default_memory_limit, rows_within
 from slowpoints.objective import half_squared_norm
-from slowpoints.solvers import AbstractSolver, Cascade, Found, Report, Stopping
+from slowpoints.precision import computes_in_float64
+from slowpoints.solvers import AbstractSolver, KrylovTrustRegion, Report, Stopping
 from slowpoints.solvers.loops import one_after_another
+from slowpoints.solvers.termination import judge
 from slowpoints.status import Status
-from slowpoints.transition import Transition, as_transition
+from slowpoints.transition import Transition, as_transition, with_precision
 from slowpoints.types import RealArray, Scalar
 
 
@@ -87,7 +89,7 @@ def optimize_batch(
     arguments.function(caller, "progress", progress)
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh, or_local=False)
-    solver = Cascade() if solver is None else solver
+    solver = KrylovTrustRegion() if solver is None else solver
     x_init, inputs, cond_id = check_rows(
         caller, F, x_init, inputs, cond_id, forward_mode=solver.needs_forward_mode
     )
@@ -103,7 +105,7 @@ def optimize_batch(
     def search(x: Any, u: Any, cond_id: Any) -> FixedPoints:
         # What is traced in float64 must also be lowered there; inside an outer `jit` it is not,
         # which only operations with an integer result, such as `argmax`, notice.
-        wide = solver.uses_float64(F, x, u)
+        wide = computes_in_float64(F, x, u)
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             found = _search(F, solver, x, u, stopping, report, mesh)
         fps = FixedPoints(x_init=x, inputs=u, cond_id=cond_id, dtype=dtype)
@@ -141,9 +143,14 @@ def _search(
     @jax.custom_batching.custom_vmap
     def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
         F = eqx.combine(parameters, structure)
-        found = solver.run(F, x_init, inputs, stopping, report)
-        found = found._replace(n_iters=found.n_iters.astype(np.int32))
-        return found
+        x, u, G = x_init, inputs, _Rounded(F)
+        if solver.refines and computes_in_float64(F, x, u):
+            x, u = x.astype(np.float64), u.astype(np.float64)
+            G = with_precision(F, np.float64)
+        found = solver.run(G, x, u, stopping, report)
+        x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
+        status = judge(F, x, x_init, inputs, found.end, stopping.tol_q)
+        return x, dq, found.n_iters.astype(np.int32), status
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
@@ -165,39 +172,30 @@ def _search(
         return out, jax.tree.map(lambda _: True, out)
 
     held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
-    found = search(*held) if mesh is None else _over_mesh(search, mesh)(*held)
-    converged = found.settled & (found.q < jnp.maximum(stopping.tol_q, _SURELY_FIXED))
-    x = differentiable(F, found.x, inputs, converged)
+    x, dq, n_iters, status = (search if mesh is None else _over_mesh(search, mesh))(*held)
+    x = differentiable(F, x, inputs, status == Status.FIXED_POINT)
     F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
     q = half_squared_norm(x - F_x)
-    status = _status(x, q, found, stopping.tol_q)
     return {
         "xstar": x,
         "F_xstar": F_x,
         "qstar": q,
-        "dq": found.dq,
-        "n_iters": found.n_iters,
+        "dq": dq,
+        "n_iters": n_iters,
         "valid": status < Status.ESCAPED,
         "status": status,
     }
 
 
-def _status(
-    x: Float[Array, "n n_states"], q: Float[Array, " n"], found: Found, tol_q: Float[Array, ""]
-) -> Int[Array, " n"]:
-    """Return how each row ended, as the solvers tell it."""
-    finite = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
-    cases = (
-        (~finite, Status.NOT_FINITE),
-        (found.escaped, Status.ESCAPED),
-        (found.settled & (q < _SURELY_FIXED), Status.FIXED_POINT),
-        (found.settled, Status.SLOW_POINT),
-        (q < tol_q, Status.WITHIN_TOLERANCE),
-    )
-    status = jnp.full(q.shape, Status.UNFINISHED, np.int8)
-    for holds, code in reversed(cases):  # the first one that holds counts
-        status = jnp.where(holds, np.int8(code), status)
-    return status
+class _Rounded(Transition):
+    """A network whose next states are of the states' own precision, whatever it computes in."""
+
+    F: Transition
+
+    def __call__(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n_states"]:
+        return self.F(x, u).astype(x.dtype)
 
 
 def _with_types(F: Transition) -> Transition:
@@ -211,7 +209,7 @@ def _with_types(F: Transition) -> Transition:
     return jax.tree.map(fix, F)
 
 
-def _over_mesh(search: Callable[..., Found], mesh: Mesh) -> Callable[..., Found]:
+def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Give each device its share of the rows, and a loop of its own."""
     rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
     mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are not explicit ones
@@ -224,17 +222,13 @@ def _over_mesh(search: Callable[..., Found], mesh: Mesh) -> Callable[..., Found]
         check_vma=False,
     )
 
-    def padded(parameters: Any, x: Array, u: Array, stopping: Stopping) -> Found:
+    def padded(parameters: Any, x: Array, u: Array, stopping: Stopping) -> Any:
         n = x.shape[0]
         filled = np.minimum(np.arange(-(-n // mesh.size) * mesh.size), n - 1)
         found = sharded(parameters, x[filled], u[filled], stopping)
         return jax.tree.map(lambda a: a[:n], found)
 
     return padded
-
-
-_SURELY_FIXED = 1e-8
-"""A settled row with `q` above this is a slow point, which the theorem is not about."""
 
 
 def check_rows(

@@ -17,9 +17,9 @@ from slowpoints.flow import ContinuousTime
 from slowpoints.iteration import Loop, check_n_steps
 from slowpoints.precision import computes_in_float64
 from slowpoints.solvers.loops import one_after_another
+from slowpoints.solvers.termination import JUDGED_DENSELY
 from slowpoints.transition import Transition, as_transition, with_precision
 from slowpoints.types import Scalar
-from slowpoints.verification import DENSE_LIMIT
 
 
 def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> FixedPoints:
@@ -155,10 +155,10 @@ def is_cycle(
     of their own precision are cycles as well, such as those of a rotation, where Newton's method
     has no unique solution.
 
-    All orbits count as cycles if `k` states together are longer than `DENSE_LIMIT`.
+    All orbits count as cycles if `k` states together are longer than `JUDGED_DENSELY`.
     """
     n, k, n_states = orbit.shape
-    if n == 0 or k * n_states > DENSE_LIMIT:
+    if n == 0 or k * n_states > JUDGED_DENSELY:
         return jnp.ones(n, bool)
     wide = computes_in_float64(F, orbit[:, 0], u)
     parameters, structure = eqx.partition(F, eqx.is_array)

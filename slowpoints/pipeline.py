@@ -28,7 +28,6 @@ from slowpoints.spectra import decompose
 from slowpoints.transition import as_transition
 from slowpoints.types import Number, RealArray, Scalar
 from slowpoints.uniqueness import unique
-from slowpoints.verification import escaping
 
 
 def find_fixed_points(
@@ -267,7 +266,6 @@ def select(
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
     if not traced:
         fps = fps.compact()
-    fps = _exclude(fps, escaping(F, fps))
     if traced:
         return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
     fps = fps.compact()

@@ -25,7 +25,7 @@ from constructed import (
 import slowpoints
 from slowpoints import Status, find_fixed_points, optimize_batch
 
-DEFAULT_CLASS = "TrustRegion"
+DEFAULT_CLASS = "KrylovTrustRegion"
 """The name of the default solver's class, for its setting `polish`."""
 
 HERE = SAME_POINT * np.sqrt(SIZE)

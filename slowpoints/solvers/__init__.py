@@ -6,7 +6,6 @@ from slowpoints.solvers.base import AbstractSolver as AbstractSolver
 from slowpoints.solvers.base import Found as Found
 from slowpoints.solvers.base import Report as Report
 from slowpoints.solvers.base import Stopping as Stopping
-from slowpoints.solvers.cascade import Cascade as Cascade
+from slowpoints.solvers.krylov_trust_region import KrylovTrustRegion as KrylovTrustRegion
 from slowpoints.solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints.solvers.newton_krylov import NewtonKrylov as NewtonKrylov
-from slowpoints.solvers.trust_region import TrustRegion as TrustRegion

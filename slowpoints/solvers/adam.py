@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
@@ -16,6 +16,7 @@ from slowpoints.solvers.base import (
     check_settings,
 )
 from slowpoints.solvers.loops import varying
+from slowpoints.solvers.termination import End
 from slowpoints.transition import Transition
 from slowpoints.types import Number
 
@@ -25,8 +26,7 @@ class _State(NamedTuple):
     q: Float[Array, " lanes"]
     dq: Float[Array, " lanes"]
     n_iters: Int[Array, " lanes"]
-    done: Bool[Array, " lanes"]
-    settled: Bool[Array, " lanes"]
+    end: Int[Array, " lanes"]
     mean: Float[Array, "lanes n_states"]
     variance: Float[Array, "lanes n_states"]
     lr: Float[Array, " lanes"]
@@ -89,9 +89,9 @@ class Adam(AbstractRowSolver):
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
-        _, inf, _, count, no, _ = Found.nothing(x)
+        _, inf, _, count, end = Found.nothing(x)
         zeros, lr = jnp.zeros_like(x), jnp.full_like(inf, self.lr_init)
-        return _State(x, inf, inf, count, no, no, zeros, zeros, lr, inf, count, count)
+        return _State(x, inf, inf, count, end, zeros, zeros, lr, inf, count, count)
 
     def step(
         self,
@@ -112,10 +112,12 @@ class Adam(AbstractRowSolver):
         dq = jnp.abs(q - state.q)
         lr, best, n_bad, cooldown = self._schedule(q, state)
         met = (q < stopping.tol_q) | (dq < stopping.tol_dq * lr)
-        broken = state.done | ~jnp.isfinite(q)
-        settled = met if self.joint else state.settled | met
-        done = broken | (jnp.all(met | broken) if self.joint else settled)
-        n_iters = state.n_iters + ~state.done
+        was_done = state.end != End.NONE
+        broken = was_done | ~jnp.isfinite(q)
+        done = broken | (jnp.all(met | broken) if self.joint else met)
+        n_iters = state.n_iters + ~was_done
+        end = jnp.where(met, End.TOLERANCE, End.STUCK)
+        end = jnp.where(was_done, state.end, jnp.where(done, end, End.NONE))
 
         mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient
         variance = self.beta_2 * state.variance + (1 - self.beta_2) * jnp.square(gradient)
@@ -123,8 +125,8 @@ class Adam(AbstractRowSolver):
         mean_hat, variance_hat = mean / (1 - self.beta_1**t), variance / (1 - self.beta_2**t)
         move = lr[:, None] * mean_hat / (jnp.sqrt(variance_hat) + self.epsilon)
         x = jnp.where(done[:, None], state.x, state.x - move)
-        dq = jnp.where(state.done, state.dq, dq)
-        return _State(x, q, dq, n_iters, done, settled, mean, variance, lr, best, n_bad, cooldown)
+        dq = jnp.where(was_done, state.dq, dq)
+        return _State(x, q, dq, n_iters, end, mean, variance, lr, best, n_bad, cooldown)
 
     def run(
         self,
@@ -140,7 +142,7 @@ class Adam(AbstractRowSolver):
 
         def unfinished(carry: tuple[Any, Array]) -> Array:
             state, n_steps = carry
-            return (n_steps < stopping.max_iters) & ~jnp.all(state.done)
+            return (n_steps < stopping.max_iters) & jnp.any(state.end == End.NONE)
 
         def body(carry: tuple[Any, Array]) -> tuple[Any, Array]:
             state, n_steps = carry
@@ -152,8 +154,7 @@ class Adam(AbstractRowSolver):
 
         start = varying((self.init(x_init), jnp.asarray(0)), (F, x_init, inputs, stopping))
         state, _ = jax.lax.while_loop(unfinished, body, start)
-        escaped = jnp.zeros_like(state.done)
-        return Found(state.x, state.q, state.dq, state.n_iters, state.settled, escaped)
+        return Found(state.x, state.q, state.dq, state.n_iters, state.end)
 
     def _schedule(self, q: Float[Array, " lanes"], state: _State) -> tuple[Array, ...]:
         metric = q

@@ -28,9 +28,7 @@ class Stopping(NamedTuple):
 class Found(NamedTuple):
     """Where a solver left each row.
 
-    `settled` rows met the solver's own rule for a fixed or slow point; the others ran out of
-    iterations or got stuck. `escaped` rows are known to be neither: `q` falls without end on their
-    way, as in the tails of saturating units, where it may be below any threshold.
+    `end` says by which rule the solver ended them, as `End`. What is there is judged elsewhere.
     """
 
     x: Float[Array, "n n_states"]
@@ -125,13 +123,9 @@ class AbstractSolver(eqx.Module):
         """Whether `run` takes forward-mode derivatives of the network, such as `jax.jvp`."""
         return False
 
-    def uses_float64(
-        self,
-        F: Transition,
-        x_init: Float[Array, "n n_states"],
-        inputs: Float[Array, "n n_inputs"],
-    ) -> bool:
-        """Whether `run` computes in float64, whatever the precision of its arguments."""
+    @property
+    def refines(self) -> bool:
+        """Whether `run` is to be given states in float64, if the network computes in it."""
         return False
 
     @property
@@ -160,6 +154,11 @@ class AbstractRowSolver(AbstractSolver):
     """
 
     lanes: eqx.AbstractVar[int]
+
+    @property
+    def phase(self) -> str:
+        """What a report calls the search by this solver."""
+        return type(self).__name__
 
     @abc.abstractmethod
     def init(self, x: Float[Array, "lanes n_states"]) -> Any:
@@ -215,8 +214,9 @@ class AbstractRowSolver(AbstractSolver):
             if report is not None:
                 # A lane without a row goes through the last one again, which is not at work.
                 q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
-                report(iteration, q, dq, phase=type(self).__name__)
-            ended = ((state.end != End.NONE) | (state.n_iters >= stopping.max_iters)) & (place < n_queued)
+                report(iteration, q, dq, phase=self.phase)
+            ended = (state.end != End.NONE) | (state.n_iters >= stopping.max_iters)
+            ended &= place < n_queued
             carry = (place, row, u, state, taken, out, iteration + 1)
             return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
 

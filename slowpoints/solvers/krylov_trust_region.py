@@ -13,7 +13,14 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
 from slowpoints.precision import low_precision
-from slowpoints.solvers.base import AbstractRowSolver, Found, Report, Stopping, check_settings
+from slowpoints.solvers.base import (
+    AbstractRowSolver,
+    AbstractSolver,
+    Found,
+    Report,
+    Stopping,
+    check_settings,
+)
 from slowpoints.solvers.krylov import arnoldi
 from slowpoints.solvers.loops import varying
 from slowpoints.solvers.subproblem import minimise_within
@@ -23,6 +30,13 @@ from slowpoints.types import Number
 
 DENSE_LIMIT = 256
 """Up to how many states Jacobians are formed and factorised for rows that need it."""
+
+_N_SLOW = 8
+"""Directions of the second space; five of them are slow ones."""
+
+_SETTLED = 1e-5
+"""A row is at a minimum if its step is predicted to lower `q` by less than this part: then even
+1000 such steps would lower it by less than 1 %."""
 
 _SHRINK, _N_RADII = 0.2, 3
 """Radii that are tried at once, each this part of the one before: a step costs much, trying it
@@ -49,6 +63,16 @@ class _State(NamedTuple):
     radius: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
     curved: Bool[Array, " lanes"]
+
+
+class _Step(NamedTuple):
+    """What is judged of the steps that rows have just tried."""
+
+    q: Float[Array, " lanes"]  # before the step
+    predicted: Float[Array, " lanes"]
+    length: Float[Array, " lanes"]
+    radius: Float[Array, " lanes"]
+    better: Bool[Array, " lanes"]
 
 
 class AbstractSubspace(eqx.Module):
@@ -201,16 +225,32 @@ def _orthonormal(vectors: Float[Array, "lanes d m"]) -> Float[Array, "lanes d m"
 
 
 class SubspaceTrustRegion(AbstractRowSolver):
-    """The rows' part of `KrylovTrustRegion`: steps in one kind of subspace."""
+    """The rows' part of `KrylovTrustRegion`: steps in one kind of subspace.
+
+    Attributes:
+        subspace: which directions steps may take.
+        radius: see `KrylovTrustRegion`, as for the next four.
+        patience: how long a row may creep.
+        polish: whether a row goes on below `tol_q`.
+        dtype: the precision of the linear algebra.
+        lanes: how many rows are in work at a time.
+        leaves: whether rows end as soon as another subspace would serve them better.
+        curvature: whether the model gets the exact curvature of `q` where `q` falls slowly.
+    """
 
     subspace: AbstractSubspace
-    dtype: Any = eqx.field(static=True)
     radius: Number
     patience: int
     polish: bool
-    curvature: bool = eqx.field(static=True)
-    leaves: bool = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
     lanes: int
+    leaves: bool = eqx.field(static=True)
+    curvature: bool = eqx.field(static=True)
+
+    @property
+    def phase(self) -> str:
+        """What a report calls the rows' phase."""
+        return type(self.subspace).__name__
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
@@ -296,13 +336,13 @@ class SubspaceTrustRegion(AbstractRowSolver):
             place = pick.reshape(-1, 1, *[1] * (a.ndim - 2))
             return jnp.take_along_axis(a, place, axis=1)[:, 0]
 
-        d, q_new, gain, predicted, radius, length = map(
+        d, q_new, gain, predicted, tried, length = map(
             picked, (d, q_new, gain, predicted, radii, length)
         )
         better = q_new < q
-        inside = length < 0.99 * radius
-        wider = jnp.where((gain > 0.75) & ~inside, 2.5 * radius, radius)
-        shorter = 0.25 * jnp.minimum(radius, length)
+        at_edge = length >= 0.99 * tried
+        wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
+        shorter = 0.25 * jnp.minimum(tried, length)
         radius = jnp.where(~better | (gain < 0.25), shorter, wider)
 
         x = jnp.where(better[:, None], x + d, x)
@@ -311,25 +351,37 @@ class SubspaceTrustRegion(AbstractRowSolver):
         poor = ~(q_end <= 0.5 * q)
         n_poor = jnp.where(poor, state.n_poor + 1, 0)
         curved = state.curved | (n_poor >= _CURVED_AFTER)
-        end = self._end(state, stopping, x, q, q_end, predicted, length, inside, better, n_poor)
+        step = _Step(q, predicted, length, tried, better)
+        end = self._end(state, stopping, step, x, q_end, n_poor)
         return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved)
 
-    def _end(self, state, stopping, x, q, q_end, predicted, length, inside, better, n_poor):
-        negligible = step_is_negligible(length, x) & inside
-        root = (negligible & (predicted > 0.5 * q)) | (q_end <= rounding_floor(x))
-        ends = jnp.where(root, End.ROOT, End.NONE)
+    def _end(
+        self,
+        state: _State,
+        stopping: Stopping,
+        step: "_Step",
+        x: Float[Array, "lanes n_states"],
+        q: Float[Array, " lanes"],
+        n_poor: Int[Array, " lanes"],
+    ) -> Int[Array, " lanes"]:
+        """Return why rows end that have just come to `x`."""
+        inside = step.length < 0.99 * step.radius
+        negligible = step_is_negligible(step.length, x) & inside
+        root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
+        creeping = step.better & (step.q - q < stopping.tol_dq) & (n_poor > 0)
+        enough = creeping | (~jnp.asarray(self.polish) & (q < stopping.tol_q))
         if self.leaves:
-            leaves = (inside & (predicted < 0.25 * q)) | (n_poor >= _LEAVE_AFTER)
-            ends = jnp.where(~root & leaves, End.STUCK, ends)
+            minimum = jnp.zeros_like(root)
+            stuck = (inside & (step.predicted < 0.25 * step.q)) | (n_poor >= _LEAVE_AFTER)
         else:
-            minimum = ~root & state.curved & (predicted < 1e-5 * q) & inside
-            ends = jnp.where(minimum, End.MINIMUM, ends)
-            stuck = ~better & (state.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
-            ends = jnp.where((ends == End.NONE) & (stuck | (n_poor >= self.patience)), End.STUCK, ends)
-        creeping = better & (q - q_end < stopping.tol_dq) & (n_poor > 0)
-        enough = creeping if self.polish else creeping | (q_end < stopping.tol_q)
-        ends = jnp.where((ends == End.NONE) & enough, End.TOLERANCE, ends)
-        return jnp.where(jnp.isfinite(q), ends, End.STUCK)
+            minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
+            lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
+            stuck = lost | (n_poor >= self.patience)
+        stuck |= ~jnp.isfinite(step.q)
+        end = jnp.where(stuck, End.STUCK, End.NONE)
+        end = jnp.where(enough, End.TOLERANCE, end)
+        end = jnp.where(minimum, End.MINIMUM, end)
+        return jnp.where(root, End.ROOT, end)
 
     def _curvature(
         self,
@@ -352,40 +404,99 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
             return jax.vmap(one)(x, inputs, r, V)
 
-        S = jax.lax.cond(jnp.any(curved), some, lambda: varying(jnp.zeros(V.shape[:2] + V.shape[1:2], V.dtype), V))
+        S = jax.lax.cond(
+            jnp.any(curved),
+            some,
+            lambda: varying(jnp.zeros(V.shape[:2] + V.shape[1:2], V.dtype), V),
+        )
         return jnp.where(curved[:, None, None], S, 0)
 
 
-class KrylovTrustRegion(AbstractRowSolver):
-    """TODO."""
+class KrylovTrustRegion(AbstractSolver):
+    """Exact trust-region steps in small subspaces: the default solver.
 
-    dtype: Any = eqx.field(static=True, default=np.float32)
-    n_vectors: int = 20
+    Each step minimises a model of `q` exactly within a radius, in a subspace of a few directions
+    (Conn, Gould & Toint 2000, ch. 7), and is corrected for the second derivative along it, as
+    geodesic acceleration does (Transtrum & Sethna 2012), so that rows follow curved valleys.
+
+    1. In the Krylov space of `I - J` and the residual (Brown & Saad 1990), the model is
+       Gauss-Newton's. No Jacobian is formed. Most rows end here, at fixed points.
+    2. Rows that this space cannot serve go on in another: up to 256 states that of Newton's step
+       and the network's slow directions, from a factorised Jacobian, and beyond, a larger Krylov
+       space with the gradient of `q`. Where `q` falls slowly, the model gets the exact curvature of
+       `q`, with which slow points are approached as quickly as fixed points.
+
+    Networks of at most `n_vectors` states are searched in the whole space from the start.
+
+    How far the first step may go decides which points are found: long steps leave the basins of
+    saddles. It is another for each row, from the row's own state, so that neither the order of rows
+    nor their number matters. `q` never rises.
+
+    Attributes:
+        n_vectors: the dimension of the Krylov space.
+        radius: the first radius, as a part of the root of `n_states`; each row has its own, larger
+            or smaller by a factor of up to `e`.
+        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+            less than half.
+        polish: whether a row goes on below `tol_q` and `tol_dq`, until it is at a fixed point or a
+            slow point. Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say,
+            rows stay spread along a slow manifold.
+        dtype: the precision of the linear algebra; that of the state is float64, if the network
+            computes in it.
+        lanes: how many rows are in work at a time.
+    """
+
+    n_vectors: int = 16
     radius: Number = 0.3
     patience: int = 50
     polish: bool = True
-    lanes: int = 64
-    slow_vectors: int = 12
+    dtype: Any = eqx.field(static=True, default=np.float32)
+    lanes: int = 32
 
-    def init(self, x): raise NotImplementedError
-    def step(self, F, inputs, state, stopping): raise NotImplementedError
+    def __check_init__(self):
+        counts = ("n_vectors", "patience", "lanes")
+        check_settings(self, numbers=("radius",), counts=counts)
+        arguments.flag("KrylovTrustRegion", "polish", self.polish)
 
-    def _rows(self, subspace, curvature, leaves, lanes, dtype=None):
-        return SubspaceTrustRegion(subspace, dtype or self.dtype, self.radius, self.patience, self.polish, curvature, leaves, lanes)
+    @property
+    def refines(self) -> bool:
+        """The residual in float64 makes up for linear algebra in less."""
+        return True
 
-    def phases(self, n_states):
-        if n_states <= self.n_vectors:
-            return (self._rows(WholeSpace(), True, False, self.lanes, np.float64),)
-        krylov = self._rows(KrylovSpace(self.n_vectors), False, True, self.lanes)
-        if n_states <= DENSE_LIMIT:
-            return krylov, self._rows(SlowSpace(self.slow_vectors), True, False, 32)
-        return krylov, self._rows(GradientKrylovSpace(2 * self.n_vectors), True, False, 32)
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Steps are made of products with the Jacobian."""
+        return True
 
-    def resume(self, F, found, inputs, stopping, unfinished, report=None):
-        for solver in self.phases(found.x.shape[1]):
-            found = solver.resume(F, found, inputs, stopping, unfinished, report)
-            unfinished = unfinished & (found.end == End.STUCK) & jnp.isfinite(found.q)
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Take every row to its end, in the second space if the first cannot."""
+        found = Found.nothing(x_init)
+        left = jnp.ones(x_init.shape[0], bool)
+        for solver in self._phases(x_init.shape[1]):
+            found = solver.resume(F, found, inputs, stopping, left, report)
+            left = (found.end == End.STUCK) & jnp.isfinite(found.q)
         return found
+
+    def _phases(self, n_states: int) -> tuple["SubspaceTrustRegion", ...]:
+        def rows(subspace: AbstractSubspace, *, first: bool, **changes: Any) -> SubspaceTrustRegion:
+            names = ("radius", "patience", "polish", "dtype", "lanes")
+            settings = {name: getattr(self, name) for name in names} | changes
+            return SubspaceTrustRegion(subspace, leaves=first, curvature=not first, **settings)
+
+        if n_states <= self.n_vectors:
+            return (rows(WholeSpace(), first=False, dtype=np.float64),)
+        if n_states <= DENSE_LIMIT:
+            second: AbstractSubspace = SlowSpace(_N_SLOW)
+        else:
+            second = GradientKrylovSpace(2 * self.n_vectors)
+        return rows(KrylovSpace(self.n_vectors), first=True), rows(second, first=False)
 
 
 def _content(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:

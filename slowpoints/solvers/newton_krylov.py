@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
 from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
@@ -15,13 +16,16 @@ from slowpoints.solvers.base import (
     Found,
     Report,
     Stopping,
-    at_rest,
     check_settings,
-    rounding_floor,
 )
 from slowpoints.solvers.krylov import gcr
+from slowpoints.solvers.termination import End, rounding_floor
 from slowpoints.transition import Transition, with_precision
 from slowpoints.types import Number
+
+_AT_REST = 1e-5
+"""At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
+units, they stay above this part of the state's size."""
 
 
 class _State(NamedTuple):
@@ -29,8 +33,7 @@ class _State(NamedTuple):
     q: Float[Array, " lanes"]
     dq: Float[Array, " lanes"]
     n_iters: Int[Array, " lanes"]
-    done: Bool[Array, " lanes"]
-    settled: Bool[Array, " lanes"]
+    end: Int[Array, " lanes"]
     move: Float[Array, "lanes n_states"]
 
 
@@ -57,6 +60,7 @@ class NewtonKrylov(AbstractRowSolver):
         shrink: see `n_lengths`.
         max_step: the longest step, as a part of the state's size.
         xtol: a row ends when its step is below this part of the state's size.
+        polish: whether a row goes on below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
     """
 
@@ -66,11 +70,18 @@ class NewtonKrylov(AbstractRowSolver):
     shrink: Number = 0.25
     max_step: Number = 0.2
     xtol: Number = 1e-7
+    polish: bool = True
     lanes: int = 128
 
     def __check_init__(self):
         numbers = ("shrink", "max_step", "xtol")
         check_settings(self, numbers=numbers, counts=("n_vectors", "n_lengths", "lanes"))
+        arguments.flag("NewtonKrylov", "polish", self.polish)
+
+    @property
+    def refines(self) -> bool:
+        """The residual in float64 makes up for linear algebra in less."""
+        return True
 
     @property
     def needs_forward_mode(self) -> bool:
@@ -97,8 +108,7 @@ class NewtonKrylov(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        no = start.settled
-        return _State(x, start.q, start.dq, start.n_iters, no, no, jnp.zeros_like(x))
+        return _State(x, start.q, start.dq, start.n_iters, start.end, jnp.zeros_like(x))
 
     def step(
         self,
@@ -123,13 +133,16 @@ class NewtonKrylov(AbstractRowSolver):
         move, hopeful = self._choose_length(F, inputs, x, d, q)
 
         moved = jnp.linalg.norm(state.move, axis=-1)
-        at_floor = (q < rounding_floor(x)) & at_rest(moved, x_size)
+        at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
         # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
-        settled = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
-        done = settled | ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)
+        root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
         q = jnp.where(better, q, state.q)
-        move = jnp.where(done[:, None], 0, move)
-        return _State(x, q, dq, state.n_iters + 1, done, settled, move)
+        enough = (dq <= stopping.tol_dq) | (~self.polish & (q < stopping.tol_q))
+        stuck = ~better | ~hopeful | ~jnp.isfinite(d_size)
+        end = jnp.where(stuck, End.STUCK, jnp.where(enough, End.TOLERANCE, End.NONE))
+        end = jnp.where(root, End.ROOT, end)
+        move = jnp.where((end != End.NONE)[:, None], 0, move)
+        return _State(x, q, dq, state.n_iters + 1, end, move)
 
     def _newton_direction(
         self,

@@ -1,19 +1,62 @@
-"""Why a row ends."""
+"""Why a row ends, and what it ends at: the one place where this is decided, for every solver.
+
+Solvers end a row by rules of their own, and say by which kind of rule (`End`). What is there is
+judged here (`judge`), by Newton's step in float64 and not by `q`, whichever solver it was.
+"""
 
 import enum
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints.objective import half_squared_norm
+from slowpoints.precision import computes_in_float64
+from slowpoints.solvers.loops import varying
+from slowpoints.status import Status
+from slowpoints.transition import Transition, with_precision
+
+NEWTON_TOLERANCE = 5e-7
+"""At a fixed point Newton's step is at most this part of the root of `n_states`, or of the state's
+length if that is more: a little above the rounding of a float32 state, which is 6e-8 of it."""
+
+CONTRACTION = 0.25
+"""How much shorter a second step has to be. Newton's steps from near a root shrink at once; from a
+ghost, where `I - J` is close to singular, they may be short but do not."""
+
+RELATIVE_DECREASE = 1e-3
+"""At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
+less than this part: a tenth of what 200 steps of another method may."""
+
+ESCAPE_Q = 1e-8
+"""A row with `q` below this (or below `tol_q`) at which there is no point, far from its start, is
+in a tail: at a fixed point, so low a `q` would mean a short Newton step."""
+
+JUDGED_DENSELY = 1024
+"""Up to how many states Newton's step is computed with the dense Jacobian. Beyond, solvers'
+own Newton steps, which are as exact as their Krylov spaces, have to do."""
+
+_AT_A_TIME = 16
+"""Rows that are judged side by side. Those next to one that is judged take its status."""
+
+_SAME_PLACE = 1e-7
+"""Rows closer than this part of the state's size ended at the same place."""
 
 
 class End(enum.IntEnum):
-    """What a solver says of a row that it ends."""
+    """By which kind of rule a solver ended a row."""
 
     NONE = 0
+    """By none: the row is in work, or `max_iters` ended it."""
     ROOT = 1
+    """The solver's Newton step is negligible."""
     MINIMUM = 2
+    """The solver's model of `q`, with its curvature, predicts no decrease."""
     TOLERANCE = 3
+    """`q` or its change fell below what the caller asked for."""
     STUCK = 4
+    """The solver finds no better step, or its patience has run out."""
 
 
 def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]:
@@ -22,6 +65,128 @@ def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
 
 
-def step_is_negligible(length, x):
-    eps = jnp.finfo(x.dtype).eps
-    return length <= max(1e-8, 10 * eps) * (1 + jnp.linalg.norm(x, axis=-1))
+def step_is_negligible(
+    length: Float[Array, " lanes"], x: Float[Array, "lanes n_states"]
+) -> Bool[Array, " lanes"]:
+    """Return whether a solver's Newton step of that length is too short to be worth another.
+
+    Each of the last steps is shorter than the one before by orders of magnitude, so what is left
+    after such a step is rounding.
+    """
+    part = max(1e-8, 10 * float(jnp.finfo(x.dtype).eps))
+    return length <= part * (1 + jnp.linalg.norm(x, axis=-1))
+
+
+def judge(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    end: Int[Array, " n"],
+    tol_q: Float[Array, ""],
+) -> Int[Array, " n"]:
+    """Return each row's `Status`.
+
+    In float64 where the network computes in it; the caller has enabled that. Rows that ended at one
+    place are judged once.
+
+    Args:
+        F: the transition.
+        x: `[n, n_states]` where the rows ended.
+        x_init: `[n, n_states]` where they started.
+        inputs: `[n, n_inputs]` their inputs.
+        end: `[n]` how the solver ended them, as `End`.
+        tol_q: the `q` that was asked for.
+    """
+    dtype = np.dtype(np.float64) if computes_in_float64(F, x, inputs) else x.dtype
+    F = with_precision(F, dtype)
+    x, x_init, u, tol_q = (a.astype(dtype) for a in (x, x_init, inputs, tol_q))
+    n, n_states = x.shape
+    q = half_squared_norm(jax.vmap(F)(x, u).astype(dtype) - x)
+    finite = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
+    far = jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
+    within = (end == End.TOLERANCE) & (q < tol_q)
+    otherwise = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(Status.UNFINISHED))
+    low = q < jnp.maximum(tol_q, ESCAPE_Q)
+
+    if n_states > JUDGED_DENSELY:
+        status = jnp.where(end == End.MINIMUM, np.int8(Status.SLOW_POINT), otherwise)
+        status = jnp.where(end == End.ROOT, np.int8(Status.FIXED_POINT), status)
+        return jnp.where(finite, status, np.int8(Status.NOT_FINITE))
+
+    radius = _SAME_PLACE * (1 + jnp.linalg.norm(x, axis=1))
+
+    def some_left(status: Array) -> Array:
+        return jnp.any(status == 0)
+
+    def body(status: Array) -> Array:
+        (rows,) = jnp.nonzero(status == 0, size=min(_AT_A_TIME, n), fill_value=n)
+        here = jnp.minimum(rows, n - 1)
+        is_root, is_minimum, is_singular, newton = _what_is_at(F, x[here], u[here], end[here])
+        runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
+        escaped = low[here] & far[here] & jnp.where(is_root, is_singular, ~is_minimum & runs)
+        verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), otherwise[here])
+        verdict = jnp.where(is_root, np.int8(Status.FIXED_POINT), verdict)
+        verdict = jnp.where(escaped, np.int8(Status.ESCAPED), verdict)
+        status = status.at[rows].set(verdict, mode="drop")
+
+        def share(j: Array, status: Array) -> Array:
+            row = here[j]
+            near = jnp.linalg.norm(x - x[row], axis=1) <= jnp.minimum(radius, radius[row])
+            near &= jnp.all(u == u[row], axis=1) & (status == 0)
+            known = verdict[j] <= Status.SLOW_POINT
+            return jnp.where(near & known, verdict[j], status)
+
+        return jax.lax.fori_loop(0, rows.size, share, status)
+
+    start = jnp.where(finite, np.int8(0), np.int8(Status.NOT_FINITE))
+    return jax.lax.while_loop(some_left, body, varying(start, (F, x, u)))
+
+
+def _what_is_at(
+    F: Transition,
+    x: Float[Array, "some n_states"],
+    u: Float[Array, "some n_inputs"],
+    end: Int[Array, " some"],
+) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
+    """Return whether rows are at roots and at minima, `I - J` is singular, and Newton's steps."""
+    n_states = x.shape[1]
+    eye = jnp.eye(n_states, dtype=x.dtype)
+
+    def newton(x: Array, u: Array) -> tuple[Array, ...]:
+        A = eye - jax.jacfwd(F)(x, u)
+        factors = jax.scipy.linalg.lu_factor(A)
+        pivots = jnp.abs(jnp.diagonal(factors[0]))
+        singular = ~(jnp.min(pivots) > 1e-10 * jnp.max(pivots))
+        r = F(x, u) - x
+        d = jax.scipy.linalg.lu_solve(factors, r)
+        again = jax.scipy.linalg.lu_solve(factors, F(x + d, u) - (x + d))
+        return A, r, jnp.linalg.norm(d), jnp.linalg.norm(again), singular
+
+    A, r, first, second, singular = jax.vmap(newton)(x, u)
+    size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
+    q = half_squared_norm(r)
+    rounding = 100 * jnp.finfo(x.dtype).eps * size
+    contracts = (second <= CONTRACTION * first) | (first <= rounding)
+    # Where every state is a fixed point `I - J` is singular, but there is nothing to step to.
+    root = (first <= NEWTON_TOLERANCE * size) & contracts | (q <= rounding_floor(x))
+
+    g = jnp.einsum("lij,li->lj", A, r)
+    steepest = jnp.einsum("lij,lj->li", A, g)
+    # What a step along the gradient gains: zero only where the gradient is.
+    gain = jnp.sum(jnp.square(g), axis=1) ** 2 / jnp.sum(jnp.square(steepest), axis=1)
+    level = ~root & (end != End.MINIMUM) & ~(0.5 * gain > RELATIVE_DECREASE * q)
+
+    def minimum() -> Array:
+        def one(x: Array, u: Array, A: Array, r: Array, g: Array) -> Array:
+            gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+            S = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(eye)
+            H = A.T @ A + (S + S.T) / 2
+            cholesky = jnp.linalg.cholesky(H)
+            d = jax.scipy.linalg.cho_solve((cholesky, True), g)
+            return 0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r)
+
+        return level & (jax.vmap(one)(x, u, A, r, g) | (jnp.max(jnp.abs(g), axis=1) == 0))
+
+    at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
+    return root, ~root & (at_minimum | (end == End.MINIMUM)), singular, first
