@@ -205,8 +205,8 @@ class _Rows:
             dropped_by[left] = "max_n_unique"
         elif self.rules["outlier_q_scale"] is not None:
             dropped_by[left] = "outlier_q_scale"
-        else:
-            self.status[left] = Status.ESCAPED  # no rule drops them, but no point is there
+        else:  # several processes' centroid, and the sum's rounding, may differ at the edge
+            dropped_by[left] = "outlier_distance_scale"
         return dropped_by
 
     def account(self) -> Account:

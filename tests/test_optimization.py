@@ -10,7 +10,7 @@ from networks import SOLVERS, Affine, case, in_float64, next_states, trained
 
 from slowpoints import (
     Adam,
-    Cascade,
+    KrylovTrustRegion,
     LevenbergMarquardt,
     Status,
     Transition,
@@ -113,7 +113,9 @@ def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
     rows = [jnp.zeros((n, size)) for size in (n_states, 1)]
     stopping = Stopping(jnp.asarray(100), zero, zero)
     with jax.enable_x64(True):
-        compiled = _search.lower(F, Cascade(), *rows, stopping, None, None).compile().compiled
+        compiled = (
+            _search.lower(F, KrylovTrustRegion(), *rows, stopping, None, None).compile().compiled
+        )
     analysis = compiled.memory_analysis()
     taken = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
     assert limit / 20 < taken < limit

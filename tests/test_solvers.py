@@ -24,7 +24,16 @@ from networks import (
     trained,
 )
 
-from slowpoints import Adam, find_fixed_points, optimize_batch, q_fn, unique
+from slowpoints import (
+    Adam,
+    KrylovTrustRegion,
+    LevenbergMarquardt,
+    NewtonKrylov,
+    find_fixed_points,
+    optimize_batch,
+    q_fn,
+    unique,
+)
 from slowpoints.solvers import Report
 
 N_ROWS = 8
@@ -355,10 +364,17 @@ def test_a_fixed_point_has_a_derivative_in_the_parameters_and_in_the_input(name)
 # ---- settings ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["levenberg_marquardt", "adam"])
-def test_a_looser_tolerance_ends_earlier_and_is_met(name):
-    loose = search(name, double_well(), starts(2), tol_q=1e-4)
-    tight = search(name, double_well(), starts(2), tol_q=1e-12)
+@pytest.mark.parametrize(
+    "solver",
+    [Adam(), LevenbergMarquardt(polish=False), NewtonKrylov(polish=False)]
+    + [KrylovTrustRegion(polish=False)],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_a_looser_tolerance_ends_earlier_and_is_met(solver):
+    def search(tol_q):
+        return optimize_batch(double_well(), starts(2), NO_INPUT, solver=solver, tol_q=tol_q)
+
+    loose, tight = search(1e-4), search(1e-12)
     assert loose.qstar.max() < 1e-4
     assert loose.n_iters.sum() < tight.n_iters.sum()
 

@@ -42,6 +42,9 @@ _SHRINK, _N_RADII = 0.2, 3
 """Radii that are tried at once, each this part of the one before: a step costs much, trying it
 little."""
 
+_WORTH = 1e-3
+"""The least part of the predicted decrease that makes a step: less is the rounding of `q`."""
+
 _LEAVE_AFTER = 8
 """Iterations in a row with little gain after which a row leaves the Krylov space."""
 
@@ -241,7 +244,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
     subspace: AbstractSubspace
     radius: Number
     patience: int
-    polish: bool
+    polish: bool = eqx.field(static=True)
     dtype: Any = eqx.field(static=True)
     lanes: int
     leaves: bool = eqx.field(static=True)
@@ -339,7 +342,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         d, q_new, gain, predicted, tried, length = map(
             picked, (d, q_new, gain, predicted, radii, length)
         )
-        better = q_new < q
+        better = (q_new < q) & (gain > _WORTH)
         at_edge = length >= 0.99 * tried
         wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
         shorter = 0.25 * jnp.minimum(tried, length)
@@ -369,7 +372,6 @@ class SubspaceTrustRegion(AbstractRowSolver):
         negligible = step_is_negligible(step.length, x) & inside
         root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
         creeping = step.better & (step.q - q < stopping.tol_dq) & (n_poor > 0)
-        enough = creeping | (~jnp.asarray(self.polish) & (q < stopping.tol_q))
         if self.leaves:
             minimum = jnp.zeros_like(root)
             stuck = (inside & (step.predicted < 0.25 * step.q)) | (n_poor >= _LEAVE_AFTER)
@@ -377,11 +379,11 @@ class SubspaceTrustRegion(AbstractRowSolver):
             minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
             lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
             stuck = lost | (n_poor >= self.patience)
-        stuck |= ~jnp.isfinite(step.q)
+        stuck |= creeping | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)
-        end = jnp.where(enough, End.TOLERANCE, end)
         end = jnp.where(minimum, End.MINIMUM, end)
-        return jnp.where(root, End.ROOT, end)
+        end = jnp.where(root, End.ROOT, end)
+        return end if self.polish else jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
 
     def _curvature(
         self,
@@ -392,7 +394,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         r: Float[Array, "lanes n_states"],
         curved: Bool[Array, " lanes"],
     ) -> Float[Array, "lanes m m"]:
-        """Return `V (sum_i r_i Hess (F_i - x_i)) V^T` of the lanes that ask for it, zero of others."""
+        """Return `V (sum_i r_i Hess F_i) V^T` of the lanes that ask for it, zero of others."""
         r = r.astype(x.dtype)
 
         def some() -> Array:
@@ -449,7 +451,7 @@ class KrylovTrustRegion(AbstractSolver):
     n_vectors: int = 16
     radius: Number = 0.3
     patience: int = 50
-    polish: bool = True
+    polish: bool = eqx.field(static=True, default=True)
     dtype: Any = eqx.field(static=True, default=np.float32)
     lanes: int = 32
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
@@ -51,7 +52,7 @@ class LevenbergMarquardt(AbstractRowSolver):
     xtol: Number = 1e-7
     damping: Number = 1e-2
     max_step: Number = 0.5
-    polish: bool = True
+    polish: bool = eqx.field(static=True, default=True)
     lanes: int = 128
 
     def __check_init__(self):
@@ -119,11 +120,12 @@ class LevenbergMarquardt(AbstractRowSolver):
         eps = jnp.finfo(q.dtype).eps
         free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
         small = move <= self.xtol * size
-        enough = (dq <= stopping.tol_dq) | (~self.polish & (q_end < stopping.tol_q))
         # Where units are saturated to the last digit, `q` is 0 and steps are small as well.
         rests = free & (small | (predicted <= self.rtol * q))
-        stuck = rests | at_floor | (damping > 1e6) | ~jnp.isfinite(q)
-        end = jnp.where(stuck, End.STUCK, jnp.where(enough, End.TOLERANCE, End.NONE))
+        stuck = rests | at_floor | (damping > 1e6) | (dq <= stopping.tol_dq) | ~jnp.isfinite(q)
+        end = jnp.where(stuck, End.STUCK, End.NONE)
         end = jnp.where(at_floor & still, End.ROOT, end)
+        if not self.polish:
+            end = jnp.where(q_end < stopping.tol_q, End.TOLERANCE, end)
         damping = jnp.maximum(damping, eps)
         return _State(x, q_end, dq, state.n_iters + 1, end, damping, ~better, last_move)

@@ -70,7 +70,7 @@ class NewtonKrylov(AbstractRowSolver):
     shrink: Number = 0.25
     max_step: Number = 0.2
     xtol: Number = 1e-7
-    polish: bool = True
+    polish: bool = eqx.field(static=True, default=True)
     lanes: int = 128
 
     def __check_init__(self):
@@ -137,10 +137,11 @@ class NewtonKrylov(AbstractRowSolver):
         # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
         root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
         q = jnp.where(better, q, state.q)
-        enough = (dq <= stopping.tol_dq) | (~self.polish & (q < stopping.tol_q))
-        stuck = ~better | ~hopeful | ~jnp.isfinite(d_size)
-        end = jnp.where(stuck, End.STUCK, jnp.where(enough, End.TOLERANCE, End.NONE))
-        end = jnp.where(root, End.ROOT, end)
+        stuck = ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)
+        end = jnp.where(stuck, End.STUCK, End.NONE)
+        if not self.polish:
+            end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
+        end = jnp.where(root & (end != End.TOLERANCE), End.ROOT, end)
         move = jnp.where((end != End.NONE)[:, None], 0, move)
         return _State(x, q, dq, state.n_iters + 1, end, move)
 

@@ -37,6 +37,9 @@ JUDGED_DENSELY = 1024
 """Up to how many states Newton's step is computed with the dense Jacobian. Beyond, solvers'
 own Newton steps, which are as exact as their Krylov spaces, have to do."""
 
+SINGULAR = 1e-10
+"""A pivot of `I - J` this small, relative to the largest and to 1, the size of `I`, is rounding."""
+
 _AT_A_TIME = 16
 """Rows that are judged side by side. Those next to one that is judged take its status."""
 
@@ -98,21 +101,28 @@ def judge(
         end: `[n]` how the solver ended them, as `End`.
         tol_q: the `q` that was asked for.
     """
+    stored = half_squared_norm(jax.vmap(F)(x, inputs) - x)
+    # Such a row was ended before anything was known of it, and stays so. Its `q` may have been
+    # rounded otherwise in the solver.
+    within = (end == End.TOLERANCE) & (stored < 1.01 * tol_q + rounding_floor(x))
+    finite = jnp.isfinite(stored) & jnp.all(jnp.isfinite(x), axis=1)
     dtype = np.dtype(np.float64) if computes_in_float64(F, x, inputs) else x.dtype
     F = with_precision(F, dtype)
     x, x_init, u, tol_q = (a.astype(dtype) for a in (x, x_init, inputs, tol_q))
     n, n_states = x.shape
     q = half_squared_norm(jax.vmap(F)(x, u).astype(dtype) - x)
-    finite = jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
+    finite &= jnp.isfinite(q)
     far = jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
-    within = (end == End.TOLERANCE) & (q < tol_q)
-    otherwise = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(Status.UNFINISHED))
     low = q < jnp.maximum(tol_q, ESCAPE_Q)
 
     if n_states > JUDGED_DENSELY:
-        status = jnp.where(end == End.MINIMUM, np.int8(Status.SLOW_POINT), otherwise)
+        status = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(Status.UNFINISHED))
+        status = jnp.where(end == End.MINIMUM, np.int8(Status.SLOW_POINT), status)
         status = jnp.where(end == End.ROOT, np.int8(Status.FIXED_POINT), status)
         return jnp.where(finite, status, np.int8(Status.NOT_FINITE))
+
+    if n == 0:
+        return jnp.zeros(0, np.int8)
 
     radius = _SAME_PLACE * (1 + jnp.linalg.norm(x, axis=1))
 
@@ -125,7 +135,7 @@ def judge(
         is_root, is_minimum, is_singular, newton = _what_is_at(F, x[here], u[here], end[here])
         runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
         escaped = low[here] & far[here] & jnp.where(is_root, is_singular, ~is_minimum & runs)
-        verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), otherwise[here])
+        verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), np.int8(Status.UNFINISHED))
         verdict = jnp.where(is_root, np.int8(Status.FIXED_POINT), verdict)
         verdict = jnp.where(escaped, np.int8(Status.ESCAPED), verdict)
         status = status.at[rows].set(verdict, mode="drop")
@@ -139,7 +149,8 @@ def judge(
 
         return jax.lax.fori_loop(0, rows.size, share, status)
 
-    start = jnp.where(finite, np.int8(0), np.int8(Status.NOT_FINITE))
+    start = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(0))
+    start = jnp.where(finite, start, np.int8(Status.NOT_FINITE))
     return jax.lax.while_loop(some_left, body, varying(start, (F, x, u)))
 
 
@@ -157,7 +168,7 @@ def _what_is_at(
         A = eye - jax.jacfwd(F)(x, u)
         factors = jax.scipy.linalg.lu_factor(A)
         pivots = jnp.abs(jnp.diagonal(factors[0]))
-        singular = ~(jnp.min(pivots) > 1e-10 * jnp.max(pivots))
+        singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
         r = F(x, u) - x
         d = jax.scipy.linalg.lu_solve(factors, r)
         again = jax.scipy.linalg.lu_solve(factors, F(x + d, u) - (x + d))
@@ -168,14 +179,32 @@ def _what_is_at(
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
     contracts = (second <= CONTRACTION * first) | (first <= rounding)
-    # Where every state is a fixed point `I - J` is singular, but there is nothing to step to.
-    root = (first <= NEWTON_TOLERANCE * size) & contracts | (q <= rounding_floor(x))
+    # Along a line of fixed points `I - J` is singular. There is nothing to step to at such a point,
+    # or the shortest step that solves for the residual is negligible.
+    shortest = jax.lax.cond(
+        jnp.any(singular),
+        lambda: jax.vmap(_shortest_step)(A, r),
+        lambda: varying(jnp.full_like(first, jnp.inf), first),
+    )
+    first = jnp.where(singular, shortest, first)
+    root = (first <= NEWTON_TOLERANCE * size) & (contracts | singular) | (q <= rounding_floor(x))
 
     g = jnp.einsum("lij,li->lj", A, r)
-    steepest = jnp.einsum("lij,lj->li", A, g)
-    # What a step along the gradient gains: zero only where the gradient is.
-    gain = jnp.sum(jnp.square(g), axis=1) ** 2 / jnp.sum(jnp.square(steepest), axis=1)
-    level = ~root & (end != End.MINIMUM) & ~(0.5 * gain > RELATIVE_DECREASE * q)
+    square = jnp.sum(jnp.square(g), axis=1)
+
+    def bend(x: Array, u: Array, r: Array, g: Array) -> Array:
+        """Return `g S g`, where `S` is what the Hessian of `q` has of second derivatives."""
+
+        def along(x: Array) -> Array:
+            return jax.jvp(lambda x: jnp.dot(r, F(x, u)), (x,), (g,))[1]
+
+        return jax.jvp(along, (x,), (g,))[1]
+
+    # What a step along the gradient gains, which is no more than the best step does.
+    curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
+    curvature += jax.vmap(bend)(x, u, r, g)
+    gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
+    level = ~root & (end != End.MINIMUM) & ~gains
 
     def minimum() -> Array:
         def one(x: Array, u: Array, A: Array, r: Array, g: Array) -> Array:
@@ -190,3 +219,15 @@ def _what_is_at(
 
     at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
     return root, ~root & (at_minimum | (end == End.MINIMUM)), singular, first
+
+
+def _shortest_step(
+    A: Float[Array, "n_states n_states"], r: Float[Array, " n_states"]
+) -> Float[Array, ""]:
+    """Return the length of the shortest solution of `A d = r`, infinity where there is none."""
+    g, gram = A.T @ r, A.T @ A
+    shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
+    factor = jnp.linalg.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
+    d = jax.scipy.linalg.cho_solve((factor, True), g)
+    solved = jnp.linalg.norm(r - A @ d) <= CONTRACTION * jnp.linalg.norm(r)
+    return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)
