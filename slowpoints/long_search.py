@@ -15,7 +15,7 @@ from slowpoints.diagnosis import check_transition
 from slowpoints.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.optimization import check_search, optimize_batch
-from slowpoints.pipeline import check_selection, linearise, select, spread
+from slowpoints.pipeline import check_selection, ending_tolerance, linearise, select, spread
 from slowpoints.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints.row_store import RowStore
 from slowpoints.sampling import check_trajectories, sample_states
@@ -144,7 +144,7 @@ class Search:
         self._settings: dict[str, Any] = {
             "solver": KrylovTrustRegion() if solver is None else solver,
             "max_iters": max_iters,
-            "tol_q": tol_q,
+            "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
             "tol_dq": tol_dq,
         }
         if mesh == "local":

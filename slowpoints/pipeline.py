@@ -70,7 +70,7 @@ def find_fixed_points(
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
         solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next four.
         max_iters: the most iterations of a row.
-        tol_q: a row ends when `q` falls below this.
+        tol_q: a row ends when `q` falls below this, or below `final_q_threshold` if that is less.
         tol_dq: a row ends when `q` changes by less than this.
         cond_id: `[n]` condition numbers, handed through.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
@@ -149,7 +149,7 @@ def find_fixed_points(
     search: dict[str, Any] = {
         "solver": solver,
         "max_iters": max_iters,
-        "tol_q": tol_q,
+        "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
         "tol_dq": tol_dq,
     }
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
@@ -219,6 +219,20 @@ def find_fixed_points(
     if compute_jacobians:
         fps = linearise(F, fps, decompose_jacobians)
     return fps, all_fps
+
+
+def ending_tolerance(
+    solver: AbstractSolver | None, tol_q: Scalar, final_q_threshold: Number | None
+) -> Scalar:
+    """Return the `q` below which rows may end: what is kept has to be below both.
+
+    Rows that end together, as under `Adam(joint=True)`, end as documented: most come far below.
+    """
+    if not final_q_threshold or (solver is not None and solver.couples_rows):
+        return tol_q
+    if isinstance(tol_q, Tracer):
+        return jnp.minimum(tol_q, final_q_threshold)
+    return min(tol_q, final_q_threshold)
 
 
 @jax.jit

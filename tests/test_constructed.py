@@ -232,7 +232,7 @@ def test_rows_stay_apart_on_a_continuous_attractor(name, network):
     # Below `q = 1e-12`, a contraction by 0.7 or stronger leaves at most 5e-6 to the curve.
     assert case.distance(xstar).max() < 1e-5
     assert int(np.sum(unique(fps, 1e-3).valid)) == N_ROWS
-    # Noise of 0.01 in each unit moves a row by about its own size along the curve, all units' in all.
+    # Noise of 0.01 in each unit moves a row along the curve by about the size of all of it.
     assert np.linalg.norm(xstar - case.points, axis=1).max() < 2 * np.linalg.norm(x - case.points)
 
 

@@ -366,8 +366,12 @@ def test_a_fixed_point_has_a_derivative_in_the_parameters_and_in_the_input(name)
 
 @pytest.mark.parametrize(
     "solver",
-    [Adam(), LevenbergMarquardt(polish=False), NewtonKrylov(polish=False)]
-    + [KrylovTrustRegion(polish=False)],
+    [
+        Adam(),
+        LevenbergMarquardt(polish=False),
+        NewtonKrylov(polish=False),
+        KrylovTrustRegion(polish=False),
+    ],
     ids=lambda solver: type(solver).__name__,
 )
 def test_a_looser_tolerance_ends_earlier_and_is_met(solver):

@@ -97,11 +97,15 @@ class RowState(Protocol):
 
 
 def check_settings(
-    solver: "AbstractSolver", *, numbers: tuple[str, ...] = (), counts: tuple[str, ...] = ()
+    solver: "AbstractSolver",
+    *,
+    numbers: tuple[str, ...] = (),
+    counts: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
 ) -> None:
-    """Check those settings of a solver that are numbers from 0 on, and counts from 1 on.
+    """Check those settings of a solver that are numbers from 0 on, counts from 1 on, and flags.
 
-    Counts that are written as other numbers, such as 128.0, become integers.
+    Counts that are written as other numbers, such as 128.0, become integers, and flags booleans.
 
     Raises:
         TypeError: if one is of the wrong kind.
@@ -110,8 +114,9 @@ def check_settings(
     caller = type(solver).__name__
     for name in numbers:
         arguments.number(caller, name, getattr(solver, name))
-    for name in counts:
-        value = arguments.whole(caller, name, getattr(solver, name), least=1)
+    whole = {name: arguments.whole(caller, name, getattr(solver, name), least=1) for name in counts}
+    on = {name: arguments.flag(caller, name, getattr(solver, name)) for name in flags}
+    for name, value in (whole | on).items():
         object.__setattr__(solver, name, value)  # the class is frozen, but not yet in use
 
 

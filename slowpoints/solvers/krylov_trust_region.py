@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
 from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
@@ -457,8 +456,7 @@ class KrylovTrustRegion(AbstractSolver):
 
     def __check_init__(self):
         counts = ("n_vectors", "patience", "lanes")
-        check_settings(self, numbers=("radius",), counts=counts)
-        arguments.flag("KrylovTrustRegion", "polish", self.polish)
+        check_settings(self, numbers=("radius",), counts=counts, flags=("polish",))
 
     @property
     def refines(self) -> bool:
@@ -490,7 +488,9 @@ class KrylovTrustRegion(AbstractSolver):
         def rows(subspace: AbstractSubspace, *, first: bool, **changes: Any) -> SubspaceTrustRegion:
             names = ("radius", "patience", "polish", "dtype", "lanes")
             settings = {name: getattr(self, name) for name in names} | changes
-            return SubspaceTrustRegion(subspace, leaves=first, curvature=not first, **settings)
+            return SubspaceTrustRegion(
+                subspace=subspace, leaves=first, curvature=not first, **settings
+            )
 
         if n_states <= self.n_vectors:
             return (rows(WholeSpace(), first=False, dtype=np.float64),)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
-from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
 from slowpoints.solvers.base import (
     AbstractRowSolver,
@@ -57,8 +56,7 @@ class LevenbergMarquardt(AbstractRowSolver):
 
     def __check_init__(self):
         numbers = ("rtol", "xtol", "damping", "max_step")
-        check_settings(self, numbers=numbers, counts=("lanes",))
-        arguments.flag("LevenbergMarquardt", "polish", self.polish)
+        check_settings(self, numbers=numbers, counts=("lanes",), flags=("polish",))
 
     @property
     def refines(self) -> bool:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from slowpoints import arguments
 from slowpoints.objective import half_squared_norm
 from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
@@ -74,9 +73,8 @@ class NewtonKrylov(AbstractRowSolver):
     lanes: int = 128
 
     def __check_init__(self):
-        numbers = ("shrink", "max_step", "xtol")
-        check_settings(self, numbers=numbers, counts=("n_vectors", "n_lengths", "lanes"))
-        arguments.flag("NewtonKrylov", "polish", self.polish)
+        numbers, counts = ("shrink", "max_step", "xtol"), ("n_vectors", "n_lengths", "lanes")
+        check_settings(self, numbers=numbers, counts=counts, flags=("polish",))
 
     @property
     def refines(self) -> bool:
