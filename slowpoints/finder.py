@@ -54,8 +54,10 @@ class FixedPointFinder:
             or `tol_dq`; under `'sequential'` each row has its own learning rate and ends by itself.
             This is about the Adam solver; to other solvers the two are the same.
         max_iters: the most iterations of a row.
-        tol_q: a row ends when `q = 0.5 * ||x - F(x, u)||^2` falls below this.
-        tol_dq: a row ends when `q` changes by less than this (Adam: times the learning rate).
+        tol_q: a `q = 0.5 * ||x - F(x, u)||^2` that is low enough. Rows of Adam, and of solvers with
+            `polish=False`, end when `q` falls below it; those of others go on to the last digits.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
         lr_init: Adam's first learning rate.
         lr_factor: what it is multiplied by on a plateau.
         lr_patience: iterations without a better `q` that make a plateau.
@@ -73,10 +75,11 @@ class FixedPointFinder:
         dtype: `'float32'` or `'float64'`, whatever the global precision is.
         verbose: whether to print what is done, and what became of all rows.
         super_verbose: whether to print the state of the search as it goes on: the mean and standard
-            deviation of `q` and `dq` over the rows in work. Each solver of the default's phases,
-            which the lines name, counts its iterations from 1, and so does each chunk of states.
+            deviation of `q` and `dq` over the rows in work. The default solver searches in one
+            subspace and then in another; each of them, which the lines name, counts its iterations
+            from 1, and so does each chunk of states.
         n_iters_per_print_update: after how many iterations to print it.
-        solver: `None` for the best default, `'adam'` for the documented gradient descent,
+        solver: `None` for the default, `'adam'` for the documented gradient descent,
             `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with settings of its own.
         random_seed: seeds the draw of the initial states.
         memory_limit: the bytes that a search may take besides its result; by default a quarter of

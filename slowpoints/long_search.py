@@ -71,8 +71,8 @@ class Search:
         valid_bxt: `[trials, time]` which states may be drawn.
         solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next three.
         max_iters: the most iterations of a row.
-        tol_q: a row ends when `q` falls below this.
-        tol_dq: a row ends when `q` changes by less than this.
+        tol_q: a `q` that is low enough; rows of most solvers go on below it unless told otherwise.
+        tol_dq: a row ends when an iteration changes `q` by less than this.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
         final_q_threshold: store points with `q` below this; `None` or 0 stores all.
         keep_rows: whether to store every row as well, what `find_fixed_points` calls `all_fps`, in

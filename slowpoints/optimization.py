@@ -56,13 +56,13 @@ def optimize_batch(
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
-        solver: the strategy; by default a `Cascade`, the best there is.
-        max_iters: the most iterations that a row may take in each phase of the solver; the default
-            solver's phases have limits of their own, 20, and 60 or 100.
-        tol_q: a row ends when `q` falls below this. Newton's method, and so the default solver,
-            goes on to the last digits: its last steps gain the most. Under `Adam(joint=True)` no
-            row ends before all have met this or `tol_dq`.
-        tol_dq: a row ends when `q` changes by less than this in an iteration.
+        solver: the strategy; by default [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion].
+        max_iters: the most iterations that a row may take in all, whatever phases the solver has.
+        tol_q: a `q` that is low enough. Rows of `Adam`, and of solvers with `polish=False`, end
+            when `q` falls below it; under `Adam(joint=True)` none ends before all have met this or
+            `tol_dq`. The default solver and the other Newton-type solvers go on to the last digits:
+            their last steps gain the most.
+        tol_dq: a row ends when an iteration changes `q` by less than this.
         cond_id: `[n]` condition numbers, handed through.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
             the machine's memory. More rows than fit are searched in chunks (not inside `jit`).
@@ -75,8 +75,9 @@ def optimize_batch(
     Returns:
         Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
         `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`; `status`, how it ended, in the
-        numbers of [`Status`][slowpoints.Status]; and `valid`, false for rows that are not finite or
-        that the solver knows to lead nowhere. `F_xstar` and `qstar` belong to `xstar` as returned.
+        numbers of [`Status`][slowpoints.Status] and judged alike for every solver; and `valid`,
+        false for rows that escaped or are not finite. `F_xstar` and `qstar` belong to `xstar` as
+        returned.
 
     Raises:
         ValueError: if a shape is wrong, or the model does not map states to states.
@@ -149,7 +150,8 @@ def _search(
             G = with_precision(F, np.float64)
         found = solver.run(G, x, u, stopping, report)
         x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
-        status = judge(F, x, x_init, inputs, found.end, stopping.tol_q)
+        forward = solver.needs_forward_mode
+        status = judge(F, x, x_init, inputs, found.end, stopping.tol_q, forward_mode=forward)
         return x, dq, found.n_iters.astype(np.int32), status
 
     @search.def_vmap

@@ -57,9 +57,10 @@ def find_fixed_points(
 ) -> tuple[FixedPoints, FixedPoints]:
     """Search from each state, and keep and linearise the distinct fixed points.
 
-    In this order: optimise; keep one row per point; drop far points; search on from points with an
-    outlying `q`; drop points with a high `q`, and rows in the tails of saturating units whose `q`
-    is low but falls without end; keep the best; compute Jacobians and eigenvalues.
+    In this order: optimise; drop rows that are not finite or that escaped, such as those in the
+    tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
+    far points; search on from points with an outlying `q`; drop points with a high `q`; keep the
+    best; compute Jacobians and eigenvalues.
 
     Outside `jit` the points that are kept come without gaps. Inside, where shapes are static, they
     are the `valid` rows of as many as there are states, or of `max_n_unique` if that is given.
@@ -70,7 +71,8 @@ def find_fixed_points(
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
         solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next four.
         max_iters: the most iterations of a row.
-        tol_q: a row ends when `q` falls below this, or below `final_q_threshold` if that is less.
+        tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
+            solvers go on below it unless told otherwise.
         tol_dq: a row ends when `q` changes by less than this.
         cond_id: `[n]` condition numbers, handed through.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
@@ -278,8 +280,6 @@ def select(
         fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
     if final_q_threshold:
         fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
-    if not traced:
-        fps = fps.compact()
     if traced:
         return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
     fps = fps.compact()

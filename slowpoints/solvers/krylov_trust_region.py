@@ -332,11 +332,11 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
         gain = (q[:, None] - q_new) / jnp.maximum(predicted, tiny)
         good = (gain > 0.1) & (q_new < q[:, None])
-        pick = jnp.where(jnp.any(good, axis=1), jnp.argmax(good, axis=1), jnp.argmin(q_new, axis=1))
+        lowest = q_new <= jnp.min(q_new, axis=1, keepdims=True)
+        pick = _first(jnp.where(jnp.any(good, axis=1, keepdims=True), good, lowest))
 
         def picked(a: Array) -> Array:
-            place = pick.reshape(-1, 1, *[1] * (a.ndim - 2))
-            return jnp.take_along_axis(a, place, axis=1)[:, 0]
+            return jnp.sum(a, axis=1, where=pick.reshape(*pick.shape, *[1] * (a.ndim - 2)))
 
         d, q_new, gain, predicted, tried, length = map(
             picked, (d, q_new, gain, predicted, radii, length)
@@ -405,11 +405,9 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
             return jax.vmap(one)(x, inputs, r, V)
 
-        S = jax.lax.cond(
-            jnp.any(curved),
-            some,
-            lambda: varying(jnp.zeros(V.shape[:2] + V.shape[1:2], V.dtype), V),
-        )
+        lanes, m, _ = V.shape
+        none = varying(jnp.zeros((lanes, m, m), V.dtype), (F, x, inputs, V))
+        S = jax.lax.cond(jnp.any(curved), some, lambda: none)
         return jnp.where(curved[:, None, None], S, 0)
 
 
@@ -439,8 +437,7 @@ class KrylovTrustRegion(AbstractSolver):
             or smaller by a factor of up to `e`.
         patience: a row is given up after so many iterations in a row of which each lowered `q` by
             less than half.
-        polish: whether a row goes on below `tol_q` and `tol_dq`, until it is at a fixed point or a
-            slow point. Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say,
+        polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point. Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say,
             rows stay spread along a slow manifold.
         dtype: the precision of the linear algebra; that of the state is float64, if the network
             computes in it.
@@ -499,6 +496,17 @@ class KrylovTrustRegion(AbstractSolver):
         else:
             second = GradientKrylovSpace(2 * self.n_vectors)
         return rows(KrylovSpace(self.n_vectors), first=True), rows(second, first=False)
+
+
+def _first(of: Bool[Array, "lanes tries"]) -> Bool[Array, "lanes tries"]:
+    """Return where the first true value of each lane is."""
+    # Not by `argmax`, which cannot be lowered in float64 inside another `jit`.
+    before = jnp.zeros_like(of[:, 0])
+    columns = []
+    for column in of.T:
+        columns.append(column & ~before)
+        before = before | column
+    return jnp.stack(columns, axis=1)
 
 
 def _content(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:

@@ -87,6 +87,8 @@ def judge(
     inputs: Float[Array, "n n_inputs"],
     end: Int[Array, " n"],
     tol_q: Float[Array, ""],
+    *,
+    forward_mode: bool = True,
 ) -> Int[Array, " n"]:
     """Return each row's `Status`.
 
@@ -100,6 +102,7 @@ def judge(
         inputs: `[n, n_inputs]` their inputs.
         end: `[n]` how the solver ended them, as `End`.
         tol_q: the `q` that was asked for.
+        forward_mode: whether the network has forward-mode derivatives, which take less time.
     """
     stored = half_squared_norm(jax.vmap(F)(x, inputs) - x)
     # Such a row was ended before anything was known of it, and stays so. Its `q` may have been
@@ -130,9 +133,10 @@ def judge(
         return jnp.any(status == 0)
 
     def body(status: Array) -> Array:
-        (rows,) = jnp.nonzero(status == 0, size=min(_AT_A_TIME, n), fill_value=n)
-        here = jnp.minimum(rows, n - 1)
-        is_root, is_minimum, is_singular, newton = _what_is_at(F, x[here], u[here], end[here])
+        here = jnp.argsort(status != 0)[: min(_AT_A_TIME, n)]
+        rows = jnp.where(status[here] == 0, here, n)  # a row out of range is not written
+        found = _what_is_at(F, x[here], u[here], end[here], forward_mode)
+        is_root, is_minimum, is_singular, newton = found
         runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
         escaped = low[here] & far[here] & jnp.where(is_root, is_singular, ~is_minimum & runs)
         verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), np.int8(Status.UNFINISHED))
@@ -159,13 +163,15 @@ def _what_is_at(
     x: Float[Array, "some n_states"],
     u: Float[Array, "some n_inputs"],
     end: Int[Array, " some"],
+    forward_mode: bool,
 ) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
     """Return whether rows are at roots and at minima, `I - J` is singular, and Newton's steps."""
     n_states = x.shape[1]
     eye = jnp.eye(n_states, dtype=x.dtype)
+    jacobian = jax.jacfwd if forward_mode else jax.jacrev
 
     def newton(x: Array, u: Array) -> tuple[Array, ...]:
-        A = eye - jax.jacfwd(F)(x, u)
+        A = eye - jacobian(F)(x, u)
         factors = jax.scipy.linalg.lu_factor(A)
         pivots = jnp.abs(jnp.diagonal(factors[0]))
         singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
@@ -194,11 +200,10 @@ def _what_is_at(
 
     def bend(x: Array, u: Array, r: Array, g: Array) -> Array:
         """Return `g S g`, where `S` is what the Hessian of `q` has of second derivatives."""
-
-        def along(x: Array) -> Array:
-            return jax.jvp(lambda x: jnp.dot(r, F(x, u)), (x,), (g,))[1]
-
-        return jax.jvp(along, (x,), (g,))[1]
+        gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+        if forward_mode:
+            return jnp.dot(g, jax.jvp(gradient, (x,), (g,))[1])
+        return jnp.dot(g, jax.grad(lambda x: jnp.dot(g, gradient(x)))(x))
 
     # What a step along the gradient gains, which is no more than the best step does.
     curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
@@ -209,7 +214,7 @@ def _what_is_at(
     def minimum() -> Array:
         def one(x: Array, u: Array, A: Array, r: Array, g: Array) -> Array:
             gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
-            S = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(eye)
+            S = jacobian(gradient)(x)
             H = A.T @ A + (S + S.T) / 2
             cholesky = jnp.linalg.cholesky(H)
             d = jax.scipy.linalg.cho_solve((cholesky, True), g)
