@@ -8,6 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -39,8 +40,10 @@ KNOWN = {
 }
 """How many fixed points `tests/cases/README.md` knows of, by network and number of the input."""
 
-PEER_ROWS = 32
-"""Peers search from this many starts, the first ones: all would take them minutes."""
+FIRST = 32
+"""Dense methods search from this many starts, the first ones: all would take them minutes."""
+
+_FROM_ALL = ("slowpoints", "NewtonKrylov")
 
 
 # ---- the field networks ------------------------------------------------------------------------
@@ -185,13 +188,17 @@ def _take_turns(
     tools: list[Tool], network: Network, x: np.ndarray, settings: Settings
 ) -> list[Turns]:
     searches, warm_up = {}, {}
+    F, u = network.F, jnp.asarray(network.u)
     for tool in tools:
         with jax.enable_x64(not tool.ours):
             search = tool.prepare(network)
-        rows = x if tool.ours else x[:PEER_ROWS]
+        rows = x if tool.name in _FROM_ALL else x[:FIRST]
         searches[tool.name] = _call(search, rows, not tool.ours)
         if not tool.ours:
             warm_up[tool.name] = _call(search, x[:1], True)
+        elif isinstance(tool, Solver):  # the same program, for any number of iterations
+            one = partial(slowpoints.optimize_batch, F, rows, u, solver=tool.solver, max_iters=1)
+            warm_up[tool.name] = one
     turns = in_turn(searches, warm_up=warm_up, n_runs=settings.n_runs, limit=settings.field_limit)
     return [turns[tool.name] for tool in tools]
 
