@@ -196,9 +196,9 @@ def _take_turns(
         searches[tool.name] = _call(search, rows, not tool.ours)
         if not tool.ours:
             warm_up[tool.name] = _call(search, x[:1], True)
-        elif isinstance(tool, Solver):  # the same program, for any number of iterations
-            one = partial(slowpoints.optimize_batch, F, rows, u, solver=tool.solver, max_iters=1)
-            warm_up[tool.name] = one
+        else:  # the same program, for any number of iterations
+            options = {"solver": getattr(tool, "solver", None), "max_iters": 1}
+            warm_up[tool.name] = partial(slowpoints.optimize_batch, F, rows, u, **options)
     turns = in_turn(searches, warm_up=warm_up, n_runs=settings.n_runs, limit=settings.field_limit)
     return [turns[tool.name] for tool in tools]
 
