@@ -15,15 +15,13 @@ _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("parts", type=click.Choice(list(ALL)), nargs=-1)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    required=True,
+    default=Path("benchmark-results"),
     help="Folder for results.json and the figures. Trained networks and the sets of known fixed "
     "points are kept there, and used again.",
-)
-@click.option(
-    "--only", type=click.Choice(list(ALL)), multiple=True, help="Run this; may be repeated."
 )
 @click.option(
     "--networks",
@@ -55,22 +53,28 @@ _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A checkout of Golub & Sussillo's FixedPointFinder, to be compared as well.",
 )
+@click.option(
+    "--run-canns",
+    is_flag=True,
+    help="In canns-example, run canns as well: up to two minutes for each of ten searches.",
+)
 @click.option("--write-docs", is_flag=True, help="Run nothing; put the results into the docs.")
 def main(
+    parts: tuple[str, ...],
     out: Path,
-    only: tuple[str, ...],
     names: tuple[str, ...],
     n_inits: int,
     n_runs: int,
     peer_limit: float,
     canns_iters: int,
     fixed_point_finder: Path | None,
+    run_canns: bool,
     write_docs: bool,
 ) -> None:
     """Measure how fast and how complete searches are, beside other tools.
 
-    Takes some ten minutes on two cores that do nothing else. Prints tables, and writes them as
-    results.json, with figures.
+    Takes some twenty minutes on two cores that do nothing else; PARTS runs only these. Prints
+    tables, and writes them as results.json, with figures.
     """
     out.mkdir(parents=True, exist_ok=True)
     if write_docs:
@@ -84,9 +88,10 @@ def main(
         peer_limit=peer_limit,
         canns_iters=canns_iters,
         fixed_point_finder=fixed_point_finder,
+        run_canns=run_canns,
     )
     for name, experiment in ALL.items():
-        if only and name not in only:
+        if parts and name not in parts:
             continue
         click.echo(f"{tables.SECTIONS[name][0]} ({name})")
         before, started = environment(), time.perf_counter()

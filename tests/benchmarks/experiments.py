@@ -12,7 +12,7 @@ import numpy as np
 
 import slowpoints
 
-from . import networks, points
+from . import field, networks, points
 from .networks import Network
 from .timing import exponent, in_fresh_process, measure, median_time, peak_memory, stopwatch
 from .tools import Core, Tool, all_tools, canns_module
@@ -38,6 +38,9 @@ class Settings:
         sizes: numbers of units for the scaling with the size of the network.
         rows_per_size: initial states for each.
         counts: numbers of initial states for the scaling with them.
+        field_cases: which field networks to search, under which of their inputs.
+        field_limit: seconds for which a tool may search one of them; a run that has begun ends.
+        run_canns: whether `canns` searches the networks of its example.
     """
 
     folder: Path
@@ -53,6 +56,9 @@ class Settings:
     sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
     rows_per_size: int = 64
     counts: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    field_cases: tuple[tuple[str, int], ...] = tuple(field.KNOWN)
+    field_limit: float = 8.0
+    run_canns: bool = False
 
     def tools(self) -> list[Tool]:
         """Return the tools to compare."""
@@ -96,7 +102,7 @@ def _many_searches(network: Network, n: int) -> Iterable[np.ndarray]:
             (slowpoints.LevenbergMarquardt(), n_dense, 0.5),
             (slowpoints.LevenbergMarquardt(damping=1.0, max_step=0.1), n_dense, 1.0),
             (slowpoints.NewtonKrylov(n_vectors=min(30, n_states), n_lengths=6), n // 4, 0.5),
-            (slowpoints.TrustRegion(radius=0.1), n // 4, 0.5),
+            (slowpoints.KrylovTrustRegion(radius=0.1), n // 4, 0.5),
         )
     ):
         x = network.draw(n_rows, 1000 + seed, noise)
@@ -281,10 +287,10 @@ def _exponent(sizes: Any, values: Any) -> float | None:
 def arithmetic_rate(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Compare a search's rate of floating-point operations with that of one matrix product.
 
-    Counted is what `NewtonKrylov`, which does most of the default's work, needs: per row and
-    iteration the evaluations of the network, the products with its Jacobian, and the dot products
-    of the Krylov space. XLA counts the first two, on the compiled functions (without `tanh` and
-    `exp`). Idle lanes and bookkeeping take time, and count nothing.
+    Counted is what `NewtonKrylov` needs: per row and iteration the evaluations of the network, the
+    products with its Jacobian, and the dot products of the Krylov space. XLA counts the first two,
+    on the compiled functions (without `tanh` and `exp`). Idle lanes and bookkeeping take time, and
+    count nothing.
     """
     size = 2048
     A = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
@@ -378,6 +384,8 @@ def _copies(n: int, n_distinct: int) -> tuple[np.ndarray, np.ndarray]:
 
 ALL: dict[str, Callable[..., Any]] = {
     "compare": compare,
+    "field": field.field,
+    "canns-example": field.canns_example,
     "full-recall": full_recall,
     "size": with_size,
     "inits": with_inits,

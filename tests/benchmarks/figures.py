@@ -86,6 +86,30 @@ def _curve(row: dict[str, Any]) -> tuple[list[float], list[float]]:
     return [m[0] for m in medians], [m[1] for m in medians]
 
 
+def _field(results: dict[str, Any]) -> Figure:
+    """Time a row on each field network; filled marks found every known point."""
+    rows = results["field"]["result"]
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    fig = Figure(figsize=(9, 4.2))
+    ax = fig.add_subplot()
+    for i, tool in enumerate(tools):
+        ours = tool == "slowpoints"
+        color, marker = (_OURS, "o") if ours else (_PEERS[i % 7], _MARKERS[i % 7])
+        ax.plot([], [], marker, color=color, label=tool)
+        for row in (row for row in rows if row["tool"] == tool):
+            filled = color if row["found"] == row["known"] else "white"
+            milliseconds = 1e3 * row["seconds_per_row"]
+            position = networks.index(row["network"])
+            ax.plot(position, milliseconds, marker, ms=9 if ours else 7, color=color, mfc=filled)
+    ax.set_xticks(range(len(networks)), labels=networks, rotation=25, ha="right")
+    ax.set(yscale="log", ylabel="time a row (ms)")
+    ax.set_title("open marks: not every known point found", fontsize="small")
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
 def _size(results: dict[str, Any]) -> Figure:
     result = results["size"]["result"]
     sizes = [row["n_units"] for row in result["rows"]]
@@ -139,4 +163,4 @@ def _fit(ax: Axes, x: Any, y: Any, first: float, exponent: float | None) -> None
     ax.legend(frameon=False)
 
 
-_FIGURES = {"compare": _recall, "size": _size, "inits": _inits}
+_FIGURES = {"compare": _recall, "field": _field, "size": _size, "inits": _inits}

@@ -1,4 +1,4 @@
-"""The networks that are searched: small trained ones from `tests/cases`, and larger ones."""
+"""The networks that are searched: trained ones from `tests/cases`, and larger ones."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -44,17 +44,22 @@ def next_state(xp: Any, sigmoid: Any, cell: str, Wi: Any, Wh: Any, b: Any, x: An
 
 
 class Cell(slowpoints.Transition):
-    """A recurrent layer, by its weights; see `next_state`."""
+    """A recurrent layer, by its weights; see `next_state`.
+
+    With `alpha`, a part of that size of the state is replaced in each step.
+    """
 
     Wi: jax.Array
     Wh: jax.Array
     b: jax.Array
     cell: str = eqx.field(static=True)
+    alpha: jax.Array | None = None
 
     def __call__(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """Return the state that follows `x` under the input `u`."""
         weights = (self.Wi, self.Wh, self.b)
-        return next_state(jnp, jax.nn.sigmoid, self.cell, *weights, x, u)
+        following = next_state(jnp, jax.nn.sigmoid, self.cell, *weights, x, u)
+        return following if self.alpha is None else (1 - self.alpha) * x + self.alpha * following
 
 
 class Autonomous(slowpoints.Transition):
@@ -69,19 +74,21 @@ class Autonomous(slowpoints.Transition):
 
 @dataclass(frozen=True)
 class Network:
-    """A network to search, under the input zero.
+    """A network to search under a constant input.
 
     Attributes:
         name: what it is called in tables.
         F: its transition, in float32.
         states: `[m, n_states]` states that it visits.
         n_inputs: the length of its input.
+        constant: `[n_inputs]` the input; zero by default.
     """
 
     name: str
     F: slowpoints.Transition
     states: np.ndarray
     n_inputs: int = N_BITS
+    constant: np.ndarray | None = None
 
     def draw(self, n: int, seed: int, noise: float = 0.5) -> np.ndarray:
         """Return `n` states to search from: visited ones with Gaussian noise, in float32."""
@@ -92,8 +99,8 @@ class Network:
 
     @property
     def u(self) -> np.ndarray:
-        """The input, `[n_inputs]` zeros."""
-        return np.zeros(self.n_inputs, np.float32)
+        """The input, `[n_inputs]`."""
+        return np.zeros(self.n_inputs, np.float32) if self.constant is None else self.constant
 
 
 _FILES = {
@@ -119,6 +126,35 @@ def load(name: str, folder: Path) -> Network:
         traj = arrays["traj"]
         F = Cell(*weights, cell={1: "tanh", 3: "gru", 4: "lstm"}[arrays["Wi"].shape[0]])
     return Network(name, F, traj.reshape(-1, traj.shape[-1]))
+
+
+def field(name: str, i: int) -> tuple[Network, np.ndarray]:
+    """Return a network of `tests/cases/field` under its input `i`, and the 128 starts for it.
+
+    The starts are those of `tests/cases/README.md`, for which the known points are given.
+    """
+    with np.load(_CASES / "field" / f"{name}.npz") as archive:
+        arrays = dict(archive)
+    cell = str(arrays["cell"])
+    weights = (jnp.asarray(arrays[key]) for key in ("Wi", "Wh", "b"))
+    if cell == "leaky":
+        F = Cell(*weights, cell="tanh", alpha=jnp.asarray(arrays["alpha"]))
+    else:
+        F = Cell(*weights, cell=cell)
+    states, u = arrays["traj"].reshape(-1, arrays["traj"].shape[-1]), arrays["inputs"][i]
+    rng = np.random.RandomState(0)
+    chosen = states[rng.choice(len(states), 128, replace=False)]
+    x = np.float32(chosen + 0.1 * rng.randn(*chosen.shape))
+    return Network(f"{name}, {i}", F, states, len(u), np.float32(u)), x
+
+
+def canns_example(name: str) -> tuple[Network, np.ndarray]:
+    """Return a network trained in the flip-flop example of `canns`, and all its fixed points."""
+    with np.load(_CASES / f"{name}.npz") as arrays:
+        F = Cell(*(jnp.asarray(arrays[key]) for key in ("Wi", "Wh", "b")), cell="tanh")
+        traj, known = arrays["traj"], arrays["xstar"]
+    states = traj.reshape(-1, traj.shape[-1])
+    return Network(name, F, states, F.Wi.shape[1]), known
 
 
 def hopfield(n_units: int, seed: int = 0) -> Network:

@@ -21,6 +21,9 @@ HIGHEST_Q = 1e-8
 FARTHEST = 0.05
 """A candidate that Newton's method takes farther than this was not near the point it led to."""
 
+NEAR = 0.01
+"""Where a row's distance from a point is at most this in each unit, in the mean, it reached it."""
+
 _BLOCK = 64
 
 
@@ -45,6 +48,33 @@ def confirm(network: Network, x: Any) -> np.ndarray:
     return distinct(points[near & (q < 1e-24 * (1 + np.sum(points**2, axis=1)))])
 
 
+def reached(network: Network, x: Any, n_steps: int = 15) -> np.ndarray:
+    """Return the distinct fixed points next to which rows ended, whatever their `q`.
+
+    A row reached a fixed point if Newton's method in float64 converges from there without going
+    farther than `NEAR` times the root of the number of states: the rule of `tests/cases/README.md`.
+
+    Args:
+        network: the network.
+        x: `[n, n_states]` where a tool's rows ended.
+        n_steps: the most steps of Newton's method.
+
+    Returns:
+        `[k, n_states]` in float64, each more than `TOLERANCE` from the others.
+    """
+    x = np.asarray(x, np.float64)
+    starts = points = x[np.isfinite(x).all(axis=1)]
+    found = []
+    for _ in range(n_steps):
+        points, q = _newton(network, points, 1)
+        # NaN is not near, and so leaves.
+        near = np.linalg.norm(points - starts, axis=1) <= NEAR * np.sqrt(x.shape[1])
+        there = q < 1e-24 * (1 + np.sum(points**2, axis=1))
+        found.append(points[near & there])
+        starts, points = starts[near & ~there], points[near & ~there]
+    return distinct(np.concatenate(found))
+
+
 def distinct(x: np.ndarray) -> np.ndarray:
     """Return rows more than `TOLERANCE` apart, such that each row of `x` is within it of one."""
     kept = []
@@ -59,10 +89,10 @@ def union(*parts: np.ndarray) -> np.ndarray:
     return distinct(np.concatenate(parts))
 
 
-def matched(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
+def matched(reference: np.ndarray, points: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
     """Return `[k]` which of the `k` points of `reference` are among `points`."""
     apart = np.linalg.norm(reference[:, None] - points[None], axis=-1)
-    return np.min(apart, axis=1, initial=np.inf) <= TOLERANCE
+    return np.min(apart, axis=1, initial=np.inf) <= tolerance
 
 
 def within_reach(points: np.ndarray, starts: np.ndarray) -> np.ndarray:

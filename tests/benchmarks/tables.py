@@ -1,5 +1,7 @@
 """Results as tables in Markdown, for the terminal and for the documentation."""
 
+import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,125 @@ def _peer(row: dict[str, Any] | None) -> str:
     return f"{row['tool']}: {in_seconds(row['seconds'])}, {row['found']}/{row['known']}"
 
 
+def field_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Set the library's times a row on the field networks against the fastest peer's.
+
+    Peers count however few points they find, as long as they find one.
+
+    Args:
+        rows: those of the experiment `field`.
+
+    Returns:
+        For each network: `ours`, the row of the default; `peer`, the fastest peer's, or `None`; and
+        `ratio`, the peer's time divided by ours, or `None`.
+    """
+    out = []
+    for ours in (row for row in rows if row["tool"] == "slowpoints"):
+        peers = [row for row in rows if row["network"] == ours["network"] and not row["ours"]]
+        peers = [row for row in peers if row["found"]]
+        peer = min(peers, key=lambda row: row["seconds_per_row"], default=None)
+        ratio = peer["seconds_per_row"] / ours["seconds_per_row"] if peer else None
+        out.append({"network": ours["network"], "ours": ours, "peer": peer, "ratio": ratio})
+    return out
+
+
+def _field(rows: list[dict[str, Any]], results: Results) -> str:
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    cells = {(row["network"], row["tool"]): row for row in rows}
+    most = max(row["n_rows"] for row in rows)
+
+    def cell(network: str, tool: str) -> str:
+        row = cells.get((network, tool))
+        if row is None:
+            return NONE
+        fewer = f" ({row['n_rows']})" if row["n_rows"] < most else ""
+        return f"{in_seconds(row['seconds_per_row'])}, {row['found']}/{row['known']}{fewer}"
+
+    compared = field_ratios(rows)
+    lines = [
+        [
+            pair["network"],
+            *(cell(pair["network"], tool) for tool in tools),
+            NONE if pair["peer"] is None else pair["peer"]["tool"],
+            _times(pair["ratio"]),
+        ]
+        for pair in compared
+    ]
+    ends = [
+        [pair["network"], pair["ours"]["ends"], f"{pair['ours']['kept']}/{pair['ours']['known']}"]
+        for pair in compared
+    ]
+    header = ["network, input", *tools, "fastest peer", "its time / ours"]
+    parts = [
+        "Time a row, warm, and distinct true fixed points reached of those known. A number in "
+        f"brackets is how many of the {most} starts were searched, where it was not all.",
+        table(header, lines),
+        _mean_ratio([pair["ratio"] for pair in compared if pair["ratio"] is not None]),
+        _missed([pair["ours"] for pair in compared]),
+        "Where the rows of the default ended, and true fixed points that `find_fixed_points` "
+        "returns at its defaults:",
+        table(["network, input", "rows", "returned"], ends),
+        "\n".join(
+            f"- {tool}: {next(row['settings'] for row in rows if row['tool'] == tool)}"
+            for tool in tools
+        ),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _mean_ratio(ratios: list[float]) -> str:
+    if not ratios:
+        return ""
+    return (
+        f"The fastest peer takes {_times(statistics.geometric_mean(ratios))} the time of the "
+        f"default in the geometric mean, at least {_times(min(ratios))} and at most "
+        f"{_times(max(ratios))}."
+    )
+
+
+def _missed(ours: list[dict[str, Any]]) -> str:
+    fewer = [row for row in ours if row["found"] < row["known"]]
+    if not fewer:
+        return "The default reaches every known point."
+    listed = (f"{row['found']} of {row['known']} on {row['network']}" for row in fewer)
+    return f"The default does not reach every known point: it reaches {'; '.join(listed)}."
+
+
+def _canns_example(rows: list[dict[str, Any]], results: Results) -> str:
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(row["network"], row["method"]): row for row in rows}
+
+    def cell(network: str, method: str) -> str:
+        row = cells.get((network, method))
+        if row is None:
+            return NONE
+        counts, median = ", ".join(map(str, row["found"])), statistics.median(row["found"])
+        seconds = in_seconds(statistics.median(row["seconds"]))
+        return f"{counts}; median {median:g}; {seconds}"
+
+    networks = dict.fromkeys((row["network"], row["known"]) for row in rows)
+    lines = [
+        [name, str(known), *(cell(name, method) for method in methods)] for name, known in networks
+    ]
+    parts = [
+        f"Distinct fixed points found from the same {rows[0]['n_inits']:,} states, drawn as canns "
+        f"draws them, with {len(rows[0]['found'])} seeds; and the median time of a search with all "
+        "its filters.",
+        table(["network", "points", *methods], lines),
+        "" if "canns" in methods else "canns was not run.",
+        _others(rows),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _others(rows: list[dict[str, Any]]) -> str:
+    wrong = [row for row in rows if sum(row["others"])]
+    if not wrong:
+        return "None of these searches returned anything that is no fixed point."
+    listed = (f"{row['method']} {sum(row['others'])} on {row['network']}" for row in wrong)
+    return f"Points were returned that are no fixed points, in all seeds: {'; '.join(listed)}."
+
+
 def _full_recall(rows: list[dict[str, Any]], results: Results) -> str:
     compare = results.get("compare", {}).get("result", [])
     peers = {row["network"]: row for row in ratios(compare, rows)}
@@ -259,6 +380,8 @@ def _unique(rows: list[dict[str, Any]], results: Results) -> str:
 
 SECTIONS = {
     "compare": ("Beside other tools", _compare),
+    "field": ("Networks as laboratories train them", _field),
+    "canns-example": ("The example of canns", _canns_example),
     "full-recall": ("Until every point is found", _full_recall),
     "size": ("The size of the network", _size),
     "inits": ("The number of initial states", _inits),
@@ -284,16 +407,20 @@ def machine(environment: dict[str, Any]) -> str:
     )
 
 
-def page(results: Results, figures: dict[str, str]) -> str:
+def page(results: Results, figures: dict[str, str], old: str = "") -> str:
     """Return all results as a part of a page.
 
     Args:
         results: what `results.json` holds.
         figures: the addresses of the figures that there are, by experiment.
+        old: the results that the page has so far. Of these, experiments that `results` lacks stay.
     """
+    before = _split(old)
     parts = []
     for name, (title, _) in SECTIONS.items():
         if name not in results:
+            if title in before:
+                parts.append(before[title])
             continue
         parts += [f"### {title}", section(name, results)]
         if name in figures:
@@ -302,15 +429,21 @@ def page(results: Results, figures: dict[str, str]) -> str:
     return "\n\n".join(parts) or "No results yet."
 
 
+def _split(text: str) -> dict[str, str]:
+    """Return the sections of a text with their headings, by title."""
+    sections = re.split(r"^(?=### )", text, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("### "): part.strip() for part in sections}
+
+
 def write_docs(path: Path, results: Results, figures: dict[str, str]) -> None:
-    """Replace the results in a page.
+    """Replace the results in a page; experiments that did not run keep their old ones.
 
     Raises:
         ValueError: if the page does not say where they are.
     """
     text = path.read_text()
     before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not (start and end):
         raise ValueError(f"{path} has no lines {START} and {END}.")
-    path.write_text(f"{before}{START}\n\n{page(results, figures)}\n\n{END}{after}")
+    path.write_text(f"{before}{START}\n\n{page(results, figures, old)}\n\n{END}{after}")

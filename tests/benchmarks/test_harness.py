@@ -1,14 +1,17 @@
 """The benchmarks count, time and tabulate rightly. No test here depends on how fast anything is."""
 
+import dataclasses
+import importlib.util
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from . import __main__ as command
-from . import experiments, figures, networks, points, tables, timing, tools
+from . import experiments, field, figures, networks, points, tables, timing, tools
 from .networks import Autonomous, Network
 
 SCALES = np.array([2.0, 0.5])
@@ -83,6 +86,27 @@ def test_reference_finds_what_there_is_and_keeps_it(three_points, tmp_path):
     assert len(experiments.Reference(network, settings).points) == 4
 
 
+def test_a_row_reaches_a_point_that_newton_finds_next_to_it(three_points):
+    """However high its `q`, but not from far away: the rule is 0.01 in each unit."""
+    network, known = three_points
+    near, far = known + np.array([0.0, 0.012]), known[:1] + np.array([0.0, 0.02])
+    found = points.reached(network, np.concatenate([near, near, [[np.nan, 0.0]]]))
+    np.testing.assert_allclose(found[np.argsort(found[:, 0])], known, atol=1e-12)
+    assert points.reached(network, far).shape == (0, 2)
+    assert points.reached(network, np.empty((0, 2))).shape == (0, 2)
+
+
+def test_a_row_reaches_no_point_where_there_is_only_a_slow_one():
+    """Where the points of a saddle-node pair have gone, Newton's method goes nowhere."""
+    F = networks.Cell(
+        *(jnp.asarray(a, jnp.float32) for a in ([[[1.0]]], [[[2.0]]], [[0.0]])), cell="tanh"
+    )
+    x = [[-0.7041], [-0.7101]]  # on both sides of where tanh(2 x + u) - x has its extremum
+    for constant, n in ((0.53283, 2), (0.53285, 0)):
+        network = Network("ghost", F, np.zeros((1, 1)), 1, np.float32([constant]))
+        assert len(points.reached(network, x)) == n
+
+
 # ---- timing ------------------------------------------------------------------------------------
 
 
@@ -106,6 +130,17 @@ def test_what_does_not_compile_runs_once():
     calls = []
     measured, _ = timing.measure(lambda x: calls.append(x), np.zeros((8, 2)), compiles=False)
     assert measured.n_runs == 1 and len(calls) == 1 and measured.compile_seconds == 0
+
+
+def test_searches_take_turns_and_drop_out_when_they_have_taken_long():
+    calls = []
+    search = lambda name: lambda: (calls.append(name), name)[1]  # noqa: E731
+    searches = {"a": search("a"), "b": search("b")}
+    turns = timing.in_turn(searches, warm_up={"b": search("first b")}, n_runs=3)
+    assert calls == ["a", "first b", *"ababab"]
+    assert [turns[name].out for name in "ab"] == ["a", "b"] and turns["a"].n_runs == 3
+    turns = timing.in_turn(searches, n_runs=3, limit=0.0)
+    assert turns["a"].n_runs == turns["b"].n_runs == 1
 
 
 def test_exponent_of_a_power_law():
@@ -183,6 +218,134 @@ def test_training_lowers_the_error(cell):
         assert arrays["traj"].shape == (64, 16, n_states)
         errors.append(arrays["loss"])
     assert errors[1] < 0.8 * errors[0]
+
+
+# ---- the field ---------------------------------------------------------------------------------
+
+
+def _tests_loaders():
+    """The loaders of the library's own tests, which this folder does without."""
+    return importlib.import_module("networks")
+
+
+@pytest.mark.parametrize(("name", "i"), list(field.KNOWN))
+def test_field_networks_and_starts_are_those_of_the_tests(name, i):
+    theirs = _tests_loaders()
+    network, x = networks.field(name, i)
+    np.testing.assert_array_equal(x, theirs.field_starts(name))
+    np.testing.assert_array_equal(network.u, theirs.field_case(name)["inputs"][i])
+    np.testing.assert_allclose(
+        network.F(x[0], network.u), theirs.field_network(name)(x[0], network.u), rtol=1e-6
+    )
+
+
+def test_canns_draws_these_states():
+    if importlib.util.find_spec("canns") is None:
+        pytest.skip("canns is not installed")
+    network, _ = networks.canns_example("flipflop3_tanh_4_s42")
+    finder = tools.canns_module("finder").FixedPointFinder(None, verbose=False)
+    finder.rng = np.random.RandomState(3)
+    for n in (50, len(network.states) + 1):
+        finder.rng.seed(3)
+        drawn = finder._sample_states(network.states[None], n, None, 0.4)
+        np.testing.assert_array_equal(field.draw_as_canns(network.states, n, 3), drawn)
+
+
+@pytest.mark.parametrize("name", field.EXAMPLES)
+def test_the_points_of_the_example_are_its_fixed_points(name):
+    network, known = networks.canns_example(name)
+    assert len(points.reached(network, known)) == len(known)
+
+
+@pytest.mark.parametrize("peer", ["SciPy hybr", "Optimistix LM"])
+def test_peers_reach_points_in_float64_until_the_time_is_over(peer):
+    network, x = networks.field("integrate_tanh_100_s13", 0)
+    for limit, n_rows in ((np.inf, 2), (0.0, 1)):
+        (tool,) = (tool for tool in field.field_tools(limit) if tool.name == peer)
+        if tool.missing():
+            pytest.skip(tool.missing())
+        with jax.enable_x64(True):
+            ends = tool.prepare(network)(x[:2])
+        assert ends.shape == (n_rows, 100) and ends.dtype == np.float64
+        assert len(points.reached(network, ends)) >= 1
+        q = 0.5 * np.sum((ends - np.asarray(network.F(ends, network.u))) ** 2, axis=1)
+        assert q.max() < 1e-8
+
+
+@pytest.mark.slow
+def test_the_field_is_searched_by_all_tools(tmp_path):
+    cases = (("integrate_tanh_100_s13", 0),)
+    settings = dataclasses.replace(_tiny(tmp_path), field_cases=cases, field_limit=0.5)
+    rows = field.field(settings, _silent)
+    assert [row["tool"] for row in rows][:3] == [
+        "slowpoints",
+        "LevenbergMarquardt",
+        "NewtonKrylov",
+    ]
+    assert {row["known"] for row in rows} == {3}
+    assert rows[0]["found"] == rows[0]["kept"] == 3 and rows[0]["ends"] == "128 fixed points"
+    n_rows = [row["n_rows"] for row in rows]
+    assert n_rows[:3] == [128, 32, 128] and all(1 <= n <= 32 for n in n_rows[3:])
+
+
+@pytest.mark.slow
+def test_the_example_of_canns_is_searched_without_canns(tmp_path):
+    rows = field.canns_example(_tiny(tmp_path), _silent)
+    assert [row["known"] for row in rows] == [27, 27, 81, 81]
+    assert {row["method"] for row in rows} == {"slowpoints", 'slowpoints, `solver="adam"`'}
+    assert all(8 <= row["found"][0] <= 32 and row["others"] == [0] for row in rows)
+
+
+FIELD = [
+    {"network": network, "tool": tool, "ours": ours, "seconds_per_row": seconds, "found": found}
+    | {"known": 3, "n_rows": 128 if ours else 32, "settings": "None.", "kept": found}
+    | {"ends": "128 fixed points", "n_states": 100, "n_runs": 5, "first_seconds": 1.0}
+    for network, tool, ours, seconds, found in [
+        ("one", "slowpoints", True, 1e-3, 3),
+        ("one", "other solver", True, 1e-4, 3),
+        ("one", "peer", False, 1e-2, 3),
+        ("one", "slow peer", False, 2e-2, 3),
+        ("one", "peer that finds nothing", False, 1e-5, 0),
+        ("two", "slowpoints", True, 1e-3, 2),
+        ("two", "peer", False, 4e-2, 3),
+    ]
+]
+EXAMPLE = [
+    {"network": "net", "known": 27, "n_inits": 1024, "method": method, "found": found}
+    | {"seconds": [0.2, 0.3, 0.4], "others": [0, others, 0]}
+    for method, found, others in (("slowpoints", [25, 27, 26], 0), ("canns", [27, 24, 24], 1))
+]
+
+
+def test_ratios_of_the_field_are_to_the_fastest_peer_that_finds_anything():
+    pairs = tables.field_ratios(FIELD)
+    assert [pair["peer"]["tool"] for pair in pairs] == ["peer", "peer"]
+    assert [pair["ratio"] for pair in pairs] == pytest.approx([10, 40])
+    (pair,) = tables.field_ratios(FIELD[:2])
+    assert pair["peer"] is None and pair["ratio"] is None
+
+
+def _section(name, result):
+    return tables.section(name, {name: {"result": json.loads(json.dumps(result))}})
+
+
+def test_the_field_as_a_table():
+    text = _section("field", FIELD)
+    cells = [cell.strip() for cell in text.split("|")]
+    assert "1 ms, 3/3" in cells and "1 ms, 2/3" in cells and "40 ms, 3/3 (32)" in cells
+    assert "takes 20 x the time of the default in the geometric mean" in text
+    assert "at least 10 x and at most 40 x" in text
+    assert "it reaches 2 of 3 on two." in text
+    assert "reaches every known point" in _section("field", FIELD[:5])
+    assert "geometric mean" not in _section("field", FIELD[:2])
+
+
+def test_the_example_of_canns_as_a_table():
+    text = _section("canns-example", EXAMPLE)
+    assert "25, 27, 26; median 26; 300 ms" in text and "27, 24, 24; median 24" in text
+    assert "in all seeds: canns 1 on net." in text and "canns was not run" not in text
+    text = _section("canns-example", EXAMPLE[:1])
+    assert "canns was not run" in text and "anything that is no fixed point" in text
 
 
 # ---- experiments and tables --------------------------------------------------------------------
@@ -269,6 +432,8 @@ def test_sizes_are_readable():
 def test_experiments_become_tables_and_figures(tmp_path):
     results = {
         "compare": COMPARE,
+        "field": FIELD,
+        "canns-example": EXAMPLE,
         "full-recall": FULL_RECALL,
         "rate": _rate_result(),
         "unique": experiments.deduplication(_tiny(tmp_path), _silent),
@@ -288,7 +453,7 @@ def test_experiments_become_tables_and_figures(tmp_path):
     assert "N^1.50" in tables.section("size", wrapped)
     assert "1.50 Gflop/s" in tables.section("rate", wrapped)
     drawn = figures.draw_all(wrapped, tmp_path)
-    assert set(drawn) == {"compare", "size", "inits"}
+    assert set(drawn) == {"compare", "field", "size", "inits"}
     assert all(path.stat().st_size > 5000 for path in drawn.values())
 
 
@@ -346,7 +511,7 @@ def test_full_recall_is_that_of_the_reference(tmp_path):
 
 
 def test_command_writes_results_and_prints_a_table(tmp_path):
-    args = ["--out", str(tmp_path), "--only", "unique", "--n-inits", "32", "--n-runs", "1"]
+    args = ["--out", str(tmp_path), "unique", "--n-inits", "32", "--n-runs", "1"]
     out = CliRunner().invoke(command.main, args, catch_exceptions=False)
     assert out.exit_code == 0 and "| rows x states" in out.output
     results = json.loads((tmp_path / "results.json").read_text())
@@ -369,6 +534,21 @@ def test_command_puts_results_into_the_page(tmp_path, monkeypatch):
     CliRunner().invoke(command.main, args, catch_exceptions=False)
     assert "](figures/benchmark-size.png)" in page.read_text()
     assert (page.parent / "figures" / "benchmark-size.png").exists()
+
+
+def test_results_that_were_not_taken_anew_stay_in_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    size = f"### {tables.SECTIONS['size'][0]}\n\nold size\n\n#### more of it"
+    compare = f"### {tables.SECTIONS['compare'][0]}\n\nold comparison"
+    page.write_text(f"{tables.START}\n\n{size}\n\n{compare}\n\n{tables.END}\n")
+    wrapped = {"compare": {"environment": timing.environment(), "result": COMPARE}}
+    wrapped["canns-example"] = {"environment": timing.environment(), "result": EXAMPLE}
+    tables.write_docs(page, wrapped, {})
+    text = page.read_text()
+    assert size in text and "old comparison" not in text
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    names = ("compare", "canns-example", "size")
+    assert titles == [f"### {tables.SECTIONS[name][0]}" for name in names]
 
 
 def test_docs_are_rewritten_between_their_marks(tmp_path):

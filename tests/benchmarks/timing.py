@@ -99,6 +99,53 @@ def measure(
     return Measured(seconds, n, max(first - warm, 0.0), len(x)), out
 
 
+class Turns(NamedTuple):
+    """What a search cost that took turns with others.
+
+    Attributes:
+        seconds: the median time of a run after the first.
+        n_runs: how many runs the median is of.
+        first_seconds: the time of the first run, which compiles.
+        out: what the last run returned.
+    """
+
+    seconds: float
+    n_runs: int
+    first_seconds: float
+    out: Any
+
+
+def in_turn(
+    searches: dict[str, Callable[[], Any]],
+    *,
+    warm_up: dict[str, Callable[[], Any]] | None = None,
+    n_runs: int = 5,
+    limit: float = np.inf,
+) -> dict[str, Turns]:
+    """Time searches one after the other, again and again, so that all meet the same machine.
+
+    Args:
+        searches: what to time, by name.
+        warm_up: what to run first instead of the search itself, where there is a shorter way to
+            compile it.
+        n_runs: the most rounds.
+        limit: a search that has taken more seconds than this sits out the further rounds.
+    """
+    firsts = searches | (warm_up or {})
+    first = {name: stopwatch(firsts[name])[0] for name in searches}
+    times: dict[str, list[float]] = {name: [] for name in searches}
+    outs = {}
+    for _ in range(n_runs):
+        for name, search in searches.items():
+            if sum(times[name]) <= limit:
+                seconds, outs[name] = stopwatch(search)
+                times[name].append(seconds)
+    return {
+        name: Turns(statistics.median(times[name]), len(times[name]), first[name], outs[name])
+        for name in searches
+    }
+
+
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """Return the `p` of the power law `value ~ size^p` that fits best."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
