@@ -180,29 +180,19 @@ class SlowSpace(AbstractSubspace):
         r: Float[Array, "lanes n_states"],
     ) -> tuple[Float[Array, "lanes m n_states"], Float[Array, "lanes m n_states"]]:
         """Return a basis made of solutions with the factorised Jacobian."""
-        lanes, n_states = x.shape
         A = _dense(F, x, inputs)
-        factors, _, permutation = jax.lax.linalg.lu(A)
+        n_states = x.shape[1]
         some = np.random.RandomState(0).randn(n_states, self.n_vectors - 3).astype(x.dtype)
-        some = jnp.broadcast_to(some, (lanes, *some.shape))
 
-        def solve_lower(b: Array, *, unit: bool, lower: bool, transposed: bool) -> Array:
-            return jax.lax.linalg.triangular_solve(
-                factors, b, left_side=True, lower=lower, unit_diagonal=unit, transpose_a=transposed
-            )
+        def one(lane: tuple[Array, Array]) -> Array:
+            A, r = lane
+            factors = jax.scipy.linalg.lu_factor(A)
+            forth = _columns_of_length_one(jax.scipy.linalg.lu_solve(factors, some, trans=1))
+            slow = jax.scipy.linalg.lu_solve(factors, jnp.column_stack([forth, r]))
+            vectors = jnp.column_stack([slow, r, A.T @ r])
+            return jnp.linalg.qr(_columns_of_length_one(vectors))[0].T
 
-        # P A = L U, so A^T z = b is U^T L^T P z = b.
-        z = solve_lower(some, unit=False, lower=False, transposed=True)
-        z = solve_lower(z, unit=True, lower=True, transposed=True)
-        inverse = jnp.argsort(permutation, axis=-1)
-        z = jnp.take_along_axis(z, inverse[:, :, None], axis=1)
-        b = jnp.concatenate([_columns_of_length_one(z), r[:, :, None]], axis=2)
-        b = jnp.take_along_axis(b, permutation[:, :, None], axis=1)
-        b = solve_lower(b, unit=True, lower=True, transposed=False)
-        slow = solve_lower(b, unit=False, lower=False, transposed=False)
-        g = jnp.einsum("lij,li->lj", A, r)
-        vectors = jnp.concatenate([slow, r[:, :, None], g[:, :, None]], axis=2)
-        V = jnp.swapaxes(_orthonormal(vectors), 1, 2)
+        V = _one_by_one(one, (A, r))
         return V, jnp.einsum("lij,lkj->lki", A, V)
 
 
@@ -212,18 +202,22 @@ def _dense(F: Any, x: Array, inputs: Array) -> Float[Array, "lanes n_states n_st
     return eye - jax.vmap(jax.jacfwd(F))(x, inputs)
 
 
-def _columns_of_length_one(vectors: Array) -> Array:
+def _one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
+    """Decompose the lanes' matrices one after another, which takes as long as a batch.
+
+    Where the loops of several devices decompose batches at the same time, XLA's threads can come to
+    wait for each other for ever.
+    """
+    return jax.lax.map(decompose, lanes)
+
+
+def _columns_of_length_one(vectors: Float[Array, "d m"]) -> Float[Array, "d m"]:
     # Where `I - J` is singular, its solutions are not finite.
     vectors = jnp.where(jnp.isfinite(vectors), vectors, 0)
-    largest = jnp.max(jnp.abs(vectors), axis=1, keepdims=True)
+    largest = jnp.max(jnp.abs(vectors), axis=0)
     vectors = vectors / jnp.where(largest > 0, largest, 1)
-    norm = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    norm = jnp.linalg.norm(vectors, axis=0)
     return vectors / jnp.where(norm > 0, norm, 1)
-
-
-def _orthonormal(vectors: Float[Array, "lanes d m"]) -> Float[Array, "lanes d m"]:
-    """Return a basis of the columns' span; where they depend on each other, of more."""
-    return jnp.linalg.qr(_columns_of_length_one(vectors))[0]
 
 
 class SubspaceTrustRegion(AbstractRowSolver):
@@ -293,7 +287,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
             B = B + self._curvature(network, x_low, u_low, V_low, r, state.curved)
         empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
         B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
-        eigenvalues, Q = jnp.linalg.eigh(jnp.where(jnp.isfinite(B), B, 0))
+        eigenvalues, Q = _one_by_one(jnp.linalg.eigh, jnp.where(jnp.isfinite(B), B, 0))
 
         def rotated(v: Array) -> Array:
             return jnp.einsum("lij,...li->...lj", Q, v)
@@ -437,8 +431,9 @@ class KrylovTrustRegion(AbstractSolver):
             or smaller by a factor of up to `e`.
         patience: a row is given up after so many iterations in a row of which each lowered `q` by
             less than half.
-        polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point. Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say,
-            rows stay spread along a slow manifold.
+        polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point.
+            Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
+            spread along a slow manifold.
         dtype: the precision of the linear algebra; that of the state is float64, if the network
             computes in it.
         lanes: how many rows are in work at a time.

@@ -170,7 +170,10 @@ def _what_is_at(
     eye = jnp.eye(n_states, dtype=x.dtype)
     jacobian = jax.jacfwd if forward_mode else jax.jacrev
 
-    def newton(x: Array, u: Array) -> tuple[Array, ...]:
+    # One after another: where several devices decompose batches at the same time, XLA's threads can
+    # come to wait for each other for ever.
+    def newton(row: tuple[Array, Array]) -> tuple[Array, ...]:
+        x, u = row
         A = eye - jacobian(F)(x, u)
         factors = jax.scipy.linalg.lu_factor(A)
         pivots = jnp.abs(jnp.diagonal(factors[0]))
@@ -180,7 +183,7 @@ def _what_is_at(
         again = jax.scipy.linalg.lu_solve(factors, F(x + d, u) - (x + d))
         return A, r, jnp.linalg.norm(d), jnp.linalg.norm(again), singular
 
-    A, r, first, second, singular = jax.vmap(newton)(x, u)
+    A, r, first, second, singular = jax.lax.map(newton, (x, u))
     size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
@@ -189,7 +192,7 @@ def _what_is_at(
     # or the shortest step that solves for the residual is negligible.
     shortest = jax.lax.cond(
         jnp.any(singular),
-        lambda: jax.vmap(_shortest_step)(A, r),
+        lambda: jax.lax.map(_shortest_step, (A, r)),
         lambda: varying(jnp.full_like(first, jnp.inf), first),
     )
     first = jnp.where(singular, shortest, first)
@@ -212,7 +215,8 @@ def _what_is_at(
     level = ~root & (end != End.MINIMUM) & ~gains
 
     def minimum() -> Array:
-        def one(x: Array, u: Array, A: Array, r: Array, g: Array) -> Array:
+        def one(row: tuple[Array, ...]) -> Array:
+            x, u, A, r, g = row
             gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
             S = jacobian(gradient)(x)
             H = A.T @ A + (S + S.T) / 2
@@ -220,16 +224,17 @@ def _what_is_at(
             d = jax.scipy.linalg.cho_solve((cholesky, True), g)
             return 0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r)
 
-        return level & (jax.vmap(one)(x, u, A, r, g) | (jnp.max(jnp.abs(g), axis=1) == 0))
+        return level & (jax.lax.map(one, (x, u, A, r, g)) | (jnp.max(jnp.abs(g), axis=1) == 0))
 
     at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
     return root, ~root & (at_minimum | (end == End.MINIMUM)), singular, first
 
 
 def _shortest_step(
-    A: Float[Array, "n_states n_states"], r: Float[Array, " n_states"]
+    row: tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]],
 ) -> Float[Array, ""]:
     """Return the length of the shortest solution of `A d = r`, infinity where there is none."""
+    A, r = row
     g, gram = A.T @ r, A.T @ A
     shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
     factor = jnp.linalg.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
