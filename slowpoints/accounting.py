@@ -14,7 +14,7 @@ from slowpoints.status import Status
 from slowpoints.types import Number
 from slowpoints.uniqueness import unique
 
-SIZEABLE = 0.01
+SIZEABLE = 0.05
 """Dropped slow points are warned of from this share of the rows on. A slow point that the network
 passes draws in a good part of the states that it visits; fewer rows are in the account only."""
 

@@ -176,8 +176,9 @@ def _search(
     held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
     x, dq, n_iters, status = (search if mesh is None else _over_mesh(search, mesh))(*held)
     # Gradient descent ends close enough for the theorem to be as good as its points are.
-    converged = (status == Status.FIXED_POINT) | (status == Status.WITHIN_TOLERANCE)
-    x = differentiable(F, x, inputs, converged)
+    q = half_squared_norm(x - jax.vmap(F)(x, inputs).astype(x.dtype))
+    near = (status == Status.WITHIN_TOLERANCE) | (status == Status.UNFINISHED) & (q < _NEARLY)
+    x = differentiable(F, x, inputs, (status == Status.FIXED_POINT) | near)
     F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
     q = half_squared_norm(x - F_x)
     return {
@@ -189,6 +190,10 @@ def _search(
         "valid": status < Status.ESCAPED,
         "status": status,
     }
+
+
+_NEARLY = 1e-10
+"""A row that was ended with a `q` below this is taken for near a fixed point by derivatives."""
 
 
 class _Rounded(Transition):

@@ -212,7 +212,7 @@ def test_where_the_speed_is_the_same_everywhere_no_row_runs_away():
     fps = search("default", case.F, case.around(N_ROWS))
     assert (
         np.linalg.norm(np.asarray(fps.xstar), axis=1).max()
-        < 2 * np.linalg.norm(case.slow, axis=1).max()
+        < 5 * np.linalg.norm(case.slow, axis=1).max()
     )
     np.testing.assert_allclose(case.reference.speed(np.asarray(fps.xstar, float)), 5e-11, rtol=0.01)
 

@@ -42,7 +42,11 @@ _SHRINK, _N_RADII = 0.2, 3
 little."""
 
 _WORTH = 1e-3
-"""The least part of the predicted decrease that makes a step: less is the rounding of `q`."""
+"""The least part of the predicted decrease that makes a step, as long as it is not rounding."""
+
+_UNRESOLVED = 30.0
+"""Where `I - J` is smaller than this many roundings, as along a line of fixed points, steps are
+damped: they would follow nothing but the rounding."""
 
 _LEAVE_AFTER = 8
 """Iterations in a row with little gain after which a row leaves the Krylov space."""
@@ -237,7 +241,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
     subspace: AbstractSubspace
     radius: Number
     patience: int
-    polish: bool = eqx.field(static=True)
+    polish: bool
     dtype: Any = eqx.field(static=True)
     lanes: int
     leaves: bool = eqx.field(static=True)
@@ -296,7 +300,9 @@ class SubspaceTrustRegion(AbstractRowSolver):
         unit = r / scale[:, None]
         gradient = -rotated(jnp.einsum("lmd,ld->lm", V, unit - vjp(unit)[0]))
         radii = state.radius[:, None] * _SHRINK ** np.arange(_N_RADII)
-        y, shift = minimise_within(eigenvalues, gradient, radii / scale[:, None])
+        least = (_UNRESOLVED * float(jnp.finfo(dtype).eps)) ** 2
+        y, shift = minimise_within(eigenvalues + least, gradient, radii / scale[:, None])
+        shift = shift + least
         predicted = -jnp.sum(
             gradient[:, None] * y + 0.5 * eigenvalues[:, None] * jnp.square(y), axis=-1
         )
@@ -335,7 +341,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         d, q_new, gain, predicted, tried, length = map(
             picked, (d, q_new, gain, predicted, radii, length)
         )
-        better = (q_new < q) & (gain > _WORTH)
+        rounding = 4 * jnp.finfo(q.dtype).eps * scale * (1 + jnp.linalg.norm(x, axis=-1))
+        better = (q - q_new > rounding) & (gain > _WORTH)
         at_edge = length >= 0.99 * tried
         wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
         shorter = 0.25 * jnp.minimum(tried, length)
@@ -364,7 +371,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         inside = step.length < 0.99 * step.radius
         negligible = step_is_negligible(step.length, x) & inside
         root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
-        creeping = step.better & (step.q - q < stopping.tol_dq) & (n_poor > 0)
+        creeping = step.better & (step.q - q < stopping.tol_dq)
         if self.leaves:
             minimum = jnp.zeros_like(root)
             stuck = (inside & (step.predicted < 0.25 * step.q)) | (n_poor >= _LEAVE_AFTER)
@@ -443,7 +450,7 @@ class KrylovTrustRegion(AbstractSolver):
     n_vectors: int = 16
     radius: Number = 0.3
     patience: int = 50
-    polish: bool = eqx.field(static=True, default=True)
+    polish: bool = True
     dtype: Any = eqx.field(static=True, default=np.float32)
     lanes: int = 32
 

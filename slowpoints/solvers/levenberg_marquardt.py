@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
@@ -51,7 +50,7 @@ class LevenbergMarquardt(AbstractRowSolver):
     xtol: Number = 1e-7
     damping: Number = 1e-2
     max_step: Number = 0.5
-    polish: bool = eqx.field(static=True, default=True)
+    polish: bool = True
     lanes: int = 128
 
     def __check_init__(self):

@@ -69,7 +69,7 @@ class NewtonKrylov(AbstractRowSolver):
     shrink: Number = 0.25
     max_step: Number = 0.2
     xtol: Number = 1e-7
-    polish: bool = eqx.field(static=True, default=True)
+    polish: bool = True
     lanes: int = 128
 
     def __check_init__(self):
