@@ -145,14 +145,17 @@ def _search(
     def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
         F = eqx.combine(parameters, structure)
         x, u, G = x_init, inputs, _Rounded(F)
-        if solver.refines and computes_in_float64(F, x, u):
-            x, u = x.astype(np.float64), u.astype(np.float64)
-            G = with_precision(F, np.float64)
-        found = solver.run(G, x, u, stopping, report)
-        x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
-        forward = solver.needs_forward_mode
-        status = judge(F, x, x_init, inputs, found.end, stopping.tol_q, forward_mode=forward)
-        return x, dq, found.n_iters.astype(np.int32), status
+        wide = computes_in_float64(F, x, u)
+        # Here as well, for a batch is traced when nothing of the outer context is left.
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            if solver.refines and wide:
+                x, u = x.astype(np.float64), u.astype(np.float64)
+                G = with_precision(F, np.float64)
+            found = solver.run(G, x, u, stopping, report)
+            x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
+            forward = solver.needs_forward_mode
+            status = judge(F, x, x_init, inputs, found.end, stopping.tol_q, forward_mode=forward)
+            return x, dq, found.n_iters.astype(np.int32), status
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:

@@ -234,7 +234,7 @@ def test_some_steps_bring_random_states_to_the_memories_of_a_hopfield_network(se
         fps, _ = find_fixed_points(F, x, u, mesh=None, compute_jacobians=False)
         overlaps[n_steps] = np.sign(fps.xstar) @ np.concatenate([memories, -memories]).T / 64
         n_points[n_steps] = fps.n
-    assert overlaps[0].max() < 0.9
+    assert (overlaps[0].max(axis=1) < 0.9).sum() > (overlaps[4].max(axis=1) < 0.9).sum() / 2
     assert (overlaps[4].max(axis=0) == 1).all() and n_points[4] > 8  # saddles are found as well
 
 

@@ -194,7 +194,7 @@ def test_rows_that_are_not_finite_say_so(name):
 
 
 # So few iterations that rows from anywhere are still on their way, and then more.
-FEW, MORE = {"adam": 20}, {"adam": 300}
+FEW, MORE = {"adam": 20, "default": 1}, {"adam": 300}
 
 
 @pytest.mark.parametrize("network", ["three_patterns", "random"])

@@ -48,6 +48,10 @@ _UNRESOLVED = 30.0
 """Where `I - J` is smaller than this many roundings, as along a line of fixed points, steps are
 damped: they would follow nothing but the rounding."""
 
+_LONGEST = 0.25
+"""No radius grows beyond this part of the root of `n_states`: from longer steps rows come down in
+other basins, and a trained GRU of 16 units lost saddles."""
+
 _LEAVE_AFTER = 8
 """Iterations in a row with little gain after which a row leaves the Krylov space."""
 
@@ -345,6 +349,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         better = (q - q_new > rounding) & (gain > _WORTH)
         at_edge = length >= 0.99 * tried
         wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
+        wider = jnp.minimum(wider, jnp.maximum(tried, _LONGEST * np.sqrt(x.shape[-1])))
         shorter = 0.25 * jnp.minimum(tried, length)
         radius = jnp.where(~better | (gain < 0.25), shorter, wider)
 
