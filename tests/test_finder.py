@@ -445,7 +445,7 @@ def test_outliers_in_q_are_searched_on_if_asked_for():
 
 
 def test_the_threshold_for_q():
-    early = KrylovTrustRegion(polish=False)  # which leaves some of `q`
+    early = Adam(joint=False, lr_init=0.1)  # which leaves some of `q`
     settings = {"tol_q": 1e-9, "do_compute_jacobians": False, "solver": early}
     every, _ = search_well(final_q_threshold=0.0, **settings)
     highest = float(every.qstar.max())

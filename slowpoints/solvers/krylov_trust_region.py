@@ -49,8 +49,8 @@ _UNRESOLVED = 30.0
 damped: they would follow nothing but the rounding."""
 
 _LONGEST = 0.25
-"""No radius grows beyond this part of the root of `n_states`: from longer steps rows come down in
-other basins, and a trained GRU of 16 units lost saddles."""
+"""No radius grows beyond this part of the root of `n_states`, or of a longer state: longer steps
+come down in other basins, and a trained GRU of 16 units lost saddles."""
 
 _LEAVE_AFTER = 8
 """Iterations in a row with little gain after which a row leaves the Krylov space."""
@@ -349,7 +349,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         better = (q - q_new > rounding) & (gain > _WORTH)
         at_edge = length >= 0.99 * tried
         wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
-        wider = jnp.minimum(wider, jnp.maximum(tried, _LONGEST * np.sqrt(x.shape[-1])))
+        size = jnp.maximum(np.sqrt(x.shape[-1]), jnp.linalg.norm(x, axis=-1))
+        wider = jnp.minimum(wider, jnp.maximum(tried, _LONGEST * size))
         shorter = 0.25 * jnp.minimum(tried, length)
         radius = jnp.where(~better | (gain < 0.25), shorter, wider)
 
