@@ -75,7 +75,7 @@ NOT_YET_DOWN = [("adam", network) for network in ("close_roots", "ghost", "rando
 def test_q_is_not_higher_than_at_the_start(name, network, request):
     if (name, network) in NOT_YET_DOWN:
         reason = "Adam returns the last state of a row, not the best one"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     reference, fps = known(network).reference, found(name, network)
     np.testing.assert_array_equal(fps.x_init, starts(network))
     x = np.asarray(fps.xstar, float)
@@ -85,11 +85,8 @@ def test_q_is_not_higher_than_at_the_start(name, network, request):
 
 @every_solver
 @pytest.mark.parametrize("network", ["three_patterns", "random"])
-def test_a_row_takes_no_more_iterations_than_it_may(name, network, request):
+def test_a_row_takes_no_more_iterations_than_it_may(name, network):
     """Stopped so early, rows are still on their way, and their `q` changes from step to step."""
-    if name == "default":
-        reason = "the phases of the default solver count their iterations one by one"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
     fps = search(name, known(network).F, starts(network), max_iters=5)
     assert np.max(fps.n_iters) <= 5
     check_that_q_belongs_to_the_state(known(network).reference, fps)

@@ -20,7 +20,6 @@ from networks import (
     FlipFlop,
     case,
     index_counts,
-    leaves_equal,
     newton_polish,
     next_states,
     trained,
@@ -445,8 +444,8 @@ def test_outliers_in_q_are_searched_on_if_asked_for():
 
 
 def test_the_threshold_for_q():
-    early = Adam(joint=False, lr_init=0.1)  # which leaves some of `q`
-    settings = {"tol_q": 1e-9, "do_compute_jacobians": False, "solver": early}
+    # This one leaves some of `q`, and does not end its rows by the threshold.
+    settings = {"tol_q": 1e-9, "do_compute_jacobians": False, "solver": "adam", "lr_init": 0.1}
     every, _ = search_well(final_q_threshold=0.0, **settings)
     highest = float(every.qstar.max())
     kept, _ = search_well(final_q_threshold=highest, **settings)
@@ -812,5 +811,7 @@ def test_a_failed_search_does_not_count_as_one():
 def test_the_mesh_does_not_change_what_is_found(n_inits):
     meshes = [None, "local", jax.make_mesh((2,), ("rows",), devices=jax.devices()[:2])]
     results = [search_well(solver=None, n_inits=n_inits, mesh=mesh) for mesh in meshes]
-    assert leaves_equal(results[0], results[1])
-    assert leaves_equal(results[0], results[2])
+    for other in results[1:]:  # whose batches are of other sizes, and are rounded otherwise
+        for one_of_all, same in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one_of_all.status, same.status)
+            np.testing.assert_allclose(one_of_all.xstar, same.xstar, atol=1e-6)
