@@ -197,6 +197,7 @@ class _Rows:
                 is_far = left & (self.scaled > scale)
                 dropped_by[is_far] = "outlier_distance_scale"
                 left = left & ~is_far
+        scale_is_set = self.rules["outlier_distance_scale"] is not None
         threshold = self.rules["final_q_threshold"]
         if threshold:
             dropped_by[left & ~(self.q < threshold)] = "final_q_threshold"
@@ -205,8 +206,9 @@ class _Rows:
             dropped_by[left] = "max_n_unique"
         elif self.rules["outlier_q_scale"] is not None:
             dropped_by[left] = "outlier_q_scale"
-        else:  # several processes' centroid, and the sum's rounding, may differ at the edge
-            dropped_by[left] = "outlier_distance_scale"
+        else:  # the search rounds otherwise at the edge of a rule, and processes share a centroid
+            by_distance = scale_is_set and self.typical > 0
+            dropped_by[left] = "outlier_distance_scale" if by_distance else "final_q_threshold"
         return dropped_by
 
     def account(self) -> Account:
