@@ -111,7 +111,7 @@ def test_the_value_that_it_names_keeps_the_point():
 @pytest.mark.parametrize(
     ("n_slow", "q", "expected"),
     [
-        (8, 1e-7, True),  # 2 % of the rows
+        (8, 1e-7, True),  # more than one row in twenty
         (1, 1e-7, False),
         (50, 1e-2, False),  # a state is elsewhere within a few steps
     ],
