@@ -18,6 +18,7 @@ from slowpoints.solvers.base import (
     check_settings,
 )
 from slowpoints.solvers.krylov import gcr
+from slowpoints.solvers.radius import first_radius, longest_radius
 from slowpoints.solvers.termination import End, rounding_floor
 from slowpoints.transition import Transition, with_precision
 from slowpoints.types import Number
@@ -34,6 +35,8 @@ class _State(NamedTuple):
     n_iters: Int[Array, " lanes"]
     end: Int[Array, " lanes"]
     move: Float[Array, "lanes n_states"]
+    radius: Float[Array, " lanes"]
+    n_poor: Int[Array, " lanes"]
 
 
 class NewtonKrylov(AbstractRowSolver):
@@ -43,9 +46,15 @@ class NewtonKrylov(AbstractRowSolver):
     `(I - J) d = F(x) - x` well enough. A row for which no step length lowers `q` ends where it is:
     near a slow point that is no fixed point, or where the Krylov space was too small.
 
-    A row starts from the network's next state if that has the lower `q`: one step of the dynamics
-    takes off the part of an initial state's noise that the network forgets at once, at a tenth of
-    the cost of a Newton step, and leads fewer rows astray.
+    In networks of more than `n_vectors` states, a row starts from the network's next state if that
+    has the lower `q`: one step of the dynamics takes off the part of an initial state's noise that
+    the network forgets at once, at a tenth of the cost of a Newton step, and leads fewer rows
+    astray. A Krylov space that holds all directions needs no such help, and the step would lead
+    away from saddles.
+
+    Steps are no longer than a radius, another for each row and made of the row's own state, which
+    doubles after an iteration that lowers `q` to less than half, and halves after others. Long
+    steps leave the basins of saddles.
 
     Only the residual is computed in the precision of the state, all else in `dtype`. With a state
     in float64 this is iterative refinement (Wilkinson 1963): along a direction with eigenvalue
@@ -57,8 +66,11 @@ class NewtonKrylov(AbstractRowSolver):
         n_vectors: the dimension of the Krylov space.
         n_lengths: how many step lengths are tried, each `shrink` times the one before.
         shrink: see `n_lengths`.
-        max_step: the longest step, as a part of the state's size.
+        radius: the longest first step, as a part of the root of `n_states`; each row has its own,
+            larger or smaller by a factor of up to `e`.
         xtol: a row ends when its step is below this part of the state's size.
+        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+            less than half.
         polish: whether a row goes on below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
     """
@@ -67,13 +79,15 @@ class NewtonKrylov(AbstractRowSolver):
     n_vectors: int = 10
     n_lengths: int = 4
     shrink: Number = 0.25
-    max_step: Number = 0.2
+    radius: Number = 0.3
     xtol: Number = 1e-7
+    patience: int = 50
     polish: bool = True
     lanes: int = 128
 
     def __check_init__(self):
-        numbers, counts = ("shrink", "max_step", "xtol"), ("n_vectors", "n_lengths", "lanes")
+        numbers = ("shrink", "radius", "xtol")
+        counts = ("n_vectors", "n_lengths", "patience", "lanes")
         check_settings(self, numbers=numbers, counts=counts, flags=("polish",))
 
     @property
@@ -95,6 +109,8 @@ class NewtonKrylov(AbstractRowSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end, from the network's next state where that is slower."""
+        if x_init.shape[1] <= self.n_vectors:
+            return super().run(F, x_init, inputs, stopping, report)
         dtype = low_precision(F, x_init, inputs, self.dtype)
         low = jax.vmap(with_precision(F, dtype))
         x, u = x_init.astype(dtype), inputs.astype(dtype)
@@ -106,7 +122,9 @@ class NewtonKrylov(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        return _State(x, start.q, start.dq, start.n_iters, start.end, jnp.zeros_like(x))
+        radius, none = first_radius(x, self.radius), start.n_iters
+        move = jnp.zeros_like(x)
+        return _State(x, start.q, start.dq, none, start.end, move, radius, none)
 
     def step(
         self,
@@ -121,13 +139,19 @@ class NewtonKrylov(AbstractRowSolver):
         q = half_squared_norm(r)
         better = q < state.q
         x = jnp.where(better[:, None], x, state.x)
-        dq = jnp.where(better & jnp.isfinite(state.q), state.q - q, state.dq)
+        begun = jnp.isfinite(state.q)
+        dq = jnp.where(better & begun, state.q - q, state.dq)
+        poor = ~(q <= 0.5 * state.q)
+        n_poor = jnp.where(poor, state.n_poor + 1, 0)
+        wider = jnp.minimum(2 * state.radius, jnp.maximum(state.radius, longest_radius(x)))
+        radius = jnp.where(poor, 0.5 * state.radius, jnp.where(begun, wider, state.radius))
 
         scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(q.dtype).tiny))[:, None]
         d, unsolved = self._newton_direction(F, inputs, x, r / scale)
         d = d.astype(x.dtype) * scale
         x_size, d_size = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
-        d = d * jnp.minimum(1, self.max_step * x_size / d_size)[:, None]
+        tiny = jnp.finfo(d.dtype).tiny
+        d = d * jnp.minimum(1, radius / jnp.maximum(d_size, tiny))[:, None]
         move, hopeful = self._choose_length(F, inputs, x, d, q)
 
         moved = jnp.linalg.norm(state.move, axis=-1)
@@ -136,12 +160,13 @@ class NewtonKrylov(AbstractRowSolver):
         root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
         q = jnp.where(better, q, state.q)
         stuck = ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)
+        stuck |= n_poor >= self.patience
         end = jnp.where(stuck, End.STUCK, End.NONE)
         if not self.polish:
             end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
         end = jnp.where(root & (end != End.TOLERANCE), End.ROOT, end)
         move = jnp.where((end != End.NONE)[:, None], 0, move)
-        return _State(x, q, dq, state.n_iters + 1, end, move)
+        return _State(x, q, dq, state.n_iters + 1, end, move, radius, n_poor)
 
     def _newton_direction(
         self,

@@ -40,7 +40,7 @@ own Newton steps, which are as exact as their Krylov spaces, have to do."""
 SINGULAR = 1e-10
 """A pivot of `I - J` this small, relative to the largest and to 1, the size of `I`, is rounding."""
 
-_AT_A_TIME = 16
+_AT_A_TIME = 4
 """Rows that are judged side by side. Those next to one that is judged take its status."""
 
 _SAME_PLACE = 1e-7
