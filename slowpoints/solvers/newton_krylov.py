@@ -36,6 +36,7 @@ class _State(NamedTuple):
     end: Int[Array, " lanes"]
     move: Float[Array, "lanes n_states"]
     radius: Float[Array, " lanes"]
+    predicted: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
 
 
@@ -52,9 +53,8 @@ class NewtonKrylov(AbstractRowSolver):
     astray. A Krylov space that holds all directions needs no such help, and the step would lead
     away from saddles.
 
-    Steps are no longer than a radius, another for each row and made of the row's own state, which
-    doubles after an iteration that lowers `q` to less than half, and halves after others. Long
-    steps leave the basins of saddles.
+    Steps are no longer than a radius, which is another for each row, from the row's own state, and
+    grows and shrinks with the success of the linear model: long steps leave the basins of saddles.
 
     Only the residual is computed in the precision of the state, all else in `dtype`. With a state
     in float64 this is iterative refinement (Wilkinson 1963): along a direction with eigenvalue
@@ -124,7 +124,7 @@ class NewtonKrylov(AbstractRowSolver):
         start = Found.nothing(x)
         radius, none = first_radius(x, self.radius), start.n_iters
         move = jnp.zeros_like(x)
-        return _State(x, start.q, start.dq, none, start.end, move, radius, none)
+        return _State(x, start.q, start.dq, none, start.end, move, radius, start.q, none)
 
     def step(
         self,
@@ -141,20 +141,25 @@ class NewtonKrylov(AbstractRowSolver):
         x = jnp.where(better[:, None], x, state.x)
         begun = jnp.isfinite(state.q)
         dq = jnp.where(better & begun, state.q - q, state.dq)
-        poor = ~(q <= 0.5 * state.q)
-        n_poor = jnp.where(poor, state.n_poor + 1, 0)
-        wider = jnp.minimum(2 * state.radius, jnp.maximum(state.radius, longest_radius(x)))
-        radius = jnp.where(poor, 0.5 * state.radius, jnp.where(begun, wider, state.radius))
-
-        scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(q.dtype).tiny))[:, None]
-        d, unsolved = self._newton_direction(F, inputs, x, r / scale)
-        d = d.astype(x.dtype) * scale
-        x_size, d_size = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
-        tiny = jnp.finfo(d.dtype).tiny
-        d = d * jnp.minimum(1, radius / jnp.maximum(d_size, tiny))[:, None]
-        move, hopeful = self._choose_length(F, inputs, x, d, q)
-
         moved = jnp.linalg.norm(state.move, axis=-1)
+        gain = (state.q - q) / state.predicted
+        wider = jnp.maximum(state.radius, jnp.minimum(2 * state.radius, longest_radius(x)))
+        wider = jnp.where((gain > 0.75) & (moved >= 0.99 * state.radius), wider, state.radius)
+        radius = jnp.where(begun & ~(gain >= 0.25), 0.5 * moved, wider)
+        n_poor = jnp.where(begun & ~(q <= 0.5 * state.q), state.n_poor + 1, 0)
+
+        tiny = jnp.finfo(q.dtype).tiny
+        scale = jnp.sqrt(jnp.maximum(2 * q, tiny))[:, None]
+        d, rest = self._newton_direction(F, inputs, x, r / scale)
+        d, unsolved = d.astype(x.dtype) * scale, rest > 0.5
+        x_size, d_size = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
+        part = jnp.minimum(1, radius / jnp.maximum(d_size, tiny))
+        length, hopeful = self._choose_length(F, inputs, x, part[:, None] * d, q)
+        part = part * length
+        move = part[:, None] * d
+        # Of the residual, all but `rest` falls in proportion.
+        predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
+
         at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
         # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
         root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
@@ -166,7 +171,7 @@ class NewtonKrylov(AbstractRowSolver):
             end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
         end = jnp.where(root & (end != End.TOLERANCE), End.ROOT, end)
         move = jnp.where((end != End.NONE)[:, None], 0, move)
-        return _State(x, q, dq, state.n_iters + 1, end, move, radius, n_poor)
+        return _State(x, q, dq, state.n_iters + 1, end, move, radius, predicted, n_poor)
 
     def _newton_direction(
         self,
@@ -174,13 +179,13 @@ class NewtonKrylov(AbstractRowSolver):
         inputs: Float[Array, "lanes n_inputs"],
         x: Float[Array, "lanes n_states"],
         r: Float[Array, "lanes n_states"],
-    ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
+    ) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
         dtype = low_precision(F, x, inputs, self.dtype)
         F = with_precision(F, dtype)
         x, inputs, r = (a.astype(dtype) for a in (x, inputs, r))
         _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(dtype), x)
         d, rest = gcr(lambda p: p - jvp(p), r, min(self.n_vectors, r.shape[-1]))
-        return d, jnp.linalg.norm(rest, axis=-1) > 0.5
+        return d, jnp.linalg.norm(rest, axis=-1).astype(np.float32)
 
     def _choose_length(
         self,
@@ -189,7 +194,7 @@ class NewtonKrylov(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         d: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
-    ) -> tuple[Float[Array, "lanes n_states"], Bool[Array, " lanes"]]:
+    ) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
         dtype = low_precision(F, x, inputs, self.dtype)
         F = with_precision(F, dtype)
         x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
@@ -202,5 +207,4 @@ class NewtonKrylov(AbstractRowSolver):
         full = (q_tries[0] < 0.5 * q) | (q_tries[0] < blind)
         lowest = jnp.min(q_tries, axis=0)
         best = jnp.max(jnp.where(q_tries == lowest, lengths, 0), axis=0)
-        length = jnp.where(full, 1, best)[:, None]
-        return length.astype(x.dtype) * d, full | (lowest < q)
+        return jnp.where(full, 1, best).astype(x.dtype), full | (lowest < q)
