@@ -2,6 +2,8 @@
 
 import os
 
+from slowpoints.solvers.subspace_trust_region import DENSE_LIMIT, SubspaceTrustRegion
+
 _LANES = 128
 """The most rows that a solver has in work at a time."""
 
@@ -9,11 +11,8 @@ _VECTORS_PER_LANE = 150
 """Vectors of `n_states` float32 that a lane holds: two bases, the trial states, and what the
 network's step makes of them (counted for gated units, which make the most)."""
 
-_DENSE_LANES, _DENSE_LIMIT = 32, 256
-"""How many rows the default solver gives Jacobians to, and up to how many states."""
-
 _MATRICES_PER_LANE = 6
-"""Matrices of `n_states` x `n_states` float64 that such a row holds."""
+"""Matrices of `n_states` x `n_states` float64 that a row with a Jacobian holds."""
 
 
 def default_memory_limit() -> int:
@@ -32,8 +31,8 @@ def rows_within(limit: int, n_rows: int, n_states: int, n_inputs: int) -> int:
     """
     row = 8 * (9 * n_states + 2 * n_inputs + 10)
     lane = 4 * _VECTORS_PER_LANE * n_states
-    dense = 8 * _MATRICES_PER_LANE * n_states**2 if n_states <= _DENSE_LIMIT else 0
-    queued = (limit - _LANES * lane - _DENSE_LANES * dense) // row
+    dense = 8 * _MATRICES_PER_LANE * n_states**2 if n_states <= DENSE_LIMIT else 0
+    queued = (limit - _LANES * lane - SubspaceTrustRegion.lanes * dense) // row
     rows = queued if queued >= _LANES else limit // (row + lane + dense)
     if rows < 1:
         raise ValueError(

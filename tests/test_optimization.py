@@ -154,8 +154,7 @@ def test_rows_need_numbers_of_iterations_of_their_own(name):
 @every_solver
 @pytest.mark.parametrize("max_iters", [1, 4])
 def test_no_row_exceeds_the_limit(name, max_iters):
-    n_phases = 3 if name == "default" else 1
-    assert search(name, max_iters).n_iters.max() <= n_phases * max_iters
+    assert search(name, max_iters).n_iters.max() <= max_iters
 
 
 @pytest.mark.parametrize("name", [name for name in each_by_itself if name != "default"])

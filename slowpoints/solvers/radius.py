@@ -1,4 +1,4 @@
-"""How far steps may go: the first ones in each row's own measure, and none beyond other basins."""
+"""How far steps may go: the first ones another way for each row, and none into other basins."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def first_radius(x: Float[Array, "lanes n_states"], part: Number) -> Float[Array
 
     Rows differ in how far they dare to go, whatever their order: a portfolio of searches.
     """
-    radius = part * np.sqrt(x.shape[-1]) * jnp.exp(2 * _content(x) - 1)
+    radius = part * np.sqrt(x.shape[-1]) * jnp.exp(2 * drawn(x) - 1)
     return radius.astype(x.dtype)
 
 
@@ -26,8 +26,8 @@ def longest_radius(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
     return _LONGEST * jnp.maximum(np.sqrt(x.shape[-1]), jnp.linalg.norm(x, axis=-1))
 
 
-def _content(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
-    """Return a number in [0, 1) for each row, which looks random and depends on nothing else."""
+def drawn(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
+    """Return a number in [0, 1) for each row, which looks random and depends on the row alone."""
     bits = jax.lax.bitcast_convert_type(x.astype(np.float32), np.uint32)
     weights = 2 * np.arange(x.shape[-1], dtype=np.uint32) + np.uint32(2654435769)
     total = jnp.sum(bits * weights, axis=-1, dtype=np.uint32) * np.uint32(2246822519)

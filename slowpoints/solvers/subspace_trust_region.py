@@ -26,6 +26,10 @@ DENSE_LIMIT = 256
 _N_SLOW = 5
 """Slow directions in the subspace; trained networks have as many as their task has variables."""
 
+_WHOLE = 16
+"""Up to so many states, all directions are searched, and in the precision of the states: in so few
+dimensions that costs little."""
+
 _N_VECTORS = 30
 """The dimension of the Krylov space in which larger networks are searched."""
 
@@ -125,7 +129,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         q = half_squared_norm(r)
         scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
 
-        dtype = low_precision(F, x, inputs, self.dtype)
+        small = x.shape[1] <= _WHOLE
+        dtype = x.dtype if small else low_precision(F, x, inputs, self.dtype)
         F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
 
         def network(x: Array, u: Array) -> Array:
@@ -133,15 +138,16 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
         unit = (r / scale[:, None]).astype(dtype)
         if x.shape[1] <= DENSE_LIMIT:
-            V_low, AV_low, solve = slow_space(network, x_low, u_low, unit, _N_SLOW)
+            n_slow = x.shape[1] if small else _N_SLOW
+            space = slow_space(network, x_low, u_low, unit, n_slow)
         else:
-            V_low, AV_low, solve = gradient_krylov_space(network, x_low, u_low, unit, _N_VECTORS)
-        V, AV = V_low.astype(x.dtype), AV_low.astype(x.dtype)
+            space = gradient_krylov_space(network, x_low, u_low, unit, _N_VECTORS)
+        V, AV = space.V.astype(x.dtype), space.AV.astype(x.dtype)
         m = V.shape[1]
 
         # In units of the residual's length, `r(x + V y) = r - AV y`.
         B = jnp.einsum("lid,ljd->lij", AV, AV)
-        B = B + self._curvature(network, x_low, u_low, V_low, r, state.curved)
+        B = B + self._curvature(network, x_low, u_low, space.V, r, state.curved)
         empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
         B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
         eigenvalues, Q = one_by_one(jnp.linalg.eigh, jnp.where(jnp.isfinite(B), B, 0))
@@ -174,20 +180,17 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
         first = across(y, V)
         expected = r[:, None] - across(y, AV)
-        inverse = 1 / jnp.maximum(eigenvalues[:, None] + shift[:, :, None], tiny)
+        inverse = 1 / jnp.maximum(eigenvalues + shift.T[:, :, None], tiny)  # [tries, lanes, m]
         r_new, q_new = moved(first)
         d, corrected = first, first
         for _ in range(_N_CORRECTIONS):
-            # What the model missed is taken off with the factorised Jacobian, but in the subspace,
-            # where that may be close to singular, as the model itself would.
+            # What the model missed is taken off by Newton's step outside of the subspace, and, as
+            # `I - J` may be close to singular inside, there by the model's own.
             missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
-            rest = solve(missed.astype(dtype)).astype(x.dtype)
-            part = jnp.einsum("lmd,ltd->ltm", V, rest)
-            rest = rest - across(part, V)
-            part = across(part, AV) if x.shape[1] <= DENSE_LIMIT else missed - rest
-            part = jnp.einsum("lmd,ltd->ltm", AV, part)
-            part = jnp.einsum("lij,lti->ltj", Q, part) * inverse
-            after = corrected + across(jnp.einsum("lij,ltj->lti", Q, part), V) + rest
+            outside, left = (a.astype(x.dtype) for a in space.outside(missed.astype(dtype)))
+            inside = rotated(jnp.einsum("lmd,ltd->tlm", AV, left)) * inverse
+            inside = jnp.einsum("lij,tlj->lti", Q, inside)
+            after = corrected + outside + across(inside, V)
             converges = jnp.linalg.norm(after - first, axis=-1) <= _LONGEST_CORRECTION * length
             corrected = jnp.where(converges[:, :, None], after, corrected)
             r_new, q_after = moved(corrected)

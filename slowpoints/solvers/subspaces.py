@@ -18,12 +18,13 @@ class Subspace(NamedTuple):
         V: `[lanes, m, n_states]` an orthonormal basis, in rows; rows beyond the subspace's
             dimension are zero.
         AV: `[lanes, m, n_states]` the products of `I - J` with it.
-        solve: takes right-hand sides `[lanes, k, n_states]` to approximate solutions with `I - J`.
+        outside: takes right-hand sides `b [lanes, k, n_states]` to solutions that are orthogonal to
+            the subspace, and to what of `b` is left for the subspace to solve, approximately.
     """
 
     V: Float[Array, "lanes m n_states"]
     AV: Float[Array, "lanes m n_states"]
-    solve: Callable[[Float[Array, "lanes k n_states"]], Float[Array, "lanes k n_states"]]
+    outside: Callable[[Float[Array, "lanes k n_states"]], tuple[Array, Array]]
 
 
 def slow_space(
@@ -60,11 +61,15 @@ def slow_space(
 
     V, factors = one_by_one(one, (A, r))
 
-    def solve(b: Float[Array, "lanes k n_states"]) -> Float[Array, "lanes k n_states"]:
-        d = jax.vmap(lambda factors, b: jax.scipy.linalg.lu_solve(factors, b.T).T)(factors, b)
-        return jnp.where(jnp.isfinite(d), d, 0)
+    AV = jnp.einsum("lij,lkj->lki", A, V)
 
-    return Subspace(V, jnp.einsum("lij,lkj->lki", A, V), solve)
+    def outside(b: Float[Array, "lanes k n_states"]) -> tuple[Array, Array]:
+        d = jax.vmap(lambda factors, b: jax.scipy.linalg.lu_solve(factors, b.T).T)(factors, b)
+        d = jnp.where(jnp.isfinite(d), d, 0)
+        part = jnp.einsum("lmd,lkd->lkm", V, d)
+        return d - jnp.einsum("lkm,lmd->lkd", part, V), jnp.einsum("lkm,lmd->lkd", part, AV)
+
+    return Subspace(V, AV, outside)
 
 
 def gradient_krylov_space(
@@ -76,8 +81,8 @@ def gradient_krylov_space(
 ) -> Subspace:
     """Return a Krylov space and the gradient of `q`, which it need not contain.
 
-    What the space does not hold is forgotten by the network at once, so that right-hand sides are
-    nearly their own solutions there.
+    Outside of it, where the network forgets at once, right-hand sides are nearly their own
+    solutions.
 
     Args:
         F: as for `slow_space`, as are the next three.
@@ -98,7 +103,12 @@ def gradient_krylov_space(
     g = g * jnp.where(left, 1 / jnp.where(left, norm, 1), 0)
     V = jnp.concatenate([V, g[:, None]], axis=1)
     AV = jnp.concatenate([AV, (g - jvp(g))[:, None]], axis=1)
-    return Subspace(V, AV, lambda b: b)
+
+    def outside(b: Float[Array, "lanes k n_states"]) -> tuple[Array, Array]:
+        inside = jnp.einsum("lkm,lmd->lkd", jnp.einsum("lmd,lkd->lkm", V, b), V)
+        return b - inside, inside
+
+    return Subspace(V, AV, outside)
 
 
 def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
