@@ -32,8 +32,8 @@ class KrylovTrustRegion(AbstractSolver):
        quickly as fixed points. Steps are corrected for what the model missed, as geodesic
        acceleration does (Transtrum & Sethna 2012), so that rows follow curved valleys.
 
-    In networks of more than `n_vectors` states, every other row starts from the network's next
-    state, if that has the lower `q`.
+    In networks of more than `n_vectors` states, the first step of every other row is the network's
+    own, if that lowers `q`.
 
     How far the first steps may go decides which points are found: long steps leave the basins of
     saddles. It is another for each row, from the row's own state, so that neither the order of rows

@@ -13,7 +13,6 @@ from slowpoints.precision import low_precision
 from slowpoints.solvers.base import (
     AbstractRowSolver,
     Found,
-    Report,
     Stopping,
     check_settings,
 )
@@ -27,6 +26,9 @@ _AT_REST = 1e-5
 """At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
 units, they stay above this part of the state's size."""
 
+_AHEAD = 0.5
+"""The share of the rows whose first step is the network's own."""
+
 
 class _State(NamedTuple):
     x: Float[Array, "lanes n_states"]
@@ -38,6 +40,7 @@ class _State(NamedTuple):
     radius: Float[Array, " lanes"]
     predicted: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
+    ahead: Bool[Array, " lanes"]
 
 
 class NewtonKrylov(AbstractRowSolver):
@@ -47,11 +50,10 @@ class NewtonKrylov(AbstractRowSolver):
     `(I - J) d = F(x) - x` well enough. A row for which no step length lowers `q` ends where it is:
     near a slow point that is no fixed point, or where the Krylov space was too small.
 
-    In networks of more than `n_vectors` states, every other row starts from the network's next
-    state if that has the lower `q`: one step of the dynamics takes off the part of an initial
-    state's noise that the network forgets at once, at a tenth of the cost of a Newton step, and
-    leads fewer rows astray, but away from some saddles. A Krylov space that holds all directions
-    needs no such help.
+    In networks of more than `n_vectors` states, the first step of every other row is the network's
+    own, if that lowers `q`: it takes off the part of an initial state's noise that the network
+    forgets at once, and leads fewer rows astray, but away from some saddles. A Krylov space that
+    holds all directions needs no such help.
 
     Steps are no longer than a radius, which is another for each row, from the row's own state, and
     grows and shrinks with the success of the linear model: long steps leave the basins of saddles.
@@ -100,32 +102,14 @@ class NewtonKrylov(AbstractRowSolver):
         """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
         return True
 
-    def run(
-        self,
-        F: Transition,
-        x_init: Float[Array, "n n_states"],
-        inputs: Float[Array, "n n_inputs"],
-        stopping: Stopping,
-        report: Report | None = None,
-    ) -> Found:
-        """Take every row to its end, half of them from the network's next state."""
-        if x_init.shape[1] <= self.n_vectors:
-            return super().run(F, x_init, inputs, stopping, report)
-        dtype = low_precision(F, x_init, inputs, self.dtype)
-        low = jax.vmap(with_precision(F, dtype))
-        x, u = x_init.astype(dtype), inputs.astype(dtype)
-        F_x = low(x, u)
-        slower = half_squared_norm(F_x - low(F_x, u)) < half_squared_norm(x - F_x)
-        slower &= drawn(x) * 2**10 % 1 < 0.5  # in digits that do not decide on the radius
-        x = jnp.where(slower[:, None], F_x.astype(x_init.dtype), x_init)
-        return super().run(F, x, inputs, stopping, report)
-
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
         radius, none = first_radius(x, self.radius), start.n_iters
         move = jnp.zeros_like(x)
-        return _State(x, start.q, start.dq, none, start.end, move, radius, start.q, none)
+        # In digits that do not decide on the radius.
+        ahead = (drawn(x) * 2**10 % 1 < _AHEAD) & (x.shape[-1] > self.n_vectors)
+        return _State(x, start.q, start.dq, none, start.end, move, radius, start.q, none, ahead)
 
     def step(
         self,
@@ -136,7 +120,8 @@ class NewtonKrylov(AbstractRowSolver):
     ) -> _State:
         """Judge the last move in full precision, and choose the next."""
         x = state.x + state.move
-        r = jax.vmap(F)(x, inputs) - x
+        F_x = jax.vmap(F)(x, inputs)
+        r = F_x - x
         q = half_squared_norm(r)
         better = q < state.q
         x = jnp.where(better[:, None], x, state.x)
@@ -146,7 +131,7 @@ class NewtonKrylov(AbstractRowSolver):
         gain = (state.q - q) / state.predicted
         wider = jnp.maximum(state.radius, jnp.minimum(2 * state.radius, longest_radius(x)))
         wider = jnp.where((gain > 0.75) & (moved >= 0.99 * state.radius), wider, state.radius)
-        radius = jnp.where(begun & ~(gain >= 0.25), 0.5 * moved, wider)
+        radius = jnp.where(begun & (gain < 0.25), 0.5 * moved, wider)
         n_poor = jnp.where(begun & ~(q <= 0.5 * state.q), state.n_poor + 1, 0)
 
         tiny = jnp.finfo(q.dtype).tiny
@@ -160,6 +145,11 @@ class NewtonKrylov(AbstractRowSolver):
         move = part[:, None] * d
         # Of the residual, all but `rest` falls in proportion.
         predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
+        ahead = state.ahead & ~begun
+        ahead &= half_squared_norm(jax.vmap(F)(F_x, inputs) - F_x) < q
+        move = jnp.where(ahead[:, None], r, move)
+        hopeful |= ahead
+        predicted = jnp.where(ahead, jnp.nan, predicted)  # which leaves the radius as it is
 
         at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
         # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
@@ -172,7 +162,9 @@ class NewtonKrylov(AbstractRowSolver):
             end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
         end = jnp.where(root & (end != End.TOLERANCE), End.ROOT, end)
         move = jnp.where((end != End.NONE)[:, None], 0, move)
-        return _State(x, q, dq, state.n_iters + 1, end, move, radius, predicted, n_poor)
+        return _State(
+            x, q, dq, state.n_iters + 1, end, move, radius, predicted, n_poor, state.ahead
+        )
 
     def _newton_direction(
         self,

@@ -13,7 +13,7 @@ from slowpoints.objective import half_squared_norm
 from slowpoints.precision import low_precision
 from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints.solvers.loops import varying
-from slowpoints.solvers.radius import first_radius, longest_radius
+from slowpoints.solvers.radius import longest_radius
 from slowpoints.solvers.subproblem import minimise_within
 from slowpoints.solvers.subspaces import gradient_krylov_space, one_by_one, slow_space
 from slowpoints.solvers.termination import End, rounding_floor, step_is_negligible
@@ -111,7 +111,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        radius = first_radius(x, self.radius)
+        # Not another for each row: rounding has its part in where rows are by now.
+        radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
         no, none = jnp.zeros_like(start.end, bool), start.n_iters
         return _State(x, start.q, start.dq, none, start.end, radius, none, no)
 
