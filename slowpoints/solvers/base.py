@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints import arguments
 from slowpoints.solvers.loops import varying
@@ -195,10 +195,12 @@ class AbstractRowSolver(AbstractSolver):
         stopping: Stopping,
         unfinished: Bool[Array, " n"],
         report: Report | None = None,
+        **start_with: Shaped[Array, "n ..."],
     ) -> Found:
         """Take the `unfinished` rows on from where they are; the others stay as they are.
 
-        The new iterations are added to the rows' counts, and `max_iters` bounds their sum.
+        The new iterations are added to the rows' counts, and `max_iters` bounds their sum. Fields
+        of the rows' states that are named in `start_with` start with its values.
         """
         n = found.x.shape[0]
         lanes = min(self.lanes, n)
@@ -211,7 +213,8 @@ class AbstractRowSolver(AbstractSolver):
         def start(place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
             row = queue[jnp.minimum(place, n - 1)]
             state = self.init(found.x[row])
-            return row, state._replace(n_iters=found.n_iters[row]), inputs[row]
+            given = {name: values[row] for name, values in start_with.items()}
+            return row, state._replace(n_iters=found.n_iters[row], **given), inputs[row]
 
         def body(carry: Any) -> Any:
             place, row, u, state, taken, out, iteration = carry

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping, check_settings
 from slowpoints.solvers.newton_krylov import NewtonKrylov
+from slowpoints.solvers.radius import first_radius
 from slowpoints.solvers.subspace_trust_region import SubspaceTrustRegion
 from slowpoints.solvers.termination import End
 from slowpoints.transition import Transition
@@ -91,4 +92,7 @@ class KrylovTrustRegion(AbstractSolver):
         found = quick.run(F, x_init, inputs, stopping, report)
         left = (found.end == End.STUCK) & jnp.isfinite(found.q)
         exact = SubspaceTrustRegion(patience=self.patience, **same)
-        return exact.resume(F, found, inputs, stopping, left, report)
+        # From the start, since rounding, which depends on how many rows are in work, has its part in
+        # where rows are by now.
+        radius = first_radius(x_init, self.radius)
+        return exact.resume(F, found, inputs, stopping, left, report, radius=radius)

@@ -111,7 +111,6 @@ class SubspaceTrustRegion(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        # Not another for each row: rounding has its part in where rows are by now.
         radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
         no, none = jnp.zeros_like(start.end, bool), start.n_iters
         return _State(x, start.q, start.dq, none, start.end, radius, none, no)
