@@ -92,7 +92,7 @@ class KrylovTrustRegion(AbstractSolver):
         found = quick.run(F, x_init, inputs, stopping, report)
         left = (found.end == End.STUCK) & jnp.isfinite(found.q)
         exact = SubspaceTrustRegion(patience=self.patience, **same)
-        # From the start, since rounding, which depends on how many rows are in work, has its part in
-        # where rows are by now.
+        # From the starts: in where rows are by now, rounding has its part, and that depends on how
+        # many rows are in work.
         radius = first_radius(x_init, self.radius)
         return exact.resume(F, found, inputs, stopping, left, report, radius=radius)
