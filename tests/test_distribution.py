@@ -161,6 +161,7 @@ def slow_in_several(test):
     return pytest.mark.slow(pytest.mark.parametrize("n", [2, 4])(test))
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points")  # of what a small distance drops
 @slow_in_several
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_process_ends_with_what_one_process_finds(n, name):

@@ -270,7 +270,8 @@ def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
             process.send_signal(signal.SIGKILL)
             assert process.stdout.read() == "", "it was finished before it was killed"
         n_done.append(search(tmp_path / "killed", n_inits=n_inits).n_done)
-        assert n_done[-1] > n_done[-2]
+        assert n_done[-1] >= n_done[-2]
+    assert len(set(n_done)) > 10  # it was killed at work, and not only before the first rows
     subprocess.run(command, check=True, timeout=300)
     search(tmp_path / "whole", n_inits=n_inits).run()
     assert leaves_equal(stored(tmp_path / "killed"), stored(tmp_path / "whole"))

@@ -55,7 +55,7 @@ class KrylovTrustRegion(AbstractSolver):
     """
 
     n_vectors: int = 10
-    radius: Number = 0.3
+    radius: Number = 0.15
     patience: int = 50
     polish: bool = True
     dtype: Any = eqx.field(static=True, default=np.float32)

@@ -81,7 +81,7 @@ class NewtonKrylov(AbstractRowSolver):
     n_vectors: int = 10
     n_lengths: int = 4
     shrink: Number = 0.25
-    radius: Number = 0.3
+    radius: Number = 0.15
     xtol: Number = 1e-7
     patience: int = 50
     polish: bool = True
