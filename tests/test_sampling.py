@@ -219,6 +219,7 @@ def test_steps_keep_the_precision_of_the_trajectories():
     assert states.dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore:find_fixed_points")  # of slow points that are dropped
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_some_steps_bring_random_states_to_the_memories_of_a_hopfield_network(seed):
     """From uniform states a search goes to saddles, though 64 units hold four memories."""
@@ -234,7 +235,7 @@ def test_some_steps_bring_random_states_to_the_memories_of_a_hopfield_network(se
         fps, _ = find_fixed_points(F, x, u, mesh=None, compute_jacobians=False)
         overlaps[n_steps] = np.sign(fps.xstar) @ np.concatenate([memories, -memories]).T / 64
         n_points[n_steps] = fps.n
-    assert (overlaps[0].max(axis=1) < 0.9).sum() > (overlaps[4].max(axis=1) < 0.9).sum() / 2
+    assert (overlaps[0].max(axis=0) == 1).sum() < 4  # of eight memories, with their negatives
     assert (overlaps[4].max(axis=0) == 1).all() and n_points[4] > 8  # saddles are found as well
 
 
