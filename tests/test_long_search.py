@@ -257,7 +257,7 @@ print("finished", flush=True)
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
-    n_inits, draw = 600 * CHUNK, random.Random(0)
+    n_inits, draw = 2000 * CHUNK, random.Random(0)  # far more than twenty runs can do
     code = KILLED.format(
         tests=str(Path(__file__).parent), directory=str(tmp_path / "killed"), n_inits=n_inits
     )
@@ -270,8 +270,7 @@ def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
             process.send_signal(signal.SIGKILL)
             assert process.stdout.read() == "", "it was finished before it was killed"
         n_done.append(search(tmp_path / "killed", n_inits=n_inits).n_done)
-        assert n_done[-1] >= n_done[-2]
-    assert len(set(n_done)) > 10  # it was killed at work, and not only before the first rows
+        assert n_done[-1] > n_done[-2]
     subprocess.run(command, check=True, timeout=300)
     search(tmp_path / "whole", n_inits=n_inits).run()
     assert leaves_equal(stored(tmp_path / "killed"), stored(tmp_path / "whole"))
