@@ -257,7 +257,7 @@ print("finished", flush=True)
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
-    n_inits, draw = 2000 * CHUNK, random.Random(0)  # far more than twenty runs can do
+    n_inits, draw = 1200 * CHUNK, random.Random(0)  # far more than twenty runs can do
     code = KILLED.format(
         tests=str(Path(__file__).parent), directory=str(tmp_path / "killed"), n_inits=n_inits
     )
