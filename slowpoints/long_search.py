@@ -465,7 +465,8 @@ class Search:
 
 def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
     """Join what is stored, filled up with invalid rows: few sizes are few compilations."""
-    known = FixedPoints.concatenate([like[:0], *parts])
+    # Most chunks of a long search find nothing new.
+    known = FixedPoints.concatenate([like[:0], *(part for part in parts if part.n)])
     n = known.n
     size = max(256, 1 << max(n - 1, 0).bit_length())
     known = FixedPoints.concatenate([known, like[np.zeros(size - n, int)]])
