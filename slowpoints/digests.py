@@ -61,6 +61,15 @@ def operations_of(traced: ClosedJaxpr) -> str:
     return re.sub(r" at 0x\w+", "", str(traced))  # where functions are in memory
 
 
+def primitives_of(jaxpr: Any) -> Iterator[str]:
+    """Yield the names of the operations of a traced function, and of those that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in _parameters_of(equation):
+            if _is_jaxpr(value):
+                yield from primitives_of(value)
+
+
 def constants_of(jaxpr: Any) -> Iterator[Any]:
     """Yield the arrays in a traced function, and in those that it calls."""
     if isinstance(jaxpr, ClosedJaxpr):
@@ -68,11 +77,15 @@ def constants_of(jaxpr: Any) -> Iterator[Any]:
         jaxpr = jaxpr.jaxpr
     for equation in jaxpr.eqns:
         yield from (atom.val for atom in equation.invars if isinstance(atom, Literal))
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+        for value in _parameters_of(equation):
             if _is_jaxpr(value):
                 yield from constants_of(value)
             elif eqx.is_array_like(value) and np.ndim(value):
                 yield value
+
+
+def _parameters_of(equation: Any) -> list[Any]:
+    return jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints import arguments
+from slowpoints.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
@@ -103,30 +104,79 @@ def optimize_batch(
     if solver.couples_rows:
         mesh = None  # rows that depend on each other stay together
 
-    def search(x: Any, u: Any, cond_id: Any) -> FixedPoints:
-        # What is traced in float64 must also be lowered there; inside an outer `jit` it is not,
-        # which only operations with an integer result, such as `argmax`, notice.
-        wide = computes_in_float64(F, x, u)
+    # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
+    # only operations with an integer result, such as `argmax`, notice.
+    wide = computes_in_float64(F, x_init, inputs) if n else False
+
+    def search(rows: tuple[Any, Any]) -> FixedPoints:
+        x, u = rows
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             found = _search(F, solver, x, u, stopping, report, mesh)
-        fps = FixedPoints(x_init=x, inputs=u, cond_id=cond_id, dtype=dtype)
+        fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
     if isinstance(x_init, Tracer) or solver.couples_rows or n == 0:
-        return search(x_init, inputs, cond_id)
+        return search((x_init, inputs)).replace(cond_id=cond_id)
+    # With as many rows as lanes at the least, parts compute alike, whatever their number.
+    least = getattr(solver, "lanes", _LEAST_ROWS)
+    n_cores = 1
+    if mesh is None and report is None and n >= 2 * least:
+        n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
     limit = default_memory_limit() if memory_limit is None else memory_limit
-    chunk = min(rows_within(limit, n, n_states, inputs.shape[1]), rows_at_a_time or n)
-    parts = []
-    for start in range(0, n, chunk):
-        # The last chunk is filled up, so that it compiles to the same program.
-        rows = np.minimum(np.arange(start, start + chunk), n - 1)
-        args = (x_init, inputs, cond_id)
-        x, u, c = args if chunk == n else (a if a is None else a[rows] for a in args)
-        part = search(x, u, c)[: n - start]
-        if progress is not None:
-            progress(part)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else FixedPoints.concatenate(parts)
+    chunk, n_cores = rows_within(limit, n, n_states, inputs.shape[1], n_cores)
+    chunk = min(chunk, rows_at_a_time or n)
+    n_cores = max(1, min(n_cores, chunk // least))
+    size = -(-chunk // n_cores)
+    size = _rounded_up(size) if mesh is None and len(x_init.devices()) == 1 else size
+    chunks = []
+    with one_thread_for_lapack() if on_cpu(x_init) else contextlib.nullcontext():
+        for start in range(0, n, chunk):
+            end = min(start + chunk, n)
+            parts = side_by_side(search, _parts(x_init, inputs, start, end, size), n_cores)
+            labels = cond_id if cond_id is None else cond_id[start:end]
+            chunks.append(_joined(parts, end - start).replace(cond_id=labels))
+            if progress is not None:
+                progress(chunks[-1])
+    return _joined(chunks, n).replace(cond_id=cond_id)
+
+
+_LEAST_ROWS = 64
+"""The fewest rows that are worth a thread of their own, for solvers without lanes."""
+
+
+def _rounded_up(n: int) -> int:
+    """Return the next of the numbers of rows that searches are compiled for, eight in each octave.
+
+    So few that later searches, of other numbers of rows, find their programs compiled.
+    """
+    step = 1 << max(n.bit_length() - 4, 0)
+    return -(-n // step) * step
+
+
+def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[Any, Any]]:
+    """Return the rows from `start` to `end` in parts of `size`.
+
+    The last row fills up the last part, so that all compile to the same program.
+    """
+    if start == 0 and end == size == x.shape[0]:
+        return [(x, u)]
+    rows = [np.minimum(np.arange(i, i + size), end - 1) for i in range(start, end, size)]
+    if len(x.devices()) > 1:
+        return [(x[here], u[here]) for here in rows]
+    # By NumPy, which compiles nothing for other numbers of rows.
+    on_host = np.asarray(x), np.asarray(u)
+    return [jax.device_put(tuple(a[here] for a in on_host), x.sharding) for here in rows]
+
+
+def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
+    """Return the first `n` rows of all parts."""
+    if len(parts) == 1 and parts[0].n == n:
+        return parts[0]
+    if len(parts[0].xstar.devices()) > 1:
+        return FixedPoints.concatenate(parts)[:n]
+    parts = [part.replace(cond_id=None) for part in parts]
+    fps = FixedPoints.concatenate([part.to_numpy() for part in parts])[:n]
+    return jax.device_put(fps, parts[0].xstar.sharding)
 
 
 @eqx.filter_jit

@@ -108,7 +108,7 @@ def test_a_bound_on_memory_makes_the_chunks_small():
 def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
     """As the compiler counts it, besides the network itself."""
     limit, zero = 100_000_000, jnp.zeros(())
-    n = rows_within(limit, 10**7, n_states, 1)
+    n, _ = rows_within(limit, 10**7, n_states, 1)
     F = Affine(jnp.zeros((n_states, n_states)), jnp.zeros((n_states, 1)))
     rows = [jnp.zeros((n, size)) for size in (n_states, 1)]
     stopping = Stopping(jnp.asarray(100), zero, zero)

@@ -64,7 +64,7 @@ def slow_space(
     AV = jnp.einsum("lij,lkj->lki", A, V)
 
     def outside(b: Float[Array, "lanes k n_states"]) -> tuple[Array, Array]:
-        d = jax.vmap(lambda factors, b: jax.scipy.linalg.lu_solve(factors, b.T).T)(factors, b)
+        d = one_by_one(lambda lane: jax.scipy.linalg.lu_solve(lane[0], lane[1].T).T, (factors, b))
         d = jnp.where(jnp.isfinite(d), d, 0)
         part = jnp.einsum("lmd,lkd->lkm", V, d)
         return d - jnp.einsum("lkm,lmd->lkd", part, V), jnp.einsum("lkm,lmd->lkd", part, AV)
