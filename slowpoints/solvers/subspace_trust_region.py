@@ -16,7 +16,13 @@ from slowpoints.solvers.loops import varying
 from slowpoints.solvers.radius import longest_radius
 from slowpoints.solvers.subproblem import minimise_within
 from slowpoints.solvers.subspaces import gradient_krylov_space, one_by_one, slow_space
-from slowpoints.solvers.termination import End, rounding_floor, step_is_negligible
+from slowpoints.solvers.termination import (
+    ESCAPE_Q,
+    End,
+    is_far,
+    rounding_floor,
+    step_is_negligible,
+)
 from slowpoints.transition import Transition, with_precision
 from slowpoints.types import Number
 
@@ -52,6 +58,10 @@ _CURVED_AFTER = 4
 """Iterations in a row with little gain after which the exact curvature of `q` is used: earlier,
 far from any point, Gauss-Newton steps are the better ones."""
 
+_TAIL_AFTER = 10
+"""Iterations in a row with little gain after which a row is in a tail that is far from its start
+and has a `q` as low as at fixed points, at which steps gain much."""
+
 _N_CORRECTIONS = 2
 """How often a step is corrected for what the linear model missed. On a ring of slow states the
 first correction lets steps grow threefold, the second by a third; more bring nothing."""
@@ -70,6 +80,7 @@ class _State(NamedTuple):
     radius: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
     curved: Bool[Array, " lanes"]
+    start: Float[Array, "lanes n_states"]
 
 
 class _Step(NamedTuple):
@@ -113,7 +124,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         start = Found.nothing(x)
         radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
         no, none = jnp.zeros_like(start.end, bool), start.n_iters
-        return _State(x, start.q, start.dq, none, start.end, radius, none, no)
+        return _State(x, start.q, start.dq, none, start.end, radius, none, no, start=x)
 
     def step(
         self,
@@ -224,7 +235,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         curved = state.curved | (n_poor >= _CURVED_AFTER)
         step = _Step(q, predicted, length, tried, better)
         end = self._end(state, stopping, step, x, q_end, n_poor)
-        return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved)
+        return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved, state.start)
 
     def _end(
         self,
@@ -242,7 +253,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         creeping = step.better & (step.q - q < stopping.tol_dq)
         minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
-        stuck = lost | (n_poor >= self.patience) | creeping | ~jnp.isfinite(step.q)
+        in_tail = (n_poor >= _TAIL_AFTER) & (q < ESCAPE_Q) & is_far(x, state.start)
+        stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)
         end = jnp.where(minimum, End.MINIMUM, end)
         end = jnp.where(root, End.ROOT, end)

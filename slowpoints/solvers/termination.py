@@ -68,6 +68,13 @@ def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
 
 
+def is_far(
+    x: Float[Array, "lanes n_states"], x_init: Float[Array, "lanes n_states"]
+) -> Bool[Array, " lanes"]:
+    """Return whether rows are further from their starts than these are from the origin."""
+    return jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
+
+
 def step_is_negligible(
     length: Float[Array, " lanes"], x: Float[Array, "lanes n_states"]
 ) -> Bool[Array, " lanes"]:
@@ -115,7 +122,7 @@ def judge(
     n, n_states = x.shape
     q = half_squared_norm(jax.vmap(F)(x, u).astype(dtype) - x)
     finite &= jnp.isfinite(q)
-    far = jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
+    far = is_far(x, x_init)
     low = q < jnp.maximum(tol_q, ESCAPE_Q)
 
     if n_states > JUDGED_DENSELY:
