@@ -10,13 +10,18 @@ from jaxtyping import Array, Float
 from slowpoints.solvers.base import AbstractSolver, Found, Report, Stopping, check_settings
 from slowpoints.solvers.newton_krylov import NewtonKrylov
 from slowpoints.solvers.radius import first_radius
-from slowpoints.solvers.subspace_trust_region import SubspaceTrustRegion
+from slowpoints.solvers.subspace_trust_region import DENSE_LIMIT, SubspaceTrustRegion
 from slowpoints.solvers.termination import End
 from slowpoints.transition import Transition
 from slowpoints.types import Number
 
 _LEAVE_AFTER = 5
 """Iterations in a row with little gain after which a row leaves the Krylov space."""
+
+
+_ALONE_FROM = 64
+"""From so many states on, as long as Jacobians are factorised, exact steps are taken for one row at
+a time: a factorisation takes longer than what a loop adds to it, and no lane is left idle."""
 
 
 class KrylovTrustRegion(AbstractSolver):
@@ -91,7 +96,8 @@ class KrylovTrustRegion(AbstractSolver):
         )
         found = quick.run(F, x_init, inputs, stopping, report)
         left = (found.end == End.STUCK) & jnp.isfinite(found.q)
-        exact = SubspaceTrustRegion(patience=self.patience, **same)
+        few = _ALONE_FROM <= x_init.shape[1] <= DENSE_LIMIT
+        exact = SubspaceTrustRegion(patience=self.patience, lanes=1 if few else 4, **same)
         # From the starts: in where rows are by now, rounding has its part, and that depends on how
         # many rows are in work.
         radius = first_radius(x_init, self.radius)

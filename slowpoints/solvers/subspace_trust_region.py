@@ -15,7 +15,7 @@ from slowpoints.solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints.solvers.loops import varying
 from slowpoints.solvers.radius import longest_radius
 from slowpoints.solvers.subproblem import minimise_within
-from slowpoints.solvers.subspaces import gradient_krylov_space, one_by_one, slow_space
+from slowpoints.solvers.subspaces import gradient_krylov_space, one_by_one, slow_space, whole_space
 from slowpoints.solvers.termination import (
     ESCAPE_Q,
     End,
@@ -109,7 +109,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         patience: how long a row may creep.
         polish: whether a row goes on below `tol_q`.
         dtype: the precision of the linear algebra.
-        lanes: how many rows are in work at a time. A factorisation works on one row, so that more
+        lanes: how many rows are in work at a time. Factorisations work on one row, so that more
             lanes save little, and the last rows to end would keep many without work.
     """
 
@@ -148,9 +148,10 @@ class SubspaceTrustRegion(AbstractRowSolver):
             return F_low(x, u).astype(dtype)
 
         unit = (r / scale[:, None]).astype(dtype)
-        if x.shape[1] <= DENSE_LIMIT:
-            n_slow = x.shape[1] if small else _N_SLOW
-            space = slow_space(network, x_low, u_low, unit, n_slow)
+        if small:
+            space = whole_space(network, x_low, u_low)
+        elif x.shape[1] <= DENSE_LIMIT:
+            space = slow_space(network, x_low, u_low, unit, _N_SLOW)
         else:
             space = gradient_krylov_space(network, x_low, u_low, unit, _N_VECTORS)
         V, AV = space.V.astype(x.dtype), space.AV.astype(x.dtype)

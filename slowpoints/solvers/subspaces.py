@@ -27,6 +27,23 @@ class Subspace(NamedTuple):
     outside: Callable[[Float[Array, "lanes k n_states"]], tuple[Array, Array]]
 
 
+def whole_space(
+    F: Callable[[Array, Array], Array],
+    x: Float[Array, "lanes n_states"],
+    inputs: Float[Array, "lanes n_inputs"],
+) -> Subspace:
+    """Return all directions, beside which there is nothing left.
+
+    Args:
+        F: the network in the precision of the linear algebra.
+        x: `[lanes, n_states]` states.
+        inputs: `[lanes, n_inputs]` inputs.
+    """
+    A = _jacobians(F, x, inputs)
+    V = jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), A.shape)
+    return Subspace(V, jnp.swapaxes(A, 1, 2), lambda b: (jnp.zeros_like(b), b))
+
+
 def slow_space(
     F: Callable[[Array, Array], Array],
     x: Float[Array, "lanes n_states"],
@@ -48,7 +65,7 @@ def slow_space(
         n_slow: how many slow directions.
     """
     n_states = x.shape[1]
-    A = jnp.eye(n_states, dtype=x.dtype) - jax.vmap(jax.jacfwd(F))(x, inputs)
+    A = _jacobians(F, x, inputs)
     some = np.random.RandomState(0).randn(n_states, n_slow).astype(x.dtype)
 
     def one(lane: tuple[Array, Array]) -> tuple[Array, Any]:
@@ -109,6 +126,15 @@ def gradient_krylov_space(
         return b - inside, inside
 
     return Subspace(V, AV, outside)
+
+
+def _jacobians(
+    F: Callable[[Array, Array], Array],
+    x: Float[Array, "lanes n_states"],
+    inputs: Float[Array, "lanes n_inputs"],
+) -> Float[Array, "lanes n_states n_states"]:
+    """Return `I - J` of each lane."""
+    return jnp.eye(x.shape[1], dtype=x.dtype) - jax.vmap(jax.jacfwd(F))(x, inputs)
 
 
 def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
