@@ -21,7 +21,8 @@ from threadpoolctl import ThreadpoolController
 from slowpoints.digests import primitives_of
 from slowpoints.transition import Structure, Transition, abstract_step, transition_of
 
-_Part, _Result = TypeVar("_Part"), TypeVar("_Result")
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
 
 
 def usable_cores(F: Transition, x: Array, n_inputs: int, *, forward_mode: bool) -> int:
@@ -70,16 +71,13 @@ def _context() -> Callable[[], contextlib.ExitStack]:
 
     They hold in the thread that made them only.
     """
-    settings = [
-        (jax.enable_x64, jax.config.jax_enable_x64),
-        (jax.default_device, jax.config.jax_default_device),
-        (jax.default_matmul_precision, jax.config.jax_default_matmul_precision),
-    ]
+    names = "enable_x64", "default_device", "default_matmul_precision"
+    values = {name: getattr(jax.config, f"jax_{name}") for name in names}
 
     def enter() -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        for setting, value in settings:
-            stack.enter_context(setting(value))
+        for name, value in values.items():
+            stack.enter_context(getattr(jax, name)(value))
         return stack
 
     return enter

@@ -1,4 +1,4 @@
-"""How much memory a search may take, and how many rows that is."""
+"""How many rows are computed with at a time: as memory allows, in numbers that stay compiled."""
 
 import os
 
@@ -18,6 +18,15 @@ _MATRICES_PER_LANE = 6
 def default_memory_limit() -> int:
     """Return a quarter of the machine's memory, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+def rounded_up(n_rows: int) -> int:
+    """Return the next of the numbers of rows that programs are compiled for, eight in each octave.
+
+    So few that later calls, with other numbers of rows, find their programs compiled.
+    """
+    step = 1 << max(n_rows.bit_length() - 4, 0)
+    return -(-n_rows // step) * step
 
 
 def rows_within(

@@ -19,7 +19,7 @@ from slowpoints.diagnosis import check_transition
 from slowpoints.fixed_points import FixedPoints
 from slowpoints.flow import ContinuousTime
 from slowpoints.implicit import differentiable
-from slowpoints.memory import default_memory_limit, rows_within
+from slowpoints.memory import default_memory_limit, rounded_up, rows_within
 from slowpoints.objective import half_squared_norm
 from slowpoints.precision import computes_in_float64
 from slowpoints.solvers import AbstractSolver, KrylovTrustRegion, Report, Stopping
@@ -123,11 +123,13 @@ def optimize_batch(
     if mesh is None and report is None and n >= 2 * least:
         n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
     limit = default_memory_limit() if memory_limit is None else memory_limit
-    chunk, n_cores = rows_within(limit, n, n_states, inputs.shape[1], n_cores)
-    chunk = min(chunk, rows_at_a_time or n)
+    rows, n_cores = rows_within(limit, 2 * n, n_states, inputs.shape[1], n_cores)
+    chunk = min(rows, rows_at_a_time or n, n)
     n_cores = max(1, min(n_cores, chunk // least))
     size = -(-chunk // n_cores)
-    size = _rounded_up(size) if mesh is None and len(x_init.devices()) == 1 else size
+    if mesh is None and len(x_init.devices()) == 1:
+        size = min(rounded_up(size), rows // n_cores)
+        chunk = min(chunk, size * n_cores)
     chunks = []
     with one_thread_for_lapack() if on_cpu(x_init) else contextlib.nullcontext():
         for start in range(0, n, chunk):
@@ -142,15 +144,6 @@ def optimize_batch(
 
 _LEAST_ROWS = 64
 """The fewest rows that are worth a thread of their own, for solvers without lanes."""
-
-
-def _rounded_up(n: int) -> int:
-    """Return the next of the numbers of rows that searches are compiled for, eight in each octave.
-
-    So few that later searches, of other numbers of rows, find their programs compiled.
-    """
-    step = 1 << max(n.bit_length() - 4, 0)
-    return -(-n // step) * step
 
 
 def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[Any, Any]]:

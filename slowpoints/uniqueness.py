@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
 from slowpoints import arguments
 from slowpoints.fixed_points import FixedPoints
+from slowpoints.memory import rounded_up
 from slowpoints.types import RealArray, Scalar
 
 # Rows compared at a time: enough for fast matrix products, few enough that a block costs little
@@ -70,8 +71,11 @@ def unique(
             return fps if size is None else _blank(fps, size)
         given = lax.stop_gradient((fps.xstar, fps.inputs, fps.qstar, fps.valid))
         tol = jnp.asarray(tol, jnp.float64)
-        survives, ranking, n_survivors = _survivors(*given, condition, tol)
+        filled = _filled_up(*given, condition)
+        survives, ranking, n_survivors = _survivors(*filled, tol)
         if size is None:
+            if survives.size != fps.n:
+                survives = jnp.asarray(np.asarray(survives)[: fps.n])
             return fps.replace(valid=survives)
         return _take(fps, ranking, n_survivors, size)
 
@@ -86,6 +90,20 @@ def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
     if isinstance(fps.cond_id, np.ndarray):  # of any type, such as strings
         return np.unique(fps.cond_id, return_inverse=True)[1]
     return fps.cond_id
+
+
+def _filled_up(
+    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Return the rows and invalid ones after them, as many as make a number that stays compiled."""
+    n = xstar.shape[0]
+    given = xstar, inputs, qstar, valid, condition
+    if any(isinstance(a, Tracer) for a in given) or rounded_up(n) == n:
+        return given
+    rows = np.minimum(np.arange(rounded_up(n)), n - 1)
+    x, u, q, valid, condition = (a if a is None else np.asarray(a)[rows] for a in given)
+    there = np.arange(rows.size) < n
+    return x, u, q, there if valid is None else there & valid, condition
 
 
 @jax.jit

@@ -8,7 +8,7 @@ import pytest
 from slowpoints.solvers.krylov import arnoldi, gcr
 from slowpoints.solvers.radius import first_radius, longest_radius
 from slowpoints.solvers.subproblem import minimise_within
-from slowpoints.solvers.subspaces import gradient_krylov_space, slow_space
+from slowpoints.solvers.subspaces import gradient_krylov_space, slow_space, whole_space
 
 LANES, N = 3, 40
 # Of float32: the errors of some 40 operations, relative to numbers of size one.
@@ -105,6 +105,17 @@ def test_the_slow_space_holds_newtons_step_the_gradient_and_the_slow_directions(
     # One inverse iteration leaves the other directions with the square of their ratio to it.
     for k, value in enumerate(slow):
         assert within(directions[:, k], V) < 5e-3 + 3 * np.sqrt(n) * (value / 0.5) ** 2
+
+
+def test_the_whole_space_leaves_nothing_outside():
+    A, _ = matrices()
+    space = whole_space(linear(A), jnp.zeros((LANES, N)), LANE)
+    np.testing.assert_array_equal(space.V, np.broadcast_to(np.eye(N), A.shape))
+    assert np.abs(np.asarray(space.AV) - np.swapaxes(A, 1, 2)).max() < ROUNDING
+    b = residuals()[:, None]
+    d, left = space.outside(jnp.asarray(b))
+    assert not np.any(d)
+    np.testing.assert_array_equal(left, b)
 
 
 def test_outside_the_slow_space_right_hand_sides_are_solved():

@@ -101,6 +101,4 @@ class KrylovTrustRegion(AbstractSolver):
         # From the starts: in where rows are by now, rounding has its part, and that depends on how
         # many rows are in work.
         radius = first_radius(x_init, self.radius)
-        return exact.resume(
-            F, found, inputs, stopping, left, report, radius=radius, start=x_init
-        )
+        return exact.resume(F, found, inputs, stopping, left, report, radius=radius, start=x_init)

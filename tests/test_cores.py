@@ -1,0 +1,280 @@
+"""Parts of a search side by side on several cores: the same rows, and no thread waits for ever."""
+
+import threading
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_checks import fast_compilation as fast_compilation
+from networks import Affine, case, trained
+from threadpoolctl import threadpool_info
+
+from slowpoints import (
+    Adam,
+    NewtonKrylov,
+    as_transition,
+    cores,
+    find_fixed_points,
+    optimize_batch,
+    unique,
+)
+from slowpoints import optimization as search_module
+from slowpoints.cores import one_thread_for_lapack, side_by_side, usable_cores
+from slowpoints.memory import rounded_up
+
+NO_INPUT = np.zeros(3, np.float32)
+
+
+def starts(n, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    states = case("gru")["traj"].reshape(-1, 16)[rng.choice(64 * 64, n)]
+    return (states + 0.5 * rng.standard_normal(states.shape)).astype(dtype)
+
+
+@pytest.fixture
+def on_cores(monkeypatch):
+    """Return a function that sets how many cores there are, and lists the threads that search."""
+
+    def set_to(n):
+        threads = []
+        search = search_module._search
+
+        def watched(*args):
+            threads.append(threading.get_ident())
+            return search(*args)
+
+        monkeypatch.setattr(search_module, "_search", watched)
+        monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: range(n), raising=False)
+        return threads
+
+    return set_to
+
+
+def counted(n):
+    """Return `usable_cores` of a search of `n` states, as many as the machine may have."""
+    return usable_cores(trained("gru"), jnp.asarray(starts(n)), 3, forward_mode=True)
+
+
+# ---- the same result ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", [None, NewtonKrylov(lanes=32), Adam(joint=False, lanes=32)])
+def test_parts_give_the_same_rows_to_the_bit(on_cores, solver):
+    """The exact steps as well, which a few of these rows need."""
+    n = 200
+    rows, iters = (starts(n), NO_INPUT), 30 if isinstance(solver, Adam) else 5000
+    on_cores(1)
+    alone = optimize_batch(trained("gru"), *rows, solver=solver, max_iters=iters)
+    threads = on_cores(3)
+    parts = optimize_batch(trained("gru"), *rows, solver=solver, max_iters=iters)
+    assert len(threads) == 3 and len(set(threads)) > 1
+    assert threading.get_ident() not in threads
+    for name in ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "status"):
+        there, here = getattr(parts, name), getattr(alone, name)
+        assert there.dtype == here.dtype and isinstance(there, jax.Array)
+        np.testing.assert_array_equal(there, here)
+
+
+def test_labels_inputs_and_progress_belong_to_their_rows(on_cores):
+    on_cores(2)
+    n, seen = 300, []
+    u = np.linspace(-1, 1, n, dtype=np.float32)[:, None]
+    fps = optimize_batch(
+        Affine(0.5 * jnp.eye(2), jnp.ones((2, 1))),
+        np.zeros((n, 2), np.float32),
+        u,
+        cond_id=np.arange(n) % 7,
+        rows_at_a_time=140,
+        progress=seen.append,
+    )
+    np.testing.assert_allclose(fps.xstar, np.repeat(2 * u, 2, axis=1), atol=1e-5)
+    np.testing.assert_array_equal(fps.inputs, u)
+    np.testing.assert_array_equal(fps.cond_id, np.arange(n) % 7)
+    assert [part.n for part in seen] == [140, 140, 20]
+    np.testing.assert_array_equal(np.concatenate([part.cond_id for part in seen]), fps.cond_id)
+
+
+def test_few_rows_are_not_divided(on_cores):
+    threads = on_cores(8)
+    optimize_batch(trained("gru"), starts(127), NO_INPUT)
+    assert threads == [threading.get_ident()]
+
+
+def test_a_bound_on_memory_is_one_for_all_parts_together(on_cores):
+    """Two searches would need more memory for their lanes."""
+    threads = on_cores(2)
+    done = []
+    optimize_batch(
+        trained("gru"), starts(512), NO_INPUT, memory_limit=1_600_000, progress=done.append
+    )
+    assert len(done) > 1 and set(threads) == {threading.get_ident()}
+
+
+def test_what_goes_wrong_in_a_part_is_raised(on_cores):
+    on_cores(2)
+
+    def refuses(part):
+        if part == 3:
+            raise RuntimeError("part 3")
+        return part
+
+    with pytest.raises(RuntimeError, match="part 3"):
+        side_by_side(refuses, [1, 2, 3, 4], 2)
+
+
+# ---- the caller's settings ---------------------------------------------------------------------
+
+
+def test_the_callers_precision_holds_in_every_part(on_cores):
+    rows = starts(128, np.float64), NO_INPUT
+    with jax.enable_x64(True):
+        on_cores(1)
+        alone = optimize_batch(trained("gru"), *rows)
+        threads = on_cores(2)
+        fps = optimize_batch(trained("gru"), *rows)
+    assert len(threads) == 2 and fps.xstar.dtype == np.float64
+    np.testing.assert_array_equal(fps.xstar, alone.xstar)
+
+
+@pytest.mark.parametrize(
+    "setting", [jax.debug_nans(True), jax.numpy_rank_promotion("raise")], ids=["nans", "rank"]
+)
+def test_settings_that_other_threads_would_not_have_keep_the_search_in_this_one(on_cores, setting):
+    on_cores(2)
+    assert counted(128) == 2
+    with setting:
+        assert counted(128) == 1
+
+
+def test_inside_jit_nothing_is_divided(on_cores):
+    on_cores(2)
+    F, x = trained("gru"), starts(128)
+    inside = eqx.filter_jit(lambda x: optimize_batch(F, x, NO_INPUT).xstar)(x)
+    np.testing.assert_allclose(inside, optimize_batch(F, x, NO_INPUT).xstar, atol=1e-5)
+
+
+# ---- networks that may block threads -----------------------------------------------------------
+
+
+def implicit(x, u):
+    """The next state is the solution of linear equations."""
+    W = 0.5 * jnp.eye(2) + 0.1 * jnp.outer(x, x)
+    return jnp.linalg.solve(jnp.eye(2) + W, jnp.tanh(x))
+
+
+@jax.custom_jvp
+def with_such_a_derivative(x, u):
+    return 0.5 * x
+
+
+@with_such_a_derivative.defjvp
+def _rule(primals, tangents):
+    eye = jnp.eye(primals[0].size)
+    return 0.5 * primals[0], jnp.linalg.solve(2 * eye, tangents[0])
+
+
+def with_a_callback(x, u):
+    return jax.pure_callback(lambda x: np.tanh(x), x, x, vmap_method="broadcast_all")
+
+
+@pytest.mark.parametrize(
+    "network, forward_mode, expected",
+    [
+        (implicit, True, 1),
+        (with_such_a_derivative, True, 1),
+        (lambda x, u: 0.5 * x, True, 5),
+        (lambda x, u: 0.5 * x, False, 5),
+    ],
+)
+def test_networks_with_factorisations_are_searched_by_one_thread(
+    on_cores, network, forward_mode, expected
+):
+    """Two batches of factorisations at a time can come to wait for each other for ever."""
+    on_cores(5)
+    F, x = as_transition(network), jnp.zeros((128, 2))
+    assert usable_cores(F, x, 1, forward_mode=forward_mode) == expected
+
+
+def test_networks_with_callbacks_are_searched_by_one_thread(on_cores):
+    @jax.custom_vjp
+    def F(x, u):
+        return with_a_callback(x, u)
+
+    F.defvjp(lambda x, u: (F(x, u), x), lambda x, g: (g, None))
+    on_cores(5)
+    assert usable_cores(as_transition(F), jnp.zeros((128, 2)), 1, forward_mode=False) == 1
+
+
+@pytest.mark.slow
+def test_searches_of_several_threads_come_to_an_end():
+    """With networks whose rows take exact steps, more threads than there are cores."""
+    F, done = trained("gru"), []
+
+    def search(seed):
+        x = starts(1024) + np.float32(1e-3 * seed)
+        done.append(find_fixed_points(F, x, NO_INPUT)[0].n)
+
+    threads = [threading.Thread(target=search, args=(seed,), daemon=True) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=240)
+    assert len(done) == 6 and min(done) > 20
+
+
+# ---- LAPACK ------------------------------------------------------------------------------------
+
+
+def threads_of_lapack():
+    return {lib["filepath"]: lib["num_threads"] for lib in threadpool_info()}
+
+
+def test_lapack_has_its_threads_back_when_the_last_search_is_done():
+    with one_thread_for_lapack():
+        pass  # loads the libraries
+    before = threads_of_lapack()
+    first, second = one_thread_for_lapack(), one_thread_for_lapack()
+    first.__enter__()
+    second.__enter__()
+    assert set(threads_of_lapack().values()) == {1}
+    first.__exit__(None, None, None)
+    assert set(threads_of_lapack().values()) == {1}
+    second.__exit__(None, None, None)
+    assert threads_of_lapack() == before
+
+
+def test_lapack_has_its_threads_back_after_an_error():
+    before = threads_of_lapack()
+    with pytest.raises(KeyError), one_thread_for_lapack():
+        raise KeyError
+    assert threads_of_lapack() == before
+
+
+# ---- sizes that stay compiled ------------------------------------------------------------------
+
+
+def test_there_are_eight_sizes_in_each_octave():
+    sizes = {rounded_up(n) for n in range(513, 1025)}
+    assert len(sizes) == 8 and 1024 in sizes
+    for n in [*range(1, 3000), 10**6 + 1]:
+        assert n <= rounded_up(n) <= 1.13 * n + 1
+
+
+def test_another_number_of_states_does_not_compile_the_search_again(on_cores):
+    on_cores(2)
+    compiled = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if "backend_compile" in event:
+            compiled.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    F = trained("gru")
+    for n, expected in ((1000, 1), (970, 0)):
+        compiled.clear()
+        fps = optimize_batch(F, starts(n), NO_INPUT)
+        assert unique(fps, 1e-3).valid.shape == (n,)
+        for name in ("_search", "_survivors"):
+            assert sum(name in program for program in compiled) == expected
