@@ -115,6 +115,11 @@ class Turns(NamedTuple):
     out: Any
 
 
+_A_TURN = 0.25
+"""Seconds that a turn takes at the least: a short search is repeated, since what ran before it has
+driven its data from the caches, and put threads and memory to sleep."""
+
+
 def in_turn(
     searches: dict[str, Callable[[], Any]],
     *,
@@ -128,7 +133,7 @@ def in_turn(
         searches: what to time, by name.
         warm_up: what to run first instead of the search itself, where there is a shorter way to
             compile it.
-        n_runs: the most rounds.
+        n_runs: the most rounds, in each of which a short search runs several times.
         limit: a search that has taken more seconds than this sits out the further rounds.
     """
     firsts = searches | (warm_up or {})
@@ -138,8 +143,11 @@ def in_turn(
     for _ in range(n_runs):
         for name, search in searches.items():
             if sum(times[name]) <= limit:
-                seconds, outs[name] = stopwatch(search)
-                times[name].append(seconds)
+                turn = []
+                while sum(turn) < _A_TURN:
+                    seconds, outs[name] = stopwatch(search)
+                    turn.append(seconds)
+                times[name] += turn
     return {
         name: Turns(statistics.median(times[name]), len(times[name]), first[name], outs[name])
         for name in searches
