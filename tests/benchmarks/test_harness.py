@@ -136,11 +136,17 @@ def test_searches_take_turns_and_drop_out_when_they_have_taken_long():
     calls = []
     search = lambda name: lambda: (calls.append(name), name)[1]  # noqa: E731
     searches = {"a": search("a"), "b": search("b")}
-    turns = timing.in_turn(searches, warm_up={"b": search("first b")}, n_runs=3)
+    turns = timing.in_turn(searches, warm_up={"b": search("first b")}, n_runs=3, a_turn=0)
     assert calls == ["a", "first b", *"ababab"]
     assert [turns[name].out for name in "ab"] == ["a", "b"] and turns["a"].n_runs == 3
-    turns = timing.in_turn(searches, n_runs=3, limit=0.0)
+    turns = timing.in_turn(searches, n_runs=3, limit=0.0, a_turn=0)
     assert turns["a"].n_runs == turns["b"].n_runs == 1
+
+
+def test_short_searches_are_repeated_in_their_turns(monkeypatch):
+    monkeypatch.setattr(timing, "stopwatch", lambda search: (search(), None))
+    turns = timing.in_turn({"short": lambda: 0.1, "long": lambda: 0.5}, n_runs=2, a_turn=0.25)
+    assert turns["short"].n_runs == 6 and turns["long"].n_runs == 2
 
 
 def test_exponent_of_a_power_law():

@@ -115,17 +115,13 @@ class Turns(NamedTuple):
     out: Any
 
 
-_A_TURN = 0.25
-"""Seconds that a turn takes at the least: a short search is repeated, since what ran before it has
-driven its data from the caches, and put threads and memory to sleep."""
-
-
 def in_turn(
     searches: dict[str, Callable[[], Any]],
     *,
     warm_up: dict[str, Callable[[], Any]] | None = None,
     n_runs: int = 5,
     limit: float = np.inf,
+    a_turn: float = 0.25,
 ) -> dict[str, Turns]:
     """Time searches one after the other, again and again, so that all meet the same machine.
 
@@ -135,6 +131,8 @@ def in_turn(
             compile it.
         n_runs: the most rounds, in each of which a short search runs several times.
         limit: a search that has taken more seconds than this sits out the further rounds.
+        a_turn: the fewest seconds of a turn. A short search is repeated, since what ran before it
+            has driven its data from the caches, and put threads to sleep.
     """
     firsts = searches | (warm_up or {})
     first = {name: stopwatch(firsts[name])[0] for name in searches}
@@ -144,7 +142,7 @@ def in_turn(
         for name, search in searches.items():
             if sum(times[name]) <= limit:
                 turn = []
-                while sum(turn) < _A_TURN:
+                while not turn or sum(turn) < a_turn:
                     seconds, outs[name] = stopwatch(search)
                     turn.append(seconds)
                 times[name] += turn
