@@ -158,7 +158,7 @@ def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[An
         return [(x[here], u[here]) for here in rows]
     # By NumPy, which compiles nothing for other numbers of rows.
     on_host = np.asarray(x), np.asarray(u)
-    return [jax.device_put(tuple(a[here] for a in on_host), x.sharding) for here in rows]
+    return [jax.device_put(tuple(a[here] for a in on_host), _place_of(x)) for here in rows]
 
 
 def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
@@ -169,7 +169,12 @@ def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
         return FixedPoints.concatenate(parts)[:n]
     parts = [part.replace(cond_id=None) for part in parts]
     fps = FixedPoints.concatenate([part.to_numpy() for part in parts])[:n]
-    return jax.device_put(fps, parts[0].xstar.sharding)
+    return jax.device_put(fps, _place_of(parts[0].xstar))
+
+
+def _place_of(x: Array) -> Any:
+    """Return where to put what has been on the host: `None` is where JAX puts new arrays."""
+    return x.sharding if x.committed else None
 
 
 @eqx.filter_jit

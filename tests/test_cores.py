@@ -96,6 +96,24 @@ def test_labels_inputs_and_progress_belong_to_their_rows(on_cores):
     np.testing.assert_array_equal(np.concatenate([part.cond_id for part in seen]), fps.cond_id)
 
 
+def test_parts_stay_where_the_states_are(on_cores):
+    """As free to be moved as these, with other arrays, or bound to a device."""
+    on_cores(2)
+    F, x = trained("gru"), starts(300)
+    assert not optimize_batch(F, x, NO_INPUT).xstar.committed
+    device = jax.local_devices()[-1]
+    fps = optimize_batch(F, jax.device_put(x, device), NO_INPUT)
+    assert fps.xstar.committed and fps.xstar.devices() == {device}
+
+
+def test_a_mesh_takes_chunks(on_cores):
+    on_cores(2)
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+    F, x = trained("gru"), starts(101)
+    fps = optimize_batch(F, x, NO_INPUT, mesh=mesh, rows_at_a_time=40)
+    np.testing.assert_allclose(fps.xstar, optimize_batch(F, x, NO_INPUT).xstar, atol=1e-4)
+
+
 def test_few_rows_are_not_divided(on_cores):
     threads = on_cores(8)
     optimize_batch(trained("gru"), starts(127), NO_INPUT)
