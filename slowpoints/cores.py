@@ -34,8 +34,11 @@ def usable_cores(F: Transition, x: Array, n_inputs: int, *, forward_mode: bool) 
         n_inputs: the length of an input.
         forward_mode: whether the search takes forward-mode derivatives.
     """
-    if not on_cpu(x) or _settings() != _elsewhere(_settings):
+    if not on_cpu(x):
         return 1
+    with ThreadPoolExecutor(1) as pool:
+        if pool.submit(_as_here(_settings)).result() != _settings():
+            return 1
     step = abstract_step(F, x.shape[1], n_inputs, x.dtype)
     if _waits.eval_shape(step[0], forward_mode, *step[1:]).size:
         return 1
@@ -53,52 +56,34 @@ def side_by_side(
     """Return `f` of each part, computed by a thread for each core."""
     if min(len(parts), n_cores) <= 1:
         return [f(part) for part in parts]
-    context = _context()
-
-    def there(part: _Part) -> _Result:
-        with context():
-            return jax.block_until_ready(f(part))
-
     with ThreadPoolExecutor(n_cores) as pool:
-        return list(pool.map(there, parts))
+        return list(pool.map(_as_here(lambda part: jax.block_until_ready(f(part))), parts))
 
 
 # ---- what a thread must have in common with its caller -----------------------------------------
 
 
-def _context() -> Callable[[], contextlib.ExitStack]:
-    """Return what gives another thread those settings of JAX that callers often make in a `with`.
+def _as_here(f: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Return `f` for other threads, with those settings of JAX that callers often make in a `with`.
 
     They hold in the thread that made them only.
     """
     names = "enable_x64", "default_device", "default_matmul_precision"
     values = {name: getattr(jax.config, f"jax_{name}") for name in names}
 
-    def enter() -> contextlib.ExitStack:
-        stack = contextlib.ExitStack()
-        for name, value in values.items():
-            stack.enter_context(getattr(jax, name)(value))
-        return stack
+    def there(*args: Any) -> _Result:
+        with contextlib.ExitStack() as stack:
+            for name, value in values.items():
+                stack.enter_context(getattr(jax, name)(value))
+            return f(*args)
 
-    return enter
+    return there
 
 
 def _settings() -> dict[str, Any]:
     """Return all settings of JAX, as they are in this thread."""
     names = jax.config.values
     return {name: getattr(jax.config, name) for name in names if hasattr(jax.config, name)}
-
-
-def _elsewhere(f: Callable[[], _Result]) -> _Result:
-    """Return `f()` of a thread that this one hands its settings to."""
-    context = _context()
-
-    def there() -> _Result:
-        with context():
-            return f()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(there).result()
 
 
 # ---- networks that have to be searched by one thread -------------------------------------------

@@ -106,7 +106,7 @@ def optimize_batch(
 
     # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
     # only operations with an integer result, such as `argmax`, notice.
-    wide = computes_in_float64(F, x_init, inputs) if n else False
+    wide = computes_in_float64(F, x_init, inputs)
 
     def search(rows: tuple[Any, Any]) -> FixedPoints:
         x, u = rows

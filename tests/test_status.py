@@ -183,6 +183,15 @@ def test_rows_in_a_tail_have_escaped():
     assert kept.n == 0
 
 
+def test_rows_in_a_far_tail_end_long_before_their_patience_does():
+    """`q` is low there from the start, but fades: each step lowers it by a tenth."""
+    patience = slowpoints.KrylovTrustRegion().patience
+    x = np.linspace(5, 20, 8, dtype=np.float32)[:, None]
+    fps = optimize_batch(lambda x, u: x + 1e-4 * x**-0.25, x, NO_INPUT, tol_q=0)
+    assert all_are(fps, Status.ESCAPED)
+    assert fps.n_iters.max() < patience / 2
+
+
 @every_solver
 def test_rows_that_are_not_finite_say_so(name):
     case, bad = known("three_patterns"), [3, 8]
