@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info
 from slowpoints import (
     Adam,
     NewtonKrylov,
+    Status,
     as_transition,
     cores,
     optimize_batch,
@@ -110,7 +111,12 @@ def test_a_mesh_takes_chunks(on_cores):
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
     F, x = trained("gru"), starts(101)
     fps = optimize_batch(F, x, NO_INPUT, mesh=mesh, rows_at_a_time=40)
-    np.testing.assert_allclose(fps.xstar, optimize_batch(F, x, NO_INPUT).xstar, atol=1e-4)
+    alone = optimize_batch(F, x, NO_INPUT)
+    np.testing.assert_array_equal(fps.status, alone.status)
+    # How far an escaping row comes depends on rounding, and with it on what is compiled.
+    at_points = alone.status != Status.ESCAPED
+    assert np.sum(at_points) > 90
+    np.testing.assert_allclose(fps.xstar[at_points], alone.xstar[at_points], atol=1e-4)
 
 
 def test_few_rows_are_not_divided(on_cores):
