@@ -149,6 +149,15 @@ def test_short_searches_are_repeated_in_their_turns(monkeypatch):
     assert turns["short"].n_runs == 6 and turns["long"].n_runs == 2
 
 
+def test_the_machine_rests_before_each_turn(monkeypatch):
+    seen = []
+    monkeypatch.setattr(timing.time, "sleep", seen.append)
+    timing.in_turn(
+        {"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, n_runs=1, a_turn=0
+    )
+    assert seen == ["a", "b", 0.1, "a", 0.1, "b"]  # the first two compile
+
+
 def test_exponent_of_a_power_law():
     sizes = [64, 256, 1024]
     assert timing.exponent(sizes, [3e-7 * n**1.5 for n in sizes]) == pytest.approx(1.5)

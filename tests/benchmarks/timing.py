@@ -122,6 +122,7 @@ def in_turn(
     n_runs: int = 5,
     limit: float = np.inf,
     a_turn: float = 0.25,
+    rest: float = 0.1,
 ) -> dict[str, Turns]:
     """Time searches one after the other, again and again, so that all meet the same machine.
 
@@ -133,6 +134,8 @@ def in_turn(
         limit: a search that has taken more seconds than this sits out the further rounds.
         a_turn: the fewest seconds of a turn. A short search is repeated, since what ran before it
             has driven its data from the caches, and put threads to sleep.
+        rest: the seconds of idleness before each turn. The threads of OpenBLAS spin for some 50 ms
+            after a product, and would take a core from whoever is next.
     """
     firsts = searches | (warm_up or {})
     first = {name: stopwatch(firsts[name])[0] for name in searches}
@@ -142,6 +145,7 @@ def in_turn(
         for name, search in searches.items():
             if sum(times[name]) <= limit:
                 turn = []
+                time.sleep(rest)
                 while not turn or sum(turn) < a_turn:
                     seconds, outs[name] = stopwatch(search)
                     turn.append(seconds)
