@@ -7,8 +7,8 @@ import pytest
 from model_checks import fast_compilation as fast_compilation
 
 from slowpoints import FixedPoints, LevenbergMarquardt, Status, account, find_fixed_points, unique
-from slowpoints.neighbours import nearest, pairs
-from slowpoints.status import counted
+from slowpoints._core.status import counted
+from slowpoints._points.neighbours import nearest, pairs
 
 FIXED, SLOW, WITHIN, UNFINISHED, ESCAPED, BROKEN = Status
 NO_INPUT = np.zeros(0, np.float32)

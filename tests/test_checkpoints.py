@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from slowpoints.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
-from slowpoints.variable_paths import variables_by_path
+from slowpoints._checkpoints.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
+from slowpoints._checkpoints.variable_paths import variables_by_path
 
 
 class Cell(bp.DynamicalSystem):
@@ -128,17 +128,17 @@ def test_a_new_process_loads_the_file_and_the_import_is_cheap(path):
         save(Plain(1.5))
     program = f"""
 import sys, warnings
-import slowpoints.checkpoints
+import slowpoints
 assert "brainpy" not in sys.modules
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_checkpoints import Cell, Plain, everything_of
 others = [Cell() for _ in range(3)]  # so that BrainPy's count differs
 for file in ({str(path)!r}, {str(path) + ".brainpy"!r}):
     model = Plain()
-    assert slowpoints.checkpoints.load_checkpoint(model, file) is True
+    assert slowpoints.load_checkpoint(model, file) is True
     assert everything_of(model) == everything_of(Plain(1.5))
 with warnings.catch_warnings(record=True) as caught:
-    assert slowpoints.checkpoints.load_checkpoint(model, "missing") is False
+    assert slowpoints.load_checkpoint(model, "missing") is False
 assert [warning.filename for warning in caught] == ["<string>"]  # the caller's line
 print("loaded")
 """
@@ -657,7 +657,7 @@ def test_a_file_that_must_not_be_read_is_rejected(path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError("not for you")
 
-    monkeypatch.setattr("slowpoints.checkpoint_files.open", denied, raising=False)
+    monkeypatch.setattr("slowpoints._checkpoints.checkpoint_files.open", denied, raising=False)
     assert_rejected(Cell(1.5), path, "PermissionError: not for you")
 
 

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 import slowpoints
 from slowpoints import FixedPoints, load_checkpoint
-from slowpoints.__main__ import main
-from slowpoints.checkpoint_files import read_tree
-from slowpoints.checkpoints import OWN_ENTRY
-from slowpoints.demo import index_of, stored_bits, table, verdict
+from slowpoints._checkpoints.checkpoint_files import read_tree
+from slowpoints._checkpoints.checkpoints import OWN_ENTRY
+from slowpoints._cli import main
+from slowpoints._demo import index_of, stored_bits, table, verdict
 from slowpoints.flipflop import (
     CELLS,
     FlipFlopNetwork,
@@ -250,7 +250,7 @@ class TestCommandLine:
 
     def test_help_loads_no_framework_for_models_or_figures(self):
         code = (
-            "import sys; from slowpoints.__main__ import main\n"
+            "import sys; from slowpoints._cli import main\n"
             "main(['demo', '--help'], standalone_mode=False)\n"
             "print([m for m in ('brainpy', 'matplotlib', 'sklearn') if m in sys.modules])"
         )
@@ -290,7 +290,7 @@ class TestCommandLine:
         def fail(*args):
             raise OSError(28, "No space left on device", "network.msgpack")
 
-        monkeypatch.setattr("slowpoints.demo.run", fail)
+        monkeypatch.setattr("slowpoints._demo.run", fail)
         result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path)])
         assert result.exit_code == 1
         assert re.fullmatch(r"Error: .*No space left on device.*\n", result.output)

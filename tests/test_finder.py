@@ -37,7 +37,7 @@ from slowpoints import (
     plot_fixed_points_3d,
     save_checkpoint,
 )
-from slowpoints.memory import rows_within
+from slowpoints._solvers.memory import rows_within
 
 # ---- the documented contract -------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from slowpoints import (
     find_fixed_points,
     sample_states,
 )
-from slowpoints.records import read_record, write_record
+from slowpoints._core.records import read_record, write_record
 from slowpoints.solvers import Found
 
 N_INITS, CHUNK = 44, 8  # five chunks, and one of four rows
@@ -597,7 +597,7 @@ def test_a_search_that_was_begun_without_status_goes_on_without(tmp_path, keep_r
     if keep_rows:
         pytest.importorskip("zarr")
     with monkeypatch.context() as patch:
-        patch.setattr("slowpoints.long_search.FORMAT_VERSION", 2)
+        patch.setattr("slowpoints._scale.long_search.FORMAT_VERSION", 2)
         search(tmp_path, keep_rows=keep_rows).run(max_chunks=3)
     search(tmp_path, keep_rows=keep_rows).run()
     assert read_record(tmp_path / "search.json")["format"] == 2

@@ -34,7 +34,7 @@ from slowpoints import (
     sample_states,
     unique,
 )
-from slowpoints.diagnosis import check_transition
+from slowpoints._transition.check import check_transition
 
 pytestmark = pytest.mark.checks_input
 

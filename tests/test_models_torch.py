@@ -21,7 +21,7 @@ from model_checks import fast_compilation as fast_compilation
 from networks import case
 
 from slowpoints import FixedPointFinder, as_transition
-from slowpoints.models.pytorch import without_torch
+from slowpoints._transition.models.pytorch import without_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn

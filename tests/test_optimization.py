@@ -17,8 +17,8 @@ from slowpoints import (
     as_transition,
     optimize_batch,
 )
-from slowpoints.memory import rows_within
-from slowpoints.optimization import _search
+from slowpoints._search import _search
+from slowpoints._solvers.memory import rows_within
 from slowpoints.solvers import Stopping
 
 N_ROWS, N_STATES, N_INPUTS = 64, 16, 3

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from slowpoints.fixed_points import FixedPoints
-from slowpoints.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._plots.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._points.fixed_points import FixedPoints
 
 matplotlib.use("Agg")
 
@@ -608,7 +608,7 @@ def test_the_users_settings_stay_as_they_are():
 
 
 def test_importing_the_module_loads_no_plotting_library():
-    code = "import slowpoints.plots, sys; assert not {'matplotlib', 'sklearn'} & set(sys.modules)"
+    code = "import slowpoints, sys; assert not {'matplotlib', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

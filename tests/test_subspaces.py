@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints.solvers.krylov import arnoldi, gcr
-from slowpoints.solvers.radius import first_radius, longest_radius
-from slowpoints.solvers.subproblem import minimise_within
-from slowpoints.solvers.subspaces import gradient_krylov_space, slow_space, whole_space
+from slowpoints._solvers.krylov import arnoldi, gcr
+from slowpoints._solvers.radius import first_radius, longest_radius
+from slowpoints._solvers.subproblem import minimise_within
+from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space
 
 LANES, N = 3, 40
 # Of float32: the errors of some 40 operations, relative to numbers of size one.

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from model_checks import fast_compilation as fast_compilation
 
-from slowpoints import uniqueness
-from slowpoints.fixed_points import FixedPoints
-from slowpoints.uniqueness import unique
+from slowpoints import _unique as uniqueness
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._unique import unique
 
 N_ROWS, SMALL_BLOCK = 21, 8
 quick = settings(max_examples=200, deadline=None)

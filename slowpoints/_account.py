@@ -1,0 +1,400 @@
+"""`account`: what became of the rows of a search, counted and in words."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from slowpoints._core import arguments
+from slowpoints._core.status import Status
+from slowpoints._core.types import Number
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.neighbours import nearest, pairs
+from slowpoints._unique import unique
+
+SIZEABLE = 0.05
+"""Dropped slow points are warned of from this share of the rows on. A slow point that the network
+passes draws in a good part of the states that it visits; fewer rows are in the account only."""
+
+LINGERING = 100
+"""A slow point counts as one, for a warning, where so many steps move a state by no more than the
+initial states lie from their centroid. Between any two fixed points there are minima of `q` that
+are left within a few steps, and nobody looks for those."""
+
+SCATTER = 1e-5
+"""Rows at one fixed point agree on each state to `1e-6` or so, and to the rounding of large ones.
+Those that are ten times as far apart look like several points."""
+
+NEAR = 3
+"""Kept points closer than this many `tol_unique` are reported: rows at one point that scatter
+somewhat more than `tol_unique` would be two points as well."""
+
+_LISTED = 5  # slow points one by one; of more, the lowest and the highest
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Rows of a search whose way ended alike.
+
+    Attributes:
+        status: how their search ended.
+        dropped_by: the argument of `find_fixed_points` that drops them, such as
+            `"final_q_threshold"`; empty if their points are kept, or if they have none.
+        n_rows: how many they are.
+        n_points: at how many distinct points they are; `None` for dropped rows that are unfinished,
+            and for those that have no point.
+        q_range: the lowest and the highest `q` of them; NaN where they are not finite.
+    """
+
+    status: Status
+    dropped_by: str
+    n_rows: int
+    n_points: int | None
+    q_range: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What became of the rows of a search. `str(account)` tells it in a few lines.
+
+    Attributes:
+        n_rows: how many rows there are.
+        parts: the rows that ended alike, each row in one of the parts.
+        dropped_by: `[n_rows]` for each row the argument of `find_fixed_points` that drops its
+            point, such as `"outlier_distance_scale"`, or `""`.
+        n_merged: how many points seem to be hidden in others, since `tol_unique` takes them for
+            one: rows at fixed points lie farther from the kept point than rounding explains.
+        n_near: how many pairs of kept points are less than 3 `tol_unique` apart.
+        lines: the account in sentences.
+        warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
+            points that are dropped, slow points that are dropped where at least 1 % of the rows
+            ended at them and a state lingers there for 100 steps, and a search that keeps nothing.
+    """
+
+    n_rows: int
+    parts: tuple[Part, ...]
+    dropped_by: Shaped[np.ndarray, " n_rows"] = dataclasses.field(repr=False, compare=False)
+    n_merged: int
+    n_near: int
+    lines: tuple[str, ...] = dataclasses.field(repr=False)
+    warning: str = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join((f"Of {_count(self.n_rows, 'row')}:", *(f"  {x}" for x in self.lines)))
+
+
+def account(
+    unique_fps: FixedPoints,
+    all_fps: FixedPoints,
+    *,
+    within_conditions: bool = False,
+    outlier_distance_scale: Number | None = 10.0,
+    outlier_q_scale: Number | None = None,
+    final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
+) -> Account:
+    """Say what became of every row of a search, what was dropped, and how to keep it.
+
+    Takes what [`find_fixed_points`][slowpoints.find_fixed_points] returned and the settings that it
+    was given, which have the same defaults. A row whose point is kept is within `tol_unique` of it.
+    Another row is counted at the first rule that drops it. Computed on the host, so not inside
+    `jit`, but on what comes out of it.
+
+    Args:
+        unique_fps: the points that were kept.
+        all_fps: all rows, with `status` and `tol_unique`.
+        within_conditions: see `find_fixed_points`, as for the others.
+        outlier_distance_scale: points farther from the initial states are dropped.
+        outlier_q_scale: points of higher `q` were searched on from.
+        final_q_threshold: points of higher `q` are dropped.
+        max_n_unique: so many points are kept.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if a field that it takes is missing, or a setting is out of range.
+    """
+    caller = "account"
+    needed = ("cond_id",) if arguments.flag(caller, "within_conditions", within_conditions) else ()
+    for name, fps, fields in (
+        ("unique_fps", unique_fps, ("xstar", *needed)),
+        ("all_fps", all_fps, ("xstar", "qstar", "status", *needed)),
+    ):
+        arguments.instance(caller, name, fps, FixedPoints, "a slowpoints.FixedPoints")
+        for field in fields:
+            if getattr(fps, field) is None:
+                arguments.refuse(
+                    caller, f"{name}.{field}", "is None", f"the rows' {field}", ValueError
+                )
+    sizes = (unique_fps.n_states, unique_fps.n_inputs), (all_fps.n_states, all_fps.n_inputs)
+    if sizes[0] != sizes[1]:
+        was = f"has {sizes[0][0]} states and {sizes[0][1]} inputs"
+        expected = f"those of `all_fps`, {sizes[1][0]} and {sizes[1][1]}"
+        arguments.refuse(caller, "unique_fps", was, expected, ValueError)
+    scales = {
+        "outlier_distance_scale": outlier_distance_scale,
+        "outlier_q_scale": outlier_q_scale,
+        "final_q_threshold": final_q_threshold,
+    }
+    rules = {k: arguments.number(caller, k, v, or_none=True) for k, v in scales.items()}
+    most = arguments.whole(caller, "max_n_unique", max_n_unique, or_infinite=True)
+    rules["max_n_unique"] = most
+    return _Rows(unique_fps, all_fps, within_conditions, rules).account()
+
+
+class _Rows:
+    """The rows of a search, and to which points they belong."""
+
+    def __init__(
+        self,
+        unique_fps: FixedPoints,
+        all_fps: FixedPoints,
+        within_conditions: bool,
+        rules: dict[str, Any],
+    ):
+        self.fps, self.rules, self.within_conditions = all_fps, rules, within_conditions
+        self.kept = unique_fps.to_numpy().compact()
+        self.tol = all_fps.tol_unique
+        self.q = np.asarray(all_fps.qstar, np.float64)
+        self.status = np.array(all_fps.status)
+        valid = self.status < Status.ESCAPED
+        if all_fps.valid is not None:
+            valid &= np.asarray(all_fps.valid)
+        self.labels = np.zeros(self.kept.n, int), np.zeros(all_fps.n, int)
+        if within_conditions:
+            both = [np.asarray(fps.cond_id) for fps in (self.kept, all_fps)]
+            numbers = np.unique(np.concatenate(both), return_inverse=True)[1]
+            self.labels = numbers[: self.kept.n], numbers[self.kept.n :]
+        self.point, self.distance = np.full(all_fps.n, -1), np.full(all_fps.n, np.inf)
+        rows = np.flatnonzero(valid)
+        self.point[rows], self.distance[rows] = nearest(
+            self._places(all_fps, rows),
+            self._places(self.kept, np.arange(self.kept.n)),
+            self.tol * (1 + 1e-9),  # distances are computed in another way than `unique` does
+            (self.labels[1][rows], self.labels[0]),
+        )
+        self.dropped_by = self._dropped_by(valid & (self.point < 0))
+
+    @staticmethod
+    def _places(fps: FixedPoints, rows: Int[np.ndarray, " k"]) -> list[np.ndarray]:
+        """Return the states and the inputs of some rows."""
+        arrays = (fps.xstar, fps.inputs)
+        return [np.asarray(array)[rows] for array in arrays if array is not None]
+
+    def _dropped_by(self, left: Bool[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+        dropped_by = np.full(left.size, "", "<U22")
+        self.typical, self.scaled = 0.0, np.zeros(left.size)
+        if self.fps.x_init is not None and left.any():
+            start = np.asarray(self.fps.x_init)
+            with np.errstate(invalid="ignore"):
+                centroid = start.mean(axis=0, dtype=np.float64)
+                self.typical = float(np.linalg.norm(start - centroid, axis=1).mean())
+            scale = self.rules["outlier_distance_scale"]
+            if scale is not None and self.typical > 0:
+                there = np.asarray(self.fps.xstar)[left]
+                self.scaled[left] = np.linalg.norm(there - centroid, axis=1) / self.typical
+                is_far = left & (self.scaled > scale)
+                dropped_by[is_far] = "outlier_distance_scale"
+                left = left & ~is_far
+        scale_is_set = self.rules["outlier_distance_scale"] is not None
+        threshold = self.rules["final_q_threshold"]
+        if threshold:
+            dropped_by[left & ~(self.q < threshold)] = "final_q_threshold"
+            left = left & (self.q < threshold)
+        if self.kept.n >= self.rules["max_n_unique"]:
+            dropped_by[left] = "max_n_unique"
+        elif self.rules["outlier_q_scale"] is not None:
+            dropped_by[left] = "outlier_q_scale"
+        else:  # the search rounds otherwise at the edge of a rule, and processes share a centroid
+            by_distance = scale_is_set and self.typical > 0
+            dropped_by[left] = "outlier_distance_scale" if by_distance else "final_q_threshold"
+        return dropped_by
+
+    def account(self) -> Account:
+        """Count, and put it in words."""
+        parts, lines, warned = [], [], []
+        for status in Status:
+            for rule in ("", *self.rules):
+                rows = (self.status == status) & (self.dropped_by == rule)
+                if not rows.any():
+                    continue
+                part, q = self._part(status, rule, rows)
+                parts.append(part)
+                farthest = float(self.scaled[rows].max())
+                lines.append(_sentence(part, q, farthest, self.rules))
+                if self._calls_for_a_change(part, rows):
+                    warned.append(lines[-1])
+        if any(part.status == Status.UNFINISHED for part in parts):
+            lines.append(
+                "More `max_iters`, or a solver with more `patience`, takes unfinished rows further."
+            )
+        n_merged, of_merged = self._merged()
+        n_near, of_near = self._near()
+        warning = ""
+        if self.fps.n and self.kept.n == 0 and self.rules["max_n_unique"] > 0:
+            warning = f"None of the {self.fps.n} rows is kept: {' '.join(lines)}"
+        elif warned:
+            warning = f"Of {_count(self.fps.n, 'row')}, {' '.join(warned)}"
+        lines += of_merged + of_near
+        return Account(
+            self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
+        )
+
+    def _part(
+        self, status: Status, rule: str, rows: Bool[np.ndarray, " n"]
+    ) -> tuple[Part, list[tuple[float, int]]]:
+        """Return the part, and for each of its points the lowest `q` and the number of rows."""
+        q = self.q[rows]
+        n_points, points = None, []
+        if status >= Status.ESCAPED or (status == Status.UNFINISHED and rule):
+            pass
+        elif not rule:
+            n_points = np.unique(self.point[rows]).size
+        else:
+            first = self._distinct(rows, self.tol)
+            of_rows = np.flatnonzero(rows)
+            place, _ = nearest(
+                self._places(self.fps, of_rows),
+                self._places(self.fps, first),
+                self.tol * (1 + 1e-9),
+                (self.labels[1][of_rows], self.labels[1][first]),
+            )
+            counts = np.bincount(place[place >= 0], minlength=first.size)
+            points = sorted(zip(self.q[first].tolist(), counts.tolist(), strict=True))
+            n_points = first.size
+        with np.errstate(invalid="ignore"):
+            q_range = (float(q.min()), float(q.max()))
+        return Part(status, rule, int(rows.sum()), n_points, q_range), points
+
+    def _calls_for_a_change(self, part: Part, rows: Bool[np.ndarray, " n"]) -> bool:
+        if part.status == Status.FIXED_POINT:
+            return part.dropped_by in ("outlier_distance_scale", "final_q_threshold")
+        if (part.status, part.dropped_by) != (Status.SLOW_POINT, "final_q_threshold"):
+            return False
+        lingers = LINGERING * np.sqrt(2 * self.q[rows]) <= (self.typical or math.inf)
+        return bool(lingers.sum() >= SIZEABLE * self.fps.n and lingers.any())
+
+    def _distinct(self, rows: Bool[np.ndarray, " n"], tol: float) -> Int[np.ndarray, " points"]:
+        """Return a row for each of the distinct points of these rows."""
+        # All rows are passed on, so that the search's own program is run again.
+        fps = self.fps.replace(valid=rows, cond_id=self.labels[1])
+        kept = unique(fps, tol, within_conditions=self.within_conditions)
+        return np.flatnonzero(np.asarray(kept.valid))
+
+    def _merged(self) -> tuple[int, list[str]]:
+        exact = (self.status == Status.FIXED_POINT) & (self.point >= 0)
+        if not exact.any():
+            return 0, []
+        size = np.linalg.norm(np.asarray(self.fps.xstar)[exact], axis=1)
+        explained = SCATTER * (math.sqrt(self.fps.n_states) + float(size.max()))
+        apart = exact & (self.distance > explained)
+        if explained >= self.tol or not apart.any():
+            return 0, []
+        n_points = np.unique(self.point[exact]).size
+        n_merged = max(self._distinct(exact, explained).size - n_points, 0)
+        if n_merged == 0:
+            return 0, []
+        line = (
+            f"{apart.sum()} at fixed points lie up to {_number(self.distance[apart].max())} from "
+            f"the point that is kept for them, which is more than rounding explains: "
+            f"{_count(n_merged, 'further point')} may be there, nearer than `tol_unique` = "
+            f"{_number(self.tol)}. A lower `tol_unique` tells them apart."
+        )
+        return n_merged, [line]
+
+    def _near(self) -> tuple[int, list[str]]:
+        kept = self._places(self.kept, np.arange(self.kept.n))
+        own, other, distance = pairs(kept, kept, NEAR * self.tol)
+        together = (own < other) & (self.labels[0][own] == self.labels[0][other])
+        n_near = int(together.sum())
+        if n_near == 0:
+            return 0, []
+        line = (
+            f"{_count(n_near, 'pair')} of kept points are less than {NEAR} `tol_unique` apart, the "
+            f"nearest {_number(distance[together].min())}. On a line or ring of fixed points they "
+            "are a sample of it; else they may be one point, which a higher `tol_unique` shows."
+        )
+        return n_near, [line]
+
+
+# ---- words -------------------------------------------------------------------------------------
+
+
+def _sentence(
+    part: Part, points: list[tuple[float, int]], farthest: float, rules: dict[str, Any]
+) -> str:
+    n, rule = part.n_rows, part.dropped_by
+    if part.status == Status.NOT_FINITE:
+        return f"{n} {'is' if n == 1 else 'are'} NaN or infinite."
+    if part.status == Status.ESCAPED:
+        return (
+            f"{n} escaped: q falls without end on their way and no point is there, as in the tails "
+            "of saturated units. (Start closer to states that the network visits.)"
+        )
+    if part.status == Status.UNFINISHED:
+        text = f"{n} ended unfinished, while q was falling, {_q_range(part)}"
+    elif part.status == Status.WITHIN_TOLERANCE:
+        text = f"{n} stopped at q < `tol_q`, at {_count(part.n_points, 'distinct state')}"
+    else:
+        text = f"{n} ended at {_count(part.n_points, str(part.status))}"
+    single = part.n_points == 1
+    if not rule:
+        if part.status == Status.UNFINISHED:
+            return f"{text}; {_count(part.n_points, 'point')} of these {_are(single)} kept."
+        slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
+        return f"{text}{slow}, which {_are(single)} kept."
+    value = f"`{rule}` = {_number(rules[rule])}"
+    if rule == "outlier_distance_scale":
+        text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
+        if part.status == Status.UNFINISHED:
+            return text
+        return f"{text} {rule}={_number(_above(farthest))} keeps {'it' if single else 'them'}."
+    if rule == "max_n_unique":
+        return f"{text}, which {value} leaves out."
+    if rule == "outlier_q_scale":
+        return f"{text}, from which {value} had the search go on to another point."
+    if part.status == Status.UNFINISHED:
+        return f"{text}, not below {value}."
+    shown = points if len(points) <= _LISTED else [points[0], points[-1]]
+    listed = ", ".join(f"q = {_number(q)} ({_count(k, 'row')})" for q, k in shown)
+    if len(points) > _LISTED:
+        listed = f"the lowest and the highest are {listed}"
+    low, high = (_above(points[i][0]) for i in (0, -1))
+    advice = f"{rule}={_number(low)} keeps {'it' if single else 'the lowest'}"
+    if not single:
+        advice = (
+            f"{rule}={_number(high)} keeps them"
+            if low == high
+            else (f"{advice}, {rule}={_number(high)} all of them")
+        )
+    return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _q_range(part: Part) -> str:
+    low, high = map(_number, part.q_range)
+    return f"with q = {low}" if low == high else f"with q from {low} to {high}"
+
+
+def _above(q: float) -> float:
+    """Return a number of one digit that is above `q`."""
+    if not 0 < q < math.inf:
+        return 1.0 if q > 0 else 1e-30
+    unit = 10.0 ** math.floor(math.log10(q))
+    shown = max(q, float(_number(q)))  # which is rounded
+    return next(k * unit for k in range(1, 12) if float(_number(k * unit)) > shown)
+
+
+def _number(value: Any) -> str:
+    """Write a number with two digits, such as 1.2e-7."""
+    text = f"{float(value):.2g}"
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else text
+
+
+def _count(n: int | None, name: str) -> str:
+    return f"{n} {name}{'' if n == 1 else 's'}"
+
+
+def _are(single: bool) -> str:
+    return "is" if single else "are"

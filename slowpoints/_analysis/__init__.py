@@ -1,0 +1,1 @@
+"""What is read from a network and its points together."""

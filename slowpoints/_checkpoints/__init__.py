@@ -1,0 +1,1 @@
+"""`save_checkpoint` and `load_checkpoint`: the weights of BrainPy models in files."""

@@ -1,0 +1,1 @@
+"""Types, checks of arguments, files: what every room uses. Knows no network."""

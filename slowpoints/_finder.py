@@ -1,0 +1,405 @@
+"""`FixedPointFinder`: the documented class, a thin layer over `find_fixed_points`."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Shaped
+from tqdm import tqdm
+
+from slowpoints._account import account
+from slowpoints._core import arguments
+from slowpoints._core.status import Status, counted
+from slowpoints._core.types import Number, RealArray
+from slowpoints._pipeline import check_selection, find_fixed_points
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._sample import check_draw, check_trajectories, sample_states
+from slowpoints._search import check_search
+from slowpoints._solvers.adam import Adam
+from slowpoints._solvers.base import AbstractSolver, Report
+from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
+from slowpoints._solvers.newton_krylov import NewtonKrylov
+from slowpoints._transition.base import as_transition, with_precision
+from slowpoints._transition.check import check_transition
+from slowpoints._unique import unique
+
+_CLASS = "FixedPointFinder"
+
+_ELSEWHERE = {
+    "sample_states": " `find_fixed_points` draws the states itself, from the trajectories "
+    "`[trials, time, n_states]` that it is given; or call the functions "
+    "slowpoints.sample_states and slowpoints.find_fixed_points.",
+    "sample_inputs_and_states": " Call the functions slowpoints.sample_inputs_and_states and "
+    "slowpoints.find_fixed_points.",
+}
+"""Where to find what Golub & Sussillo's FixedPointFinder has as methods."""
+
+_SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
+
+
+class FixedPointFinder:
+    """Finds the fixed points of a recurrent network from the states that it visits.
+
+    Takes the place of the class of the same name that BrainPy's users know: the same arguments,
+    in the same places, with the same defaults. What follows the `*` is new.
+
+    Args:
+        rnn_model: a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
+            `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or anything
+            that [`as_transition`][slowpoints.as_transition] takes. It is left as it is.
+        method: `'joint'` has one learning rate for all rows, which go on until all have met `tol_q`
+            or `tol_dq`; under `'sequential'` each row has its own learning rate and ends by itself.
+            This is about the Adam solver; to other solvers the two are the same.
+        max_iters: the most iterations of a row.
+        tol_q: a `q = 0.5 * ||x - F(x, u)||^2` that is low enough. Rows of Adam, and of solvers with
+            `polish=False`, end when `q` falls below it; those of others go on to the last digits.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
+        lr_init: Adam's first learning rate.
+        lr_factor: what it is multiplied by on a plateau.
+        lr_patience: iterations without a better `q` that make a plateau.
+        lr_cooldown: iterations after a reduction in which none are counted.
+        do_compute_jacobians: whether to compute `J_xstar` and `dFdu` of the distinct points.
+        do_decompose_jacobians: whether to compute their eigenvalues, eigenvectors and stability.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        do_exclude_distance_outliers: whether to drop points far from the initial states.
+        outlier_distance_scale: how far: this many times the initial states' mean distance from
+            their centroid.
+        do_rerun_q_outliers: whether to search on from points with an outlying `q`.
+        outlier_q_scale: which: those with `q` above this many times the median.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        dtype: `'float32'` or `'float64'`, whatever the global precision is.
+        verbose: whether to print what is done, and what became of all rows.
+        super_verbose: whether to print the state of the search as it goes on: the mean and standard
+            deviation of `q` and `dq` over the rows in work. The default solver searches in one
+            subspace and then in another; each of them, which the lines name, counts its iterations
+            from 1, and so does each chunk of states.
+        n_iters_per_print_update: after how many iterations to print it.
+        solver: `None` for the default, `'adam'` for the documented gradient descent,
+            `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with settings of its own.
+        random_seed: seeds the draw of the initial states.
+        memory_limit: the bytes that a search may take besides its result; by default a quarter of
+            the machine's memory.
+        mesh: the devices that share a search: `"local"` means all of this process's, except under
+            `super_verbose`, where their lines would mix; `None` means one.
+        across_processes: whether all processes of a job of `jax.distributed` search together. Each
+            draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
+            with the same distinct points.
+
+    Raises:
+        ValueError: if an argument is out of range or none of the choices.
+        TypeError: if `rnn_model` or `solver` is of no known kind.
+    """
+
+    def __init__(
+        self,
+        rnn_model: Any,
+        method: str = "joint",
+        max_iters: int = 5000,
+        tol_q: Number = 1e-12,
+        tol_dq: Number = 1e-20,
+        lr_init: Number = 1.0,
+        lr_factor: Number = 0.95,
+        lr_patience: int = 5,
+        lr_cooldown: int = 0,
+        do_compute_jacobians: bool = True,
+        do_decompose_jacobians: bool = True,
+        tol_unique: Number = 1e-3,
+        do_exclude_distance_outliers: bool = True,
+        outlier_distance_scale: Number = 10.0,
+        do_rerun_q_outliers: bool = False,
+        outlier_q_scale: Number = 10.0,
+        max_n_unique: Number = np.inf,
+        final_q_threshold: Number | None = 1e-8,
+        dtype: str = "float32",
+        verbose: bool = True,
+        super_verbose: bool = False,
+        n_iters_per_print_update: int = 100,
+        *,
+        solver: AbstractSolver | str | None = None,
+        random_seed: int = 0,
+        memory_limit: int | None = None,
+        mesh: Mesh | Literal["local"] | None = "local",
+        across_processes: bool = False,
+    ):
+        as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
+        choice = partial(arguments.choice, _CLASS)
+        number = partial(arguments.number, _CLASS)
+        whole = partial(arguments.whole, _CLASS)
+        flag = partial(arguments.flag, _CLASS)
+        by_name = isinstance(solver, str)
+        numbers = check_search(
+            _CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit
+        )
+        self.max_iters, self.tol_q, self.tol_dq, self.memory_limit, _ = numbers
+        self.tol_unique, self.final_q_threshold, self.max_n_unique = check_selection(
+            _CLASS,
+            tol_unique=tol_unique,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
+        self.rnn_model = rnn_model
+        self.method = choice("method", method, ("joint", "sequential"))
+        self.lr_init = number("lr_init", lr_init)
+        self.lr_factor = number("lr_factor", lr_factor)
+        self.lr_patience = whole("lr_patience", lr_patience, or_infinite=True)
+        self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
+        self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
+        self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
+        self.do_exclude_distance_outliers = flag(
+            "do_exclude_distance_outliers", do_exclude_distance_outliers
+        )
+        self.outlier_distance_scale = number("outlier_distance_scale", outlier_distance_scale)
+        self.do_rerun_q_outliers = flag("do_rerun_q_outliers", do_rerun_q_outliers)
+        self.outlier_q_scale = number("outlier_q_scale", outlier_q_scale)
+        self.dtype = choice("dtype", dtype, ("float32", "float64"))
+        self.verbose = flag("verbose", verbose)
+        self.super_verbose = flag("super_verbose", super_verbose)
+        self.n_iters_per_print_update = whole(
+            "n_iters_per_print_update", n_iters_per_print_update, least=1
+        )
+        self.solver = self._solver(choice("solver", solver, _SOLVERS)) if by_name else solver
+        self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
+        arguments.devices(_CLASS, mesh)
+        self.mesh: Mesh | Literal["local"] | None = (
+            None if isinstance(mesh, str) and self.super_verbose else mesh
+        )
+        self.across_processes = flag("across_processes", across_processes)
+        self._n_searches = 0
+
+    def _solver(self, name: str) -> AbstractSolver:
+        if name == "levenberg_marquardt":
+            return LevenbergMarquardt()
+        if name == "newton_krylov":
+            return NewtonKrylov()
+        return Adam(
+            joint=self.method == "joint",
+            lr_init=self.lr_init,
+            lr_factor=self.lr_factor,
+            lr_patience=self.lr_patience,
+            lr_cooldown=self.lr_cooldown,
+        )
+
+    def find_fixed_points(
+        self,
+        state_traj: Any,
+        inputs: Float[RealArray, "_ n_inputs"],
+        n_inits: int = 1024,
+        noise_scale: Number = 0.0,
+        valid_bxt: Bool[RealArray, "trials time"] | None = None,
+        cond_ids: Shaped[RealArray, " n_inits"] | None = None,
+    ) -> tuple[FixedPoints, FixedPoints]:
+        """Search from states drawn from `state_traj`.
+
+        The model's current values are used. Each further search draws other states; a new finder
+        with the same seed draws the same ones again.
+
+        Args:
+            state_traj: `[trials, time, n_states]` states that the network visits; or states in the
+                model's own form, such as a pair `(h, c)` of arrays `[trials, time, n_units]`.
+            inputs: `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each row.
+            n_inits: how many states to draw.
+            noise_scale: standard deviation of the Gaussian noise added to them.
+            valid_bxt: `[trials, time]` which states may be drawn.
+            cond_ids: `[n_inits]` condition numbers, handed through to `cond_id`.
+
+        Returns:
+            The distinct points, and all `n_inits` rows in the order of the drawn states, both
+            backed by NumPy arrays. `status` says of each row how its search ended, and
+            [`account`][slowpoints.account] what was dropped.
+
+        Raises:
+            ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
+                model does not map states to states.
+        """
+        caller = f"{_CLASS}.find_fixed_points"
+        n_inits = check_draw(caller, n_inits, noise_scale)
+        if len(getattr(state_traj, "shape", ())) != 3:
+            try:
+                state_traj = as_transition(self.rnn_model).flatten(state_traj)
+            except ValueError as error:
+                raise ValueError(
+                    f"{caller}: `state_traj` does not fit the model: {error}"
+                ) from error
+        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
+        row = "of the `n_inits` states"
+        inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
+        cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
+        self._say(f"\nSearching for fixed points from {n_inits} initial states.")
+        started = time.perf_counter()
+        progress = _Progress(
+            n_inits, self.tol_unique, self.final_q_threshold, self.verbose, self.super_verbose
+        )
+        every = self.n_iters_per_print_update
+        report = Report(_print_update, every) if self.super_verbose else None
+        with _precision(self.dtype), progress as bar:
+            F = with_precision(as_transition(self.rnn_model), self.dtype)
+            key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
+            if self.across_processes:
+                key = jax.random.fold_in(key, jax.process_index())
+            n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
+            check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
+            x_init = sample_states(
+                key, jnp.asarray(state_traj, self.dtype), n_inits, noise_scale, valid_bxt
+            )
+            unique_fps, all_fps = find_fixed_points(
+                F,
+                x_init,
+                inputs,
+                solver=self.solver,
+                max_iters=self.max_iters,
+                tol_q=self.tol_q,
+                tol_dq=self.tol_dq,
+                cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
+                tol_unique=self.tol_unique,
+                outlier_distance_scale=self._distance_scale,
+                outlier_q_scale=self._q_scale,
+                final_q_threshold=self.final_q_threshold,
+                max_n_unique=self.max_n_unique,
+                compute_jacobians=self.do_compute_jacobians,
+                decompose_jacobians=self.do_decompose_jacobians,
+                memory_limit=self.memory_limit,
+                rows_at_a_time=_rows_for_progress(n_inits, x_init.shape[1])
+                if self.verbose
+                else None,
+                progress=bar.update if self.verbose or self.super_verbose else None,
+                report=report,
+                mesh=self.mesh,
+                across_processes=self.across_processes,
+            )
+            if report is not None:
+                jax.effects_barrier()  # all its lines before the summary
+            unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
+        self._n_searches += 1
+        if not self.across_processes:
+            # The search carried row numbers, so that condition numbers may be of any type.
+            conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
+            unique_fps.cond_id = conditions(unique_fps.cond_id)
+            all_fps.cond_id = conditions(all_fps.cond_id)
+        self._say_result(unique_fps, all_fps, time.perf_counter() - started)
+        return unique_fps, all_fps
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks here only if there is no such attribute.
+        advice = _ELSEWHERE.get(name, "")
+        raise AttributeError(f"FixedPointFinder has no attribute {name!r}.{advice}")
+
+    @property
+    def _distance_scale(self) -> Number | None:
+        return self.outlier_distance_scale if self.do_exclude_distance_outliers else None
+
+    @property
+    def _q_scale(self) -> Number | None:
+        return self.outlier_q_scale if self.do_rerun_q_outliers else None
+
+    def _say(self, message: str) -> None:
+        if self.verbose:
+            print(message)
+
+    def _say_result(self, fps: FixedPoints, all_fps: FixedPoints, seconds: float) -> None:
+        if not self.verbose:
+            return
+        q, its = all_fps.qstar, all_fps.n_iters
+        print(
+            f"\tSearched in {seconds:.2f} s: iterations median {np.median(its):.0f}, "
+            f"most {its.max()}; q median {np.median(q):.2e}, highest {np.max(q):.2e}."
+        )
+        below = f" with q < {self.final_q_threshold:.1e}" if self.final_q_threshold else ""
+        print(f"\tFound {counted(fps.status, 'distinct')}{below}.")
+        exact = fps.status == Status.FIXED_POINT
+        if fps.is_stable is not None and exact.any():
+            n_stable = int(fps.is_stable[exact].sum())
+            them = "them" if exact.all() else "the fixed points"
+            print(f"\t{n_stable} of {them} are stable, {exact.sum() - n_stable} unstable.")
+        told = account(
+            fps,
+            all_fps,
+            outlier_distance_scale=self._distance_scale,
+            outlier_q_scale=self._q_scale,
+            final_q_threshold=self.final_q_threshold,
+            max_n_unique=self.max_n_unique,
+        )
+        print("\t" + str(told).replace("\n", "\n\t"))
+
+
+@contextlib.contextmanager
+def _precision(dtype: str) -> Iterator[None]:
+    """Allow float64 for the time of a search; the caller's global setting comes back."""
+    with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
+        yield
+
+
+class _Progress:
+    """A progress bar over the rows of a search, with the distinct points so far.
+
+    If `announced`, chunks are told apart in what is printed of their iterations.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        tol_unique: Number,
+        below: Number | None,
+        shown: bool,
+        announced: bool = False,
+    ):
+        self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
+        self._tol_unique, self._below = tol_unique, below
+        self._announced, self._n_done = announced, 0
+        self._distinct: FixedPoints | None = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, fps: FixedPoints) -> None:
+        """Count the rows of a chunk that is done."""
+        self._n_done += fps.n
+        if self._announced and self._n_done < self._bar.total:
+            jax.effects_barrier()  # the lines of this chunk come first
+            print(f"\tFrom initial state {self._n_done + 1} on:")
+        if self._bar.disable:
+            return
+        if fps.n == self._bar.total:  # all at once: the summary tells what there is
+            self._bar.update(fps.n)
+            return
+        fps = fps.replace(cond_id=None, tol_unique=self._tol_unique)
+        if self._below:
+            fps = fps.replace(valid=fps.valid & (fps.qstar < self._below))
+        if self._distinct is not None:
+            fps = FixedPoints.concatenate([self._distinct, fps])
+        n_new = fps.n if self._distinct is None else fps.n - self._distinct.n
+        # A fixed size keeps all chunks after the first in one compiled program.
+        self._distinct = unique(fps, self._tol_unique, size=_MOST_DISTINCT_SHOWN)
+        n_distinct = int(np.sum(np.asarray(self._distinct.valid)))
+        more = " or more" if n_distinct == _MOST_DISTINCT_SHOWN else ""
+        self._bar.set_postfix_str(f"{n_distinct}{more} distinct", refresh=False)
+        self._bar.update(n_new)
+
+
+_MOST_DISTINCT_SHOWN = 1024
+
+
+def _rows_for_progress(n_rows: int, n_states: int) -> int:
+    """Return a number of rows that takes about a second, and enough to keep all lanes at work."""
+    return int(np.clip(4e8 / n_states**2, 512, 16384).item()) if n_rows > 512 else n_rows
+
+
+def _print_update(iteration: Any, q: Any, dq: Any, lr: Any, phase: str) -> None:
+    q, dq = np.asarray(q), np.asarray(dq)
+    # A row's first iteration has no `dq` yet, and a broken one and a lane without a row no `q`.
+    q, dq = (a[np.isfinite(a)] if np.isfinite(a).any() else np.full(1, np.nan) for a in (q, dq))
+    line = (
+        f"\t{phase}, Iter: {int(iteration)}, q = {np.mean(q):.2e} +/- {np.std(q):.2e}, "
+        f"dq = {np.mean(dq):.2e} +/- {np.std(dq):.2e}"
+    )
+    print(line if lr is None else f"{line}, lr = {float(lr):.2e}")

@@ -1,0 +1,59 @@
+"""`jacobians`: the linearised dynamics at each point."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slowpoints._core import arguments
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._transition.base import Transition, as_transition
+from slowpoints._transition.check import check_points
+from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
+
+_MOST_ENTRIES = 2**24
+"""How many entries of Jacobians are computed at a time."""
+
+
+def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
+    """Fill the Jacobians `J_xstar` (`dF/dx`) and `dFdu` at every point.
+
+    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`. Of a
+    [`ContinuousTime`][slowpoints.ContinuousTime] they are `df/dx` and `df/du`.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        fps: points with `xstar` and `inputs`.
+
+    Returns:
+        `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`, and
+        `continuous_time` as it is for `F`.
+
+    Raises:
+        TypeError: if `F` is of no known kind, or `fps` are not fixed points, or in half precision.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
+            states.
+    """
+    F = as_transition(F)
+    arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
+    check_points("jacobians", F, fps)
+    x = jnp.asarray(fps.xstar)
+    u = jnp.asarray(fps.inputs, x.dtype)
+    J, dFdu = _jacobians(linearised_part(F), x, u)
+    return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
+
+
+@eqx.filter_jit
+def _jacobians(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> tuple[Float[Array, "n n_states n_states"], Float[Array, "n n_states n_inputs"]]:
+    def one(point: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jax.jacfwd(F, argnums=(0, 1))(*point)
+
+    # A few points at a time: the products take some times the memory of the Jacobians themselves.
+    at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
+    if x.shape[0] <= at_a_time:
+        return jax.vmap(lambda x, u: one((x, u)))(x, u)
+    return jax.lax.map(one, (x, u), batch_size=at_a_time)

@@ -1,0 +1,376 @@
+"""`find_fixed_points`: the whole way from initial states to analysed fixed points."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from slowpoints._account import account
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray, Scalar
+from slowpoints._decompose import decompose
+from slowpoints._jacobians import jacobians
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._scale.processes import (
+    check_agreement,
+    spread_across_processes,
+    unique_across_processes,
+)
+from slowpoints._search import check_rows, check_search, optimize_batch
+from slowpoints._solvers.adam import Adam
+from slowpoints._solvers.base import AbstractSolver, Report
+from slowpoints._transition.base import as_transition
+from slowpoints._transition.digests import digest_of_model, setting_as_text
+from slowpoints._unique import unique
+
+
+def find_fixed_points(
+    F: Any,
+    x_init: Float[RealArray, "n n_states"],
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+    *,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
+    cond_id: Shaped[RealArray, " n"] | None = None,
+    tol_unique: Number = 1e-3,
+    within_conditions: bool = False,
+    outlier_distance_scale: Number | None = 10.0,
+    outlier_q_scale: Number | None = None,
+    final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
+    compute_jacobians: bool = True,
+    decompose_jacobians: bool = True,
+    memory_limit: int | None = None,
+    rows_at_a_time: int | None = None,
+    progress: Callable[[FixedPoints], None] | None = None,
+    report: Report | None = None,
+    mesh: Mesh | Literal["local"] | None = "local",
+    across_processes: bool = False,
+) -> tuple[FixedPoints, FixedPoints]:
+    """Search from each state, and keep and linearise the distinct fixed points.
+
+    In this order: optimise; drop rows that are not finite or that escaped, such as those in the
+    tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
+    far points; search on from points with an outlying `q`; drop points with a high `q`; keep the
+    best; compute Jacobians and eigenvalues.
+
+    Outside `jit` the points that are kept come without gaps. Inside, where shapes are static, they
+    are the `valid` rows of as many as there are states, or of `max_n_unique` if that is given.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x_init: `[n, n_states]` the states to start from.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next four.
+        max_iters: the most iterations of a row.
+        tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
+            solvers go on below it unless told otherwise.
+        tol_dq: a row ends when `q` changes by less than this.
+        cond_id: `[n]` condition numbers, handed through.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        within_conditions: whether only points of the same `cond_id` can be one.
+        outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
+            times the mean distance of `x_init` from it; `None` keeps all.
+        outlier_q_scale: search on from points with `q` above this many times the median; `None`
+            does not.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        compute_jacobians: whether to fill `J_xstar` and `dFdu`.
+        decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
+        memory_limit: the bytes that the search may take besides its result; by default a quarter of
+            the machine's memory.
+        rows_at_a_time: search in chunks of this many rows; by default as many as fit.
+        progress: called with the rows of each chunk when it is done.
+        report: called on the host every few iterations.
+        mesh: share the rows out over its devices; `"local"` means all of this process's devices if
+            there is more than one, and `None` the default device. Inside `jit` the default is none.
+        across_processes: whether all processes of a job of `jax.distributed` make this call
+            together, each with states of its own; not inside `jit`. The distinct points are then
+            those of all processes, the same in each, and all rows are those of this process.
+
+    Returns:
+        The distinct points, and all `n` rows of the search in the order of `x_init`. `status` says
+        of each row how its search ended, and [`account`][slowpoints.account] what was dropped.
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range, or an input is not finite, or the
+            model does not map states to states.
+        TypeError: if an argument is of the wrong kind.
+
+    Warns:
+        UserWarning: if rows that ended at fixed points are dropped for their distance or their
+            `q`; if many that ended at slow points are; or if no point is kept. It says why, and
+            what keeps them. Not inside `jit`.
+    """
+    F = as_transition(F)
+    caller = "find_fixed_points"
+    numbers = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
+    selection = check_selection(
+        caller,
+        tol_unique=tol_unique,
+        outlier_distance_scale=outlier_distance_scale,
+        outlier_q_scale=outlier_q_scale,
+        final_q_threshold=final_q_threshold,
+        max_n_unique=max_n_unique,
+    )
+    tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = selection
+    for name, value in (
+        ("within_conditions", within_conditions),
+        ("compute_jacobians", compute_jacobians),
+        ("decompose_jacobians", decompose_jacobians),
+        ("across_processes", across_processes),
+    ):
+        arguments.flag(caller, name, value)
+    arguments.function(caller, "progress", progress)
+    arguments.function(caller, "report", report)
+    arguments.devices(caller, mesh)
+    # Whatever the solver, points are verified by Newton's method in the end.
+    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id, forward_mode=True)
+    if within_conditions and cond_id is None:
+        raise ValueError(
+            f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
+            "`within_conditions` is set."
+        )
+    if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
+        try:
+            np.unique(np.asarray(cond_id))
+        except TypeError as error:
+            raise TypeError(
+                f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
+                f"({error}); expected labels of one type, since `within_conditions` is set."
+            ) from error
+    search: dict[str, Any] = {
+        "solver": solver,
+        "max_iters": max_iters,
+        "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
+        "tol_dq": tol_dq,
+    }
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
+    if mesh == "local":
+        devices = jax.local_devices()
+        mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
+    elif mesh is not None and not traced and not set(mesh.devices.flat) <= set(jax.local_devices()):
+        raise ValueError(
+            "find_fixed_points: `mesh` holds devices of other processes; expected devices of this "
+            "one, with `across_processes=True` where all processes search together."
+        )
+    if across_processes:
+        if traced:
+            raise ValueError("find_fixed_points: `across_processes` does not work inside `jit`.")
+        _agree(
+            F,
+            x_init,
+            inputs,
+            cond_id,
+            **search,
+            tol_unique=tol_unique,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
+    all_fps = optimize_batch(
+        F,
+        x_init,
+        inputs,
+        cond_id=cond_id,
+        memory_limit=memory_limit,
+        rows_at_a_time=rows_at_a_time,
+        progress=progress,
+        report=report,
+        mesh=mesh,
+        **search,
+    )
+    all_fps = all_fps.replace(tol_unique=tol_unique)
+    if mesh is not None and not traced:
+        # What is left is little. Condition numbers may be of a type that no device holds.
+        numbers = all_fps.replace(cond_id=None)
+        all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
+
+    if across_processes:
+        fps = unique_across_processes(all_fps, within_conditions=within_conditions)
+        start = spread_across_processes(all_fps.x_init)
+        cond_id = fps.cond_id
+        fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
+    else:
+        fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
+        start = spread(all_fps.x_init)
+    rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
+    fps = select(F, fps, start, *rules, search, within_conditions=within_conditions)
+    if not traced:
+        told = account(
+            fps,
+            all_fps,
+            within_conditions=within_conditions,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
+        if told.warning:
+            warnings.warn(f"{caller}: {told.warning}", stacklevel=2)
+    if compute_jacobians:
+        fps = linearise(F, fps, decompose_jacobians)
+    return fps, all_fps
+
+
+def ending_tolerance(
+    solver: AbstractSolver | None, tol_q: Scalar, final_q_threshold: Number | None
+) -> Scalar:
+    """Return the `q` below which rows may end: what is kept has to be below both.
+
+    Rows that end together, as under `Adam(joint=True)`, end as documented: most come far below.
+    """
+    if not final_q_threshold or (solver is not None and solver.couples_rows):
+        return tol_q
+    if isinstance(tol_q, Tracer):
+        return jnp.minimum(tol_q, final_q_threshold)
+    return min(tol_q, final_q_threshold)
+
+
+@jax.jit
+def spread(
+    x_init: Float[RealArray, "n n_states"],
+) -> tuple[Float[Array, " n_states"], Float[Array, ""]]:
+    """Return the centroid `[n_states]` of the initial states, and their mean distance from it."""
+    centroid = jnp.mean(x_init, axis=0)
+    return centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
+
+
+def select(
+    F: Any,
+    fps: FixedPoints,
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    outlier_distance_scale: Number | None,
+    outlier_q_scale: Number | None,
+    final_q_threshold: Number | None,
+    max_n_unique: Number,
+    search: dict[str, Any],
+    *,
+    within_conditions: bool = False,
+) -> FixedPoints:
+    """Keep those of the distinct points that `find_fixed_points` returns, in its order of steps.
+
+    Args:
+        F: the transition.
+        fps: the points; those that `unique` marks.
+        start: the `spread` of the states that the search started from.
+        outlier_distance_scale: see `find_fixed_points`, as for the next three.
+        outlier_q_scale: whether to search on.
+        final_q_threshold: the highest `q`.
+        max_n_unique: the most points.
+        search: the settings with which `optimize_batch` searches on.
+        within_conditions: see `find_fixed_points`.
+    """
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
+    if outlier_distance_scale is not None:
+        fps = _exclude(fps, _is_far(fps.xstar, start, outlier_distance_scale))
+    if outlier_q_scale is not None:
+        fps = fps if traced else fps.compact()
+        fps = _search_on(F, fps, outlier_q_scale, search)
+        fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
+    if final_q_threshold:
+        fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
+    if traced:
+        return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
+    fps = fps.compact()
+    if max_n_unique < fps.n:
+        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
+    return fps
+
+
+def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
+    return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
+
+
+@jax.jit
+def _is_far(
+    x: Float[RealArray, "n n_states"],
+    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
+    scale: Scalar,
+) -> Bool[Array, " n"]:
+    centroid, typical = start
+    distance = jnp.linalg.norm(x - centroid, axis=1)
+    # Identical initial states have no scale to judge by.
+    return jnp.asarray((typical > 0) & (distance > scale * typical))
+
+
+def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
+    if fps.n == 0:
+        return fps
+    valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
+    median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
+    if isinstance(search["solver"], Adam):
+        # As documented: rows that are not searched on have no say in those that are.
+        search = search | {"solver": dataclasses.replace(search["solver"], joint=False)}
+    again = optimize_batch(F, fps.xstar, fps.inputs, **search)
+    take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
+
+    def merged(name: str) -> Array:
+        new, old = getattr(again, name), getattr(fps, name)
+        return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
+
+    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq", "status")}
+    n_iters = fps.n_iters + jnp.where(take, again.n_iters, 0)
+    return fps.replace(**changes, n_iters=n_iters, valid=valid)
+
+
+def _best(fps: FixedPoints, size: int) -> FixedPoints:
+    order = jnp.lexsort((fps.qstar, ~fps.valid))
+    return fps[order[:size]]
+
+
+def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
+    """Fill the Jacobians, and the spectra if asked for."""
+    n = fps.n
+    if n > 0 and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
+        # The number of points found varies; powers of two keep the number of compilations small.
+        fps = fps[np.arange(1 << (n - 1).bit_length()) % n]
+    fps = jacobians(F, fps)
+    if with_spectra:
+        fps = decompose(fps)
+    return fps[:n]
+
+
+def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
+    """Check that all processes search the same model in the same way."""
+    texts = {name: setting_as_text(value) for name, value in settings.items()}
+    texts["F"] = digest_of_model(F, x_init.shape[1], inputs.shape[1], x_init.dtype)
+    texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
+    if texts["type of cond_id"] == "object":
+        raise TypeError(
+            "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
+            "processes; expected numbers or strings."
+        )
+    check_agreement("find_fixed_points", **texts)
+
+
+def check_selection(caller: str, **settings: Any) -> list[Any]:
+    """Check the settings that say which points are kept, as all functions and classes take them.
+
+    Returns:
+        The settings in their order, as Python has them.
+
+    Raises:
+        TypeError: if one is of the wrong kind, or `tol_unique` is traced.
+        ValueError: if one is out of range.
+    """
+    if isinstance(settings.get("tol_unique"), Tracer):
+        was, expected = "is traced", "a number that is known before compilation"
+        arguments.refuse(caller, "tol_unique", was, expected, TypeError)
+    return [
+        arguments.whole(caller, name, value, or_infinite=True)
+        if name == "max_n_unique"
+        else arguments.number(caller, name, value, or_none=name != "tol_unique")
+        for name, value in settings.items()
+    ]

@@ -1,0 +1,1 @@
+"""`FixedPoints`, and what is read from points alone."""

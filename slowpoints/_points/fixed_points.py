@@ -1,0 +1,600 @@
+"""`FixedPoints`: what a search found, one row per point."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Complex, Float, Int, Shaped
+
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._points import linear_dynamics
+from slowpoints._points.points_file import read_points, write_points
+
+
+class FixedPoints:
+    """Fixed points, slow points or candidates for them: one row per point.
+
+    A registered pytree, backed by NumPy or JAX arrays. `n` rows, `N` state dimensions, `M` input
+    dimensions. Every array field is optional.
+
+    Attributes:
+        xstar: `[n, N]` the points.
+        F_xstar: `[n, N]` their images under one step of the network.
+        x_init: `[n, N]` the states the search started from.
+        inputs: `[n, M]` the constant input of each row.
+        qstar: `[n]` the speed `q = 0.5 * ||x - F(x, u)||^2` at `xstar`.
+        dq: `[n]` the absolute change of `q` in the row's last update.
+        n_iters: `[n]` the iterations the row took.
+        J_xstar: `[n, N, N]` the Jacobian `dF/dx`; in continuous time `df/dx`.
+        dFdu: `[n, N, M]` the input Jacobian `dF/du`; in continuous time `df/du`.
+        eigval_J_xstar: `[n, N]` eigenvalues by falling magnitude; in continuous time by falling
+            real part. Or the `k` leading ones, `[n, k]`.
+        eigvec_J_xstar: `[n, N, N]` the right eigenvectors, in columns, in the same order.
+        is_stable: `[n]` whether the largest `|eigenvalue|` is below 1; in continuous time whether
+            the largest real part is below 0.
+        cond_id: `[n]` the caller's condition numbers.
+        valid: `[n]` which rows count; `None` means all of them.
+        period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
+        cycle_id: `[n]` the number of the cycle that each point lies on.
+        status: `[n]` int8, how the search of each row ended, in the numbers of
+            [`Status`][slowpoints.Status]; `None` where the points do not come from a search.
+        tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
+        dtype: the real NumPy type of the stored values.
+        continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
+            fixed points of a map: see [`ContinuousTime`][slowpoints.ContinuousTime].
+    """
+
+    array_fields: ClassVar[tuple[str, ...]] = (
+        "xstar",
+        "F_xstar",
+        "x_init",
+        "inputs",
+        "qstar",
+        "dq",
+        "n_iters",
+        "J_xstar",
+        "dFdu",
+        "eigval_J_xstar",
+        "eigvec_J_xstar",
+        "is_stable",
+        "cond_id",
+        "valid",
+        "period",
+        "cycle_id",
+        "status",
+    )
+    _settings: ClassVar[tuple[str, ...]] = ("tol_unique", "dtype", "continuous_time")
+    _ndims: ClassVar[dict[str, int]] = {
+        "xstar": 2,
+        "F_xstar": 2,
+        "x_init": 2,
+        "inputs": 2,
+        "J_xstar": 3,
+        "dFdu": 3,
+        "eigval_J_xstar": 2,
+        "eigvec_J_xstar": 3,
+    }
+
+    def __init__(
+        self,
+        xstar: Shaped[Any, "n n_states"] | None = None,
+        F_xstar: Shaped[Any, "n n_states"] | None = None,
+        x_init: Shaped[Any, "n n_states"] | None = None,
+        inputs: Shaped[Any, "n n_inputs"] | None = None,
+        qstar: Shaped[Any, " n"] | None = None,
+        dq: Shaped[Any, " n"] | None = None,
+        n_iters: Shaped[Any, " n"] | None = None,
+        J_xstar: Shaped[Any, "n n_states n_states"] | None = None,
+        dFdu: Shaped[Any, "n n_states n_inputs"] | None = None,
+        eigval_J_xstar: Shaped[Any, "n k"] | None = None,
+        eigvec_J_xstar: Shaped[Any, "n n_states k"] | None = None,
+        is_stable: Shaped[Any, " n"] | None = None,
+        cond_id: Shaped[Any, " n"] | None = None,
+        tol_unique: Number = 1e-3,
+        dtype: Any = np.float32,
+        valid: Shaped[Any, " n"] | None = None,
+        continuous_time: bool = False,
+        period: Shaped[Any, " n"] | None = None,
+        cycle_id: Shaped[Any, " n"] | None = None,
+        status: Shaped[Any, " n"] | None = None,
+    ):
+        """Store the fields; see the class for their shapes.
+
+        Raises:
+            ValueError: if a field has the wrong rank, or rows differ in number between fields.
+        """
+        given = locals()
+        rows: dict[str, int] = {}
+        for name in self.array_fields:
+            value = given[name]
+            if value is not None and not hasattr(value, "shape"):
+                value = np.asarray(value)
+            if value is not None:
+                ndim = self._ndims.get(name, 1)
+                if len(value.shape) != ndim:
+                    raise ValueError(
+                        f"FixedPoints: `{name}` has shape {tuple(value.shape)}; expected "
+                        f"{ndim} axes, of which the first is the rows."
+                    )
+                rows[name] = value.shape[0]
+            setattr(self, name, value)
+        if len(set(rows.values())) > 1:
+            raise ValueError(f"FixedPoints: the fields differ in their number of rows: {rows}.")
+        self.tol_unique = float(arguments.number("FixedPoints", "tol_unique", tol_unique))
+        self.dtype = np.dtype(dtype).type
+        self.continuous_time = arguments.flag("FixedPoints", "continuous_time", continuous_time)
+
+    # Array fields are set in a loop above; these lines tell readers and type checkers of them.
+    xstar: Any
+    F_xstar: Any
+    x_init: Any
+    inputs: Any
+    qstar: Any
+    dq: Any
+    n_iters: Any
+    J_xstar: Any
+    dFdu: Any
+    eigval_J_xstar: Any
+    eigvec_J_xstar: Any
+    is_stable: Any
+    cond_id: Any
+    valid: Any
+    period: Any
+    cycle_id: Any
+    status: Any
+
+    # ---- size ----------------------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        """The number of rows, invalid ones included."""
+        for name in self.array_fields:
+            value = getattr(self, name)
+            if value is not None:
+                return value.shape[0]
+        return 0
+
+    @property
+    def n_states(self) -> int:
+        """The dimension of the states; 0 if none are stored."""
+        for value in (self.xstar, self.x_init, self.F_xstar):
+            if value is not None:
+                return value.shape[1]
+        return 0
+
+    @property
+    def n_inputs(self) -> int:
+        """The dimension of the inputs; 0 if none are stored."""
+        return 0 if self.inputs is None else self.inputs.shape[1]
+
+    @property
+    def has_decomposed_jacobians(self) -> bool:
+        """Whether the eigenvalues are there."""
+        return self.eigval_J_xstar is not None
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        filled = [name for name in self.array_fields if getattr(self, name) is not None]
+        return (
+            f"FixedPoints(n={self.n}, n_states={self.n_states}, n_inputs={self.n_inputs}, "
+            f"dtype={self.dtype.__name__}, fields={filled})"
+        )
+
+    # ---- rows ----------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> "FixedPoints":
+        """Return a copy with some fields replaced. The arrays themselves are not copied."""
+        kwargs = {name: getattr(self, name) for name in self.array_fields}
+        kwargs |= {name: getattr(self, name) for name in self._settings}
+        unknown = set(changes) - set(kwargs)
+        if unknown:
+            raise TypeError(f"FixedPoints.replace: no such field(s): {sorted(unknown)}.")
+        return FixedPoints(**(kwargs | changes))
+
+    def _map_rows(self, fn: Any) -> "FixedPoints":
+        present = {k: v for k in self.array_fields if (v := getattr(self, k)) is not None}
+        return self.replace(**{name: fn(value) for name, value in present.items()})
+
+    def __getitem__(self, index: Any) -> "FixedPoints":
+        """Select rows by an int (which keeps the row axis), a slice, a mask or an index array."""
+        if isinstance(index, (np.ndarray, jax.Array)) and index.ndim == 0 and index.dtype != bool:
+            index = index[None] if isinstance(index, Tracer) else int(index)
+        if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
+            row = int(index)
+            if not -self.n <= row < self.n:
+                raise IndexError(f"row {row} is out of range for {self.n} fixed points")
+            row %= self.n
+            return self[row : row + 1]
+        if not isinstance(index, (slice, jax.Array)):
+            index = np.asarray(index)
+            index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
+            if index.dtype == bool and index.shape != (self.n,):
+                raise IndexError(f"mask of shape {index.shape}, expected ({self.n},)")
+            if (
+                index.dtype != bool
+                and index.size
+                and not (-self.n <= index.min() and index.max() < self.n)
+            ):
+                raise IndexError(f"row indices out of range for {self.n} fixed points: {index}")
+        return self._map_rows(lambda value: _take(value, index))
+
+    def compact(self) -> "FixedPoints":
+        """Drop the invalid rows. The number of rows changes, so not inside `jit`."""
+        if self.valid is None:
+            return self
+        return self[np.asarray(self.valid, dtype=bool)].replace(valid=None)
+
+    def to_numpy(self) -> "FixedPoints":
+        """Return the same rows, backed by NumPy arrays."""
+        return self._map_rows(np.asarray)
+
+    @staticmethod
+    def concatenate(fps_seq: Sequence["FixedPoints"]) -> "FixedPoints":
+        """Join the rows of several objects that have the same fields.
+
+        Raises:
+            ValueError: if the sequence is empty, or a field is present in some only, or
+                `tol_unique`, `dtype` or `continuous_time` differ.
+        """
+        fps_seq = list(fps_seq)
+        if not fps_seq:
+            raise ValueError("FixedPoints.concatenate: `fps_seq` is empty.")
+        first = fps_seq[0]
+        for name in FixedPoints._settings:
+            values = {getattr(fps, name) for fps in fps_seq}
+            if len(values) > 1:
+                raise ValueError(f"FixedPoints.concatenate: `{name}` differs: {values}.")
+        if any(fps.valid is not None for fps in fps_seq):
+            fps_seq = [
+                fps if fps.valid is not None else fps.replace(valid=np.ones(fps.n, bool))
+                for fps in fps_seq
+            ]
+        joined = {}
+        for name in FixedPoints.array_fields:
+            values = [getattr(fps, name) for fps in fps_seq]
+            present = [value for value in values if value is not None]
+            if present and len(present) < len(values):
+                raise ValueError(f"FixedPoints.concatenate: `{name}` is missing in some objects.")
+            if present:
+                numpy_backed = all(isinstance(value, np.ndarray) for value in present)
+                joined[name] = (np if numpy_backed else jnp).concatenate(present)
+        return first.replace(**joined)
+
+    # ---- comparison ----------------------------------------------------------------------------
+
+    def find(self, fp: "FixedPoints") -> Int[np.ndarray, " matches"]:
+        """Return the rows that are, within `tol_unique`, the one fixed point `fp`.
+
+        Distances are Euclidean in the joint `(xstar, inputs)` space. An object of other dimensions
+        matches nothing.
+
+        Raises:
+            ValueError: if `fp` does not hold exactly one row.
+        """
+        if not isinstance(fp, FixedPoints):
+            return np.zeros(0, dtype=np.int64)
+        if fp.n != 1:
+            raise ValueError(f"FixedPoints.find: `fp` must hold one row, but holds {fp.n}.")
+        if (fp.n_states, fp.n_inputs) != (self.n_states, self.n_inputs) or self.n == 0:
+            return np.zeros(0, dtype=np.int64)
+        match = np.linalg.norm(_joint(self) - _joint(fp), axis=1) <= self.tol_unique
+        if self.valid is not None:
+            match &= np.asarray(self.valid)
+        return np.flatnonzero(match)
+
+    def __contains__(self, fp: Any) -> bool:
+        return self.find(fp).size > 0
+
+    def get_unique(self) -> "FixedPoints":
+        """Keep one row per fixed point: see [`slowpoints.unique`][]; duplicates are dropped."""
+        from slowpoints._unique import unique
+
+        if self.n == 0:
+            return self
+        kept = unique(self, tol=self.tol_unique)
+        return self[np.asarray(kept.valid)].replace(valid=None)
+
+    # ---- linearised dynamics -------------------------------------------------------------------
+
+    def decompose_jacobians(self, verbose: bool = False) -> "FixedPoints":
+        """Fill the eigenvalues, eigenvectors and `is_stable` of this object, and return it.
+
+        Does nothing where the Jacobians are missing or were decomposed before. Rows whose Jacobian
+        is not finite get NaN and count as unstable, with a warning.
+        """
+        from slowpoints._decompose import decompose
+
+        if self.J_xstar is None:
+            message = "No Jacobians to decompose."
+        elif self.has_decomposed_jacobians:
+            message = "Jacobians have already been decomposed."
+        else:
+            broken = ~np.isfinite(np.asarray(self.J_xstar)).all(axis=(1, 2))
+            if broken.any():
+                warnings.warn(
+                    f"{broken.sum()} of {self.n} Jacobians are not finite (first: row "
+                    f"{np.flatnonzero(broken)[0]}); their eigenvalues are NaN.",
+                    stacklevel=2,
+                )
+            # JAX would narrow float64 that NumPy holds.
+            wide = np.dtype(self.J_xstar.dtype) == np.float64
+            with jax.enable_x64(True) if wide else contextlib.nullcontext():
+                done = decompose(self)
+            numpy_backed = isinstance(self.J_xstar, np.ndarray)
+            for name in ("eigval_J_xstar", "eigvec_J_xstar", "is_stable"):
+                value = getattr(done, name)
+                setattr(self, name, np.asarray(value) if numpy_backed else value)
+            n_stable = int(np.sum(np.asarray(self.is_stable)))
+            message = f"Decomposed {self.n} Jacobians: {n_stable} stable, {self.n - n_stable} not."
+        if verbose:
+            print(message)
+        return self
+
+    def time_constants(self) -> Float[RealArray, "n k"]:
+        """Return in what time a deviation along each eigenvector decays by a factor of e.
+
+        Returns:
+            `[n, k]` `-1 / log|lambda|` in steps, or in continuous time `-1 / Re(lambda)` in the
+            unit of time of `f`. Negative where deviations grow, by a factor of e in that time;
+            infinite where they do neither; 0 for the eigenvalue 0 of a map.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.time_constants(
+            self._eigenvalues("time_constants"), self.continuous_time
+        )
+
+    def frequencies(self) -> Float[RealArray, "n k"]:
+        """Return how fast a deviation along each eigenvector turns.
+
+        Returns:
+            `[n, k]` `angle(lambda) / (2 pi)` in cycles per step, from -1/2 to 1/2; or in continuous
+            time `Im(lambda) / (2 pi)` in cycles per unit of time of `f`. 0 for a real positive
+            eigenvalue, and of a map 1/2 for a negative one: deviations alternate.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.frequencies(self._eigenvalues("frequencies"), self.continuous_time)
+
+    def left_eigenvectors(self) -> Complex[RealArray, "n d d"]:
+        """Return the left eigenvectors: what each mode of the dynamics reads from a deviation.
+
+        A deviation `e` excites mode `i` by `W[i] @ e`, and an input `v` excites it by
+        `W[i] @ dFdu @ v` in each step, so `W @ dFdu` is the modes' input selectivity (Mante et
+        al. 2013).
+
+        Returns:
+            `[n, N, N]` in rows, in the order of the eigenvalues: the inverse of the matrix of right
+            eigenvectors, so that `W @ eigvec_J_xstar` is the identity and `W @ J` is
+            `diag(eigenvalues) @ W`. NaN for a point whose Jacobian is not finite, or is defective
+            (its eigenvectors do not span the space) up to rounding.
+
+        Raises:
+            ValueError: if there are no eigenvectors, or not all of them, as after
+                `decompose(fps, k=...)` or after `transform` to another dimension.
+        """
+        vectors = self.eigvec_J_xstar
+        if vectors is None:
+            raise ValueError(
+                "FixedPoints.left_eigenvectors: `eigvec_J_xstar` is None; call `decompose` first."
+            )
+        if vectors.shape[1] != vectors.shape[2]:
+            raise ValueError(
+                f"FixedPoints.left_eigenvectors: `eigvec_J_xstar` has shape {vectors.shape}; "
+                "expected (n, N, N). The inverse needs all eigenvectors in the full space: "
+                "`decompose` without `k`, and before `transform`."
+            )
+        return linear_dynamics.left_eigenvectors(vectors)
+
+    def n_unstable(self) -> Int[RealArray, " n"]:
+        """Return each point's number of unstable directions, its index.
+
+        Returns:
+            `[n]` how many eigenvalues are outside the unit circle, or in continuous time have a
+            positive real part. If only the `k` leading ones are known and all of them are unstable,
+            there may be more than these `k`. -1 where an eigenvalue is NaN.
+
+        Raises:
+            ValueError: if there are no eigenvalues.
+        """
+        return linear_dynamics.count_unstable(self._eigenvalues("n_unstable"), self.continuous_time)
+
+    def types(self, line_tol: Number = 1e-2) -> list[str]:
+        """Name the type of each point, such as `"attractor, node"`. Not inside `jit`.
+
+        - `"attractor"`: all directions are stable; `"repeller"`: none; else `"saddle of index i"`,
+          with `i` unstable ones. If only leading eigenvalues are known and all of them are
+          unstable, `"saddle of index i or more"`. `"marginal"` where deviations neither grow nor
+          decay, such as in a rotation. `"unknown"` where an eigenvalue is NaN, or the leading ones
+          do not decide.
+        - `"spiral"` if the leading eigenvalue is complex, else `"node"`.
+        - `"1 line direction"`, or more: eigenvalues within `line_tol` of 1 (in continuous time, of
+          0), along which the network integrates. They count neither as stable nor as unstable, and
+          do not lead.
+
+        Args:
+            line_tol: how close. An eigenvalue at 1 - 0.01 has a time constant of 100 steps. In
+                continuous time it is a rate, in the inverse of the unit of time of `f`.
+
+        Returns:
+            `n` strings.
+
+        Raises:
+            ValueError: if there are no eigenvalues, or `line_tol` is negative or NaN.
+        """
+        line_tol = arguments.number("FixedPoints.types", "line_tol", line_tol)
+        values = np.asarray(self._eigenvalues("types"))
+        return [
+            linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
+            for row in values
+        ]
+
+    def _eigenvalues(self, caller: str) -> Any:
+        if self.eigval_J_xstar is None:
+            raise ValueError(
+                f"FixedPoints.{caller}: `eigval_J_xstar` is None; call `decompose` first."
+            )
+        return self.eigval_J_xstar
+
+    def transform(
+        self, U: Float[Any, "n_states k"], offset: Float[Any, "*k"] | float = 0.0
+    ) -> "FixedPoints":
+        """Map the states to `x @ U + offset`, such as onto principal components or a readout.
+
+        States (`xstar`, `F_xstar`, `x_init`) are mapped as points, eigenvectors and the columns of
+        `dFdu` as directions (`U^T v`). Eigenvalues stay; the Jacobian, an operator on the full
+        space, is dropped.
+
+        Args:
+            U: `[n_states, k]` the projection, one direction per column.
+            offset: `[k]` added to the points.
+
+        Raises:
+            TypeError: if `U` or `offset` does not hold real numbers.
+            ValueError: if `U` does not have `n_states` rows, or `offset` does not have `k` entries.
+        """
+        U = np.asarray(arguments.array("FixedPoints.transform", "U", U, (self.n_states, "k")))
+        shapes = ((), (U.shape[1],))
+        offset = np.asarray(arguments.array("FixedPoints.transform", "offset", offset, *shapes))
+        changes: dict[str, Any] = {"J_xstar": None}
+        for name in ("xstar", "F_xstar", "x_init"):
+            if (value := getattr(self, name)) is not None:
+                changes[name] = value @ U + offset
+        for name in ("eigvec_J_xstar", "dFdu"):
+            if (value := getattr(self, name)) is not None:
+                changes[name] = U.T @ value
+        return self.replace(**changes)
+
+    # ---- reports and files ---------------------------------------------------------------------
+
+    def print_summary(self, max_rows: int = 30) -> None:
+        """Print how many points there are, their `q`, iterations and stability, and a table.
+
+        The table has one line per point: its type, and of its leading eigenvalue the size (in
+        continuous time the real part), the time constant and the frequency.
+
+        Args:
+            max_rows: the most lines of the table. Invalid rows are counted, and else left out.
+        """
+        from slowpoints._points.summary import lines
+
+        max_rows = arguments.whole("FixedPoints.print_summary", "max_rows", max_rows)
+        for line in lines(self, max_rows):
+            print(line)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with one row per point, invalid ones included.
+
+        The columns, as far as they are known: `condition`, `status` (in words, such as "fixed
+        point"), `period`, `cycle_id`, `q`, `n_iters`, `valid`, `is_stable`, `type`, `index` (the
+        number of unstable directions, as `n_unstable` gives it), and `leading_eigenvalue` with its
+        `time_constant` and `frequency`.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "FixedPoints.to_pandas: pandas is not installed; `pip install pandas`, or "
+                "`pip install slowpoints[pandas]`."
+            ) from error
+        from slowpoints._points.summary import columns
+
+        return pandas.DataFrame(columns(self))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all fields to `path`, a NumPy `.npz` archive, whatever its suffix.
+
+        The file is written beside its place and then renamed, so an older file is either replaced
+        whole or left as it was; a symbolic link is replaced, not followed. Missing folders are
+        made.
+
+        Raises:
+            ValueError: if a field or a setting is of a type that these files do not hold, such as
+                states that are not real numbers of NumPy.
+            TypeError: if `path` is not a path.
+        """
+        file = arguments.path("FixedPoints.save", "path", path)
+        fields = {
+            k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None
+        }
+        try:
+            write_points(file, fields, {k: getattr(self, k) for k in self._settings})
+        except ValueError as error:
+            raise ValueError(f"FixedPoints.save: {error}.") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "FixedPoints":
+        """Read what [`save`][slowpoints.FixedPoints.save] wrote. Nothing in the file is executed.
+
+        Takes at most 1032 times the size of the file in memory, which is the most that can be
+        packed into it.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is damaged, or not one of ours, or of a later format, or is not
+                a regular file.
+            TypeError: if `path` is not a path.
+        """
+        content = read_points(arguments.path("FixedPoints.load", "path", path))
+        try:
+            return cls(**content)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
+
+
+def _take(value: Any, index: Any) -> Any:
+    """Return `value[index]`, by NumPy on the host: JAX would compile a program for each shape."""
+    arrays = (value, index)
+    if isinstance(value, np.ndarray) or any(isinstance(a, Tracer) for a in arrays):
+        return value[index]
+    if any(device.platform != "cpu" for device in value.devices()):
+        return value[index]
+    rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
+    with jax.enable_x64(True):  # or float64 would be narrowed
+        return jnp.asarray(rows)
+
+
+def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:
+    parts = [np.asarray(fps.xstar)]
+    if fps.inputs is not None:
+        parts.append(np.asarray(fps.inputs))
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def _flatten(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
+    children = tuple(getattr(fps, name) for name in FixedPoints.array_fields)
+    return children, tuple(getattr(fps, name) for name in FixedPoints._settings)
+
+
+def _flatten_with_keys(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
+    children, static = _flatten(fps)
+    names = FixedPoints.array_fields
+    keyed = [(jax.tree_util.GetAttrKey(k), v) for k, v in zip(names, children, strict=True)]
+    return tuple(keyed), static
+
+
+def _unflatten(static: Any, children: Any) -> FixedPoints:
+    # Bypasses the checks: transformations put tracers, batches and placeholders into the fields.
+    fps = object.__new__(FixedPoints)
+    for name, value in zip(FixedPoints.array_fields, children, strict=True):
+        setattr(fps, name, value)
+    for name, value in zip(FixedPoints._settings, static, strict=True):
+        setattr(fps, name, value)
+    return fps
+
+
+jax.tree_util.register_pytree_with_keys(FixedPoints, _flatten_with_keys, _unflatten, _flatten)

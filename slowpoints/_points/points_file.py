@@ -1,0 +1,112 @@
+"""The `.npz` files of `FixedPoints`: what is in them, written and read."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from slowpoints._core.files import replaced
+from slowpoints._core.npz import read_npz
+from slowpoints._core.status import Status
+
+_FORMAT_VERSION = 3
+
+# What `dtype.kind` each field may have: other values, such as text, are not fixed points.
+_KINDS = {
+    **dict.fromkeys(("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq"), "fiu"),
+    **dict.fromkeys(("J_xstar", "dFdu"), "fiu"),
+    **dict.fromkeys(("eigval_J_xstar", "eigvec_J_xstar"), "fciu"),
+    **dict.fromkeys(("n_iters", "period", "cycle_id"), "iuf"),
+    **dict.fromkeys(("is_stable", "valid"), "biu"),
+    "status": "iu",
+    "cond_id": "biufUSMm",
+}
+_SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}
+_LIST_KINDS = "Uf"  # NumPy takes an empty list of names for numbers
+_FLOATING = re.compile(r"(b?float|longdouble)\w*")
+
+
+def write_points(path: Path, fields: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+    """Write the fields and the settings of `FixedPoints`.
+
+    Raises:
+        ValueError: if a value is such that `read_points` would refuse it.
+    """
+    for name, value in fields.items():
+        if value.dtype.kind not in _KINDS[name]:
+            raise ValueError(f"`{name}` is of type {value.dtype}, which these files do not hold")
+    settings = settings | {"dtype": np.dtype(settings["dtype"]).name}
+    _check_settings(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        np.savez_compressed(
+            file,
+            slowpoints_format=np.array(_FORMAT_VERSION),
+            fields=np.array(list(fields), dtype=str),
+            allow_pickle=False,
+            **{name: np.array(value) for name, value in settings.items()},
+            **fields,
+        )
+
+
+def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the fields and the settings that `write_points` wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or not one of ours, or of a later format.
+    """
+    version = _version(path)
+    data: dict[str, Any] = read_npz(path, {**_KINDS, **_SETTING_KINDS, "fields": _LIST_KINDS})
+    try:
+        listed = data.pop("fields")
+        settings = {name: data.pop(name) for name in _SETTING_KINDS if name in data}
+        # A damaged list of contents hides arrays that the archive still has.
+        if listed.size > len(_KINDS) or sorted(listed.tolist()) != sorted(data):
+            raise ValueError("some arrays are missing")
+        settings = {name: value.item() for name, value in settings.items()}
+        flags = {name: data[name].astype(bool) for name in ("is_stable", "valid") if name in data}
+        if "status" in data:
+            flags["status"] = _status(data["status"])
+        if version == 1:
+            settings["continuous_time"] = False  # the first format had no such setting
+        _check_settings(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
+    return data | flags | settings
+
+
+def _version(path: str | os.PathLike[str]) -> int:
+    found = read_npz(path, {"slowpoints_format": "iu"})
+    if not found:
+        raise ValueError(f"{os.fspath(path)!r} was not written by FixedPoints.save.")
+    version = found["slowpoints_format"]
+    if version.shape != () or version < 1:
+        raise ValueError(f"{os.fspath(path)!r} has no readable format number.")
+    if version > _FORMAT_VERSION:
+        raise ValueError(
+            f"{os.fspath(path)!r} has format {version}; this version reads up to "
+            f"{_FORMAT_VERSION}. Upgrade slowpoints."
+        )
+    return int(version)
+
+
+def _status(codes: np.ndarray) -> np.ndarray:
+    # Blank rows have the number 0, which is no status.
+    if codes.size and not 0 <= codes.min() <= codes.max() <= max(Status):
+        raise ValueError(f"`status` is from {codes.min()} to {codes.max()}, which no search gives")
+    return codes.astype(np.int8)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    if missing := set(_SETTING_KINDS) - set(settings):
+        raise ValueError(f"{sorted(missing)} are missing")
+    tol_unique, dtype = settings["tol_unique"], settings["dtype"]
+    if not tol_unique >= 0:
+        raise ValueError(f"`tol_unique` is {tol_unique}, but must be a number that is not negative")
+    # Only such names are given to NumPy, which takes others for types of several fields.
+    if not _FLOATING.fullmatch(dtype) or not jnp.issubdtype(np.dtype(dtype), jnp.floating):
+        raise ValueError(f"`dtype` is {dtype!r:.40}, which is not a floating-point type")

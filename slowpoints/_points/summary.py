@@ -1,0 +1,117 @@
+"""What is told about points: one column per quantity, and a text of a few lines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from slowpoints._core.status import Status, counted, words
+from slowpoints._points.fixed_points import FixedPoints
+
+
+def columns(fps: FixedPoints) -> dict[str, Any]:
+    """Return what is known of each point, by the names that `FixedPoints.to_pandas` documents."""
+    fps = fps.to_numpy()
+    known: dict[str, Any] = {
+        "condition": fps.cond_id,
+        "status": None if fps.status is None else words(fps.status),
+        "period": fps.period,
+        "cycle_id": fps.cycle_id,
+        "q": fps.qstar,
+        "n_iters": fps.n_iters,
+        "valid": fps.valid,
+        "is_stable": fps.is_stable,
+    }
+    if fps.has_decomposed_jacobians and fps.eigval_J_xstar.shape[1] > 0:
+        known |= {
+            "type": fps.types(),
+            "index": fps.n_unstable(),
+            "leading_eigenvalue": fps.eigval_J_xstar[:, 0],
+            "time_constant": fps.time_constants()[:, 0],
+            "frequency": fps.frequencies()[:, 0],
+        }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
+    """Yield the lines of `FixedPoints.print_summary`."""
+    fps = fps.to_numpy()
+    rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(fps.valid)
+    n_invalid = fps.n - rows.size
+    fps = fps.compact()
+    status = np.full(fps.n, Status.FIXED_POINT) if fps.status is None else fps.status
+    exact = status == Status.FIXED_POINT
+    yield f"\n=== {'Fixed ' if exact.all() else ''}Points Summary ==="
+    yield f"Number of fixed points: {exact.sum()}"
+    if not exact.all():
+        yield f"Points that are not known to be fixed points: {counted(status[~exact])}"
+    if n_invalid:
+        yield f"Rows that are not valid, and left out below: {n_invalid}"
+    yield f"State dimension: {fps.n_states}"
+    yield f"Input dimension: {fps.n_inputs}"
+    if fps.n == 0:
+        return
+    yield ""
+    if (q := fps.qstar) is not None:
+        yield f"q values: min={q.min():.2e}, median={np.median(q):.2e}, max={q.max():.2e}"
+    if (its := fps.n_iters) is not None:
+        yield f"Iterations: min={its.min()}, median={np.median(its):.0f}, max={its.max()}"
+    if fps.period is not None and (n_slow := np.sum(fps.period == 0)):
+        yield f"On no cycle, but at most slow ones (period 0): {n_slow}"
+    yield from _stability(fps[exact], "\nStable fixed points")
+    if not exact.all():
+        yield from _stability(fps[~exact], "\nStable to first order, of the others")
+    yield from _table(fps, rows, max_rows)
+
+
+def _stability(fps: FixedPoints, title: str) -> Iterator[str]:
+    if fps.is_stable is not None:
+        yield f"{title}: {np.sum(fps.is_stable)} / {fps.n}"
+    if fps.has_decomposed_jacobians:
+        n_known = fps.eigval_J_xstar.shape[1]
+        for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):
+            known = "an unknown number of" if index < 0 else str(index)
+            if index == n_known and n_known != fps.n_states:
+                known += " or more"
+            yield f"  {count} with {known} unstable direction(s)"
+
+
+def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
+    shown = columns(fps[:max_rows])
+    if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
+        del shown["status"]  # it is that of all, as the first line says
+    if "type" not in shown:
+        return
+    flow = fps.continuous_time
+    leading = shown["leading_eigenvalue"]
+    table = {
+        "row": rows[:max_rows],
+        "condition": shown.get("condition"),
+        "status": shown.get("status"),
+        "period": shown.get("period"),
+        "cycle": shown.get("cycle_id"),
+        "type": shown["type"],
+        "q": _formatted(shown.get("q"), ".1e"),
+        "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
+            leading.real if flow else np.abs(leading), ".4g"
+        ),
+        "time constant": _formatted(shown["time_constant"], ".4g"),
+        "frequency": _formatted(shown["frequency"], ".3g"),
+    }
+    texts = {name: [name, *map(str, value)] for name, value in table.items() if value is not None}
+    widths = {name: max(map(len, text)) for name, text in texts.items()}
+    yield ""
+    for i in range(len(shown["type"]) + 1):
+        line = (
+            text[i].ljust(widths[name]) if name == "type" else text[i].rjust(widths[name])
+            for name, text in texts.items()
+        )
+        yield "  ".join(line).rstrip()
+    if fps.n > max_rows:
+        yield f"... and {fps.n - max_rows} more"
+    unit = "units of time" if flow else "steps"
+    yield f"Of the leading eigenvalue; time constants in {unit}, negative where deviations grow."
+
+
+def _formatted(values: Any, form: str) -> list[str] | None:
+    return None if values is None else [format(value, form) for value in values.tolist()]

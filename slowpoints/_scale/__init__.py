@@ -1,0 +1,1 @@
+"""Searches that outgrow one process or one sitting."""

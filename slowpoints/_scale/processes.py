@@ -1,0 +1,110 @@
+"""Merging what the processes of a job found, where each of them searched from states of its own.
+
+All processes of the job must call these functions, in the same order: each waits for the others.
+"""
+
+import hashlib
+import math
+from functools import partial
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+from jaxtyping import Float, Shaped
+
+from slowpoints._core.types import RealArray
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._unique import unique
+
+
+def check_agreement(caller: str, **values: str) -> None:
+    """Check that all processes were given the same.
+
+    Args:
+        caller: named in the error.
+        **values: what must be the same, as text, by the name of the argument.
+
+    Raises:
+        ValueError: in all processes, if a value differs in one of them.
+    """
+    digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
+    gathered = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1))
+    for i, name in enumerate(values):
+        others = np.flatnonzero((gathered[:, i] != gathered[0, i]).any(axis=1))
+        if others.size:
+            raise ValueError(
+                f"{caller}: `{name}` must be the same in all processes, but differs between "
+                f"processes 0 and {others[0]}."
+            )
+
+
+def unique_across_processes(fps: FixedPoints, *, within_conditions: bool = False) -> FixedPoints:
+    """Return in every process what `unique` would keep of all processes' rows together.
+
+    Only survivors are communicated. A row that its own process dropped beside a row that another
+    process's row then displaces, is looked at again, so that the result is that of `unique`.
+
+    Args:
+        fps: this process's rows, with fields of the same types in all processes, and none of Python
+            objects.
+        within_conditions: see `unique`.
+
+    Returns:
+        The survivors without gaps, backed by NumPy, the same in all processes.
+    """
+    choose = partial(unique, within_conditions=within_conditions)
+    own = fps.to_numpy()
+    candidates = gather_rows(choose(own).compact())
+    while True:
+        merged = choose(candidates).compact()
+        beside = np.asarray(choose(FixedPoints.concatenate([merged, own])).valid)
+        missed = gather_rows(own[beside[merged.n :]].replace(valid=None))
+        if missed.n == 0:
+            return merged
+        candidates = FixedPoints.concatenate([candidates, missed])
+
+
+def spread_across_processes(
+    x_init: Float[RealArray, "n n_states"],
+) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, ""]]:
+    """Return the centroid of all processes' initial states, and their mean distance from it."""
+    x = np.asarray(x_init, np.float64)
+    n, *total = _gather(np.array([len(x), *x.sum(axis=0)])).sum(axis=0)
+    n = max(n, 1)
+    centroid = np.array(total) / n
+    distance = np.linalg.norm(x - centroid, axis=1).sum()
+    typical = _gather(np.asarray(distance)).sum() / n
+    return centroid.astype(x_init.dtype), np.asarray(typical, x_init.dtype)
+
+
+def gather_rows(fps: FixedPoints) -> FixedPoints:
+    """Return the rows of all processes, in the order of the processes."""
+    n_rows = _gather(np.array(fps.n))
+    names = [name for name in FixedPoints.array_fields if getattr(fps, name) is not None]
+    columns = [np.asarray(getattr(fps, name)) for name in names]
+    # All fields travel together, as bytes: `[n, width]`.
+    widths = [column.dtype.itemsize * math.prod(column.shape[1:]) for column in columns]
+    # Powers of two keep the number of compilations small.
+    size = 1 << max(int(n_rows.max()) - 1, 0).bit_length() if n_rows.any() else 0
+    sent = np.zeros((size, sum(widths)), np.uint8)
+    starts = np.cumsum([0, *widths])
+    for column, start, width in zip(columns, starts, widths, strict=False):
+        part = np.frombuffer(column.tobytes(), np.uint8).reshape(fps.n, width)
+        sent[: fps.n, start : start + width] = part
+    gathered = _gather(sent)
+    received = np.concatenate([part[:n] for part, n in zip(gathered, n_rows, strict=True)])
+    rows = {}
+    for name, column, start, width in zip(names, columns, starts, widths, strict=False):
+        values = np.frombuffer(received[:, start : start + width].tobytes(), column.dtype)
+        rows[name] = values.reshape(len(received), *column.shape[1:])
+    return fps.replace(**rows)
+
+
+def _gather(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "n_processes ..."]:
+    """Return the processes' arrays, which are of one shape and type, in a stack."""
+    shape = (jax.process_count(), *values.shape)
+    if values.size == 0:
+        return np.zeros(shape, values.dtype)
+    # As bytes, since JAX would narrow what has 64 bits, and has no strings.
+    sent = np.frombuffer(values.tobytes(), np.uint8)
+    return np.frombuffer(process_allgather(sent).tobytes(), values.dtype).reshape(shape)

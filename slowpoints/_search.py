@@ -1,0 +1,343 @@
+"""`optimize_batch`: from a batch of states to the fixed points and slow points they lead to."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Shaped
+
+from slowpoints._core import arguments
+from slowpoints._core.status import Status
+from slowpoints._core.types import RealArray, Scalar
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._solvers.base import AbstractSolver, Report, Stopping
+from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
+from slowpoints._solvers.implicit import differentiable
+from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+from slowpoints._solvers.loops import one_after_another
+from slowpoints._solvers.memory import default_memory_limit, rounded_up, rows_within
+from slowpoints._solvers.termination import judge
+from slowpoints._transition.base import Transition, as_transition, with_precision
+from slowpoints._transition.check import check_transition
+from slowpoints._transition.continuous_time import ContinuousTime
+from slowpoints._transition.precision import computes_in_float64
+from slowpoints._transition.speed import half_squared_norm
+
+
+def optimize_batch(
+    F: Any,
+    x_init: Float[RealArray, "n n_states"],
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+    *,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
+    cond_id: Shaped[RealArray, " n"] | None = None,
+    memory_limit: int | None = None,
+    rows_at_a_time: int | None = None,
+    progress: Callable[[FixedPoints], None] | None = None,
+    report: Report | None = None,
+    mesh: Mesh | None = None,
+) -> FixedPoints:
+    """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
+
+    Pure: runs inside `jit`, `vmap` and `pmap`. Rows do not depend on each other, except under
+    `Adam(joint=True)`. Fixed points are differentiable, forward and backward, in the leaves of `F`
+    and in `inputs`, by the implicit function theorem: `(I - J) dx = dF`. Rows that did not converge
+    have the derivative zero.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
+        solver: the strategy; by default [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion].
+        max_iters: the most iterations that a row may take in all, whatever phases the solver has.
+        tol_q: a `q` that is low enough. Rows of `Adam`, and of solvers with `polish=False`, end
+            when `q` falls below it; under `Adam(joint=True)` none ends before all have met this or
+            `tol_dq`. The default solver and the other Newton-type solvers go on to the last digits:
+            their last steps gain the most.
+        tol_dq: a row ends when an iteration changes `q` by less than this.
+        cond_id: `[n]` condition numbers, handed through.
+        memory_limit: the bytes that the search may take besides its result; by default a quarter of
+            the machine's memory. More rows than fit are searched in chunks (not inside `jit`).
+        rows_at_a_time: search in chunks of this many rows; by default as many as fit.
+        progress: called with the rows of each chunk when it is done.
+        report: called on the host every few iterations.
+        mesh: share the rows out over its devices, along all its axes. Each device runs a loop of
+            its own, so none waits for another's rows.
+
+    Returns:
+        Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
+        `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`; `status`, how it ended, in the
+        numbers of [`Status`][slowpoints.Status] and judged alike for every solver; and `valid`,
+        false for rows that escaped or are not finite. `F_xstar` and `qstar` belong to `xstar` as
+        returned.
+
+    Raises:
+        ValueError: if a shape is wrong, or the model does not map states to states.
+        TypeError: if `F` or `solver` is of no known kind.
+    """
+    F = _with_types(as_transition(F))
+    caller = "optimize_batch"
+    settings = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
+    max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = settings
+    arguments.function(caller, "progress", progress)
+    arguments.function(caller, "report", report)
+    arguments.devices(caller, mesh, or_local=False)
+    solver = KrylovTrustRegion() if solver is None else solver
+    x_init, inputs, cond_id = check_rows(
+        caller, F, x_init, inputs, cond_id, forward_mode=solver.needs_forward_mode
+    )
+    n, n_states = x_init.shape
+    dtype = x_init.dtype
+    stopping = Stopping(
+        jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
+    )
+
+    if solver.couples_rows:
+        mesh = None  # rows that depend on each other stay together
+
+    # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
+    # only operations with an integer result, such as `argmax`, notice.
+    wide = computes_in_float64(F, x_init, inputs)
+
+    def search(rows: tuple[Any, Any]) -> FixedPoints:
+        x, u = rows
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            found = _search(F, solver, x, u, stopping, report, mesh)
+        fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
+        return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
+
+    if isinstance(x_init, Tracer) or solver.couples_rows or n == 0:
+        return search((x_init, inputs)).replace(cond_id=cond_id)
+    # With as many rows as lanes at the least, parts compute alike, whatever their number.
+    least = getattr(solver, "lanes", _LEAST_ROWS)
+    n_cores = 1
+    if mesh is None and report is None and n >= 2 * least:
+        n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
+    limit = default_memory_limit() if memory_limit is None else memory_limit
+    rows, n_cores = rows_within(limit, 2 * n, n_states, inputs.shape[1], n_cores)
+    chunk = min(rows, rows_at_a_time or n, n)
+    n_cores = max(1, min(n_cores, chunk // least))
+    size = -(-chunk // n_cores)
+    if mesh is None and len(x_init.devices()) == 1:
+        size = min(rounded_up(size), rows // n_cores)
+        chunk = min(chunk, size * n_cores)
+    chunks = []
+    with one_thread_for_lapack() if on_cpu(x_init) else contextlib.nullcontext():
+        for start in range(0, n, chunk):
+            end = min(start + chunk, n)
+            parts = side_by_side(search, _parts(x_init, inputs, start, end, size), n_cores)
+            labels = cond_id if cond_id is None else cond_id[start:end]
+            chunks.append(_joined(parts, end - start).replace(cond_id=labels))
+            if progress is not None:
+                progress(chunks[-1])
+    return _joined(chunks, n).replace(cond_id=cond_id)
+
+
+_LEAST_ROWS = 64
+"""The fewest rows that are worth a thread of their own, for solvers without lanes."""
+
+
+def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[Any, Any]]:
+    """Return the rows from `start` to `end` in parts of `size`.
+
+    The last row fills up the last part, so that all compile to the same program.
+    """
+    if start == 0 and end == size == x.shape[0]:
+        return [(x, u)]
+    rows = [np.minimum(np.arange(i, i + size), end - 1) for i in range(start, end, size)]
+    if len(x.devices()) > 1:
+        return [(x[here], u[here]) for here in rows]
+    # By NumPy, which compiles nothing for other numbers of rows.
+    on_host = np.asarray(x), np.asarray(u)
+    return [jax.device_put(tuple(a[here] for a in on_host), _place_of(x)) for here in rows]
+
+
+def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
+    """Return the first `n` rows of all parts."""
+    if len(parts) == 1 and parts[0].n == n:
+        return parts[0]
+    if len(parts[0].xstar.devices()) > 1:
+        return FixedPoints.concatenate(parts)[:n]
+    parts = [part.replace(cond_id=None) for part in parts]
+    fps = FixedPoints.concatenate([part.to_numpy() for part in parts])[:n]
+    return jax.device_put(fps, _place_of(parts[0].xstar))
+
+
+def _place_of(x: Array) -> Any:
+    """Return where to put what has been on the host: `None` is where JAX puts new arrays."""
+    return x.sharding if x.committed else None
+
+
+@eqx.filter_jit
+def _search(
+    F: Transition,
+    solver: AbstractSolver,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    stopping: Stopping,
+    report: Report | None,
+    mesh: Mesh | None,
+) -> dict[str, Array]:
+    parameters, structure = eqx.partition(F, eqx.is_array)
+
+    @jax.custom_batching.custom_vmap
+    def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
+        F = eqx.combine(parameters, structure)
+        x, u, G = x_init, inputs, _Rounded(F)
+        wide = computes_in_float64(F, x, u)
+        # Here as well, for a batch is traced when nothing of the outer context is left.
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            if solver.refines and wide:
+                x, u = x.astype(np.float64), u.astype(np.float64)
+                G = with_precision(F, np.float64)
+            found = solver.run(G, x, u, stopping, report)
+            x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
+            forward = solver.needs_forward_mode
+            status = judge(F, x, x_init, inputs, found.end, stopping.tol_q, forward_mode=forward)
+            return x, dq, found.n_iters.astype(np.int32), status
+
+    @search.def_vmap
+    def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
+        # A batch of searches is one search of more rows, which then share the lanes, if the model
+        # and the settings are the same. Else, the searches run one after another: side by side,
+        # each would take as long as the slowest.
+        parameters_b, x_b, u_b, stopping_b = in_batched
+        shared = not any(jax.tree.leaves((parameters_b, stopping_b)))
+        if shared and not solver.couples_rows:
+            parameters, x, u, stopping = arguments
+            x, u = (
+                (a if is_b else jnp.broadcast_to(a, (axis_size, *a.shape))).reshape(-1, a.shape[-1])
+                for a, is_b in ((x, x_b), (u, u_b))
+            )
+            out = search(parameters, x, u, stopping)
+            out = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
+        else:
+            out = one_after_another(search, in_batched, arguments)
+        return out, jax.tree.map(lambda _: True, out)
+
+    held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
+    x, dq, n_iters, status = (search if mesh is None else _over_mesh(search, mesh))(*held)
+    # Gradient descent ends close enough for the theorem to be as good as its points are.
+    q = half_squared_norm(x - jax.vmap(F)(x, inputs).astype(x.dtype))
+    near = (status == Status.WITHIN_TOLERANCE) | (status == Status.UNFINISHED) & (q < _NEARLY)
+    x = differentiable(F, x, inputs, (status == Status.FIXED_POINT) | near)
+    F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
+    q = half_squared_norm(x - F_x)
+    return {
+        "xstar": x,
+        "F_xstar": F_x,
+        "qstar": q,
+        "dq": dq,
+        "n_iters": n_iters,
+        "valid": status < Status.ESCAPED,
+        "status": status,
+    }
+
+
+_NEARLY = 1e-10
+"""A row that was ended with a `q` below this is taken for near a fixed point by derivatives."""
+
+
+class _Rounded(Transition):
+    """A network whose next states are of the states' own precision, whatever it computes in."""
+
+    F: Transition
+
+    def __call__(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n_states"]:
+        return self.F(x, u).astype(x.dtype)
+
+
+def _with_types(F: Transition) -> Transition:
+    """Return `F` with leaves that keep their type in float64, which Python's numbers do not."""
+
+    def fix(leaf: Any) -> Any:
+        if not isinstance(leaf, Tracer) or not jax.typeof(leaf).weak_type:
+            return leaf
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(fix, F)
+
+
+def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Give each device its share of the rows, and a loop of its own."""
+    rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are not explicit ones
+    sharded = jax.shard_map(
+        search,
+        mesh=mesh,
+        in_specs=(everywhere, rows, rows, everywhere),
+        out_specs=rows,
+        # A device's loop ends when its own rows do, which the check takes for an inconsistency.
+        check_vma=False,
+    )
+
+    def padded(parameters: Any, x: Array, u: Array, stopping: Stopping) -> Any:
+        n = x.shape[0]
+        filled = np.minimum(np.arange(-(-n // mesh.size) * mesh.size), n - 1)
+        found = sharded(parameters, x[filled], u[filled], stopping)
+        return jax.tree.map(lambda a: a[:n], found)
+
+    return padded
+
+
+def check_rows(
+    caller: str, F: Transition, x: Any, inputs: Any, cond_id: Any, *, forward_mode: bool
+) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"], Any]:
+    """Return the states `[n, n_states]`, inputs `[n, n_inputs]` and labels `[n]` of a search.
+
+    Raises:
+        TypeError: if states or inputs are not real numbers.
+        ValueError: if a shape is wrong, an input is not finite, or `F` does not map such a state
+            under such an input to a state.
+    """
+    x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True)
+    arguments.check_precision(caller, "x_init", x.dtype)
+    n, n_states = x.shape
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
+    cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")
+    check_transition(caller, F, n_states, u.shape[1], dtype, forward_mode=forward_mode)
+    return jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
+
+
+def check_search(
+    caller: str,
+    solver: Any,
+    max_iters: Any,
+    tol_q: Any,
+    tol_dq: Any,
+    memory_limit: Any = None,
+    rows_at_a_time: Any = None,
+) -> tuple[Any, Any, Any, int | None, int | None]:
+    """Check the settings of a search, as all functions and classes take them.
+
+    Returns:
+        Those that are numbers, in the order of the arguments, as Python has them.
+
+    Raises:
+        TypeError: if one is of the wrong kind.
+        ValueError: if one is out of range.
+    """
+    if solver is not None:
+        expected = "None or a solver such as slowpoints.LevenbergMarquardt()"
+        arguments.instance(caller, "solver", solver, AbstractSolver, expected)
+    whole = partial(arguments.whole, caller, least=1)
+    return (
+        whole("max_iters", max_iters),
+        arguments.number(caller, "tol_q", tol_q),
+        arguments.number(caller, "tol_dq", tol_dq),
+        whole("memory_limit", memory_limit, most=2**63 - 1, or_none=True),
+        whole("rows_at_a_time", rows_at_a_time, or_none=True),
+    )

@@ -1,0 +1,250 @@
+"""What a solver is, and how rows that end at different times share a fixed number of lanes."""
+
+import abc
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from slowpoints._core import arguments
+from slowpoints._solvers.loops import varying
+from slowpoints._solvers.termination import End
+from slowpoints._transition.base import Transition
+
+
+class Stopping(NamedTuple):
+    """When a row is done: whichever comes first."""
+
+    max_iters: Int[Array, ""]
+    tol_q: Float[Array, ""]
+    tol_dq: Float[Array, ""]
+
+
+class Found(NamedTuple):
+    """Where a solver left each row.
+
+    `end` says by which rule the solver ended them, as `End`. What is there is judged elsewhere.
+    """
+
+    x: Float[Array, "n n_states"]
+    q: Float[Array, " n"]
+    dq: Float[Array, " n"]
+    n_iters: Int[Array, " n"]
+    end: Int[Array, " n"]
+
+    @staticmethod
+    def nothing(x: Float[Array, "n n_states"]) -> "Found":
+        """Return rows for which nothing has been done yet."""
+        n = x.shape[0]
+        inf, zero = jnp.full(n, jnp.inf, x.dtype), jnp.zeros(n, int)
+        return Found(x, inf, inf, zero, zero)
+
+
+class Report(eqx.Module):
+    """Tells the host how far a loop is: `callback(iteration, q, dq, lr)` every so often.
+
+    `iteration` counts the steps that the loop has taken with all rows in work. A solver of several
+    phases has a loop, and so a count, in each. A callback with an argument `phase` is given the
+    name of the solver that it is in, by keyword. `q` and `dq` are those of the rows in work, and
+    NaN in lanes that have none left. `lr` is the learning rate, or `None`.
+
+    Attributes:
+        callback: what is called.
+        every: after how many iterations.
+    """
+
+    callback: Callable[..., None] = eqx.field(static=True)
+    every: int = eqx.field(static=True, default=100)
+
+    def __call__(
+        self,
+        iteration: Int[Array, ""],
+        q: Float[Array, " lanes"],
+        dq: Float[Array, " lanes"],
+        lr: Float[Array, ""] | None = None,
+        *,
+        phase: str = "",
+    ) -> None:
+        """Call back if it is time."""
+        callback = partial(self.callback, phase=phase) if self._takes_phase() else self.callback
+
+        def call() -> None:
+            jax.debug.callback(callback, iteration, q, dq, lr)
+
+        jax.lax.cond(iteration % self.every == 0, call, lambda: None)
+
+    def _takes_phase(self) -> bool:
+        try:
+            parameters = inspect.signature(self.callback).parameters.values()
+        except (TypeError, ValueError):  # of some functions that are not written in Python
+            return False
+        return any(p.name == "phase" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class RowState(Protocol):
+    """What every row solver's state holds, besides what it needs itself."""
+
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    end: Int[Array, " lanes"]
+
+
+def check_settings(
+    solver: "AbstractSolver",
+    *,
+    numbers: tuple[str, ...] = (),
+    counts: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
+) -> None:
+    """Check those settings of a solver that are numbers from 0 on, counts from 1 on, and flags.
+
+    Counts that are written as other numbers, such as 128.0, become integers, and flags booleans.
+
+    Raises:
+        TypeError: if one is of the wrong kind.
+        ValueError: if one is out of range.
+    """
+    caller = type(solver).__name__
+    for name in numbers:
+        arguments.number(caller, name, getattr(solver, name))
+    whole = {name: arguments.whole(caller, name, getattr(solver, name), least=1) for name in counts}
+    on = {name: arguments.flag(caller, name, getattr(solver, name)) for name in flags}
+    for name, value in (whole | on).items():
+        object.__setattr__(solver, name, value)  # the class is frozen, but not yet in use
+
+
+class AbstractSolver(eqx.Module):
+    """A strategy for minimising `q` from each of many states. Holds only its own settings."""
+
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Whether `run` takes forward-mode derivatives of the network, such as `jax.jvp`."""
+        return False
+
+    @property
+    def refines(self) -> bool:
+        """Whether `run` is to be given states in float64, if the network computes in it."""
+        return False
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether what a row does depends on the other rows."""
+        return False
+
+    @abc.abstractmethod
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Minimise `q(., inputs[i])` from `x_init[i]`, for every row `i`."""
+
+
+class AbstractRowSolver(AbstractSolver):
+    """A solver whose rows do not depend on each other: an `init` and a `step` on a batch of rows.
+
+    Rows need very different numbers of iterations. So only `lanes` of them are in work at a time,
+    and a lane whose row is done takes the next row from the queue. The work is the sum of the rows'
+    iterations rather than their number times the worst, and the memory does not grow with it.
+    """
+
+    lanes: eqx.AbstractVar[int]
+
+    @property
+    def phase(self) -> str:
+        """What a report calls the search by this solver."""
+        return type(self).__name__
+
+    @abc.abstractmethod
+    def init(self, x: Float[Array, "lanes n_states"]) -> Any:
+        """Return the state of rows that start at `x`, without evaluating anything."""
+
+    @abc.abstractmethod
+    def step(
+        self, F: Transition, inputs: Float[Array, "lanes n_inputs"], state: Any, stopping: Stopping
+    ) -> Any:
+        """Return the state of the rows after one more iteration."""
+
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Take every row to its end."""
+        everyone = jnp.ones(x_init.shape[0], bool)
+        return self.resume(F, Found.nothing(x_init), inputs, stopping, everyone, report)
+
+    def resume(
+        self,
+        F: Transition,
+        found: Found,
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        unfinished: Bool[Array, " n"],
+        report: Report | None = None,
+        **start_with: Shaped[Array, "n ..."],
+    ) -> Found:
+        """Take the `unfinished` rows on from where they are; the others stay as they are.
+
+        The new iterations are added to the rows' counts, and `max_iters` bounds their sum. Fields
+        of the rows' states that are named in `start_with` start with its values.
+        """
+        n = found.x.shape[0]
+        lanes = min(self.lanes, n)
+        if n == 0:
+            return found
+        unfinished = unfinished & (found.n_iters < stopping.max_iters)
+        queue = jnp.argsort(~unfinished)  # stable: the unfinished rows, in their order
+        n_queued = jnp.sum(unfinished)
+
+        def start(place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
+            row = queue[jnp.minimum(place, n - 1)]
+            state = self.init(found.x[row])
+            given = {name: values[row] for name, values in start_with.items()}
+            return row, state._replace(n_iters=found.n_iters[row], **given), inputs[row]
+
+        def body(carry: Any) -> Any:
+            place, row, u, state, taken, out, iteration = carry
+            state = self.step(F, u, state, stopping)
+            if report is not None:
+                # A lane without a row goes through the last one again, which is not at work.
+                q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
+                report(iteration, q, dq, phase=self.phase)
+            ended = (state.end != End.NONE) | (state.n_iters >= stopping.max_iters)
+            ended &= place < n_queued
+            carry = (place, row, u, state, taken, out, iteration + 1)
+            return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
+
+        def hand_over(ended: Bool[Array, " lanes"], carry: Any) -> Any:
+            place, row, u, state, taken, out, iteration = carry
+            target = jnp.where(ended, row, n)  # a row out of range is not written
+            new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
+            out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
+            place = jnp.where(ended, taken + jnp.cumsum(ended) - 1, place)
+            fresh = start(place)
+            row, state, u = jax.tree.map(
+                lambda a, b: jnp.where(ended.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+                fresh,
+                (row, state, u),
+            )
+            return place, row, u, state, taken + jnp.sum(ended), out, iteration
+
+        place = jnp.arange(lanes)
+        row, state, u = start(place)
+        carry = (place, row, u, state, jnp.asarray(lanes), found, jnp.asarray(1))
+        carry = varying(carry, (F, found, inputs, stopping))
+        *_, out, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < n_queued), body, carry)
+        return out

@@ -1,0 +1,76 @@
+"""Fixed points as differentiable functions of the network and its inputs."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._transition.base import Transition
+
+_MOST_ENTRIES = 2**24
+"""How many entries of Jacobians are computed at a time."""
+
+
+def differentiable(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    converged: Bool[Array, " n"],
+) -> Float[Array, "n n_states"]:
+    """Return `x`, with the derivative that fixed points have by the implicit function theorem.
+
+    From `x = F(x, u)` follows `(I - J) dx = dF`, where `dF` is the change of `F` at a fixed `x`.
+    How `x` was found does not matter, so the derivative takes no memory of the iterations. Rows
+    that have not converged, or whose `I - J` is singular, have the derivative zero.
+
+    Args:
+        F: the transition; derivatives reach its leaves.
+        x: `[n, n_states]` the fixed points. No derivative goes through this argument.
+        inputs: `[n, n_inputs]` the inputs.
+        converged: `[n]` which rows are fixed points.
+    """
+    parameters, structure = eqx.partition(F, eqx.is_inexact_array)
+
+    # Everything is an argument: when the rule runs, what this function sees may be gone.
+    @jax.custom_jvp
+    def solution(parameters: Any, inputs: Array, x: Array, converged: Array) -> Array:
+        return x
+
+    @solution.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        parameters, inputs, _, converged = primals
+        x = solution(*primals)  # with its own derivative, so that second ones are right too
+
+        def step(parameters: Any, inputs: Array) -> Array:
+            return jax.vmap(eqx.combine(parameters, structure))(x, inputs)
+
+        _, dF = jax.jvp(step, (parameters, inputs), tangents[:2])
+        return x, _solve(eqx.combine(parameters, structure), x, inputs, converged, dF)
+
+    return solution(parameters, inputs, jax.lax.stop_gradient(x), converged)
+
+
+def _solve(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    converged: Bool[Array, " n"],
+    dF: Float[Array, "n n_states"],
+) -> Float[Array, "n n_states"]:
+    eye = jnp.eye(x.shape[1], dtype=x.dtype)
+
+    def one(row: tuple[Array, ...]) -> Array:
+        x, u, converged, dF = row
+        A = eye - jax.jacfwd(F)(x, u)
+        pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
+        regular = jnp.min(pivots) > 10 * jnp.finfo(x.dtype).eps * jnp.max(pivots)
+        use = converged & regular & jnp.all(jnp.isfinite(A))
+        return jnp.where(use, jnp.linalg.solve(jnp.where(use, A, eye), dF), 0)
+
+    at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
+    rows = (x, inputs, converged, dF)
+    if x.shape[0] <= at_a_time:
+        return jax.vmap(lambda *row: one(row))(*rows)
+    return jax.lax.map(one, rows, batch_size=at_a_time)

@@ -1,0 +1,104 @@
+"""The default solver: quick Newton-Krylov steps, and a trust region for rows that need more."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slowpoints._core.types import Number
+from slowpoints._solvers.base import AbstractSolver, Found, Report, Stopping, check_settings
+from slowpoints._solvers.newton_krylov import NewtonKrylov
+from slowpoints._solvers.radius import first_radius
+from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, SubspaceTrustRegion
+from slowpoints._solvers.termination import End
+from slowpoints._transition.base import Transition
+
+_LEAVE_AFTER = 5
+"""Iterations in a row with little gain after which a row leaves the Krylov space."""
+
+
+_ALONE_FROM = 64
+"""From so many states on, as long as Jacobians are factorised, exact steps are taken for one row at
+a time: a factorisation takes longer than what a loop adds to it, and no lane is left idle."""
+
+
+class KrylovTrustRegion(AbstractSolver):
+    """Newton-Krylov steps of bounded length, then exact trust-region steps: the default solver.
+
+    1. Each row takes Newton steps in the Krylov space of `I - J` and the residual (Brown & Saad
+       1990), within a radius of its own. No Jacobian is formed. Most rows end here, at fixed
+       points.
+    2. Rows that this space cannot serve, at slow points or in curved valleys, go on with steps that
+       minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7). Up to 256
+       states, the model is that of the network's slow directions and Newton's step, from a
+       factorised Jacobian, and beyond, of a larger Krylov space with the gradient of `q`. Where `q`
+       falls slowly, it gets the exact curvature of `q`, with which slow points are approached as
+       quickly as fixed points. Steps are corrected for what the model missed, as geodesic
+       acceleration does (Transtrum & Sethna 2012), so that rows follow curved valleys.
+
+    In networks of more than `n_vectors` states, the first step of every other row is the network's
+    own, if that lowers `q`.
+
+    How far the first steps may go decides which points are found: long steps leave the basins of
+    saddles. It is another for each row, from the row's own state, so that neither the order of rows
+    nor their number matters. `q` never rises.
+
+    Attributes:
+        n_vectors: the dimension of the Krylov space of the first steps.
+        radius: the first radius, as a part of the root of `n_states`; each row has its own, larger
+            or smaller by a factor of up to `e`.
+        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+            less than half.
+        polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point.
+            Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
+            spread along a slow manifold.
+        dtype: the precision of the linear algebra; that of the state is float64, if the network
+            computes in it.
+        lanes: how many rows are in work at a time, in the first steps.
+    """
+
+    n_vectors: int = 10
+    radius: Number = 0.15
+    patience: int = 50
+    polish: bool = True
+    dtype: Any = eqx.field(static=True, default=np.float32)
+    lanes: int = 64
+
+    def __check_init__(self):
+        counts = ("n_vectors", "patience", "lanes")
+        check_settings(self, numbers=("radius",), counts=counts, flags=("polish",))
+
+    @property
+    def refines(self) -> bool:
+        """The residual in float64 makes up for linear algebra in less."""
+        return True
+
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Steps are made of products with the Jacobian."""
+        return True
+
+    def run(
+        self,
+        F: Transition,
+        x_init: Float[Array, "n n_states"],
+        inputs: Float[Array, "n n_inputs"],
+        stopping: Stopping,
+        report: Report | None = None,
+    ) -> Found:
+        """Take every row to its end, by exact steps if the quick ones do not get there."""
+        same: dict[str, Any] = {"radius": self.radius, "polish": self.polish, "dtype": self.dtype}
+        leave_after = min(_LEAVE_AFTER, self.patience)
+        quick = NewtonKrylov(
+            n_vectors=self.n_vectors, patience=leave_after, lanes=self.lanes, **same
+        )
+        found = quick.run(F, x_init, inputs, stopping, report)
+        left = (found.end == End.STUCK) & jnp.isfinite(found.q)
+        few = _ALONE_FROM <= x_init.shape[1] <= DENSE_LIMIT
+        exact = SubspaceTrustRegion(patience=self.patience, lanes=1 if few else 4, **same)
+        # From the starts: in where rows are by now, rounding has its part, and that depends on how
+        # many rows are in work.
+        radius = first_radius(x_init, self.radius)
+        return exact.resume(F, found, inputs, stopping, left, report, radius=radius, start=x_init)

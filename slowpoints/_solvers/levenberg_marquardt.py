@@ -1,0 +1,128 @@
+"""Levenberg-Marquardt on the residual `F(x) - x`, with the dense Jacobian."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_factor, cho_solve
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.types import Number
+from slowpoints._solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Stopping,
+    check_settings,
+)
+from slowpoints._solvers.loops import varying
+from slowpoints._solvers.termination import End, rounding_floor
+from slowpoints._transition.base import Transition
+from slowpoints._transition.speed import half_squared_norm
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    end: Int[Array, " lanes"]
+    damping: Float[Array, " lanes"]
+    rejected: Bool[Array, " lanes"]
+    last_move: Float[Array, " lanes"]
+
+
+class LevenbergMarquardt(AbstractRowSolver):
+    """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, for up to some 500 units.
+
+    Converges to zeros of `q` quadratically, and to its positive local minima, the slow points,
+    linearly. `q` never rises. Memory per lane is three `n_states x n_states` matrices.
+
+    Attributes:
+        rtol: a row ends when no step can be trusted that would lower `q` by this part.
+        xtol: a row ends when its step is below this part of the state's size.
+        damping: the first damping, relative to the mean squared column norm of `I - J`.
+        max_step: the longest step, as a part of the state's size.
+        polish: whether a row goes on below `tol_q`, until its step is negligible.
+        lanes: how many rows are in work at a time.
+    """
+
+    rtol: Number = 1e-5
+    xtol: Number = 1e-7
+    damping: Number = 1e-2
+    max_step: Number = 0.5
+    polish: bool = True
+    lanes: int = 128
+
+    def __check_init__(self):
+        numbers = ("rtol", "xtol", "damping", "max_step")
+        check_settings(self, numbers=numbers, counts=("lanes",), flags=("polish",))
+
+    @property
+    def refines(self) -> bool:
+        """Close to a fold, float32 cannot tell a fixed point from a slow one."""
+        return True
+
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
+        return True
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        damping = jnp.full_like(start.q, self.damping)
+        no, still = jnp.zeros_like(start.end, bool), jnp.zeros_like(damping)
+        return _State(x, start.q, start.dq, start.n_iters, start.end, damping, no, still)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Try one damped step per row."""
+        eye = jnp.eye(state.x.shape[-1], dtype=state.x.dtype)
+
+        def direction(x: Array, u: Array, damping: Array) -> tuple[Array, ...]:
+            F_x, jvp = jax.linearize(lambda x: F(x, u), x)
+            r = F_x - x
+            A = eye - jax.vmap(jvp, out_axes=1)(varying(eye, F_x))  # the Newton step solves A d = r
+            gram, g = A.T @ A, A.T @ r
+            shift = damping * jnp.mean(jnp.diagonal(gram))
+            d = cho_solve(cho_factor(gram + shift * eye), g)
+            shorter = self.max_step * (1 + jnp.linalg.norm(x)) / jnp.linalg.norm(d)
+            d = d * jnp.minimum(1, shorter)
+            predicted = 0.5 * jnp.dot(d, g + shift * d)
+            return half_squared_norm(r), d, predicted, shorter < 1
+
+        q, d, predicted, at_limit = jax.vmap(direction)(state.x, inputs, state.damping)
+        x_new = state.x + d
+        q_new = half_squared_norm(x_new - jax.vmap(F)(x_new, inputs))
+        better = q_new < q
+        gain = (q - q_new) / jnp.maximum(predicted, jnp.finfo(q.dtype).tiny)
+        relax = jnp.where(gain > 0.9, 0.01, jnp.where(gain > 0.25, 0.1, 1.0))
+        damping = state.damping * jnp.where(better, relax, 8.0)
+
+        x = jnp.where(better[:, None], x_new, state.x)
+        dq = jnp.where(better, q - q_new, state.dq)
+        q_end = jnp.where(better, q_new, q)
+        size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
+        last_move = jnp.where(better, move, state.last_move)
+        at_floor = q_end < rounding_floor(x)
+        # In the tails of saturating units `q` falls as far, but no model predicts it, or slowly.
+        landed = better & (q_new < 1e-4 * q) & (predicted > 0.75 * q) & ~at_limit
+        still = (last_move <= 1e-5 * size) | landed
+        # A step may also be short because the damping has not come down yet.
+        eps = jnp.finfo(q.dtype).eps
+        free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
+        small = move <= self.xtol * size
+        # Where units are saturated to the last digit, `q` is 0 and steps are small as well.
+        rests = free & (small | (predicted <= self.rtol * q))
+        stuck = rests | at_floor | (damping > 1e6) | (dq <= stopping.tol_dq) | ~jnp.isfinite(q)
+        end = jnp.where(stuck, End.STUCK, End.NONE)
+        end = jnp.where(at_floor & still, End.ROOT, end)
+        if not self.polish:
+            end = jnp.where(q_end < stopping.tol_q, End.TOLERANCE, end)
+        damping = jnp.maximum(damping, eps)
+        return _State(x, q_end, dq, state.n_iters + 1, end, damping, ~better, last_move)

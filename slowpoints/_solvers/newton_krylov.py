@@ -1,0 +1,203 @@
+"""Newton's method on `F(x) - x` that never forms a Jacobian."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.types import Number
+from slowpoints._solvers.base import (
+    AbstractRowSolver,
+    Found,
+    Stopping,
+    check_settings,
+)
+from slowpoints._solvers.krylov import gcr
+from slowpoints._solvers.radius import drawn, first_radius, longest_radius
+from slowpoints._solvers.termination import End, rounding_floor
+from slowpoints._transition.base import Transition, with_precision
+from slowpoints._transition.precision import low_precision
+from slowpoints._transition.speed import half_squared_norm
+
+_AT_REST = 1e-5
+"""At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
+units, they stay above this part of the state's size."""
+
+_AHEAD = 0.5
+"""The share of the rows whose first step is the network's own."""
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    end: Int[Array, " lanes"]
+    move: Float[Array, "lanes n_states"]
+    radius: Float[Array, " lanes"]
+    predicted: Float[Array, " lanes"]
+    n_poor: Int[Array, " lanes"]
+    ahead: Bool[Array, " lanes"]
+
+
+class NewtonKrylov(AbstractRowSolver):
+    """Inexact Newton steps (Knoll & Keyes 2004) with backtracking on `q`: fast at any size.
+
+    A trained network is close to low-rank around its slow manifold, so a few Krylov vectors solve
+    `(I - J) d = F(x) - x` well enough. A row for which no step length lowers `q` ends where it is:
+    near a slow point that is no fixed point, or where the Krylov space was too small.
+
+    In networks of more than `n_vectors` states, the first step of every other row is the network's
+    own, if that lowers `q`: it takes off the part of an initial state's noise that the network
+    forgets at once, and leads fewer rows astray, but away from some saddles. A Krylov space that
+    holds all directions needs no such help.
+
+    Steps are no longer than a radius, which is another for each row, from the row's own state, and
+    grows and shrinks with the success of the linear model: long steps leave the basins of saddles.
+
+    Only the residual is computed in the precision of the state, all else in `dtype`. With a state
+    in float64 this is iterative refinement (Wilkinson 1963): along a direction with eigenvalue
+    `1 - s`, a residual that is only rounding leaves a point uncertain by `eps / s`, so that float32
+    would make many points of one.
+
+    Attributes:
+        dtype: the precision of the linear algebra.
+        n_vectors: the dimension of the Krylov space.
+        n_lengths: how many step lengths are tried, each `shrink` times the one before.
+        shrink: see `n_lengths`.
+        radius: the longest first step, as a part of the root of `n_states`; each row has its own,
+            larger or smaller by a factor of up to `e`.
+        xtol: a row ends when its step is below this part of the state's size.
+        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+            less than half.
+        polish: whether a row goes on below `tol_q`, until its step is negligible.
+        lanes: how many rows are in work at a time.
+    """
+
+    dtype: Any = eqx.field(static=True, default=np.float32)
+    n_vectors: int = 10
+    n_lengths: int = 4
+    shrink: Number = 0.25
+    radius: Number = 0.15
+    xtol: Number = 1e-7
+    patience: int = 50
+    polish: bool = True
+    lanes: int = 128
+
+    def __check_init__(self):
+        numbers = ("shrink", "radius", "xtol")
+        counts = ("n_vectors", "n_lengths", "patience", "lanes")
+        check_settings(self, numbers=numbers, counts=counts, flags=("polish",))
+
+    @property
+    def refines(self) -> bool:
+        """The residual in float64 makes up for linear algebra in less."""
+        return True
+
+    @property
+    def needs_forward_mode(self) -> bool:
+        """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
+        return True
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        radius, none = first_radius(x, self.radius), start.n_iters
+        move = jnp.zeros_like(x)
+        # In digits that do not decide on the radius.
+        ahead = (drawn(x) * 2**10 % 1 < _AHEAD) & (x.shape[-1] > self.n_vectors)
+        return _State(x, start.q, start.dq, none, start.end, move, radius, start.q, none, ahead)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Judge the last move in full precision, and choose the next."""
+        x = state.x + state.move
+        F_x = jax.vmap(F)(x, inputs)
+        r = F_x - x
+        q = half_squared_norm(r)
+        better = q < state.q
+        x = jnp.where(better[:, None], x, state.x)
+        begun = jnp.isfinite(state.q)
+        dq = jnp.where(better & begun, state.q - q, state.dq)
+        moved = jnp.linalg.norm(state.move, axis=-1)
+        gain = (state.q - q) / state.predicted
+        wider = jnp.maximum(state.radius, jnp.minimum(2 * state.radius, longest_radius(x)))
+        wider = jnp.where((gain > 0.75) & (moved >= 0.99 * state.radius), wider, state.radius)
+        radius = jnp.where(begun & (gain < 0.25), 0.5 * moved, wider)
+        n_poor = jnp.where(begun & ~(q <= 0.5 * state.q), state.n_poor + 1, 0)
+
+        tiny = jnp.finfo(q.dtype).tiny
+        scale = jnp.sqrt(jnp.maximum(2 * q, tiny))[:, None]
+        d, rest = self._newton_direction(F, inputs, x, r / scale)
+        d, unsolved = d.astype(x.dtype) * scale, rest > 0.5
+        x_size, d_size = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
+        part = jnp.minimum(1, radius / jnp.maximum(d_size, tiny))
+        length, hopeful = self._choose_length(F, inputs, x, part[:, None] * d, q)
+        part = part * length
+        move = part[:, None] * d
+        # Of the residual, all but `rest` falls in proportion.
+        predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
+        ahead = state.ahead & ~begun
+        ahead &= half_squared_norm(jax.vmap(F)(F_x, inputs) - F_x) < q
+        move = jnp.where(ahead[:, None], r, move)
+        hopeful |= ahead
+        predicted = jnp.where(ahead, jnp.nan, predicted)  # which leaves the radius as it is
+
+        at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
+        # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
+        root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
+        q = jnp.where(better, q, state.q)
+        stuck = ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)
+        stuck |= n_poor >= self.patience
+        end = jnp.where(stuck, End.STUCK, End.NONE)
+        if not self.polish:
+            end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
+        end = jnp.where(root & (end != End.TOLERANCE), End.ROOT, end)
+        move = jnp.where((end != End.NONE)[:, None], 0, move)
+        return _State(
+            x, q, dq, state.n_iters + 1, end, move, radius, predicted, n_poor, state.ahead
+        )
+
+    def _newton_direction(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        x: Float[Array, "lanes n_states"],
+        r: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
+        dtype = low_precision(F, x, inputs, self.dtype)
+        F = with_precision(F, dtype)
+        x, inputs, r = (a.astype(dtype) for a in (x, inputs, r))
+        _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(dtype), x)
+        d, rest = gcr(lambda p: p - jvp(p), r, min(self.n_vectors, r.shape[-1]))
+        return d, jnp.linalg.norm(rest, axis=-1)
+
+    def _choose_length(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        x: Float[Array, "lanes n_states"],
+        d: Float[Array, "lanes n_states"],
+        q: Float[Array, " lanes"],
+    ) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"]]:
+        dtype = low_precision(F, x, inputs, self.dtype)
+        F = with_precision(F, dtype)
+        x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
+        lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)
+        tries = x_low + lengths[:, :, None] * d_low
+        q_tries = half_squared_norm(tries - jax.vmap(jax.vmap(F), (0, None))(tries, u))
+        q_tries = jnp.where(jnp.isfinite(q_tries), q_tries, jnp.inf)
+        # Close to a fixed point, `q` in this precision is only rounding, and says nothing.
+        blind = 8 * rounding_floor(x_low)
+        full = (q_tries[0] < 0.5 * q) | (q_tries[0] < blind)
+        lowest = jnp.min(q_tries, axis=0)
+        best = jnp.max(jnp.where(q_tries == lowest, lengths, 0), axis=0)
+        return jnp.where(full, 1, best).astype(x.dtype), full | (lowest < q)

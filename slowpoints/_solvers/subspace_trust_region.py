@@ -1,0 +1,299 @@
+"""Exact trust-region steps in a small subspace, with the curvature of `q`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.types import Number
+from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
+from slowpoints._solvers.loops import varying
+from slowpoints._solvers.radius import longest_radius
+from slowpoints._solvers.subproblem import minimise_within
+from slowpoints._solvers.subspaces import gradient_krylov_space, one_by_one, slow_space, whole_space
+from slowpoints._solvers.termination import (
+    ESCAPE_Q,
+    End,
+    is_far,
+    rounding_floor,
+    step_is_negligible,
+)
+from slowpoints._transition.base import Transition, with_precision
+from slowpoints._transition.precision import low_precision
+from slowpoints._transition.speed import half_squared_norm
+
+DENSE_LIMIT = 256
+"""Up to how many states Jacobians are formed and factorised."""
+
+_N_SLOW = 5
+"""Slow directions in the subspace; trained networks have as many as their task has variables."""
+
+_WHOLE = 16
+"""Up to so many states, all directions are searched, and in the precision of the states: in so few
+dimensions that costs little."""
+
+_N_VECTORS = 30
+"""The dimension of the Krylov space in which larger networks are searched."""
+
+_SETTLED = 1e-5
+"""A row is at a minimum if its step is predicted to lower `q` by less than this part: then even
+1000 such steps would lower it by less than 1 %."""
+
+_SHRINK, _N_RADII = 0.2, 3
+"""Radii that are tried at once, each this part of the one before: a step costs much, trying it
+little."""
+
+_WORTH = 1e-3
+"""The least part of the predicted decrease that makes a step, as long as it is not rounding."""
+
+_UNRESOLVED = 30.0
+"""Where `I - J` is smaller than this many roundings, as along a line of fixed points, steps are
+damped: they would follow nothing but the rounding."""
+
+_CURVED_AFTER = 4
+"""Iterations in a row with little gain after which the exact curvature of `q` is used: earlier,
+far from any point, Gauss-Newton steps are the better ones."""
+
+_TAIL_AFTER = 10
+"""Iterations in a row with little gain after which a row is in a tail that is far from its start
+and has a `q` as low as at fixed points, at which steps gain much."""
+
+_N_CORRECTIONS = 2
+"""How often a step is corrected for what the linear model missed. On a ring of slow states the
+first correction lets steps grow threefold, the second by a third; more bring nothing."""
+
+_LONGEST_CORRECTION = 0.75
+"""The longest correction, as a part of the step (Transtrum & Sethna 2012): a longer one says that
+the series does not converge."""
+
+
+class _State(NamedTuple):
+    x: Float[Array, "lanes n_states"]
+    q: Float[Array, " lanes"]
+    dq: Float[Array, " lanes"]
+    n_iters: Int[Array, " lanes"]
+    end: Int[Array, " lanes"]
+    radius: Float[Array, " lanes"]
+    n_poor: Int[Array, " lanes"]
+    curved: Bool[Array, " lanes"]
+    start: Float[Array, "lanes n_states"]
+
+
+class _Step(NamedTuple):
+    """What is judged of the steps that rows have just tried."""
+
+    q: Float[Array, " lanes"]  # before the step
+    predicted: Float[Array, " lanes"]
+    length: Float[Array, " lanes"]
+    radius: Float[Array, " lanes"]
+    better: Bool[Array, " lanes"]
+
+
+class SubspaceTrustRegion(AbstractRowSolver):
+    """Steps that minimise a model of `q` exactly within a radius, in a subspace of few directions.
+
+    Up to 256 states, the subspace is that of Newton's step and the network's slow directions, from
+    a factorised Jacobian, and beyond, a Krylov space with the gradient of `q`. Where `q` falls
+    slowly, the model gets the exact curvature of `q`, with which slow points are approached as
+    quickly as fixed points (Conn, Gould & Toint 2000, ch. 7).
+
+    What the model misses along a step is corrected for in all directions (Transtrum & Sethna 2012,
+    who call it geodesic acceleration), so that rows follow curved valleys with long steps.
+
+    Attributes:
+        radius: the first radius, as for `KrylovTrustRegion`, as are the next three.
+        patience: how long a row may creep.
+        polish: whether a row goes on below `tol_q`.
+        dtype: the precision of the linear algebra.
+        lanes: how many rows are in work at a time. Factorisations work on one row, so that more
+            lanes save little, and the last rows to end would keep many without work.
+    """
+
+    radius: Number
+    patience: int
+    polish: bool
+    dtype: Any = eqx.field(static=True)
+    lanes: int = 4
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`."""
+        start = Found.nothing(x)
+        radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
+        no, none = jnp.zeros_like(start.end, bool), start.n_iters
+        return _State(x, start.q, start.dq, none, start.end, radius, none, no, start=x)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Minimise the model of `q` within a few radii at once, and take the longest good step."""
+        x, tiny = state.x, jnp.finfo(state.x.dtype).tiny
+        F_x, vjp = jax.vjp(lambda x: jax.vmap(F)(x, inputs), x)
+        r = F_x - x
+        q = half_squared_norm(r)
+        scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
+
+        small = x.shape[1] <= _WHOLE
+        dtype = x.dtype if small else low_precision(F, x, inputs, self.dtype)
+        F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
+
+        def network(x: Array, u: Array) -> Array:
+            return F_low(x, u).astype(dtype)
+
+        unit = (r / scale[:, None]).astype(dtype)
+        if small:
+            space = whole_space(network, x_low, u_low)
+        elif x.shape[1] <= DENSE_LIMIT:
+            space = slow_space(network, x_low, u_low, unit, _N_SLOW)
+        else:
+            space = gradient_krylov_space(network, x_low, u_low, unit, _N_VECTORS)
+        V, AV = space.V.astype(x.dtype), space.AV.astype(x.dtype)
+        m = V.shape[1]
+
+        # In units of the residual's length, `r(x + V y) = r - AV y`.
+        B = jnp.einsum("lid,ljd->lij", AV, AV)
+        B = B + self._curvature(network, x_low, u_low, space.V, r, state.curved)
+        empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
+        B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
+        eigenvalues, Q = one_by_one(jnp.linalg.eigh, jnp.where(jnp.isfinite(B), B, 0))
+
+        def rotated(v: Array) -> Array:
+            return jnp.einsum("lij,...li->...lj", Q, v)
+
+        # At a slow point this is a small difference of large numbers.
+        unit = r / scale[:, None]
+        gradient = -rotated(jnp.einsum("lmd,ld->lm", V, unit - vjp(unit)[0]))
+        radii = state.radius[:, None] * _SHRINK ** np.arange(_N_RADII)
+        least = (_UNRESOLVED * float(jnp.finfo(dtype).eps)) ** 2
+        y, shift = minimise_within(eigenvalues + least, gradient, radii / scale[:, None])
+        shift = shift + least
+        predicted = -jnp.sum(
+            gradient[:, None] * y + 0.5 * eigenvalues[:, None] * jnp.square(y), axis=-1
+        )
+        predicted = jnp.square(scale)[:, None] * predicted
+        y = scale[:, None, None] * jnp.einsum("lij,ltj->lti", Q, y)
+        length = jnp.linalg.norm(y, axis=-1)
+
+        def moved(d: Array) -> tuple[Array, Array]:
+            x_new = x[:, None] + d
+            r_new = jax.vmap(jax.vmap(F, (0, None)))(x_new, inputs) - x_new
+            q_new = half_squared_norm(r_new)
+            return r_new, jnp.where(jnp.isfinite(q_new), q_new, jnp.inf)
+
+        def across(y: Array, V: Array) -> Array:
+            return jnp.einsum("ltm,lmd->ltd", y, V)
+
+        first = across(y, V)
+        expected = r[:, None] - across(y, AV)
+        inverse = 1 / jnp.maximum(eigenvalues + shift.T[:, :, None], tiny)  # [tries, lanes, m]
+        r_new, q_new = moved(first)
+        d, corrected = first, first
+        for _ in range(_N_CORRECTIONS):
+            # What the model missed is taken off by Newton's step outside of the subspace, and, as
+            # `I - J` may be close to singular inside, there by the model's own.
+            missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
+            outside, left = (a.astype(x.dtype) for a in space.outside(missed.astype(dtype)))
+            inside = rotated(jnp.einsum("lmd,ltd->tlm", AV, left)) * inverse
+            inside = jnp.einsum("lij,tlj->lti", Q, inside)
+            after = corrected + outside + across(inside, V)
+            converges = jnp.linalg.norm(after - first, axis=-1) <= _LONGEST_CORRECTION * length
+            corrected = jnp.where(converges[:, :, None], after, corrected)
+            r_new, q_after = moved(corrected)
+            lower = q_after < q_new
+            d, q_new = jnp.where(lower[:, :, None], corrected, d), jnp.where(lower, q_after, q_new)
+
+        gain = (q[:, None] - q_new) / jnp.maximum(predicted, tiny)
+        good = (gain > 0.1) & (q_new < q[:, None])
+        lowest = q_new <= jnp.min(q_new, axis=1, keepdims=True)
+        pick = _first(jnp.where(jnp.any(good, axis=1, keepdims=True), good, lowest))
+
+        def picked(a: Array) -> Array:
+            return jnp.sum(a, axis=1, where=pick.reshape(*pick.shape, *[1] * (a.ndim - 2)))
+
+        d, q_new, gain, predicted, tried, length = map(
+            picked, (d, q_new, gain, predicted, radii, length)
+        )
+        rounding = 4 * jnp.finfo(q.dtype).eps * scale * (1 + jnp.linalg.norm(x, axis=-1))
+        better = (q - q_new > rounding) & (gain > _WORTH)
+        at_edge = length >= 0.99 * tried
+        wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
+        wider = jnp.minimum(wider, jnp.maximum(tried, longest_radius(x)))
+        shorter = 0.25 * jnp.minimum(tried, length)
+        radius = jnp.where(~better | (gain < 0.25), shorter, wider)
+
+        x = jnp.where(better[:, None], x + d, x)
+        dq = jnp.where(better, q - q_new, state.dq)
+        q_end = jnp.where(better, q_new, q)
+        poor = ~(q_end <= 0.5 * q)
+        n_poor = jnp.where(poor, state.n_poor + 1, 0)
+        curved = state.curved | (n_poor >= _CURVED_AFTER)
+        step = _Step(q, predicted, length, tried, better)
+        end = self._end(state, stopping, step, x, q_end, n_poor)
+        return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved, state.start)
+
+    def _end(
+        self,
+        state: _State,
+        stopping: Stopping,
+        step: "_Step",
+        x: Float[Array, "lanes n_states"],
+        q: Float[Array, " lanes"],
+        n_poor: Int[Array, " lanes"],
+    ) -> Int[Array, " lanes"]:
+        """Return why rows end that have just come to `x`."""
+        inside = step.length < 0.99 * step.radius
+        negligible = step_is_negligible(step.length, x) & inside
+        root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
+        creeping = step.better & (step.q - q < stopping.tol_dq)
+        minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
+        lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
+        in_tail = (n_poor >= _TAIL_AFTER) & (q < ESCAPE_Q) & is_far(x, state.start)
+        stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
+        end = jnp.where(stuck, End.STUCK, End.NONE)
+        end = jnp.where(minimum, End.MINIMUM, end)
+        end = jnp.where(root, End.ROOT, end)
+        return end if self.polish else jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
+
+    def _curvature(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        V: Float[Array, "lanes m n_states"],
+        r: Float[Array, "lanes n_states"],
+        curved: Bool[Array, " lanes"],
+    ) -> Float[Array, "lanes m m"]:
+        """Return `V (sum_i r_i Hess F_i) V^T` of the lanes that ask for it, zero of others."""
+        r = r.astype(x.dtype)
+
+        def some() -> Array:
+            def one(x: Array, u: Array, r: Array, V: Array) -> Array:
+                gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+                products = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(V)
+                S = V @ products.T
+                return (S + S.T) / 2
+
+            return jax.vmap(one)(x, inputs, r, V)
+
+        lanes, m, _ = V.shape
+        none = varying(jnp.zeros((lanes, m, m), V.dtype), (F, x, inputs, V))
+        S = jax.lax.cond(jnp.any(curved), some, lambda: none)
+        return jnp.where(curved[:, None, None], S, 0)
+
+
+def _first(of: Bool[Array, "lanes tries"]) -> Bool[Array, "lanes tries"]:
+    """Return where the first true value of each lane is."""
+    # Not by `argmax`, which cannot be lowered in float64 inside another `jit`.
+    before = jnp.zeros_like(of[:, 0])
+    columns = []
+    for column in of.T:
+        columns.append(column & ~before)
+        before = before | column
+    return jnp.stack(columns, axis=1)

@@ -1,0 +1,250 @@
+"""Why a row ends, and what it ends at: the one place where this is decided, for every solver.
+
+Solvers end a row by rules of their own, and say by which kind of rule (`End`). What is there is
+judged here (`judge`), by Newton's step in float64 and not by `q`, whichever solver it was.
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.status import Status
+from slowpoints._solvers.loops import varying
+from slowpoints._transition.base import Transition, with_precision
+from slowpoints._transition.precision import computes_in_float64
+from slowpoints._transition.speed import half_squared_norm
+
+NEWTON_TOLERANCE = 5e-7
+"""At a fixed point Newton's step is at most this part of the root of `n_states`, or of the state's
+length if that is more: a little above the rounding of a float32 state, which is 6e-8 of it."""
+
+CONTRACTION = 0.25
+"""How much shorter a second step has to be. Newton's steps from near a root shrink at once; from a
+ghost, where `I - J` is close to singular, they may be short but do not."""
+
+RELATIVE_DECREASE = 1e-3
+"""At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
+less than this part: a tenth of what 200 steps of another method may."""
+
+ESCAPE_Q = 1e-8
+"""A row with `q` below this (or below `tol_q`) at which there is no point, far from its start, is
+in a tail: at a fixed point, so low a `q` would mean a short Newton step."""
+
+JUDGED_DENSELY = 1024
+"""Up to how many states Newton's step is computed with the dense Jacobian. Beyond, solvers'
+own Newton steps, which are as exact as their Krylov spaces, have to do."""
+
+SINGULAR = 1e-10
+"""A pivot of `I - J` this small, relative to the largest and to 1, the size of `I`, is rounding."""
+
+_AT_A_TIME = 4
+"""Rows that are judged side by side. Those next to one that is judged take its status."""
+
+_SAME_PLACE = 1e-7
+"""Rows closer than this part of the state's size ended at the same place."""
+
+
+class End(enum.IntEnum):
+    """By which kind of rule a solver ended a row."""
+
+    NONE = 0
+    """By none: the row is in work, or `max_iters` ended it."""
+    ROOT = 1
+    """The solver's Newton step is negligible."""
+    MINIMUM = 2
+    """The solver's model of `q`, with its curvature, predicts no decrease."""
+    TOLERANCE = 3
+    """`q` or its change fell below what the caller asked for."""
+    STUCK = 4
+    """The solver finds no better step, or its patience has run out."""
+
+
+def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]:
+    """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
+    eps = 2 * jnp.finfo(x.dtype).eps
+    return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
+
+
+def is_far(
+    x: Float[Array, "lanes n_states"], x_init: Float[Array, "lanes n_states"]
+) -> Bool[Array, " lanes"]:
+    """Return whether rows are further from their starts than these are from the origin."""
+    return jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
+
+
+def step_is_negligible(
+    length: Float[Array, " lanes"], x: Float[Array, "lanes n_states"]
+) -> Bool[Array, " lanes"]:
+    """Return whether a solver's Newton step of that length is too short to be worth another.
+
+    Each of the last steps is shorter than the one before by orders of magnitude, so what is left
+    after such a step is rounding.
+    """
+    part = max(1e-8, 10 * float(jnp.finfo(x.dtype).eps))
+    return length <= part * (1 + jnp.linalg.norm(x, axis=-1))
+
+
+def judge(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    end: Int[Array, " n"],
+    tol_q: Float[Array, ""],
+    *,
+    forward_mode: bool = True,
+) -> Int[Array, " n"]:
+    """Return each row's `Status`.
+
+    In float64 where the network computes in it; the caller has enabled that. Rows that ended at one
+    place are judged once.
+
+    Args:
+        F: the transition.
+        x: `[n, n_states]` where the rows ended.
+        x_init: `[n, n_states]` where they started.
+        inputs: `[n, n_inputs]` their inputs.
+        end: `[n]` how the solver ended them, as `End`.
+        tol_q: the `q` that was asked for.
+        forward_mode: whether the network has forward-mode derivatives, which take less time.
+    """
+    stored = half_squared_norm(jax.vmap(F)(x, inputs) - x)
+    # Such a row was ended before anything was known of it, and stays so. Its `q` may have been
+    # rounded otherwise in the solver.
+    within = (end == End.TOLERANCE) & (stored < 1.01 * tol_q + rounding_floor(x))
+    finite = jnp.isfinite(stored) & jnp.all(jnp.isfinite(x), axis=1)
+    dtype = np.dtype(np.float64) if computes_in_float64(F, x, inputs) else x.dtype
+    F = with_precision(F, dtype)
+    x, x_init, u, tol_q = (a.astype(dtype) for a in (x, x_init, inputs, tol_q))
+    n, n_states = x.shape
+    q = half_squared_norm(jax.vmap(F)(x, u).astype(dtype) - x)
+    finite &= jnp.isfinite(q)
+    far = is_far(x, x_init)
+    low = q < jnp.maximum(tol_q, ESCAPE_Q)
+
+    if n_states > JUDGED_DENSELY:
+        status = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(Status.UNFINISHED))
+        status = jnp.where(end == End.MINIMUM, np.int8(Status.SLOW_POINT), status)
+        status = jnp.where(end == End.ROOT, np.int8(Status.FIXED_POINT), status)
+        return jnp.where(finite, status, np.int8(Status.NOT_FINITE))
+
+    if n == 0:
+        return jnp.zeros(0, np.int8)
+
+    radius = _SAME_PLACE * (1 + jnp.linalg.norm(x, axis=1))
+
+    def some_left(status: Array) -> Array:
+        return jnp.any(status == 0)
+
+    def body(status: Array) -> Array:
+        here = jnp.argsort(status != 0)[: min(_AT_A_TIME, n)]
+        rows = jnp.where(status[here] == 0, here, n)  # a row out of range is not written
+        found = _what_is_at(F, x[here], u[here], end[here], forward_mode)
+        is_root, is_minimum, is_singular, newton = found
+        runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
+        escaped = low[here] & far[here] & jnp.where(is_root, is_singular, ~is_minimum & runs)
+        verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), np.int8(Status.UNFINISHED))
+        verdict = jnp.where(is_root, np.int8(Status.FIXED_POINT), verdict)
+        verdict = jnp.where(escaped, np.int8(Status.ESCAPED), verdict)
+        status = status.at[rows].set(verdict, mode="drop")
+
+        def share(j: Array, status: Array) -> Array:
+            row = here[j]
+            near = jnp.linalg.norm(x - x[row], axis=1) <= jnp.minimum(radius, radius[row])
+            near &= jnp.all(u == u[row], axis=1) & (status == 0)
+            known = verdict[j] <= Status.SLOW_POINT
+            return jnp.where(near & known, verdict[j], status)
+
+        return jax.lax.fori_loop(0, rows.size, share, status)
+
+    start = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(0))
+    start = jnp.where(finite, start, np.int8(Status.NOT_FINITE))
+    return jax.lax.while_loop(some_left, body, varying(start, (F, x, u)))
+
+
+def _what_is_at(
+    F: Transition,
+    x: Float[Array, "some n_states"],
+    u: Float[Array, "some n_inputs"],
+    end: Int[Array, " some"],
+    forward_mode: bool,
+) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
+    """Return whether rows are at roots and at minima, `I - J` is singular, and Newton's steps."""
+    n_states = x.shape[1]
+    eye = jnp.eye(n_states, dtype=x.dtype)
+    jacobian = jax.jacfwd if forward_mode else jax.jacrev
+
+    # One after another: where several devices decompose batches at the same time, XLA's threads can
+    # come to wait for each other for ever.
+    def newton(row: tuple[Array, Array]) -> tuple[Array, ...]:
+        x, u = row
+        A = eye - jacobian(F)(x, u)
+        factors = jax.scipy.linalg.lu_factor(A)
+        pivots = jnp.abs(jnp.diagonal(factors[0]))
+        singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
+        r = F(x, u) - x
+        d = jax.scipy.linalg.lu_solve(factors, r)
+        again = jax.scipy.linalg.lu_solve(factors, F(x + d, u) - (x + d))
+        return A, r, jnp.linalg.norm(d), jnp.linalg.norm(again), singular
+
+    A, r, first, second, singular = jax.lax.map(newton, (x, u))
+    size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
+    q = half_squared_norm(r)
+    rounding = 100 * jnp.finfo(x.dtype).eps * size
+    contracts = (second <= CONTRACTION * first) | (first <= rounding)
+    # Along a line of fixed points `I - J` is singular. There is nothing to step to at such a point,
+    # or the shortest step that solves for the residual is negligible.
+    shortest = jax.lax.cond(
+        jnp.any(singular),
+        lambda: jax.lax.map(_shortest_step, (A, r)),
+        lambda: varying(jnp.full_like(first, jnp.inf), first),
+    )
+    first = jnp.where(singular, shortest, first)
+    root = (first <= NEWTON_TOLERANCE * size) & (contracts | singular) | (q <= rounding_floor(x))
+
+    g = jnp.einsum("lij,li->lj", A, r)
+    square = jnp.sum(jnp.square(g), axis=1)
+
+    def bend(x: Array, u: Array, r: Array, g: Array) -> Array:
+        """Return `g S g`, where `S` is what the Hessian of `q` has of second derivatives."""
+        gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+        if forward_mode:
+            return jnp.dot(g, jax.jvp(gradient, (x,), (g,))[1])
+        return jnp.dot(g, jax.grad(lambda x: jnp.dot(g, gradient(x)))(x))
+
+    # What a step along the gradient gains, which is no more than the best step does.
+    curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
+    curvature += jax.vmap(bend)(x, u, r, g)
+    gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
+    level = ~root & (end != End.MINIMUM) & ~gains
+
+    def minimum() -> Array:
+        def one(row: tuple[Array, ...]) -> Array:
+            x, u, A, r, g = row
+            gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+            S = jacobian(gradient)(x)
+            H = A.T @ A + (S + S.T) / 2
+            cholesky = jnp.linalg.cholesky(H)
+            d = jax.scipy.linalg.cho_solve((cholesky, True), g)
+            return 0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r)
+
+        return level & (jax.lax.map(one, (x, u, A, r, g)) | (jnp.max(jnp.abs(g), axis=1) == 0))
+
+    at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
+    return root, ~root & (at_minimum | (end == End.MINIMUM)), singular, first
+
+
+def _shortest_step(
+    row: tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]],
+) -> Float[Array, ""]:
+    """Return the length of the shortest solution of `A d = r`, infinity where there is none."""
+    A, r = row
+    g, gram = A.T @ r, A.T @ A
+    shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
+    factor = jnp.linalg.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
+    d = jax.scipy.linalg.cho_solve((factor, True), g)
+    solved = jnp.linalg.norm(r - A @ d) <= CONTRACTION * jnp.linalg.norm(r)
+    return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)

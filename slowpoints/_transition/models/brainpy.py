@@ -1,0 +1,141 @@
+"""BrainPy models as pure transitions."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import brainpy as bp
+import brainpy.math as bm
+import brainstate
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from brainpy.dyn import GRUCell, LSTMCell, RNNCell
+from brainpy.math.defaults import env as brainpy_environment
+from jaxtyping import Array, Float
+
+from slowpoints._transition.base import Signature
+from slowpoints._transition.models.calling import CallableTransition
+from slowpoints._transition.models.layout import StateLayout
+from slowpoints._transition.models.object_graph import ModelStructure
+
+_BOXES = (brainstate.State, bm.Array)
+_CELLS = (RNNCell, GRUCell, LSTMCell)
+
+
+def from_model(
+    model: bp.DynamicalSystem, signature: Signature | None, example_state: Any
+) -> CallableTransition:
+    """Copy the current values of a model that takes its state, or keeps it in Variables.
+
+    Raises:
+        TypeError: if the model does neither.
+    """
+    told = signature is not None or example_state is not None
+    name = type(model).__name__
+    if not told and not _takes_state(model):
+        structure = ModelStructure(model, _BOXES, _holds_state)
+        if structure.states:
+            n_inputs = model.num_in if isinstance(model, _CELLS) else None
+            return _with_state_in_variables(structure, name, n_inputs)
+        raise TypeError(
+            f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
+            "numbers that is neither a TrainVar nor a Parameter."
+        )
+    structure = ModelStructure(model, _BOXES)
+    layout = None if example_state is None else StateLayout.like(example_state)
+    held = HeldModel(structure.read(), structure)
+    return BrainPyTransition(held, signature or "batched_sequence", layout, name)
+
+
+def _with_state_in_variables(
+    structure: ModelStructure, name: str, n_inputs: int | None
+) -> CallableTransition:
+    boxes = structure.states.items()
+    example = {path: jax.ShapeDtypeStruct(box.size_without_batch, box.dtype) for path, box in boxes}
+    axes = tuple((path, box.batch_axis) for path, box in boxes if box.batch_axis is not None)
+    held = HeldModelWithState(structure.read(), structure, axes)
+    layout = StateLayout.like(example)
+    return CallableTransition(held, "input_state", layout, name, n_inputs)
+
+
+def _takes_state(model: bp.DynamicalSystem) -> bool:
+    """Whether a call's second argument is needed, or `None` by default: `hidden=None`."""
+    cls = type(model)  # of an instance, BrainPy wraps `update`
+    own_call = cls.__call__ is not bp.DynamicalSystem.__call__
+    _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1 and positional[1].default in (inspect.Parameter.empty, None)
+
+
+def _holds_state(box: Any) -> bool:
+    return (
+        isinstance(box, bm.Variable)
+        and not isinstance(box, (bm.TrainVar, bm.Parameter))
+        and bool(jnp.issubdtype(box.dtype, jnp.floating))
+    )
+
+
+class BrainPyTransition(CallableTransition):
+    """A model with `outputs, h_next = model(inputs, hidden)`."""
+
+    @property
+    def structure(self) -> ModelStructure:
+        """The model without its numbers."""
+        return self.model.structure
+
+
+class HeldModel(eqx.Module):
+    """The values of a model that is called with its state, and how to call it with them."""
+
+    values: tuple[Any, ...]
+    structure: ModelStructure = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the model returns, as JAX arrays."""
+        with _evaluation(), self.structure.holding(self.values) as model:
+            return jax.tree.map(bm.as_jax, model(*args), is_leaf=_is_array)
+
+
+class HeldModelWithState(eqx.Module):
+    """The values of a model that keeps its state in Variables, and takes nothing but an input.
+
+    The state is a dictionary from each Variable's place in the model to its value, without a batch
+    axis.
+    """
+
+    values: tuple[Any, ...]
+    structure: ModelStructure = eqx.field(static=True)
+    batch_axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Array]) -> dict[str, Array]:
+        """Return the state that follows."""
+        axes = dict(self.batch_axes)
+
+        def on_batch_axis(change: Callable[..., Array], state: dict[str, Array]) -> Any:
+            return {
+                path: change(value, axes[path]) if path in axes else value
+                for path, value in state.items()
+            }
+
+        one_row = on_batch_axis(jnp.expand_dims, state)
+        with _evaluation():
+            next_row = self.structure.step(self.values, one_row, u[None] if axes else u)
+        return on_batch_axis(jnp.squeeze, next_row)
+
+
+@contextlib.contextmanager
+def _evaluation() -> Iterator[None]:
+    """Switch dropout off, and drop what the model shares: both are in BrainPy's environment."""
+    settings = dict(brainpy_environment.settings)
+    try:
+        with brainstate.environ.context(env=brainpy_environment, fit=False):
+            yield
+    finally:
+        brainpy_environment.settings.clear()
+        brainpy_environment.settings.update(settings)
+
+
+def _is_array(obj: Any) -> bool:
+    return isinstance(obj, bm.Array)
