@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints._core import arguments
+from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.linear_dynamics import decay
-from slowpoints._transition.base import Transition, as_transition
-from slowpoints._transition.check import check_points
+from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
+from slowpoints._transition.convert import as_transition
 
 
 def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> FixedPoints:

@@ -25,8 +25,9 @@ from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov
-from slowpoints._transition.base import as_transition, with_precision
 from slowpoints._transition.check import check_transition
+from slowpoints._transition.convert import as_transition
+from slowpoints._transition.precision import with_precision
 from slowpoints._unique import unique
 
 _CLASS = "FixedPointFinder"

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
+from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._transition.base import Transition, as_transition
-from slowpoints._transition.check import check_points
+from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
+from slowpoints._transition.convert import as_transition
 
 _MOST_ENTRIES = 2**24
 """How many entries of Jacobians are computed at a time."""

@@ -26,7 +26,7 @@ from slowpoints._scale.processes import (
 from slowpoints._search import check_rows, check_search, optimize_batch
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
-from slowpoints._transition.base import as_transition
+from slowpoints._transition.convert import as_transition
 from slowpoints._transition.digests import digest_of_model, setting_as_text
 from slowpoints._unique import unique
 

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, Scalar
-from slowpoints._transition.base import Transition, as_transition
+from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
+from slowpoints._transition.convert import as_transition
 from slowpoints._transition.iterate import iterate
 
 

@@ -24,10 +24,11 @@ from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rounded_up, rows_within
 from slowpoints._solvers.termination import judge
-from slowpoints._transition.base import Transition, as_transition, with_precision
+from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
 from slowpoints._transition.continuous_time import ContinuousTime
-from slowpoints._transition.precision import computes_in_float64
+from slowpoints._transition.convert import as_transition
+from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 

@@ -8,7 +8,7 @@ import pytest
 from networks import case, newton_polish, trained
 
 from slowpoints import FixedPointFinder
-from slowpoints._transition.base import with_precision
+from slowpoints._transition.precision import with_precision
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
 

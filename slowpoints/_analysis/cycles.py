@@ -12,14 +12,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Scalar
+from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.termination import JUDGED_DENSELY
-from slowpoints._transition.base import Transition, as_transition, with_precision
-from slowpoints._transition.check import check_points
+from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
+from slowpoints._transition.convert import as_transition
 from slowpoints._transition.iterate import Loop, check_n_steps
-from slowpoints._transition.precision import computes_in_float64
+from slowpoints._transition.precision import computes_in_float64, with_precision
 
 
 def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> FixedPoints:

@@ -17,8 +17,9 @@ from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._pipeline import find_fixed_points
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._transition.base import Transition, as_transition
+from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
+from slowpoints._transition.convert import as_transition
 from slowpoints._transition.iterate import Loop, iterate
 from slowpoints._transition.speed import half_squared_norm
 from slowpoints._unique import condition_numbers, keep_first

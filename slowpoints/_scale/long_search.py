@@ -32,8 +32,8 @@ from slowpoints._scale.search_folder import (
 from slowpoints._search import check_search, optimize_batch
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
-from slowpoints._transition.base import as_transition
 from slowpoints._transition.check import check_transition
+from slowpoints._transition.convert import as_transition
 from slowpoints._transition.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints._unique import unique
 

@@ -18,8 +18,8 @@ from slowpoints._solvers.base import (
 from slowpoints._solvers.krylov import gcr
 from slowpoints._solvers.radius import drawn, first_radius, longest_radius
 from slowpoints._solvers.termination import End, rounding_floor
-from slowpoints._transition.base import Transition, with_precision
-from slowpoints._transition.precision import low_precision
+from slowpoints._transition.base import Transition
+from slowpoints._transition.precision import low_precision, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 _AT_REST = 1e-5

@@ -22,8 +22,8 @@ from slowpoints._solvers.termination import (
     rounding_floor,
     step_is_negligible,
 )
-from slowpoints._transition.base import Transition, with_precision
-from slowpoints._transition.precision import low_precision
+from slowpoints._transition.base import Transition
+from slowpoints._transition.precision import low_precision, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 DENSE_LIMIT = 256

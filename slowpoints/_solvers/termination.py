@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.status import Status
 from slowpoints._solvers.loops import varying
-from slowpoints._transition.base import Transition, with_precision
-from slowpoints._transition.precision import computes_in_float64
+from slowpoints._transition.base import Transition
+from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 NEWTON_TOLERANCE = 5e-7

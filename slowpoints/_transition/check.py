@@ -12,8 +12,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from slowpoints._core import arguments
-from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import (
     ModelError,
     Structure,
@@ -104,16 +102,6 @@ def check_transition(
                 "and the Jacobians need it (`jax.jvp`). Where the model uses `jax.custom_vjp`, "
                 "define the rule with `jax.custom_jvp`, which serves both modes, or drop it."
             ) from error
-
-
-def check_points(caller: str, F: Transition, fps: FixedPoints) -> None:
-    """Check that `fps` can be computed with, and that `F` is a map of such states."""
-    arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
-    arguments.array(caller, "fps.inputs", fps.inputs, ("n", "n_inputs"), finite=True)
-    arguments.check_precision(caller, "fps.xstar", fps.xstar.dtype)
-    dtype = jax.dtypes.canonicalize_dtype(fps.xstar.dtype)
-    sizes = fps.n_states, fps.n_inputs
-    check_transition(caller, F, *sizes, dtype, states="fps.xstar", inputs="fps.inputs")
 
 
 def _check_that_calls_agree(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> None:

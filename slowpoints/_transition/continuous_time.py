@@ -4,7 +4,8 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from slowpoints._transition.base import ModelError, Transition, as_transition
+from slowpoints._transition.base import ModelError, Transition
+from slowpoints._transition.convert import as_transition
 
 
 class ContinuousTime(Transition):

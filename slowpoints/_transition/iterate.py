@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
-from slowpoints._transition.base import Transition, as_transition
+from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
+from slowpoints._transition.convert import as_transition
 
 
 class Iterated(Transition):

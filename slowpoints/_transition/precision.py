@@ -1,13 +1,14 @@
-"""Whether a network can be evaluated in float64, whatever the global setting."""
+"""The precision that a network computes in: casts, and whether float64 will do."""
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slowpoints._transition.base import Transition, shape_of_step
+from slowpoints._transition.base import ARRAYS, Transition, shape_of_step
 
 
 def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
@@ -34,3 +35,30 @@ def computes_in_float64(
     """Return whether `F` computes in float64, and there still runs in `x`'s own type."""
     with jax.enable_x64(True):
         return all(evaluates_in(F, x, u, dtype) for dtype in {x.dtype, np.dtype(np.float64)})
+
+
+def with_precision(F: Transition, dtype: Any) -> Transition:
+    """Return `F` with its real-valued leaves cast to `dtype`."""
+
+    def cast(leaf: Any) -> Any:
+        # Keys and integers (such as a counter) are no parameters and keep their type.
+        real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
+        return jnp.asarray(leaf, dtype) if real else leaf
+
+    return jax.tree.map(cast, F)
+
+
+def without_half_precision(F: Transition) -> Transition:
+    """Return `F` with its leaves that are coarser than float32 cast to float32.
+
+    Sums and products of such leaves alone would be rounded to half precision, whatever that of the
+    state is.
+    """
+
+    def is_half(leaf: Any) -> bool:
+        real = isinstance(leaf, ARRAYS) and jnp.issubdtype(leaf.dtype, np.floating)
+        return real and jnp.finfo(leaf.dtype).bits < 32
+
+    if not any(map(is_half, jax.tree.leaves(F))):
+        return F
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float32) if is_half(leaf) else leaf, F)

@@ -6,7 +6,8 @@ from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, TransitionLike
-from slowpoints._transition.base import Transition, without_half_precision
+from slowpoints._transition.base import Transition
+from slowpoints._transition.precision import without_half_precision
 
 
 def q_fn(
