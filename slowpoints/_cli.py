@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-import slowpoints
+from slowpoints._version import __version__
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(slowpoints.__version__, prog_name="slowpoints")
+@click.version_option(__version__, prog_name="slowpoints")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Find fixed points and slow points of recurrent networks."""

@@ -13,16 +13,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._account import account
+from slowpoints._across_processes import (
+    check_agreement,
+    spread_across_processes,
+    unique_across_processes,
+)
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._scale.processes import (
-    check_agreement,
-    spread_across_processes,
-    unique_across_processes,
-)
 from slowpoints._search import check_rows, check_search, optimize_batch
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report

@@ -15,7 +15,7 @@ from slowpoints._core.types import RealArray, Scalar
 from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.iterate import iterate
+from slowpoints._transition.iterates import iterate
 
 
 def sample_states(

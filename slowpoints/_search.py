@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
+from slowpoints._core.padding import rounded_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
@@ -22,7 +23,7 @@ from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_sid
 from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._solvers.loops import one_after_another
-from slowpoints._solvers.memory import default_memory_limit, rounded_up, rows_within
+from slowpoints._solvers.memory import default_memory_limit, rows_within
 from slowpoints._solvers.termination import judge
 from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition

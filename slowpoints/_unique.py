@@ -7,18 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Real, Shaped
+from jaxtyping import Array, Bool, Int, Shaped
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, Scalar
+from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._solvers.memory import rounded_up
-
-# Rows compared at a time: enough for fast matrix products, few enough that a block costs little
-# where only some points are distinct.
-_BLOCK = 256
 
 
 def unique(
@@ -65,17 +60,14 @@ def unique(
     condition = condition_numbers(fps) if within_conditions else None
     if not isinstance(tol, Tracer):
         fps = fps.replace(tol_unique=tol)
-    # Distances are in float64 whatever the global setting, and so are rows stored that way.
+    # Rows that are stored in float64 stay so.
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
-        given = lax.stop_gradient((fps.xstar, fps.inputs, fps.qstar, fps.valid))
-        tol = jnp.asarray(tol, jnp.float64)
-        filled = _filled_up(*given, condition)
-        survives, ranking, n_survivors = _survivors(*filled, tol)
+        survives, ranking, n_survivors = cover(
+            fps.xstar, fps.inputs, fps.qstar, fps.valid, tol, condition
+        )
         if size is None:
-            if survives.size != fps.n:
-                survives = jnp.asarray(np.asarray(survives)[: fps.n])
             return fps.replace(valid=survives)
         return _take(fps, ranking, n_survivors, size)
 
@@ -90,187 +82,6 @@ def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
     if isinstance(fps.cond_id, np.ndarray):  # of any type, such as strings
         return np.unique(fps.cond_id, return_inverse=True)[1]
     return fps.cond_id
-
-
-def _filled_up(
-    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Return the rows and invalid ones after them, as many as make a number that stays compiled."""
-    n = xstar.shape[0]
-    given = xstar, inputs, qstar, valid, condition
-    if any(isinstance(a, Tracer) for a in given) or rounded_up(n) == n:
-        return given
-    rows = np.minimum(np.arange(rounded_up(n)), n - 1)
-    x, u, q, valid, condition = (a if a is None else np.asarray(a)[rows] for a in given)
-    there = np.arange(rows.size) < n
-    return x, u, q, there if valid is None else there & valid, condition
-
-
-@jax.jit
-def _survivors(
-    xstar: Real[RealArray, "n n_states"],
-    inputs: Real[RealArray, "n n_inputs"] | None,
-    qstar: Real[RealArray, " n"] | None,
-    valid: Bool[RealArray, " n"] | None,
-    condition: Shaped[RealArray, " n"] | None,
-    tol: Float[Array, ""],
-) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
-    """Return which rows survive, the row numbers of survivors (best first), and their count."""
-    parts = [xstar] if inputs is None else [xstar, inputs]
-    points = jnp.concatenate([jnp.asarray(part, jnp.float64) for part in parts], axis=1)
-    n = points.shape[0]
-    q = jnp.zeros(n) if qstar is None else jnp.asarray(qstar, jnp.float64)
-    usable = jnp.isfinite(points).all(axis=1) & jnp.isfinite(q)
-    if valid is not None:
-        usable &= valid
-    n_usable = jnp.sum(usable, dtype=jnp.int32)
-
-    block = min(_BLOCK, n)
-    padded = -(-n // block) * block
-    order = _order(points, jnp.where(usable, q, jnp.inf))
-    order = order[jnp.minimum(jnp.arange(padded), n - 1)]
-    ranking, n_survivors = _cover(points[order], order, condition, n_usable, tol, block)
-    survivors = jnp.where(jnp.arange(ranking.size) < n_survivors, ranking, n)
-    survives = jnp.zeros(n, bool).at[survivors].set(True, mode="drop")
-    return survives, ranking, n_survivors
-
-
-def _order(points: Float[Array, "n d"], q: Float[Array, " n"]) -> Int[Array, " n"]:
-    """Return the rows by rising `q`; ties are broken by the points, not by where they stand."""
-    # cos(0), cos(1), ... are linearly independent over the rationals: distinct points do not tie.
-    weights = jnp.cos(jnp.arange(points.shape[1], dtype=points.dtype))
-    projection = jnp.sum(points * weights, axis=1)
-    rows = lax.iota(jnp.int32, q.size)
-    return lax.sort((q, projection, rows), num_keys=2)[-1]
-
-
-def _cover(
-    points: Float[Array, "padded d"],
-    rows: Int[Array, " padded"],
-    condition: Shaped[RealArray, " n"] | None,
-    n_usable: Int[Array, ""],
-    tol: Float[Array, ""],
-    block: int,
-) -> tuple[Int[Array, " padded"], Int[Array, ""]]:
-    """Go through the first `n_usable` points in order, a block at a time, and keep a cover.
-
-    What is kept moves to the front of the arrays, where nothing is left that is still needed.
-    Returns the moved `rows` and how many were kept.
-    """
-    # A typical point is the origin: a mean could be carried off by one diverged row.
-    origin = points[n_usable // 2]
-
-    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        points, rows, n_kept, start = state
-        is_open = start + jnp.arange(block) < n_usable
-        labels = None if condition is None else jnp.asarray(condition)[rows]
-        is_open, near = _drop_known(points, labels, origin, tol, n_kept, start, is_open)
-        kept = keep_first(is_open, near)
-        slots = jnp.where(kept, n_kept + jnp.cumsum(kept, dtype=jnp.int32) - 1, rows.size)
-        points = points.at[slots].set(_block_at(points, start, block), mode="drop")
-        rows = rows.at[slots].set(_block_at(rows, start, block), mode="drop")
-        return points, rows, n_kept + jnp.sum(kept, dtype=jnp.int32), start + block
-
-    zero = jnp.zeros((), jnp.int32)
-    _, rows, n_kept, _ = lax.while_loop(
-        lambda state: state[-1] < n_usable, step, (points, rows, zero, zero)
-    )
-    return rows, n_kept
-
-
-def _drop_known(
-    points: Float[Array, "padded d"],
-    labels: Shaped[Array, " padded"] | None,
-    origin: Float[Array, " d"],
-    tol: Float[Array, ""],
-    n_kept: Int[Array, ""],
-    start: Int[Array, ""],
-    is_open: Bool[Array, " block"],
-) -> tuple[Bool[Array, " block"], Bool[Array, "block block"]]:
-    """Close the rows of the block at `start` that are near one of the `n_kept` first points.
-
-    Only rows of the same label are compared, where there are labels.
-    Returns which rows are still open, and (if any is) which earlier open rows each one is near.
-    """
-    size = is_open.size
-    block = _block_at(points, start, size)
-    slots = jnp.arange(size, dtype=jnp.int32)
-    n_tiles = (n_kept + size - 1) // size
-
-    def compare(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        tile, is_open, _ = state
-        # The last tile is the block itself, so that the program holds one comparison, not two.
-        is_own = tile == n_tiles
-        tile_start = jnp.where(is_own, start, tile * size)
-        is_earlier = (slots < slots[:, None]) & is_open
-        wanted = jnp.where(is_own, is_earlier, tile_start + slots < n_kept) & is_open[:, None]
-        if labels is not None:
-            own, others = (_block_at(labels, at, size) for at in (start, tile_start))
-            wanted &= own[:, None] == others
-        near = _near(block, _block_at(points, tile_start, size), origin, tol, wanted)
-        return tile + 1, is_open & (is_own | ~near.any(axis=1)), near
-
-    _, is_open, near = lax.while_loop(
-        lambda state: (state[0] <= n_tiles) & state[1].any(),
-        compare,
-        (jnp.zeros((), jnp.int32), is_open, jnp.zeros((size, size), bool)),
-    )
-    return is_open, near
-
-
-def keep_first(
-    is_open: Bool[Array, " block"], near: Bool[Array, "block block"]
-) -> Bool[Array, " block"]:
-    """Return the open rows that are near no earlier row that is itself returned."""
-
-    def decide(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        # Every open row without an open neighbour before it is safe, so a round decides many.
-        is_open, kept = state
-        is_first = is_open & ~(near & is_open).any(axis=1)
-        return is_open & ~is_first & ~(near & is_first).any(axis=1), kept | is_first
-
-    none = jnp.zeros_like(is_open)
-    _, kept = lax.while_loop(lambda state: state[0].any(), decide, (is_open, none))
-    return kept
-
-
-def _near(
-    a: Float[Array, "k d"],
-    b: Float[Array, "m d"],
-    origin: Float[Array, " d"],
-    tol: Float[Array, ""],
-    wanted: Bool[Array, "k m"],
-) -> Bool[Array, "k m"]:
-    """Return which `wanted` pairs of rows of `a` and `b` are at most `tol` apart.
-
-    A matrix product decides all pairs but those within its rounding error of `tol`; of these, the
-    differences are taken.
-    """
-    a0, b0 = a - origin, b - origin
-    sizes = jnp.sum(a0**2, axis=1)[:, None] + jnp.sum(b0**2, axis=1)
-    # `lax.dot`, as `a0 @ b0.T` would fall to float32 under `vmap` of `jit` with x64 off.
-    squared = sizes - 2 * lax.dot(a0, b0.T, precision="highest")
-    error = 4 * (a.shape[1] + 4) * jnp.finfo(a.dtype).eps * sizes
-    limit = tol * jnp.abs(tol)  # a traced tolerance may be negative, and then nothing is near
-    # Overflow makes both comparisons false, and leaves the pair open.
-    is_near = squared + error < limit
-    is_far = squared - error > limit
-
-    def settle(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        # One open pair of every row of `a` at a time: rarely does a row have several.
-        near, is_open = state
-        column = lax.argmax(is_open, axis=1, index_dtype=jnp.int32)
-        chosen = is_open & (column[:, None] == jnp.arange(b.shape[0]))
-        is_near = jnp.sqrt(jnp.sum((a - b[column]) ** 2, axis=1)) <= tol
-        return near | (chosen & is_near[:, None]), is_open & ~chosen
-
-    unsettled = (is_near & wanted, wanted & ~is_near & ~is_far)
-    near, _ = lax.while_loop(lambda state: state[1].any(), settle, unsettled)
-    return near
-
-
-def _block_at(array: Array, start: Int[Array, ""], size: int) -> Array:
-    return lax.dynamic_slice_in_dim(array, start, size)
 
 
 def _take(

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_info
 
 from slowpoints import Adam, NewtonKrylov, Status, as_transition, optimize_batch, unique
 from slowpoints import _search as search_module
+from slowpoints._core.padding import rounded_up
 from slowpoints._solvers import cores
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
-from slowpoints._solvers.memory import rounded_up
 
 NO_INPUT = np.zeros(3, np.float32)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from model_checks import fast_compilation as fast_compilation
 
-from slowpoints import _unique as uniqueness
+from slowpoints._points import covering
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._unique import unique
 
@@ -21,10 +21,10 @@ quick = settings(max_examples=200, deadline=None)
 def small_blocks():
     """Blocks of 8 rows, so that small examples span several. Shapes are those of no other test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uniqueness, "_BLOCK", SMALL_BLOCK)
-        uniqueness._survivors.clear_cache()
+        patch.setattr(covering, "_BLOCK", SMALL_BLOCK)
+        covering._survivors.clear_cache()
         yield
-    uniqueness._survivors.clear_cache()
+    covering._survivors.clear_cache()
 
 
 # ---- the definition, in NumPy ------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_dropping_duplicates_twice_changes_nothing(small_blocks, example):
 
 # ---- blocks, at their real size ----------------------------------------------------------------
 
-BLOCK = uniqueness._BLOCK
+BLOCK = covering._BLOCK
 
 
 @pytest.mark.parametrize("n", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
@@ -354,8 +354,8 @@ def test_gradients_pass_through_the_fields():
 
 
 def test_a_second_call_does_not_trace_again(monkeypatch):
-    traces, original = [], uniqueness._order
-    monkeypatch.setattr(uniqueness, "_order", lambda *a: traces.append(1) or original(*a))
+    traces, original = [], covering._order
+    monkeypatch.setattr(covering, "_order", lambda *a: traces.append(1) or original(*a))
     rng = np.random.default_rng(4)
     for tol in (1e-3, 0.5, np.float64(2.0), 3):
         for tol_unique in (1e-3, 1e-2):

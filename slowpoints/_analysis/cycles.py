@@ -19,7 +19,7 @@ from slowpoints._solvers.termination import JUDGED_DENSELY
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.iterate import Loop, check_n_steps
+from slowpoints._transition.iterates import Loop, check_n_steps
 from slowpoints._transition.precision import computes_in_float64, with_precision
 
 

@@ -16,13 +16,14 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._pipeline import find_fixed_points
+from slowpoints._points.covering import keep_first
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.iterate import Loop, iterate
+from slowpoints._transition.iterates import Loop, iterate
 from slowpoints._transition.speed import half_squared_norm
-from slowpoints._unique import condition_numbers, keep_first
+from slowpoints._unique import condition_numbers
 
 
 def find_cycles(

@@ -15,7 +15,10 @@ from jaxtyping import Complex, Float, Int, Shaped
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points import linear_dynamics
+from slowpoints._points.covering import cover
 from slowpoints._points.points_file import read_points, write_points
+from slowpoints._points.spectra import spectra_of, square_jacobians
+from slowpoints._points.summary import columns, lines
 
 
 class FixedPoints:
@@ -296,12 +299,11 @@ class FixedPoints:
 
     def get_unique(self) -> "FixedPoints":
         """Keep one row per fixed point: see [`slowpoints.unique`][]; duplicates are dropped."""
-        from slowpoints._unique import unique
-
         if self.n == 0:
             return self
-        kept = unique(self, tol=self.tol_unique)
-        return self[np.asarray(kept.valid)].replace(valid=None)
+        arguments.fields("FixedPoints.get_unique", self, FixedPoints, "xstar")
+        survives, *_ = cover(self.xstar, self.inputs, self.qstar, self.valid, self.tol_unique)
+        return self[np.asarray(survives)].replace(valid=None)
 
     # ---- linearised dynamics -------------------------------------------------------------------
 
@@ -311,8 +313,6 @@ class FixedPoints:
         Does nothing where the Jacobians are missing or were decomposed before. Rows whose Jacobian
         is not finite get NaN and count as unstable, with a warning.
         """
-        from slowpoints._decompose import decompose
-
         if self.J_xstar is None:
             message = "No Jacobians to decompose."
         elif self.has_decomposed_jacobians:
@@ -328,10 +328,10 @@ class FixedPoints:
             # JAX would narrow float64 that NumPy holds.
             wide = np.dtype(self.J_xstar.dtype) == np.float64
             with jax.enable_x64(True) if wide else contextlib.nullcontext():
-                done = decompose(self)
+                J = square_jacobians("FixedPoints.decompose_jacobians", self.J_xstar)
+                done = spectra_of(J, self.continuous_time)
             numpy_backed = isinstance(self.J_xstar, np.ndarray)
-            for name in ("eigval_J_xstar", "eigvec_J_xstar", "is_stable"):
-                value = getattr(done, name)
+            for name, value in done.items():
                 setattr(self, name, np.asarray(value) if numpy_backed else value)
             n_stable = int(np.sum(np.asarray(self.is_stable)))
             message = f"Decomposed {self.n} Jacobians: {n_stable} stable, {self.n - n_stable} not."
@@ -487,8 +487,6 @@ class FixedPoints:
         Args:
             max_rows: the most lines of the table. Invalid rows are counted, and else left out.
         """
-        from slowpoints._points.summary import lines
-
         max_rows = arguments.whole("FixedPoints.print_summary", "max_rows", max_rows)
         for line in lines(self, max_rows):
             print(line)
@@ -511,8 +509,6 @@ class FixedPoints:
                 "FixedPoints.to_pandas: pandas is not installed; `pip install pandas`, or "
                 "`pip install slowpoints[pandas]`."
             ) from error
-        from slowpoints._points.summary import columns
-
         return pandas.DataFrame(columns(self))
 
     def save(self, path: str | os.PathLike[str]) -> None:

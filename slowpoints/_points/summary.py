@@ -1,4 +1,7 @@
-"""What is told about points: one column per quantity, and a text of a few lines."""
+"""What is told about points: one column per quantity, and a text of a few lines.
+
+Everything here takes `FixedPoints`, whose methods call it.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from slowpoints._core.status import Status, counted, words
-from slowpoints._points.fixed_points import FixedPoints
 
 
-def columns(fps: FixedPoints) -> dict[str, Any]:
+def columns(fps: Any) -> dict[str, Any]:
     """Return what is known of each point, by the names that `FixedPoints.to_pandas` documents."""
     fps = fps.to_numpy()
     known: dict[str, Any] = {
@@ -33,7 +35,7 @@ def columns(fps: FixedPoints) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
+def lines(fps: Any, max_rows: int) -> Iterator[str]:
     """Yield the lines of `FixedPoints.print_summary`."""
     fps = fps.to_numpy()
     rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(fps.valid)
@@ -64,7 +66,7 @@ def lines(fps: FixedPoints, max_rows: int) -> Iterator[str]:
     yield from _table(fps, rows, max_rows)
 
 
-def _stability(fps: FixedPoints, title: str) -> Iterator[str]:
+def _stability(fps: Any, title: str) -> Iterator[str]:
     if fps.is_stable is not None:
         yield f"{title}: {np.sum(fps.is_stable)} / {fps.n}"
     if fps.has_decomposed_jacobians:
@@ -76,7 +78,7 @@ def _stability(fps: FixedPoints, title: str) -> Iterator[str]:
             yield f"  {count} with {known} unstable direction(s)"
 
 
-def _table(fps: FixedPoints, rows: np.ndarray, max_rows: int) -> Iterator[str]:
+def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     shown = columns(fps[:max_rows])
     if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
         del shown["status"]  # it is that of all, as the first line says

@@ -36,6 +36,7 @@ from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints._unique import unique
+from slowpoints._version import __version__
 
 
 class Search:
@@ -402,8 +403,6 @@ class Search:
         self._manifest = there
 
     def _environment(self) -> dict[str, Any]:
-        from slowpoints import __version__
-
         device = jax.local_devices()[0] if self._mesh is None else self._mesh.devices.flat[0]
         return {
             "slowpoints": __version__,

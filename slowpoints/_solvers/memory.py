@@ -20,15 +20,6 @@ def default_memory_limit() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
-def rounded_up(n_rows: int) -> int:
-    """Return the next of the numbers of rows that programs are compiled for, eight in each octave.
-
-    So few that later calls, with other numbers of rows, find their programs compiled.
-    """
-    step = 1 << max(n_rows.bit_length() - 4, 0)
-    return -(-n_rows // step) * step
-
-
 def rows_within(
     limit: int, n_rows: int, n_states: int, n_inputs: int, n_searches: int = 1
 ) -> tuple[int, int]:
