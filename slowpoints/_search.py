@@ -123,7 +123,7 @@ def optimize_batch(
     # With as many rows as lanes at the least, parts compute alike, whatever their number.
     least = getattr(solver, "lanes", _LEAST_ROWS)
     n_cores = 1
-    if mesh is None and report is None and n >= 2 * least:
+    if solver.may_run_side_by_side and mesh is None and report is None and n >= 2 * least:
         n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
     limit = default_memory_limit() if memory_limit is None else memory_limit
     rows, n_cores = rows_within(limit, 2 * n, n_states, inputs.shape[1], n_cores)

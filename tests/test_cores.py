@@ -1,6 +1,7 @@
 """Parts of a search side by side on several cores: the same rows, and no thread waits for ever."""
 
 import threading
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -11,11 +12,21 @@ from model_checks import fast_compilation as fast_compilation
 from networks import Affine, case, trained
 from threadpoolctl import threadpool_info
 
-from slowpoints import Adam, NewtonKrylov, Status, as_transition, optimize_batch, unique
+from slowpoints import (
+    Adam,
+    KrylovTrustRegion,
+    LevenbergMarquardt,
+    NewtonKrylov,
+    Status,
+    as_transition,
+    optimize_batch,
+    unique,
+)
 from slowpoints import _search as search_module
 from slowpoints._core.padding import rounded_up
 from slowpoints._solvers import cores
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
+from slowpoints._transition.digests import equations_of
 
 NO_INPUT = np.zeros(3, np.float32)
 
@@ -221,6 +232,52 @@ def test_networks_with_callbacks_are_searched_by_one_thread(on_cores):
     F.defvjp(lambda x, u: (F(x, u), x), lambda x, g: (g, None))
     on_cores(5)
     assert usable_cores(as_transition(F), jnp.zeros((128, 2)), 1, forward_mode=False) == 1
+
+
+def decompositions_of_batches(traced):
+    """Return the operations that XLA would share out over its threads."""
+
+    def is_one(equation):
+        shapes = [value.aval.shape for value in equation.invars]
+        has_batch = max(int(np.prod(shape[:-2])) for shape in shapes) > 1 if shapes else False
+        return equation.primitive.name in cores._WAITING and has_batch
+
+    return [equation.primitive.name for equation in filter(is_one, equations_of(traced))]
+
+
+SOLVERS = [KrylovTrustRegion, NewtonKrylov, LevenbergMarquardt, Adam, partial(Adam, joint=False)]
+
+
+@pytest.mark.parametrize("make", SOLVERS)
+@pytest.mark.parametrize("n_states", [4, 20, 300])
+def test_no_solver_decomposes_a_batch(make, n_states):
+    """Two threads that do, or two devices, can come to wait for each other for ever."""
+    F = as_transition(lambda x, u: jnp.tanh(1.5 * x) + u)
+    x, u = jnp.zeros((9, n_states)), jnp.zeros((9, n_states))
+
+    def search(x, u):
+        return optimize_batch(F, x, u, solver=make()).xstar
+
+    assert decompositions_of_batches(jax.make_jaxpr(search)(x, u)) == []
+
+
+def test_such_a_decomposition_would_be_noticed():
+    batch = jnp.ones((5, 3, 3))
+    for decompose in (jnp.linalg.cholesky, jnp.linalg.eigh, jax.scipy.linalg.lu_factor):
+        assert decompositions_of_batches(jax.make_jaxpr(jax.jit(decompose))(batch))
+        mapped = jax.make_jaxpr(partial(jax.lax.map, decompose))(batch)
+        assert not decompositions_of_batches(mapped)
+
+
+def test_solvers_of_ones_own_use_one_thread_unless_they_say_otherwise(on_cores):
+    class Own(NewtonKrylov):
+        may_run_side_by_side = False
+
+    for solver, expected in ((NewtonKrylov(lanes=32), 2), (Own(lanes=32), 1)):
+        threads = on_cores(2)
+        optimize_batch(trained("gru"), starts(128), NO_INPUT, solver=solver)
+        assert len(threads) == expected
+    assert not LevenbergMarquardt().may_run_side_by_side
 
 
 @pytest.mark.slow

@@ -83,6 +83,11 @@ class Adam(AbstractRowSolver):
             object.__setattr__(self, name, value)  # as in `check_settings`
 
     @property
+    def may_run_side_by_side(self) -> bool:
+        """No matrices are decomposed."""
+        return True
+
+    @property
     def couples_rows(self) -> bool:
         """A joint schedule depends on all rows."""
         return self.joint

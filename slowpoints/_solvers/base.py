@@ -138,6 +138,16 @@ class AbstractSolver(eqx.Module):
         """Whether what a row does depends on the other rows."""
         return False
 
+    @property
+    def may_run_side_by_side(self) -> bool:
+        """Whether parts of a search may run in a thread for each core.
+
+        Not if `run` decomposes batches of matrices (`jnp.linalg`): XLA shares a batch out over its
+        threads, and one of them waits for the others. Where as many wait as there are threads, they
+        do for ever.
+        """
+        return False
+
     @abc.abstractmethod
     def run(
         self,

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from threadpoolctl import ThreadpoolController
 
 from slowpoints._transition.base import Structure, Transition, abstract_step, transition_of
-from slowpoints._transition.digests import primitives_of
+from slowpoints._transition.digests import equations_of
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -114,7 +114,8 @@ def _waits(
         out, pull_back = jax.vjp(lambda x: F(x, u), x)
         return out, pull_back(out)
 
-    names = set(primitives_of(jax.make_jaxpr(step_and_derivatives)(x, u)))
+    traced = jax.make_jaxpr(step_and_derivatives)(x, u)
+    names = {equation.primitive.name for equation in equations_of(traced)}
     return jnp.zeros(int(bool(names & _WAITING) or any("callback" in name for name in names)))
 
 

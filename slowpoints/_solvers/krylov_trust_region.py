@@ -80,6 +80,11 @@ class KrylovTrustRegion(AbstractSolver):
         """Steps are made of products with the Jacobian."""
         return True
 
+    @property
+    def may_run_side_by_side(self) -> bool:
+        """Matrices are decomposed one at a time."""
+        return True
+
     def run(
         self,
         F: Transition,

@@ -14,7 +14,7 @@ from slowpoints._solvers.base import (
     Stopping,
     check_settings,
 )
-from slowpoints._solvers.loops import varying
+from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.termination import End, rounding_floor
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
@@ -84,19 +84,26 @@ class LevenbergMarquardt(AbstractRowSolver):
         """Try one damped step per row."""
         eye = jnp.eye(state.x.shape[-1], dtype=state.x.dtype)
 
-        def direction(x: Array, u: Array, damping: Array) -> tuple[Array, ...]:
+        def equations(x: Array, u: Array, damping: Array) -> tuple[Array, ...]:
             F_x, jvp = jax.linearize(lambda x: F(x, u), x)
             r = F_x - x
             A = eye - jax.vmap(jvp, out_axes=1)(varying(eye, F_x))  # the Newton step solves A d = r
             gram, g = A.T @ A, A.T @ r
-            shift = damping * jnp.mean(jnp.diagonal(gram))
-            d = cho_solve(cho_factor(gram + shift * eye), g)
+            return r, gram, g, damping * jnp.mean(jnp.diagonal(gram))
+
+        def solved(lane: tuple[Array, ...]) -> Array:
+            gram, g, shift = lane
+            return cho_solve(cho_factor(gram + shift * eye), g)
+
+        def bounded(x: Array, r: Array, d: Array, g: Array, shift: Array) -> tuple[Array, ...]:
             shorter = self.max_step * (1 + jnp.linalg.norm(x)) / jnp.linalg.norm(d)
             d = d * jnp.minimum(1, shorter)
             predicted = 0.5 * jnp.dot(d, g + shift * d)
             return half_squared_norm(r), d, predicted, shorter < 1
 
-        q, d, predicted, at_limit = jax.vmap(direction)(state.x, inputs, state.damping)
+        r, gram, g, shift = jax.vmap(equations)(state.x, inputs, state.damping)
+        d = one_by_one(solved, (gram, g, shift))
+        q, d, predicted, at_limit = jax.vmap(bounded)(state.x, r, d, g, shift)
         x_new = state.x + d
         q_new = half_squared_norm(x_new - jax.vmap(F)(x_new, inputs))
         better = q_new < q

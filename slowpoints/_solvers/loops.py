@@ -43,3 +43,12 @@ def varying(carry: Any, with_all: Any) -> Any:
         return leaf | (zero != 0) if leaf.dtype == bool else leaf + zero.astype(leaf.dtype)
 
     return jax.tree.map(cast, carry)
+
+
+def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
+    """Decompose the lanes' matrices one after another, which takes as long as a batch.
+
+    Where the loops of several devices decompose batches at the same time, XLA's threads can come to
+    wait for each other for ever.
+    """
+    return jax.lax.map(decompose, lanes)

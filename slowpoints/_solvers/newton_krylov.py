@@ -102,6 +102,11 @@ class NewtonKrylov(AbstractRowSolver):
         """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
         return True
 
+    @property
+    def may_run_side_by_side(self) -> bool:
+        """No matrices are decomposed."""
+        return True
+
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)

@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
-from slowpoints._solvers.loops import varying
+from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.radius import longest_radius
 from slowpoints._solvers.subproblem import minimise_within
-from slowpoints._solvers.subspaces import gradient_krylov_space, one_by_one, slow_space, whole_space
+from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space
 from slowpoints._solvers.termination import (
     ESCAPE_Q,
     End,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints._solvers.krylov import arnoldi
+from slowpoints._solvers.loops import one_by_one
 
 
 class Subspace(NamedTuple):
@@ -135,15 +136,6 @@ def _jacobians(
 ) -> Float[Array, "lanes n_states n_states"]:
     """Return `I - J` of each lane."""
     return jnp.eye(x.shape[1], dtype=x.dtype) - jax.vmap(jax.jacfwd(F))(x, inputs)
-
-
-def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
-    """Decompose the lanes' matrices one after another, which takes as long as a batch.
-
-    Where the loops of several devices decompose batches at the same time, XLA's threads can come to
-    wait for each other for ever.
-    """
-    return jax.lax.map(decompose, lanes)
 
 
 def _columns_of_length_one(vectors: Float[Array, "d m"]) -> Float[Array, "d m"]:

@@ -61,13 +61,13 @@ def operations_of(traced: ClosedJaxpr) -> str:
     return re.sub(r" at 0x\w+", "", str(traced))  # where functions are in memory
 
 
-def primitives_of(jaxpr: Any) -> Iterator[str]:
-    """Yield the names of the operations of a traced function, and of those that it calls."""
+def equations_of(jaxpr: Any) -> Iterator[Any]:
+    """Yield the operations of a traced function, and of those that it calls."""
     for equation in jaxpr.eqns:
-        yield equation.primitive.name
+        yield equation
         for value in _parameters_of(equation):
             if _is_jaxpr(value):
-                yield from primitives_of(value)
+                yield from equations_of(value)
 
 
 def constants_of(jaxpr: Any) -> Iterator[Any]:
