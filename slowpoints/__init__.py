@@ -21,6 +21,7 @@ from slowpoints._core.status import Status as Status
 from slowpoints._points.fixed_points import FixedPoints as FixedPoints
 from slowpoints._search import optimize_batch as optimize_batch
 from slowpoints._unique import unique as unique
+from slowpoints._select import select as select
 from slowpoints._jacobians import jacobians as jacobians
 from slowpoints._decompose import decompose as decompose
 from slowpoints._account import Account as Account, Part as Part, account as account
@@ -50,4 +51,3 @@ from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoi
 for _public in list(globals().values()):
     if getattr(_public, "__module__", "").startswith("slowpoints._"):
         _public.__module__ = "slowpoints"
-del _public

@@ -12,8 +12,10 @@ import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jaxtyping import Float, Shaped
 
+from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._select import Spread
 from slowpoints._unique import unique
 
 
@@ -66,15 +68,15 @@ def unique_across_processes(fps: FixedPoints, *, within_conditions: bool = False
 
 def spread_across_processes(
     x_init: Float[RealArray, "n n_states"],
-) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, ""]]:
-    """Return the centroid of all processes' initial states, and their mean distance from it."""
+) -> Spread:
+    """Return where the initial states of all processes are, and how far apart."""
     x = np.asarray(x_init, np.float64)
     n, *total = _gather(np.array([len(x), *x.sum(axis=0)])).sum(axis=0)
     n = max(n, 1)
     centroid = np.array(total) / n
     distance = np.linalg.norm(x - centroid, axis=1).sum()
     typical = _gather(np.asarray(distance)).sum() / n
-    return centroid.astype(x_init.dtype), np.asarray(typical, x_init.dtype)
+    return Spread(centroid.astype(x_init.dtype), np.asarray(typical, x_init.dtype))
 
 
 def gather_rows(fps: FixedPoints) -> FixedPoints:
@@ -84,8 +86,8 @@ def gather_rows(fps: FixedPoints) -> FixedPoints:
     columns = [np.asarray(getattr(fps, name)) for name in names]
     # All fields travel together, as bytes: `[n, width]`.
     widths = [column.dtype.itemsize * math.prod(column.shape[1:]) for column in columns]
-    # Powers of two keep the number of compilations small.
-    size = 1 << max(int(n_rows.max()) - 1, 0).bit_length() if n_rows.any() else 0
+
+    size = power_of_two(int(n_rows.max())) if n_rows.any() else 0
     sent = np.zeros((size, sum(widths)), np.uint8)
     starts = np.cumsum([0, *widths])
     for column, start, width in zip(columns, starts, widths, strict=False):

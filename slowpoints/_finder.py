@@ -17,10 +17,11 @@ from slowpoints._account import account
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
-from slowpoints._pipeline import check_selection, find_fixed_points
+from slowpoints._pipeline import find_fixed_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._sample import check_draw, check_trajectories, sample_states
 from slowpoints._search import check_search
+from slowpoints._select import check_selection
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt

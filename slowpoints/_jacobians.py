@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import Transition
@@ -41,8 +42,8 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
     check_points("jacobians", F, fps)
     x = jnp.asarray(fps.xstar)
-    u = jnp.asarray(fps.inputs, x.dtype)
-    J, dFdu = _jacobians(linearised_part(F), x, u)
+    x, u = filled_up(fps.n_states**2, x, jnp.asarray(fps.inputs, x.dtype))
+    J, dFdu = (first_rows(a, fps.n) for a in _jacobians(linearised_part(F), x, u))
     return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 
 

@@ -1,6 +1,5 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._account import account
 from slowpoints._across_processes import (
@@ -24,7 +23,7 @@ from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search import check_rows, check_search, optimize_batch
-from slowpoints._solvers.adam import Adam
+from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.digests import digest_of_model, setting_as_text
@@ -155,6 +154,13 @@ def find_fixed_points(
         "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
         "tol_dq": tol_dq,
     }
+    rules: dict[str, Any] = {
+        "within_conditions": within_conditions,
+        "outlier_distance_scale": outlier_distance_scale,
+        "outlier_q_scale": outlier_q_scale,
+        "final_q_threshold": final_q_threshold,
+        "max_n_unique": max_n_unique,
+    }
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
     if mesh == "local":
         devices = jax.local_devices()
@@ -204,142 +210,16 @@ def find_fixed_points(
         fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
     else:
         fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
-        start = spread(all_fps.x_init)
-    rules = (outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique)
-    fps = select(F, fps, start, *rules, search, within_conditions=within_conditions)
+        start = all_fps.x_init
+    fps = select(F, fps, start, **rules, **search)
     if not traced:
-        told = account(
-            fps,
-            all_fps,
-            within_conditions=within_conditions,
-            outlier_distance_scale=outlier_distance_scale,
-            outlier_q_scale=outlier_q_scale,
-            final_q_threshold=final_q_threshold,
-            max_n_unique=max_n_unique,
-        )
+        told = account(fps, all_fps, **rules)
         if told.warning:
             warnings.warn(f"{caller}: {told.warning}", stacklevel=2)
     if compute_jacobians:
-        fps = linearise(F, fps, decompose_jacobians)
+        fps = jacobians(F, fps)
+        fps = decompose(fps) if decompose_jacobians else fps
     return fps, all_fps
-
-
-def ending_tolerance(
-    solver: AbstractSolver | None, tol_q: Scalar, final_q_threshold: Number | None
-) -> Scalar:
-    """Return the `q` below which rows may end: what is kept has to be below both.
-
-    Rows that end together, as under `Adam(joint=True)`, end as documented: most come far below.
-    """
-    if not final_q_threshold or (solver is not None and solver.couples_rows):
-        return tol_q
-    if isinstance(tol_q, Tracer):
-        return jnp.minimum(tol_q, final_q_threshold)
-    return min(tol_q, final_q_threshold)
-
-
-@jax.jit
-def spread(
-    x_init: Float[RealArray, "n n_states"],
-) -> tuple[Float[Array, " n_states"], Float[Array, ""]]:
-    """Return the centroid `[n_states]` of the initial states, and their mean distance from it."""
-    centroid = jnp.mean(x_init, axis=0)
-    return centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1))
-
-
-def select(
-    F: Any,
-    fps: FixedPoints,
-    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
-    outlier_distance_scale: Number | None,
-    outlier_q_scale: Number | None,
-    final_q_threshold: Number | None,
-    max_n_unique: Number,
-    search: dict[str, Any],
-    *,
-    within_conditions: bool = False,
-) -> FixedPoints:
-    """Keep those of the distinct points that `find_fixed_points` returns, in its order of steps.
-
-    Args:
-        F: the transition.
-        fps: the points; those that `unique` marks.
-        start: the `spread` of the states that the search started from.
-        outlier_distance_scale: see `find_fixed_points`, as for the next three.
-        outlier_q_scale: whether to search on.
-        final_q_threshold: the highest `q`.
-        max_n_unique: the most points.
-        search: the settings with which `optimize_batch` searches on.
-        within_conditions: see `find_fixed_points`.
-    """
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
-    if outlier_distance_scale is not None:
-        fps = _exclude(fps, _is_far(fps.xstar, start, outlier_distance_scale))
-    if outlier_q_scale is not None:
-        fps = fps if traced else fps.compact()
-        fps = _search_on(F, fps, outlier_q_scale, search)
-        fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
-    if final_q_threshold:
-        fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
-    if traced:
-        return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
-    fps = fps.compact()
-    if max_n_unique < fps.n:
-        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
-    return fps
-
-
-def _exclude(fps: FixedPoints, bad: Bool[Array, " n"]) -> FixedPoints:
-    return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
-
-
-@jax.jit
-def _is_far(
-    x: Float[RealArray, "n n_states"],
-    start: tuple[Float[RealArray, " n_states"], Float[RealArray, ""]],
-    scale: Scalar,
-) -> Bool[Array, " n"]:
-    centroid, typical = start
-    distance = jnp.linalg.norm(x - centroid, axis=1)
-    # Identical initial states have no scale to judge by.
-    return jnp.asarray((typical > 0) & (distance > scale * typical))
-
-
-def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
-    if fps.n == 0:
-        return fps
-    valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
-    median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
-    if isinstance(search["solver"], Adam):
-        # As documented: rows that are not searched on have no say in those that are.
-        search = search | {"solver": dataclasses.replace(search["solver"], joint=False)}
-    again = optimize_batch(F, fps.xstar, fps.inputs, **search)
-    take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
-
-    def merged(name: str) -> Array:
-        new, old = getattr(again, name), getattr(fps, name)
-        return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
-
-    changes = {name: merged(name) for name in ("xstar", "F_xstar", "qstar", "dq", "status")}
-    n_iters = fps.n_iters + jnp.where(take, again.n_iters, 0)
-    return fps.replace(**changes, n_iters=n_iters, valid=valid)
-
-
-def _best(fps: FixedPoints, size: int) -> FixedPoints:
-    order = jnp.lexsort((fps.qstar, ~fps.valid))
-    return fps[order[:size]]
-
-
-def linearise(F: Any, fps: FixedPoints, with_spectra: bool) -> FixedPoints:
-    """Fill the Jacobians, and the spectra if asked for."""
-    n = fps.n
-    if n > 0 and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
-        # The number of points found varies; powers of two keep the number of compilations small.
-        fps = fps[np.arange(1 << (n - 1).bit_length()) % n]
-    fps = jacobians(F, fps)
-    if with_spectra:
-        fps = decompose(fps)
-    return fps[:n]
 
 
 def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
@@ -353,24 +233,3 @@ def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> N
             "processes; expected numbers or strings."
         )
     check_agreement("find_fixed_points", **texts)
-
-
-def check_selection(caller: str, **settings: Any) -> list[Any]:
-    """Check the settings that say which points are kept, as all functions and classes take them.
-
-    Returns:
-        The settings in their order, as Python has them.
-
-    Raises:
-        TypeError: if one is of the wrong kind, or `tol_unique` is traced.
-        ValueError: if one is out of range.
-    """
-    if isinstance(settings.get("tol_unique"), Tracer):
-        was, expected = "is traced", "a number that is known before compilation"
-        arguments.refuse(caller, "tol_unique", was, expected, TypeError)
-    return [
-        arguments.whole(caller, name, value, or_infinite=True)
-        if name == "max_n_unique"
-        else arguments.number(caller, name, value, or_none=name != "tol_unique")
-        for name, value in settings.items()
-    ]

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.padding import rounded_up
+from slowpoints._core.arrays import rounded_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints

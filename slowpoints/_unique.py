@@ -64,6 +64,7 @@ def unique(
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
+        tol = jnp.asarray(tol, jnp.float64)
         survives, ranking, n_survivors = cover(
             fps.xstar, fps.inputs, fps.qstar, fps.valid, tol, condition
         )

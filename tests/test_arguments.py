@@ -48,6 +48,7 @@ from slowpoints import (
     sample_inputs_and_states,
     sample_states,
     save_checkpoint,
+    select,
     unique,
 )
 
@@ -160,6 +161,9 @@ SAME_ARRAY = (
 SAME_STATES = tuple(same for i, same in enumerate(SAME_ARRAY) if i != 1)
 WHOLE = (X.astype(int), np.ones((4, 2), bool))
 STATES = Kind((*NO_ARRAYS, *WHOLE, X[0], X[None]), SAME_STATES)
+STATES_OF_ANY_NUMBER = Kind(
+    (*(value for value in NO_ARRAYS if value is not None), X[0], X[None], X[:, :1]), SAME_STATES
+)
 LOOPS = Kind((*NO_ARRAYS, TRAJ.astype(int), X), SAME_STATES)
 INPUTS = Kind(
     (*NO_ARRAYS, U + np.nan, U + np.inf, np.full((1, 1), 1e300), np.zeros((3, 1)), U[None]),
@@ -342,6 +346,32 @@ CALLS = {
             "within_conditions": FLAG,
         },
         {"fps": (points(xstar=None),)},
+    ),
+    "select": Call(
+        select,
+        {
+            "F": F,
+            "fps": points(),
+            "x_init": X,
+            "outlier_distance_scale": 10.0,
+            "outlier_q_scale": 10.0,
+            "final_q_threshold": 1e-8,
+            "max_n_unique": 3,
+            "within_conditions": False,
+            **RIGHT_SETTINGS,
+        },
+        {
+            "F": MODEL,
+            "fps": POINTS,
+            "x_init": STATES_OF_ANY_NUMBER,
+            "outlier_distance_scale": NUMBER_OR_NONE,
+            "outlier_q_scale": NUMBER_OR_NONE,
+            "final_q_threshold": NUMBER_OR_NONE,
+            "max_n_unique": FROM_ZERO_OR_INFINITY,
+            "within_conditions": FLAG,
+            **SETTINGS,
+        },
+        {"fps": (points(xstar=None), points(inputs=None), points(qstar=None))},
     ),
     "account": Call(
         account,

@@ -23,7 +23,7 @@ from slowpoints import (
     unique,
 )
 from slowpoints import _search as search_module
-from slowpoints._core.padding import rounded_up
+from slowpoints._core.arrays import rounded_up
 from slowpoints._solvers import cores
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._transition.digests import equations_of

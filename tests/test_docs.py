@@ -17,7 +17,9 @@ def public_names():
     """Return what `slowpoints/__init__.py` exports: `from ... import name as name`."""
     tree = ast.parse(Path(slowpoints.__file__).read_text())
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return [alias.asname for node in imports for alias in node.names if alias.asname]
+    return [
+        alias.asname for node in imports for alias in node.names if (alias.asname or "_")[0] != "_"
+    ]
 
 
 @cache

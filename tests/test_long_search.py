@@ -312,8 +312,8 @@ def test_a_model_is_the_same_in_another_process(tmp_path):
     """Where functions lie in memory plays no part."""
     code = """
 import jax, numpy as np
-from slowpoints.digests import digest_of_model
-from slowpoints.transition import as_transition
+from slowpoints._transition.digests import digest_of_model
+from slowpoints import as_transition
 F = lambda x, u: jax.nn.relu(np.eye(2, dtype=np.float32) @ x) + jax.jit(lambda u: 2 * u)(u)
 print(digest_of_model(as_transition(F), 2, 2, "float32"))
 """

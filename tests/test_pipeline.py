@@ -5,9 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import Affine, logistic
+from networks import Affine, case, logistic, trained
 
-from slowpoints import AbstractSolver, Adam, LevenbergMarquardt, find_fixed_points
+from slowpoints import (
+    AbstractSolver,
+    Adam,
+    FixedPoints,
+    LevenbergMarquardt,
+    decompose,
+    find_fixed_points,
+    jacobians,
+    optimize_batch,
+    select,
+    unique,
+)
 from slowpoints.solvers import Found
 
 BROKEN = 1e9
@@ -398,3 +409,73 @@ def test_condition_numbers_may_be_strings_where_outliers_are_dropped():
     labels = np.array(["a", "b", "c"])
     fps, _ = find(far_apart(3), cond_id=labels, outlier_distance_scale=10.0)
     assert fps.cond_id.tolist() == ["a", "b", "c"]
+
+
+# ---- the stages by hand ------------------------------------------------------------------------
+
+
+def flip_flop_starts(n=300):
+    rng = np.random.default_rng(0)
+    states = case("tanh")["traj"].reshape(-1, 16)[rng.choice(64 * 64, n)]
+    return (states + 0.5 * rng.standard_normal(states.shape)).astype(np.float32)
+
+
+RULES = {
+    "defaults": {},
+    "all rules": {
+        "outlier_distance_scale": 0.8,
+        "outlier_q_scale": 0.5,
+        "final_q_threshold": 1e-13,
+        "max_n_unique": 5,
+    },
+    "none": {"outlier_distance_scale": None, "final_q_threshold": None},
+}
+
+
+@pytest.mark.filterwarnings("ignore:find_fixed_points")  # that points are dropped
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_the_stages_by_hand_give_what_the_pipeline_gives(rules):
+    F, x, u = trained("tanh"), flip_flop_starts(), np.zeros(3, np.float32)
+    by_hand = optimize_batch(F, x, u)
+    by_hand = unique(by_hand)
+    by_hand = select(F, by_hand, **rules)
+    by_hand = jacobians(F, by_hand)
+    by_hand = decompose(by_hand)
+    fps, _ = find_fixed_points(F, x, u, mesh=None, **rules)
+    assert fps.n == by_hand.n > 0
+    assert "max_n_unique" not in rules or fps.n == 5
+    for name in FixedPoints.array_fields:
+        there, here = getattr(by_hand, name), getattr(fps, name)
+        assert (there is None) == (here is None), name
+        if there is not None:
+            np.testing.assert_array_equal(there, here, err_msg=name)
+
+
+def test_select_judges_what_is_far_by_all_rows_or_by_given_states():
+    """The valid rows alone are spread more than all rows, and the given states less."""
+    x = np.array([[0.0], [0.0], [0.0], [0.0], [1.0], [9.0]], np.float32)
+    fps = FixedPoints(
+        xstar=x, x_init=x, inputs=np.zeros((6, 1), np.float32), qstar=np.zeros(6, np.float32),
+        valid=np.array([True, False, False, False, True, True]),
+    )  # fmt: skip
+
+    def kept_of(fps, *args):
+        return select(lambda x, u: x, fps, *args, outlier_distance_scale=2).xstar[:, 0].tolist()
+
+    assert kept_of(fps) == [0, 1]
+    assert kept_of(fps.compact()) == [0, 1, 9]
+    assert kept_of(fps.compact(), x) == [0, 1]
+    assert kept_of(fps.compact(), np.full((2, 1), 5.0, np.float32)) == [0, 1, 9]
+    assert kept_of(fps.compact(), x[:5]) == [0]
+    with pytest.raises(ValueError, match=r"`x_init` is None, and so is `fps\.x_init`"):
+        kept_of(fps.replace(x_init=None))
+
+
+def test_select_inside_jit_marks_what_it_keeps_outside():
+    F, u = trained("tanh"), np.zeros(3, np.float32)
+    fps = unique(optimize_batch(F, flip_flop_starts(), u))
+    rules = {"outlier_distance_scale": 0.8, "final_q_threshold": 1e-14}
+    outside = select(F, fps, **rules)
+    inside = jax.jit(lambda fps: select(F, fps, **rules))(fps)
+    assert inside.n == fps.n and 0 < outside.n < np.sum(np.asarray(fps.valid))
+    np.testing.assert_array_equal(inside.compact().xstar, outside.xstar)

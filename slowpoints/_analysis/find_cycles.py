@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._analysis.cycles import distance_between, is_cycle, least_period
 from slowpoints._core import arguments
+from slowpoints._core.arrays import power_of_two
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
@@ -114,7 +115,7 @@ def _cycles(
     rows = np.arange(n)
     if not isinstance(valid, Tracer):
         # The number of loops found varies; powers of two keep the number of compilations small.
-        rows = np.arange(1 << (n - 1).bit_length()) % n
+        rows = np.arange(power_of_two(n)) % n
     valid = valid[rows] & (np.arange(rows.size) < n)
     x, u, q = (jnp.asarray(a)[rows] for a in (loops.xstar, loops.inputs, loops.qstar))
     condition = None if condition is None else jnp.asarray(condition)[rows]

@@ -9,7 +9,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
-from slowpoints._core.padding import rounded_up
+from slowpoints._core.arrays import rounded_up
 from slowpoints._core.types import RealArray, Scalar
 
 # Rows compared at a time: enough for fast matrix products, few enough that a block costs little

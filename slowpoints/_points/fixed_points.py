@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Complex, Float, Int, Shaped
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import rows_of
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points import linear_dynamics
 from slowpoints._points.covering import cover
@@ -228,7 +229,7 @@ class FixedPoints:
                 and not (-self.n <= index.min() and index.max() < self.n)
             ):
                 raise IndexError(f"row indices out of range for {self.n} fixed points: {index}")
-        return self._map_rows(lambda value: _take(value, index))
+        return self._map_rows(lambda value: rows_of(value, index))
 
     def compact(self) -> "FixedPoints":
         """Drop the invalid rows. The number of rows changes, so not inside `jit`."""
@@ -550,18 +551,6 @@ class FixedPoints:
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
-
-
-def _take(value: Any, index: Any) -> Any:
-    """Return `value[index]`, by NumPy on the host: JAX would compile a program for each shape."""
-    arrays = (value, index)
-    if isinstance(value, np.ndarray) or any(isinstance(a, Tracer) for a in arrays):
-        return value[index]
-    if any(device.platform != "cpu" for device in value.devices()):
-        return value[index]
-    rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
-    with jax.enable_x64(True):  # or float64 would be narrowed
-        return jnp.asarray(rows)
 
 
 def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:

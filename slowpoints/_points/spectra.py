@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.types import RealArray
 from slowpoints._points.linear_dynamics import decay
 
@@ -36,14 +37,18 @@ def square_jacobians(caller: str, J: Any) -> Any:
     return J
 
 
-def spectra_of(J: Float[RealArray, "n d d"], continuous_time: bool) -> dict[str, Array]:
+def spectra_of(J: Float[RealArray, "n d d"], continuous_time: bool) -> dict[str, Any]:
     """Return the fields of `FixedPoints` that `decompose` fills from the Jacobians."""
-    return as_fields(*sorted_eig(jnp.asarray(J), continuous_time), continuous_time)
+    n, d, _ = J.shape
+    (rows,) = filled_up(d**2, jnp.asarray(J))
+    values, vectors = sorted_eig(rows, continuous_time)
+    fields = as_fields(values, vectors, continuous_time)
+    return {name: first_rows(value, n) for name, value in fields.items()}
 
 
 def as_fields(
     values: Complex[Array, "n k"], vectors: Complex[Array, "n d k"], continuous_time: bool
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Return eigenvalues, leading first, and eigenvectors as fields, and which rows are stable."""
     is_stable = decay(values[:, :1], continuous_time).all(axis=1)
     return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": is_stable}

@@ -11,9 +11,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import power_of_two
 from slowpoints._core.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints._core.types import Number, RealArray
-from slowpoints._pipeline import check_selection, ending_tolerance, linearise, select, spread
+from slowpoints._decompose import decompose
+from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._sample import check_trajectories, sample_states
 from slowpoints._scale.row_store import RowStore
@@ -30,6 +32,7 @@ from slowpoints._scale.search_folder import (
     read_manifest,
 )
 from slowpoints._search import check_search, optimize_batch
+from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._transition.check import check_transition
@@ -291,8 +294,14 @@ class Search:
         if self.n_done == 0:
             raise ValueError("Search.result: no chunk is done yet; call `run` first.")
         fps = jax.tree.map(jnp.asarray, _merged(self._parts))
-        rules = (outlier_distance_scale, None, self._final_q_threshold, max_n_unique)
-        fps = select(self.F, fps, spread(self._starts(0)), *rules, self._settings)
+        fps = select(
+            self.F,
+            fps,
+            self._starts(0),
+            outlier_distance_scale=outlier_distance_scale,
+            final_q_threshold=self._final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
         if fps.n == 0 and max_n_unique > 0:
             below = self._final_q_threshold or np.inf
             n_searched = self._rows_of(self.n_done - 1)[1]
@@ -302,7 +311,10 @@ class Search:
                 f"{below:.1e}, and these are far from the initial states or lead nowhere.",
                 stacklevel=2,
             )
-        return linearise(self.F, fps, decompose_jacobians) if compute_jacobians else fps
+        if compute_jacobians:
+            fps = jacobians(self.F, fps)
+            fps = decompose(fps) if decompose_jacobians else fps
+        return fps
 
     @staticmethod
     def load(directory: str | os.PathLike[str]) -> FixedPoints:
@@ -468,7 +480,7 @@ def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
     # Most chunks of a long search find nothing new.
     known = FixedPoints.concatenate([like[:0], *(part for part in parts if part.n)])
     n = known.n
-    size = max(256, 1 << max(n - 1, 0).bit_length())
+    size = max(256, power_of_two(n))
     known = FixedPoints.concatenate([known, like[np.zeros(size - n, int)]])
     return known.replace(valid=np.arange(size) < n)
 

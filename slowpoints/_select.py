@@ -1,0 +1,212 @@
+"""`select`: which of the distinct points are kept."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray, Scalar
+from slowpoints._points.check import check_points
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._search import check_search, optimize_batch
+from slowpoints._solvers.adam import Adam
+from slowpoints._solvers.base import AbstractSolver
+from slowpoints._transition.convert import as_transition
+from slowpoints._unique import unique
+
+
+class Spread(NamedTuple):
+    """Where initial states are, and how far apart."""
+
+    centroid: Float[RealArray, " n_states"]
+    distance: Float[RealArray, ""]
+    """Their mean distance from it."""
+
+
+def select(
+    F: Any,
+    fps: FixedPoints,
+    x_init: Float[RealArray, "k n_states"] | Spread | None = None,
+    *,
+    outlier_distance_scale: Number | None = 10.0,
+    outlier_q_scale: Number | None = None,
+    final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
+    within_conditions: bool = False,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
+) -> FixedPoints:
+    """Keep those of the distinct points that a search is for, by rules that can be switched off.
+
+    In this order: drop points far from the initial states; search on from points with an outlying
+    `q`, and look again which are distinct; drop points with a high `q`; keep the best.
+    [`account`][slowpoints.account] says of each row whether its point was kept, and if not, why.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        fps: points with `xstar`, `inputs` and `qstar`; those that `unique` marked as `valid`.
+        x_init: `[k, n_states]` the states that the search started from. By default those of all
+            rows of `fps`, valid or not, which are all as long as nothing was dropped from `fps`.
+        outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
+            times the mean distance of `x_init` from it; `None` keeps all.
+        outlier_q_scale: search on from points with `q` above this many times the median; `None`
+            does not.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        within_conditions: whether only points of the same `cond_id` can be one.
+        solver: how to search on, see [`optimize_batch`][slowpoints.optimize_batch], as for the
+            next three. Not used without `outlier_q_scale`.
+        max_iters: the most further iterations of a row.
+        tol_q: a `q` that is low enough, or `final_q_threshold` if that is less.
+        tol_dq: a row ends when `q` changes by less than this.
+
+    Returns:
+        The points that are kept, without gaps. Inside `jit`, where shapes are static, they are the
+        `valid` ones of as many rows as there were, or of `max_n_unique`, the best first.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if a field that is needed is missing, or a setting is out of range.
+    """
+    caller = "select"
+    F = as_transition(F)
+    max_iters, tol_q, tol_dq, *_ = check_search(caller, solver, max_iters, tol_q, tol_dq)
+    settings = check_selection(
+        caller,
+        outlier_distance_scale=outlier_distance_scale,
+        outlier_q_scale=outlier_q_scale,
+        final_q_threshold=final_q_threshold,
+        max_n_unique=max_n_unique,
+    )
+    outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = settings
+    arguments.flag(caller, "within_conditions", within_conditions)
+    arguments.fields(caller, fps, FixedPoints, "xstar", "inputs", "qstar")
+    check_points(caller, F, fps)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
+    if outlier_distance_scale is not None:
+        start = _spread_of(caller, fps, x_init)
+        fps = _exclude(fps, _is_far(fps.xstar, start, outlier_distance_scale))
+    if outlier_q_scale is not None:
+        fps = fps if traced else fps.compact()
+        search = {
+            "solver": solver,
+            "max_iters": max_iters,
+            "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
+            "tol_dq": tol_dq,
+        }
+        fps = _search_on(F, fps, outlier_q_scale, search)
+        fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
+    if final_q_threshold:
+        fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
+    if traced:
+        return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
+    fps = fps.compact()
+    if max_n_unique < fps.n:
+        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
+    return fps
+
+
+@jax.jit
+def spread(x_init: Float[RealArray, "n n_states"]) -> Spread:
+    """Return where initial states are, and how far apart."""
+    centroid = jnp.mean(x_init, axis=0)
+    return Spread(centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1)))
+
+
+def _spread_of(caller: str, fps: FixedPoints, x_init: Any) -> Spread:
+    if isinstance(x_init, Spread):
+        return x_init
+    if x_init is not None:
+        axes = ("k", fps.n_states)
+        return spread(arguments.array(caller, "x_init", x_init, axes, floating=True))
+    if fps.x_init is None:
+        raise ValueError(
+            f"{caller}: `x_init` is None, and so is `fps.x_init`; expected the states that the "
+            "search started from, or `outlier_distance_scale=None`, which drops no far points."
+        )
+    return spread(fps.x_init)
+
+
+def ending_tolerance(
+    solver: AbstractSolver | None, tol_q: Scalar, final_q_threshold: Number | None
+) -> Scalar:
+    """Return the `q` below which rows may end: what is kept has to be below both.
+
+    Rows that end together, as under `Adam(joint=True)`, end as documented: most come far below.
+    """
+    if not final_q_threshold or (solver is not None and solver.couples_rows):
+        return tol_q
+    if isinstance(tol_q, Tracer):
+        return jnp.minimum(tol_q, final_q_threshold)
+    return min(tol_q, final_q_threshold)
+
+
+def _exclude(fps: FixedPoints, bad: Bool[RealArray, " n"]) -> FixedPoints:
+    return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
+
+
+@jax.jit
+def _is_far(
+    x: Float[RealArray, "n n_states"],
+    start: Spread,
+    scale: Scalar,
+) -> Bool[Array, " n"]:
+    centroid, typical = start
+    distance = jnp.linalg.norm(x - centroid, axis=1)
+    # Identical initial states have no scale to judge by.
+    return jnp.asarray((typical > 0) & (distance > scale * typical))
+
+
+def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:
+    if fps.n == 0:
+        return fps
+    valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
+    median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
+    if isinstance(search["solver"], Adam):
+        # As documented: rows that are not searched on have no say in those that are.
+        search = search | {"solver": dataclasses.replace(search["solver"], joint=False)}
+    again = optimize_batch(F, fps.xstar, fps.inputs, **search)
+    take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
+
+    def merged(name: str) -> Array:
+        new, old = getattr(again, name), getattr(fps, name)
+        return jnp.where(take.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
+
+    names = ("xstar", "F_xstar", "qstar", "dq", "status")
+    changes = {name: merged(name) for name in names if getattr(fps, name) is not None}
+    if fps.n_iters is not None:
+        changes["n_iters"] = fps.n_iters + jnp.where(take, again.n_iters, 0)
+    return fps.replace(**changes, valid=valid)
+
+
+def _best(fps: FixedPoints, size: int) -> FixedPoints:
+    order = jnp.lexsort((fps.qstar, ~fps.valid))
+    return fps[order[:size]]
+
+
+def check_selection(caller: str, **settings: Any) -> list[Any]:
+    """Check the settings that say which points are kept, as all functions and classes take them.
+
+    Returns:
+        The settings in their order, as Python has them.
+
+    Raises:
+        TypeError: if one is of the wrong kind, or `tol_unique` is traced.
+        ValueError: if one is out of range.
+    """
+    if isinstance(settings.get("tol_unique"), Tracer):
+        was, expected = "is traced", "a number that is known before compilation"
+        arguments.refuse(caller, "tol_unique", was, expected, TypeError)
+    return [
+        arguments.whole(caller, name, value, or_infinite=True)
+        if name == "max_n_unique"
+        else arguments.number(caller, name, value, or_none=name != "tol_unique")
+        for name, value in settings.items()
+    ]
