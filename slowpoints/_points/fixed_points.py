@@ -1,16 +1,20 @@
-"""`FixedPoints`: what a search found, one row per point."""
+"""`FixedPoints`: what a search found, one row per point.
+
+One class, of which the greater part is documentation: hence the length of this file.
+"""
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Complex, Float, Int, Shaped
+from jaxtyping import Complex, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import rows_of
@@ -21,7 +25,14 @@ from slowpoints._points.points_file import read_points, write_points
 from slowpoints._points.spectra import spectra_of, square_jacobians
 from slowpoints._points.summary import columns, lines
 
+_Numbers = Annotated[Any, 1]
+_Vectors = Annotated[Any, 2]
+_Matrices = Annotated[Any, 3]
+"""Fields with one number, vector or matrix for each row, `None` where it is not known. The number
+is that of the axes. Every other field is a setting of all rows."""
 
+
+@dataclasses.dataclass(repr=False, eq=False)
 class FixedPoints:
     """Fixed points, slow points or candidates for them: one row per point.
 
@@ -53,106 +64,58 @@ class FixedPoints:
         dtype: the real NumPy type of the stored values.
         continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
             fixed points of a map: see [`ContinuousTime`][slowpoints.ContinuousTime].
+
+    Raises:
+        ValueError: if a field has the wrong rank, or rows differ in number between fields.
     """
 
-    array_fields: ClassVar[tuple[str, ...]] = (
-        "xstar",
-        "F_xstar",
-        "x_init",
-        "inputs",
-        "qstar",
-        "dq",
-        "n_iters",
-        "J_xstar",
-        "dFdu",
-        "eigval_J_xstar",
-        "eigvec_J_xstar",
-        "is_stable",
-        "cond_id",
-        "valid",
-        "period",
-        "cycle_id",
-        "status",
-    )
-    _settings: ClassVar[tuple[str, ...]] = ("tol_unique", "dtype", "continuous_time")
-    _ndims: ClassVar[dict[str, int]] = {
-        "xstar": 2,
-        "F_xstar": 2,
-        "x_init": 2,
-        "inputs": 2,
-        "J_xstar": 3,
-        "dFdu": 3,
-        "eigval_J_xstar": 2,
-        "eigvec_J_xstar": 3,
-    }
+    xstar: _Vectors = None
+    F_xstar: _Vectors = None
+    x_init: _Vectors = None
+    inputs: _Vectors = None
+    qstar: _Numbers = None
+    dq: _Numbers = None
+    n_iters: _Numbers = None
+    J_xstar: _Matrices = None
+    dFdu: _Matrices = None
+    eigval_J_xstar: _Vectors = None
+    eigvec_J_xstar: _Matrices = None
+    is_stable: _Numbers = None
+    cond_id: _Numbers = None
+    tol_unique: Any = 1e-3
+    dtype: Any = np.float32
+    valid: _Numbers = None
+    continuous_time: bool = False
+    period: _Numbers = None
+    cycle_id: _Numbers = None
+    status: _Numbers = None
 
-    def __init__(
-        self,
-        xstar: Shaped[Any, "n n_states"] | None = None,
-        F_xstar: Shaped[Any, "n n_states"] | None = None,
-        x_init: Shaped[Any, "n n_states"] | None = None,
-        inputs: Shaped[Any, "n n_inputs"] | None = None,
-        qstar: Shaped[Any, " n"] | None = None,
-        dq: Shaped[Any, " n"] | None = None,
-        n_iters: Shaped[Any, " n"] | None = None,
-        J_xstar: Shaped[Any, "n n_states n_states"] | None = None,
-        dFdu: Shaped[Any, "n n_states n_inputs"] | None = None,
-        eigval_J_xstar: Shaped[Any, "n k"] | None = None,
-        eigvec_J_xstar: Shaped[Any, "n n_states k"] | None = None,
-        is_stable: Shaped[Any, " n"] | None = None,
-        cond_id: Shaped[Any, " n"] | None = None,
-        tol_unique: Number = 1e-3,
-        dtype: Any = np.float32,
-        valid: Shaped[Any, " n"] | None = None,
-        continuous_time: bool = False,
-        period: Shaped[Any, " n"] | None = None,
-        cycle_id: Shaped[Any, " n"] | None = None,
-        status: Shaped[Any, " n"] | None = None,
-    ):
-        """Store the fields; see the class for their shapes.
+    array_fields: ClassVar[tuple[str, ...]]
+    _settings: ClassVar[tuple[str, ...]]
 
-        Raises:
-            ValueError: if a field has the wrong rank, or rows differ in number between fields.
-        """
-        given = locals()
+    def __post_init__(self) -> None:
+        """Check the fields; see the class for their shapes."""
         rows: dict[str, int] = {}
-        for name in self.array_fields:
-            value = given[name]
-            if value is not None and not hasattr(value, "shape"):
+        for name, n_axes in _AXES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not hasattr(value, "shape"):
                 value = np.asarray(value)
-            if value is not None:
-                ndim = self._ndims.get(name, 1)
-                if len(value.shape) != ndim:
-                    raise ValueError(
-                        f"FixedPoints: `{name}` has shape {tuple(value.shape)}; expected "
-                        f"{ndim} axes, of which the first is the rows."
-                    )
-                rows[name] = value.shape[0]
-            setattr(self, name, value)
+                setattr(self, name, value)
+            if len(value.shape) != n_axes:
+                raise ValueError(
+                    f"FixedPoints: `{name}` has shape {tuple(value.shape)}; expected "
+                    f"{n_axes} axes, of which the first is the rows."
+                )
+            rows[name] = value.shape[0]
         if len(set(rows.values())) > 1:
             raise ValueError(f"FixedPoints: the fields differ in their number of rows: {rows}.")
-        self.tol_unique = float(arguments.number("FixedPoints", "tol_unique", tol_unique))
-        self.dtype = np.dtype(dtype).type
-        self.continuous_time = arguments.flag("FixedPoints", "continuous_time", continuous_time)
-
-    # Array fields are set in a loop above; these lines tell readers and type checkers of them.
-    xstar: Any
-    F_xstar: Any
-    x_init: Any
-    inputs: Any
-    qstar: Any
-    dq: Any
-    n_iters: Any
-    J_xstar: Any
-    dFdu: Any
-    eigval_J_xstar: Any
-    eigvec_J_xstar: Any
-    is_stable: Any
-    cond_id: Any
-    valid: Any
-    period: Any
-    cycle_id: Any
-    status: Any
+        self.tol_unique = float(arguments.number("FixedPoints", "tol_unique", self.tol_unique))
+        self.dtype = np.dtype(self.dtype).type
+        self.continuous_time = arguments.flag(
+            "FixedPoints", "continuous_time", self.continuous_time
+        )
 
     # ---- size ----------------------------------------------------------------------------------
 
@@ -551,6 +514,17 @@ class FixedPoints:
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
+
+
+_AXES = {
+    field.name: get_args(field.type)[1]
+    for field in dataclasses.fields(FixedPoints)
+    if get_origin(field.type) is Annotated
+}
+FixedPoints.array_fields = tuple(_AXES)
+FixedPoints._settings = tuple(
+    field.name for field in dataclasses.fields(FixedPoints) if field.name not in _AXES
+)
 
 
 def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:
