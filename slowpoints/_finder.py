@@ -1,4 +1,7 @@
-"""`FixedPointFinder`: the documented class, a thin layer over `find_fixed_points`."""
+"""`FixedPointFinder`: the documented class, a thin layer over `find_fixed_points`.
+
+Most of this file says and checks what its 27 arguments may be: hence its length.
+"""
 
 import contextlib
 import time
@@ -29,7 +32,6 @@ from slowpoints._solvers.newton_krylov import NewtonKrylov
 from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
-from slowpoints._unique import unique
 
 _CLASS = "FixedPointFinder"
 
@@ -236,9 +238,7 @@ class FixedPointFinder:
         cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
-        progress = _Progress(
-            n_inits, self.tol_unique, self.final_q_threshold, self.verbose, self.super_verbose
-        )
+        progress = _Progress(n_inits, self.verbose, self.super_verbose)
         every = self.n_iters_per_print_update
         report = Report(_print_update, every) if self.super_verbose else None
         with _precision(self.dtype), progress as bar:
@@ -268,9 +268,7 @@ class FixedPointFinder:
                 compute_jacobians=self.do_compute_jacobians,
                 decompose_jacobians=self.do_decompose_jacobians,
                 memory_limit=self.memory_limit,
-                rows_at_a_time=_rows_for_progress(n_inits, x_init.shape[1])
-                if self.verbose
-                else None,
+                rows_at_a_time=_rows_at_a_time(n_inits, x_init.shape[1]),
                 progress=bar.update if self.verbose or self.super_verbose else None,
                 report=report,
                 mesh=self.mesh,
@@ -339,23 +337,14 @@ def _precision(dtype: str) -> Iterator[None]:
 
 
 class _Progress:
-    """A progress bar over the rows of a search, with the distinct points so far.
+    """A progress bar over the rows of a search, and how many of them are at fixed points.
 
     If `announced`, chunks are told apart in what is printed of their iterations.
     """
 
-    def __init__(
-        self,
-        n_rows: int,
-        tol_unique: Number,
-        below: Number | None,
-        shown: bool,
-        announced: bool = False,
-    ):
+    def __init__(self, n_rows: int, shown: bool, announced: bool = False):
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
-        self._tol_unique, self._below = tol_unique, below
-        self._announced, self._n_done = announced, 0
-        self._distinct: FixedPoints | None = None
+        self._announced, self._n_done, self._n_exact = announced, 0, 0
 
     def __enter__(self) -> "_Progress":
         return self
@@ -369,29 +358,12 @@ class _Progress:
         if self._announced and self._n_done < self._bar.total:
             jax.effects_barrier()  # the lines of this chunk come first
             print(f"\tFrom initial state {self._n_done + 1} on:")
-        if self._bar.disable:
-            return
-        if fps.n == self._bar.total:  # all at once: the summary tells what there is
-            self._bar.update(fps.n)
-            return
-        fps = fps.replace(cond_id=None, tol_unique=self._tol_unique)
-        if self._below:
-            fps = fps.replace(valid=fps.valid & (fps.qstar < self._below))
-        if self._distinct is not None:
-            fps = FixedPoints.concatenate([self._distinct, fps])
-        n_new = fps.n if self._distinct is None else fps.n - self._distinct.n
-        # A fixed size keeps all chunks after the first in one compiled program.
-        self._distinct = unique(fps, self._tol_unique, size=_MOST_DISTINCT_SHOWN)
-        n_distinct = int(np.sum(np.asarray(self._distinct.valid)))
-        more = " or more" if n_distinct == _MOST_DISTINCT_SHOWN else ""
-        self._bar.set_postfix_str(f"{n_distinct}{more} distinct", refresh=False)
-        self._bar.update(n_new)
+        self._n_exact += int(np.sum(np.asarray(fps.status) == Status.FIXED_POINT))
+        self._bar.set_postfix_str(f"{self._n_exact} at fixed points", refresh=False)
+        self._bar.update(fps.n)
 
 
-_MOST_DISTINCT_SHOWN = 1024
-
-
-def _rows_for_progress(n_rows: int, n_states: int) -> int:
+def _rows_at_a_time(n_rows: int, n_states: int) -> int:
     """Return a number of rows that takes about a second, and enough to keep all lanes at work."""
     return int(np.clip(4e8 / n_states**2, 512, 16384).item()) if n_rows > 512 else n_rows
 

@@ -32,6 +32,7 @@ from slowpoints import (
     KrylovTrustRegion,
     LevenbergMarquardt,
     PlotConfig,
+    _finder,
     load_checkpoint,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
@@ -648,6 +649,36 @@ def test_super_verbose_tells_chunks_apart(capsys):
     chunks = [i for i, line in enumerate(lines) if "Iter: 1," in line]
     assert len(chunks) == 3
     assert [lines[i - 1] for i in chunks[1:]] == [f"\tFrom initial state {i} on:" for i in (2, 3)]
+
+
+def test_verbose_changes_nothing_but_what_is_printed(monkeypatch, capsys):
+    calls, search = [], _finder.find_fixed_points
+
+    def watched(F, x_init, inputs, **settings):
+        calls.append(settings)
+        return search(F, x_init, inputs, **settings)
+
+    monkeypatch.setattr(_finder, "find_fixed_points", watched)
+    n, results = 600, []  # states of a size of which 512 are searched at a time
+    for verbose in (True, False):
+        finder = FixedPointFinder(
+            lambda x, u: 0.5 * x + 0.5, do_compute_jacobians=False, verbose=verbose
+        )
+        results.append(finder.find_fixed_points(np.ones((1, 1, 900)), NONE, n, 0.1))
+        assert ("Searching" in capsys.readouterr().out) == verbose
+    loud, quiet = (call | {"progress": None, "cond_id": None} for call in calls)
+    assert loud == quiet and loud["rows_at_a_time"] == 512
+    np.testing.assert_array_equal(results[0][1].xstar, results[1][1].xstar)
+
+
+def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        _finder.tqdm, "set_postfix_str", lambda bar, text, refresh: texts.append(text)
+    )
+    finder = FixedPointFinder(lambda x, u: 0.5 * x + 0.5, do_compute_jacobians=False)
+    finder.find_fixed_points(np.ones((1, 1, 900)), NONE, 600, 0.1)
+    assert texts == ["512 at fixed points", "600 at fixed points"]
 
 
 # ---- nothing is found --------------------------------------------------------------------------
