@@ -21,7 +21,7 @@ _REMOTE_ASSET = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^>]*>"
 )
 # Pages with code for several processes, other frameworks or other machines.
-_NOT_RUN = {"benchmarks.md", "models.md", "scaling.md"}
+_NOT_RUN = {"benchmarks.md", "models.md", "scaling.md", "changelog.md", "contributing.md"}
 
 
 def on_startup(**kwargs):

@@ -34,6 +34,9 @@ from slowpoints._solvers.newton_krylov import NewtonKrylov as NewtonKrylov
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints._solvers.adam import Adam as Adam
 
+# What solvers of one's own are made of.
+from slowpoints import solvers as solvers
+
 # What is read from a network and its points, and searches that take long.
 from slowpoints._analysis.cycles import cycles as cycles
 from slowpoints._analysis.find_cycles import find_cycles as find_cycles

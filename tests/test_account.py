@@ -10,6 +10,8 @@ from slowpoints import FixedPoints, LevenbergMarquardt, Status, account, find_fi
 from slowpoints._core.status import counted
 from slowpoints._points.neighbours import nearest, pairs
 
+pytestmark = pytest.mark.fast
+
 FIXED, SLOW, WITHIN, UNFINISHED, ESCAPED, BROKEN = Status
 NO_INPUT = np.zeros(0, np.float32)
 

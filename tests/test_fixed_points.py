@@ -12,6 +12,8 @@ from networks import leaves_equal
 
 from slowpoints import FixedPoints, Status
 
+pytestmark = pytest.mark.fast
+
 N_ROWS, N_STATES, N_INPUTS = 5, 3, 2
 SHAPES = {
     "xstar": (N_STATES,),

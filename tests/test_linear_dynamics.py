@@ -9,6 +9,8 @@ import pytest
 
 from slowpoints import FixedPoints, decompose
 
+pytestmark = pytest.mark.fast
+
 
 def turning(size, cycles):
     """Return the map that shrinks by `size` and turns by `cycles` in a step, or a flow's rates."""

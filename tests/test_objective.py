@@ -8,6 +8,8 @@ from networks import Affine, TanhNet, henon, henon_points, in_float64, trained
 
 from slowpoints import q_fn
 
+pytestmark = pytest.mark.fast
+
 A = np.array([[0.5, -1.0], [0.25, 2.0]])
 B = np.array([[1.0, 0.0, 2.0], [0.0, -1.0, 0.5]])
 F = Affine(jnp.asarray(A, jnp.float32), jnp.asarray(B, jnp.float32))

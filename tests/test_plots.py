@@ -18,6 +18,8 @@ from sklearn.decomposition import PCA
 from slowpoints._plots.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 
+pytestmark = pytest.mark.fast
+
 matplotlib.use("Agg")
 
 PLOTS = {2: plot_fixed_points_2d, 3: plot_fixed_points_3d}

@@ -10,6 +10,8 @@ from slowpoints._solvers.radius import first_radius, longest_radius
 from slowpoints._solvers.subproblem import minimise_within
 from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space
 
+pytestmark = pytest.mark.fast
+
 LANES, N = 3, 40
 # Of float32: the errors of some 40 operations, relative to numbers of size one.
 ROUNDING = 2e-5
