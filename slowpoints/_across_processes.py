@@ -1,6 +1,7 @@
-"""Merging what the processes of a job found, where each of them searched from states of its own.
+"""Merging the points that the processes of a job found, each from initial states of its own.
 
-All processes of the job must call these functions, in the same order: each waits for the others.
+Every process of the job has to call these functions, in the same order, because each call waits for
+all the others.
 """
 
 import hashlib
@@ -20,14 +21,14 @@ from slowpoints._unique import unique
 
 
 def check_agreement(caller: str, **values: str) -> None:
-    """Check that all processes were given the same.
+    """Check that all processes were called with the same arguments.
 
     Args:
-        caller: named in the error.
-        **values: what must be the same, as text, by the name of the argument.
+        caller: the function that the error message names.
+        **values: the arguments that have to agree, as text, by name.
 
     Raises:
-        ValueError: in all processes, if a value differs in one of them.
+        ValueError: if an argument differs between processes. All of them raise it.
     """
     digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
     gathered = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1))
@@ -41,18 +42,19 @@ def check_agreement(caller: str, **values: str) -> None:
 
 
 def unique_across_processes(fps: FixedPoints, *, within_conditions: bool = False) -> FixedPoints:
-    """Return in every process what `unique` would keep of all processes' rows together.
+    """Return, in every process, what `unique` would keep of the rows of all processes together.
 
-    Only survivors are communicated. A row that its own process dropped beside a row that another
-    process's row then displaces, is looked at again, so that the result is that of `unique`.
+    Only survivors are sent to the other processes. It can happen that a process drops a row in
+    favour of a survivor that is itself dropped in favour of another process's row. Such a row is
+    looked at again, so the result is exactly that of `unique`.
 
     Args:
-        fps: this process's rows, with fields of the same types in all processes, and none of Python
-            objects.
+        fps: the rows of this process. Each field has the same type in all processes, and none holds
+            Python objects.
         within_conditions: see `unique`.
 
     Returns:
-        The survivors without gaps, backed by NumPy, the same in all processes.
+        The survivors, without gaps and backed by NumPy. They are the same in all processes.
     """
     choose = partial(unique, within_conditions=within_conditions)
     own = fps.to_numpy()
@@ -80,7 +82,7 @@ def spread_across_processes(
 
 
 def gather_rows(fps: FixedPoints) -> FixedPoints:
-    """Return the rows of all processes, in the order of the processes."""
+    """Return the rows of all processes, ordered by process."""
     n_rows = _gather(np.array(fps.n))
     names = [name for name in FixedPoints.array_fields if getattr(fps, name) is not None]
     columns = [np.asarray(getattr(fps, name)) for name in names]
@@ -103,7 +105,7 @@ def gather_rows(fps: FixedPoints) -> FixedPoints:
 
 
 def _gather(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "n_processes ..."]:
-    """Return the processes' arrays, which are of one shape and type, in a stack."""
+    """Stack the arrays of all processes, which have the same shape and type."""
     shape = (jax.process_count(), *values.shape)
     if values.size == 0:
         return np.zeros(shape, values.dtype)

@@ -1,4 +1,4 @@
-"""`cycles`: which of the fixed points of several steps lie on which cycle, and of what period."""
+"""`cycles`: the cycle that each fixed point of `iterate(F, k)` lies on, and its period."""
 
 import contextlib
 from functools import reduce
@@ -26,16 +26,16 @@ from slowpoints._transition.precision import computes_in_float64, with_precision
 def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> FixedPoints:
     """Fill the least periods of fixed points of `iterate(F, k)`, and group the points by cycle.
 
-    The period of a point is the least divisor `d` of `k` for which `d` steps lead from each of the
-    `k` states on its orbit to the same state, so fixed points have the period 1. Points are on one
-    cycle if they have the same period and the same input, and the steps from one lead to the
-    other. Orbits are compared as wholes, as one vector of `k` states, so that cycles which share a
-    state to within `tol` are not taken for one.
+    The period of a point is the smallest divisor `d` of `k` such that `d` steps return every state
+    on its orbit to itself. A fixed point therefore has period 1. Two points lie on the same cycle
+    if they have the same period and the same input, and iterating from one reaches the other.
+    Orbits are compared as a whole, as one vector of `k` states, so two cycles that share a state to
+    within `tol` are still told apart.
 
-    Points that `k` steps almost lead back to are on no cycle if there is none: a slow cycle, such
-    as the one that is left just before a fold, has the period 0. It is told from a cycle by
-    Newton's method on all `k` states in float64, which does not converge within `tol` of it, if
-    `k * n_states` is at most 1024.
+    A slow cycle almost closes after `k` steps although there is no cycle nearby; just before a
+    fold, for example, a slow cycle is found where the two cycles will appear. It gets period 0. To
+    tell it from a true cycle, Newton's method is run on all `k` states in float64: next to a slow
+    cycle it does not converge to within `tol`. This is done if `k * n_states` is at most 1024.
 
     Runs inside `jit` and `vmap`, in memory that grows with the square of the rows.
 
@@ -44,12 +44,13 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
             [`as_transition`][slowpoints.as_transition] takes.
         fps: points of `iterate(F, k)` with `xstar` and `inputs`.
         k: how many steps these are fixed points of.
-        tol: how close, in Euclidean distance, is the same state; `fps.tol_unique` if `None`.
+        tol: the Euclidean distance up to which two states are the same; by default
+            `fps.tol_unique`.
 
     Returns:
-        `fps` with `period` `[n]`, 0 for rows that `k` steps do not lead back to within `tol`, for
-        slow cycles, and for invalid rows; and `cycle_id` `[n]`, which numbers the cycles from 0
-        in the order of their first rows, and is -1 where the period is 0.
+        `fps` with `period` `[n]` and `cycle_id` `[n]`. The period is 0 for invalid rows, for slow
+        cycles, and for rows that are not back within `tol` after `k` steps. Cycles are numbered
+        from 0 in the order of their first rows; rows of period 0 have the number -1.
 
     Raises:
         ValueError: if `fps` has no `xstar` or no `inputs`, or they do not fit the model, or `k` is
@@ -97,7 +98,7 @@ def _cycles(
 
 
 def _numbered(near: Bool[Array, "n n"], counted: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """Number the groups of `counted` rows that are near each other, directly or through others."""
+    """Number the groups of `counted` rows that are linked by chains of rows near each other."""
     n = counted.size
     near = near & counted & counted[:, None]
     rows = jnp.arange(n, dtype=np.int32)
@@ -117,9 +118,10 @@ def _numbered(near: Bool[Array, "n n"], counted: Bool[Array, " n"]) -> Int[Array
 
 
 def least_period(orbit: Float[Array, "n k n_states"], tol: Float[Array, ""]) -> Int[Array, " n"]:
-    """Return the least divisor of `k` by which each orbit, as a whole, can be shifted onto itself.
+    """Return the smallest shift, among the divisors of `k`, that maps each orbit onto itself.
 
-    Single states may come near others of their own orbit long before it closes.
+    The whole orbit has to match, because a single state can come close to another state of its own
+    orbit long before the orbit closes.
     """
     n, k, _ = orbit.shape
     period = jnp.full(n, k, np.int32)
@@ -129,10 +131,10 @@ def least_period(orbit: Float[Array, "n k n_states"], tol: Float[Array, ""]) -> 
 
 
 def distance_between(orbit: Float[Array, "n k n_states"]) -> Float[Array, "n n"]:
-    """Return the distances between orbits as wholes, each shifted such that it is the least.
+    """Return the distance between each pair of orbits, minimised over shifts along the orbit.
 
-    Two cycles that lie close together, as past a fold, may share a state to within the tolerance,
-    but not all of them.
+    All states count, because two cycles that lie close together, as just past a fold, can share one
+    state to within the tolerance, but not all of them.
     """
 
     def from_one(own: Float[Array, "k n_states"]) -> Float[Array, " n"]:
@@ -148,15 +150,15 @@ def is_cycle(
     u: Float[Array, "n n_inputs"],
     tol: Float[Array, ""],
 ) -> Bool[Array, " n"]:
-    """Return which orbits are cycles rather than slow ones, on which `k` steps almost lead back.
+    """Return which orbits are cycles, as opposed to slow cycles, which only almost close.
 
-    Just before a fold at which two cycles appear there is none, though `q` may be below any
-    threshold. There Newton's method, on all `k` states at once and in float64, does not converge;
-    next to a cycle it does, within `tol` of each state. Orbits that are closed up to the rounding
-    of their own precision are cycles as well, such as those of a rotation, where Newton's method
-    has no unique solution.
+    Just before a fold at which two cycles will appear, `q` can be below any threshold although
+    there is no cycle yet. Newton's method, run in float64 on all `k` states at once, tells the two
+    apart: next to a cycle it converges to within `tol` of each state, and otherwise it does not. An
+    orbit that closes to within the rounding of its own precision is a cycle too. This covers
+    rotations, for which Newton's method has no unique solution.
 
-    All orbits count as cycles if `k` states together are longer than `JUDGED_DENSELY`.
+    If an orbit has more than `JUDGED_DENSELY` numbers, every orbit counts as a cycle.
     """
     n, k, n_states = orbit.shape
     if n == 0 or k * n_states > JUDGED_DENSELY:
@@ -213,9 +215,9 @@ def _newton_agrees(
 
 
 _NEWTON_STEPS = 8
-"""From a row that a search has left, Newton's method takes two or three, or does not converge."""
+"""From where a search ended, Newton's method takes two or three steps, if it converges at all."""
 
 
 def _norm(difference: Float[Array, "n k n_states"]) -> Float[Array, " n"]:
-    """Return the lengths of orbits as vectors of all their states."""
+    """Return the length of each orbit, taken as one vector."""
     return jnp.sqrt(jnp.sum(jnp.square(difference), axis=(1, 2)))

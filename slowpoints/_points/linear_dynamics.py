@@ -1,7 +1,8 @@
-"""What eigenvalues and eigenvectors say: time constants, frequencies, selectivity, kinds of points.
+"""What eigenvalues and eigenvectors say: time constants, frequencies, selectivity, types of points.
 
-Functions of arrays, of NumPy or JAX, for the methods of `FixedPoints`. Of a map `x_{t+1} = F(x_t)`,
-deviations along an eigenvector grow as `lambda^t`; of a flow `dx/dt = f(x)`, as `exp(lambda t)`.
+These functions take arrays of NumPy or JAX; the methods of `FixedPoints` call them. A deviation
+along an eigenvector grows as `lambda^t` for a map `x_{t+1} = F(x_t)`, and as `exp(lambda t)` for a
+flow `dx/dt = f(x)`.
 """
 
 from typing import Any
@@ -12,13 +13,13 @@ from jaxtyping import Bool, Complex, Float, Int, Num
 
 from slowpoints._core.types import RealArray
 
-# Spectra are NumPy arrays where the points are, so that float64 is kept whatever JAX's setting.
+# NumPy-backed points have NumPy-backed spectra, which keeps float64 whatever JAX is set to.
 
 
 def growth_rates(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[RealArray, "*b k"]:
-    """Return the rates at which deviations grow: `log|lambda|` a step, or `Re lambda`.
+    """Return the rate at which deviations grow: `log|lambda|` per step, or `Re lambda` for a flow.
 
-    Negative rates decay. An eigenvalue 0 of a map has the rate `-inf`.
+    A negative rate means decay. If an eigenvalue of a map is 0, its rate is `-inf`.
     """
     xp = _backend(eigval)
     if continuous_time:
@@ -30,7 +31,7 @@ def growth_rates(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float
 def time_constants(
     eigval: Num[RealArray, "*b k"], continuous_time: bool
 ) -> Float[RealArray, "*b k"]:
-    """Return the times in which deviations decay by a factor of e: see `FixedPoints`."""
+    """Return how long deviations take to decay by a factor of e: see `FixedPoints`."""
     xp = _backend(eigval)
     rates = growth_rates(eigval, continuous_time)
     with np.errstate(divide="ignore"):
@@ -38,21 +39,21 @@ def time_constants(
 
 
 def frequencies(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[RealArray, "*b k"]:
-    """Return in how many cycles a unit of time deviations turn: see `FixedPoints`."""
+    """Return how many times deviations rotate per step or unit of time: see `FixedPoints`."""
     xp = _backend(eigval)
     if continuous_time:
         return xp.imag(eigval) / (2 * np.pi)
     angle = xp.angle(eigval)
-    # A negative real eigenvalue alternates, whatever the sign of its imaginary zero.
+    # Deviations alternate along a negative eigenvalue, whatever the sign of its imaginary zero.
     return xp.where(xp.imag(eigval) == 0, xp.abs(angle), angle) / (2 * np.pi)
 
 
 def left_eigenvectors(eigvec: Complex[RealArray, "n d d"]) -> Complex[RealArray, "n d d"]:
-    """Return the inverses of matrices of right eigenvectors; NaN for a defective Jacobian.
+    """Return the inverse of each matrix of right eigenvectors, or NaN for a defective Jacobian.
 
-    Rounding splits a multiple eigenvalue of a defective matrix by the root of the precision, and
-    the eigenvectors with it: so the columns are taken for independent up to a condition number of
-    half of its inverse only.
+    In a defective matrix, rounding splits a multiple eigenvalue, and its eigenvectors, by about the
+    square root of the machine precision `eps`. Eigenvectors therefore count as independent only up
+    to a condition number of `0.5 / sqrt(eps)`.
     """
     xp = _backend(eigvec)
     finite = xp.isfinite(eigvec).all(axis=(1, 2))
@@ -69,7 +70,7 @@ def left_eigenvectors(eigvec: Complex[RealArray, "n d d"]) -> Complex[RealArray,
 
 
 def count_unstable(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Int[RealArray, "*b"]:
-    """Return how many of the eigenvalues make deviations grow; -1 where one is NaN."""
+    """Return how many eigenvalues make deviations grow, or -1 if one of them is NaN."""
     xp = _backend(eigval)
     count = xp.sum(grow(eigval, continuous_time), axis=-1)
     return xp.where(xp.isnan(eigval).any(axis=-1), -1, count)
@@ -77,13 +78,13 @@ def count_unstable(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Int
 
 def grow(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Bool[RealArray, "*b k"]:
     """Return which eigenvalues make deviations grow."""
-    # Not by the rate: its logarithm rounds.
+    # The sign of the rate will not do, because the logarithm rounds.
     xp = _backend(eigval)
     return xp.real(eigval) > 0 if continuous_time else xp.abs(eigval) > 1
 
 
 def decay(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Bool[RealArray, "*b k"]:
-    """Return which eigenvalues make deviations decay. NaN makes them do neither."""
+    """Return which eigenvalues make deviations decay. A NaN makes them neither grow nor decay."""
     xp = _backend(eigval)
     return xp.real(eigval) < 0 if continuous_time else xp.abs(eigval) < 1
 
@@ -91,13 +92,14 @@ def decay(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Bool[RealArr
 def describe(
     eigval: Num[np.ndarray, " k"], n_states: int, continuous_time: bool, line_tol: float
 ) -> str:
-    """Name the type of one point by its eigenvalues, the leading one first: see `FixedPoints`.
+    """Name the type of one point, as documented in `FixedPoints.types`.
 
     Args:
-        eigval: `[k]` all eigenvalues or the `k` leading ones.
-        n_states: how many there are in all.
-        continuous_time: whether they are of a flow rather than of a map.
-        line_tol: how far from 1 (flow: 0) an eigenvalue counts as that of a line attractor.
+        eigval: `[k]` all eigenvalues or the `k` leading ones, with the leading one first.
+        n_states: the number of all eigenvalues.
+        continuous_time: whether the eigenvalues belong to a flow rather than a map.
+        line_tol: how far an eigenvalue may be from 1 (for a flow, from 0) and still count as a
+            direction along which the network integrates.
     """
     if not eigval.size or np.isnan(eigval).any():
         return "unknown"
@@ -116,7 +118,7 @@ def describe(
     parts = [kind]
     if not neutral.all():
         leading = eigval[~neutral][0]
-        # Rounding parts a double eigenvalue by the root of the precision.
+        # Rounding splits a double eigenvalue by about the square root of the precision.
         turn = np.sqrt(np.finfo(eigval.dtype).eps) * np.abs(eigval).max()
         parts.append("spiral" if np.abs(np.imag(leading)) > turn else "node")
     if n_lines := int(np.sum(neutral)):

@@ -1,6 +1,6 @@
-"""What is told about points: one column per quantity, and a text of a few lines.
+"""Summaries of points: a table with one column per quantity, and a few lines of text.
 
-Everything here takes `FixedPoints`, whose methods call it.
+The functions take `FixedPoints`, whose methods call them.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from slowpoints._core.status import Status, counted, words
 
 
 def columns(fps: Any) -> dict[str, Any]:
-    """Return what is known of each point, by the names that `FixedPoints.to_pandas` documents."""
+    """Return the known quantities of each point, under the names in `FixedPoints.to_pandas`."""
     fps = fps.to_numpy()
     known: dict[str, Any] = {
         "condition": fps.cond_id,

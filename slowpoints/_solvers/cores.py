@@ -1,7 +1,7 @@
-"""The cores of a CPU: how many a search may use, and parts of it that run side by side on them.
+"""The cores of a CPU: how many of them a search may use, and how its parts run on them in parallel.
 
-XLA shares large products out over the cores, and little else: the loop of a search keeps one busy.
-Rows do not depend on each other, so that parts of them may as well be searched by a thread each.
+XLA divides large matrix products among the cores, but little else, so the loop of a search keeps
+only one core busy. Because rows are independent of each other, each core can search some of them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 def usable_cores(F: Transition, x: Array, n_inputs: int, *, forward_mode: bool) -> int:
-    """Return on how many cores parts of a search may run side by side.
+    """Return the number of cores on which parts of a search may run in parallel.
 
     Args:
         F: the network.
@@ -46,14 +46,14 @@ def usable_cores(F: Transition, x: Array, n_inputs: int, *, forward_mode: bool) 
 
 
 def on_cpu(x: Array) -> bool:
-    """Return whether an array is on one device, and that is a CPU."""
+    """Return whether an array lives on a single device, and that device is a CPU."""
     return len(x.devices()) == 1 and next(iter(x.devices())).platform == "cpu"
 
 
 def side_by_side(
     f: Callable[[_Part], _Result], parts: Sequence[_Part], n_cores: int
 ) -> list[_Result]:
-    """Return `f` of each part, computed by a thread for each core."""
+    """Apply `f` to each part, with one thread per core."""
     if min(len(parts), n_cores) <= 1:
         return [f(part) for part in parts]
     with ThreadPoolExecutor(n_cores) as pool:
@@ -64,9 +64,10 @@ def side_by_side(
 
 
 def _as_here(f: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Return `f` for other threads, with those settings of JAX that callers often make in a `with`.
+    """Return `f` for use in other threads, under the settings of JAX that hold in this one.
 
-    They hold in the thread that made them only.
+    A setting that is made in a `with` statement holds only in the thread that made it. The settings
+    that callers often make in this way are handed over.
     """
     names = "enable_x64", "default_device", "default_matmul_precision"
     values = {name: getattr(jax.config, f"jax_{name}") for name in names}
@@ -81,7 +82,7 @@ def _as_here(f: Callable[..., _Result]) -> Callable[..., _Result]:
 
 
 def _settings() -> dict[str, Any]:
-    """Return all settings of JAX, as they are in this thread."""
+    """Return all of JAX's settings, as this thread sees them."""
     names = jax.config.values
     return {name: getattr(jax.config, name) for name in names if hasattr(jax.config, name)}
 
@@ -93,18 +94,18 @@ _WAITING = {p.name for p in vars(jax.lax.linalg).values() if isinstance(p, Primi
     "geqp3",
     "ffi_call",
 }
-"""Operations that share the matrices of a batch out over XLA's threads, and keep one waiting until
-all are done. If as many wait as there are threads, they do for ever."""
+"""Operations that divide the matrices of a batch among XLA's threads and block one thread until all
+are done. If all threads are blocked in this way, they wait for ever."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _waits(
     structure: Structure, forward_mode: bool, arrays: list[Any], x: Array, u: Array
 ) -> Array:
-    """Return an array, for its size: one if a network may keep threads waiting, and zero if not.
+    """Return an array of size one if the network may block a thread, and of size zero if it cannot.
 
-    They may by such an operation, in the network or its derivatives, or by a callback to the host.
-    Each structure is traced once.
+    It may if the network or its derivative contains one of these operations or calls back to the
+    host. Each structure is traced only once.
     """
     F = transition_of(structure, arrays)
 
@@ -126,11 +127,11 @@ _lock, _n_inside, _limiter = threading.Lock(), 0, contextlib.ExitStack()
 
 @contextlib.contextmanager
 def one_thread_for_lapack() -> Iterator[None]:
-    """Keep LAPACK from sharing single factorisations out over the cores.
+    """Keep LAPACK from dividing a single factorisation among the cores.
 
-    OpenBLAS does so from some 200 states on: with one thread it is a fifth faster there, and with a
-    thread for each of two parts of a search, more than twice. The setting is that of the process,
-    and is restored when the last search is done.
+    From about 200 states on, OpenBLAS does that. One thread is a fifth faster there, and more than
+    twice as fast if two parts of a search run in parallel. The setting belongs to the whole
+    process, and is restored when the last search ends.
     """
     global _n_inside
     with _lock:

@@ -1,4 +1,4 @@
-"""Loops inside `jax.shard_map`, and in the place of a batch."""
+"""Loops that run inside `jax.shard_map`, and loops that take the place of a batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,13 @@ from jaxtyping import Array
 
 
 def one_after_another(fn: Callable[..., Any], in_batched: Any, arguments: tuple[Any, ...]) -> Any:
-    """Return `fn` of each of a batch of arguments, as the rule of a `jax.custom_batching` needs it.
+    """Apply `fn` to each element of a batch in turn, for use in a rule of `jax.custom_batching`.
 
     Args:
         fn: the function.
-        in_batched: which leaves of the arguments have a batch axis, in the arguments' structure.
-        arguments: those of `fn`; one leaf at least has a batch axis.
+        in_batched: a pytree of the structure of `arguments` that says which leaves have a batch
+            axis.
+        arguments: the arguments of `fn`. At least one leaf has a batch axis.
     """
     flat, treedef = jax.tree.flatten(arguments)
     flat_b = jax.tree.leaves(in_batched)
@@ -29,12 +30,13 @@ def one_after_another(fn: Callable[..., Any], in_batched: Any, arguments: tuple[
 
 
 def varying(carry: Any, with_all: Any) -> Any:
-    """Return a loop's start, unchanged, with the type that its end has inside `shard_map`.
+    """Return a loop's initial carry with the type that the carry has after the first iteration.
 
-    There, an array's type says along which axes of the mesh it varies. Constants do along none,
-    and what becomes of them in a loop does along all that some array of `with_all` varies along.
+    Inside `shard_map`, the type of an array includes the mesh axes along which it varies. A
+    constant varies along none of them, but the loop combines it with the arrays of `with_all`, and
+    from then on it varies along their axes too. The values stay the same.
     """
-    # A zero made of all arrays, which the compiler sees through.
+    # A zero that depends on all the arrays. The compiler removes it.
     zero = jnp.zeros((), int)
     for leaf in jax.tree.leaves(eqx.filter(with_all, eqx.is_array)):
         zero = zero + jnp.where(jnp.any(leaf == leaf), 0, 0)
@@ -46,9 +48,9 @@ def varying(carry: Any, with_all: Any) -> Any:
 
 
 def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
-    """Decompose the lanes' matrices one after another, which takes as long as a batch.
+    """Decompose the matrix of each lane in turn, which takes about as long as a batch.
 
-    Where the loops of several devices decompose batches at the same time, XLA's threads can come to
-    wait for each other for ever.
+    XLA distributes a batch over its threads, and one of them waits for the others. If two searches,
+    or the loops of two devices, do this at the same time, all threads can end up waiting, for ever.
     """
     return jax.lax.map(decompose, lanes)

@@ -1,4 +1,4 @@
-"""How far steps may go: the first ones another way for each row, and none into other basins."""
+"""How long steps may be: the first radius differs from row to row, and all radii are bounded."""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +8,22 @@ from jaxtyping import Array, Float
 from slowpoints._core.types import Number
 
 _LONGEST = 0.25
-"""No radius grows beyond this part of the root of `n_states`, or of a longer state: longer steps
-come down in other basins, and a trained GRU of 16 units lost saddles."""
+"""Radii grow up to this multiple of the square root of `n_states`, or of the state's norm if that
+is larger. Longer steps end in other basins of attraction, and lose saddles of trained GRUs."""
 
 
 def first_radius(x: Float[Array, "lanes n_states"], part: Number) -> Float[Array, " lanes"]:
-    """Return `part` times the root of `n_states`, times another factor `1/e ... e` for each row.
+    """Return `part * sqrt(n_states)` for each row, times a factor of its own from `1/e` to `e`.
 
-    Rows differ in how far they dare to go, whatever their order: a portfolio of searches.
+    The factor depends only on the state of the row, and not on its place. Bold and cautious rows
+    together make a portfolio of searches, which finds more points than any single radius.
     """
     radius = part * np.sqrt(x.shape[-1]) * jnp.exp(2 * drawn(x) - 1)
     return radius.astype(x.dtype)
 
 
 def longest_radius(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
-    """Return how far radii may grow."""
+    """Return the largest radius that each row may reach."""
     return _LONGEST * jnp.maximum(np.sqrt(x.shape[-1]), jnp.linalg.norm(x, axis=-1))
 
 

@@ -16,7 +16,7 @@ Signature = Literal["state_input", "input_state", "scan", "batched", "batched_se
 
 
 class ModelError(ValueError):
-    """A model that is no map from a state and an input to the next state; the message says why."""
+    """The model does not map a state and an input to the next state; the message says why."""
 
 
 class Transition(eqx.Module):
@@ -30,7 +30,8 @@ class Transition(eqx.Module):
         n_inputs: the length of an input, likewise.
     """
 
-    # Not annotated, hence no fields, so that a subclass may have such names at any position.
+    # These carry no annotation, so they are not fields, and a subclass may define fields of these
+    # names anywhere.
     n_states = cast("int | None", None)
     n_inputs = cast("int | None", None)
 
@@ -64,9 +65,9 @@ class Transition(eqx.Module):
 
 
 def is_instance(value: Any, module: str, name: str) -> bool:
-    """Return whether `value` is of a class of a framework, without loading the framework.
+    """Return whether `value` is an instance of a framework's class; do not import the framework.
 
-    Where the framework is not loaded there can be no such value.
+    If the framework has not been imported, no such value can exist.
     """
     loaded = sys.modules.get(module)
     return isinstance(value, getattr(loaded, name, ()))
@@ -77,15 +78,14 @@ def shape_of_step(
 ) -> Any:
     """Return the shape and type of the next state, without computing anything.
 
-    A second question about a network of the same structure costs next to nothing.
+    Asking again about a network of the same structure costs next to nothing.
 
     Args:
         F: the network.
         n_states: the length of a state.
         n_inputs: the length of an input.
         dtype: the type of states and inputs.
-        weights_too: whether the real-valued leaves of `F` are of this type as well, whatever they
-            are.
+        weights_too: whether to take the real-valued leaves of `F` as being of this type too.
     """
     return _step.eval_shape(*abstract_step(F, n_states, n_inputs, dtype, weights_too=weights_too))
 
@@ -100,7 +100,7 @@ def _step(structure: "Structure", arrays: list[Any], x: Array, u: Array) -> Any:
 
 
 Structure = tuple[Any, tuple[Any, ...]]
-"""A transition without its arrays: its tree, and the other leaves."""
+"""A transition without its arrays: the structure of its pytree, and its other leaves."""
 
 
 def abstract_step(
@@ -108,8 +108,8 @@ def abstract_step(
 ) -> tuple[Structure, list[Any], jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Return the structure of `F`, and the shapes and types of its arrays, of `x` and of `u`.
 
-    See `shape_of_step` for the arguments. What is traced with these is traced once for all networks
-    of one structure.
+    The arguments are those of `shape_of_step`. A function that is traced with these values is
+    traced only once for all networks of the same structure.
     """
     leaves, treedef = jax.tree.flatten(F)
     others = tuple(None if isinstance(leaf, ARRAYS) else leaf for leaf in leaves)
@@ -125,7 +125,7 @@ def abstract_step(
 
 
 ARRAYS = (np.ndarray, np.generic, jax.Array)
-"""What may be a leaf that is an array."""
+"""The types of array that a leaf can be."""
 
 
 def transition_of(structure: Structure, arrays: list[Any]) -> Transition:
