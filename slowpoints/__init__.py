@@ -44,9 +44,9 @@ from slowpoints._scale.long_search import Search as Search
 
 # The documented class, and what goes with it.
 from slowpoints._finder import FixedPointFinder as FixedPointFinder
-from slowpoints._plots.plots import PlotConfig as PlotConfig
-from slowpoints._plots.plots import plot_fixed_points_2d as plot_fixed_points_2d
-from slowpoints._plots.plots import plot_fixed_points_3d as plot_fixed_points_3d
+from slowpoints._plots.config import PlotConfig as PlotConfig
+from slowpoints._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
+from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
 from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
 from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from slowpoints._checkpoints.checkpoints import save_checkpoint
 from slowpoints._core.status import Status, counted, words
 from slowpoints._finder import FixedPointFinder
-from slowpoints._plots.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints.flipflop import FlipFlopNetwork, expected_counts, mean_squared_error, train, trials
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from slowpoints._plots.plots import PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 
 pytestmark = pytest.mark.fast

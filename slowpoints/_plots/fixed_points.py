@@ -6,124 +6,27 @@ cheap.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import RealArray
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.marks import (
+    Group,
+    groups_of,
+)
+from slowpoints._plots.view import View, check_finite, view_of
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.linear_dynamics import decay
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
 _N_TRIALS = 30  # the documented default of `plot_batch_idx`
-
-# Okabe & Ito's colour-blind-safe palette; every colour has its own shape, for print in grey.
-_STABLE = ("o", "#0072B2")
-_UNSTABLE = ("X", "#D55E00")
-_UNKNOWN = ("d", "#7F7F7F")
-# Points that are not known to be fixed points.
-_OTHERS = {
-    Status.SLOW_POINT: ("slow point", "*", "#56B4E9"),
-    Status.WITHIN_TOLERANCE: ("point within tolerance", "p", "#B3B3B3"),
-    Status.UNFINISHED: ("unfinished point", "h", "#4D4D4D"),
-}
-# By index, so that an index looks the same in every figure; the last one also stands for all above.
-_BY_INDEX = (
-    ("^", "#E69F00"),
-    ("s", "#D55E00"),
-    ("D", "#CC79A7"),
-    ("P", "#009E73"),
-    ("v", "#000000"),
-)
-
-
-@dataclass
-class PlotConfig:
-    """What a figure looks like and where it goes.
-
-    Attributes:
-        title: the title; `""` for one that says what is shown, `None` for none.
-        xlabel: the first axis' label, to which the explained variance is appended; `""` for "PC 1".
-        ylabel: the second axis' label, likewise.
-        figsize: width and height in inches.
-        grid: whether to draw grid lines.
-        save_path: file to write; its suffix chooses the format, and missing folders are made.
-        show: whether to call `matplotlib.pyplot.show`. If not, pyplot never learns of the figure.
-        time_steps_per_second: for animations; no effect here.
-        fps: for animations; no effect here.
-        repeat: for animations; no effect here.
-        show_progress_bar: for animations; no effect here.
-        render_backend: for animations; no effect here.
-        render_workers: for animations; no effect here.
-        render_start_method: for animations; no effect here.
-        show_legend: whether to draw the legend, beside the axes.
-        color: colour of the trajectories, which are drawn translucent.
-        clabel: label of a colour bar; no effect here, where the legend explains the colours.
-        kwargs: `matplotlib.lines.Line2D` properties of the trajectories, such as
-            `{"linewidth": 2}`; these win over `color` and `rasterized`.
-        savefig_kwargs: arguments of `Figure.savefig`; these win over the three below.
-        rasterized: whether vector formats hold the trajectories as an image, to keep files small.
-        save_dpi: resolution of the file.
-        save_bbox_inches: `"tight"` to trim the margins, `None` for Matplotlib's setting.
-        save_format: file format; `None` leaves it to the suffix.
-        verbose: whether to print the axes' contents and the file's name.
-    """
-
-    title: str | None = ""
-    xlabel: str = ""
-    ylabel: str = ""
-    figsize: tuple[int | float, int | float] = (10, 6)
-    grid: bool = False
-    save_path: str | os.PathLike[str] | None = None
-    show: bool = True
-    time_steps_per_second: int | None = None
-    fps: int = 30
-    repeat: bool = True
-    show_progress_bar: bool = True
-    render_backend: str | None = None
-    render_workers: int | None = None
-    render_start_method: str | None = None
-    show_legend: bool = True
-    color: Any = "black"
-    clabel: str = "Value"
-    kwargs: dict[str, Any] | None = None
-    savefig_kwargs: dict[str, Any] | None = None
-    rasterized: bool | None = None
-    save_dpi: int = 300
-    save_bbox_inches: str | None = "tight"
-    save_format: str | None = None
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kwargs is None:
-            self.kwargs = {}
-
-    @classmethod
-    def for_static_plot(cls, **kwargs: Any) -> "PlotConfig":
-        """Return a configuration without a time base, whatever `kwargs` says of one."""
-        settings: dict[str, Any] = kwargs | {"time_steps_per_second": None}
-        return cls(**settings)
-
-    def to_matplotlib_kwargs(self) -> dict[str, Any]:
-        """Return `kwargs`, with `rasterized` where only the field of that name is set."""
-        given = dict(self.kwargs or {})
-        if self.rasterized is not None:
-            given.setdefault("rasterized", self.rasterized)
-        return given
-
-    def to_savefig_kwargs(self) -> dict[str, Any]:
-        """Return the arguments of `Figure.savefig`."""
-        fields = {"dpi": self.save_dpi}
-        fields |= {"bbox_inches": self.save_bbox_inches, "format": self.save_format}
-        fields = {name: value for name, value in fields.items() if value is not None}
-        return fields | (self.savefig_kwargs or {})
 
 
 def plot_fixed_points_2d(
@@ -204,7 +107,7 @@ def _plot(
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     states, first_step = _select(caller, state_traj, plot_batch_idx, plot_start_time)
     points = _shown_points(fixed_points, n_states=states.shape[2])
-    view = _view(points, states, first_step, n_axes)
+    view = view_of(points, states, first_step, n_axes)
     labels = _axis_labels(view, config)
 
     fig = _new_figure(config)
@@ -213,7 +116,7 @@ def _plot(
         **({"projection": "3d", "computed_zorder": False} if n_axes == 3 else {})
     )
     _draw_trajectories(ax, view.trajectories, config)
-    groups = _groups(points)
+    groups = groups_of(points)
     _draw_points(ax, view.points, groups)
     _draw_guides(ax, view, groups)
     _style_axes(ax, view, config)
@@ -256,7 +159,7 @@ def _select(
     )
     first_step %= n_time
     shown = states[trials, first_step:].astype(np.float64)
-    _check_finite("state_traj", shown)
+    check_finite("state_traj", shown)
     return shown, first_step
 
 
@@ -277,87 +180,14 @@ def _shown_points(fixed_points: FixedPoints, n_states: int) -> FixedPoints:
                 f"to go with the {n_states} state(s) of `state_traj`."
             )
         points = points.replace(**{name: value.astype(np.float64)})
-    _check_finite("fixed_points.xstar", points.xstar)
+    check_finite("fixed_points.xstar", points.xstar)
     return points
 
 
-def _check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"`{name}`, of shape {values.shape} where it is drawn, has "
-            f"{np.sum(~np.isfinite(values))} value(s) that are not finite; expected none."
-        )
+# ---- words -------------------------------------------------------------------------------------
 
 
-# ---- coordinates -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _View:
-    """The coordinates to draw, one column per axis of the figure.
-
-    `variance` has one ratio per principal component: none for a return map, and none for the time
-    axis, which comes last and reaches over `time_span` where there is one.
-    """
-
-    trajectories: Float[np.ndarray, "shown steps axes"]
-    points: Float[np.ndarray, "n axes"]
-    names: tuple[str, ...]
-    variance: tuple[float, ...]
-    is_return_map: bool
-    time_span: tuple[float, float] | None
-
-
-def _view(
-    points: FixedPoints,
-    states: Float[np.ndarray, "shown time n_states"],
-    first_step: int,
-    n_axes: int,
-) -> _View:
-    n_shown, n_time, n_states = states.shape
-    if n_states == 1:
-        image = points.xstar if points.F_xstar is None else points.F_xstar
-        _check_finite("fixed_points.F_xstar", image)
-        trajectories = np.concatenate([states[:, :-1], states[:, 1:]], axis=2)
-        coordinates = np.concatenate([points.xstar, image], axis=1)
-        names, variance = ("state $x_t$", "next state $x_{t+1}$"), ()
-    else:
-        mean, components, variance = _fit_pca(states.reshape(-1, n_states), min(n_axes, n_states))
-        trajectories = (states - mean) @ components.T
-        coordinates = (points.xstar - mean) @ components.T
-        names = tuple(f"PC {k + 1}" for k in range(len(components)))
-    time_span = None
-    if len(names) < n_axes:
-        time_span = (float(first_step), float(first_step + n_time - 1))
-        steps = first_step + np.arange(trajectories.shape[1], dtype=np.float64)
-        times = np.broadcast_to(steps[:, None], (n_shown, steps.size, 1))
-        trajectories = np.concatenate([trajectories, times], axis=2)
-        coordinates = np.concatenate([coordinates, np.full((points.n, 1), time_span[1])], axis=1)
-        names = (*names, "time step $t$")
-    return _View(trajectories, coordinates, names, variance, n_states == 1, time_span)
-
-
-def _fit_pca(
-    samples: Float[np.ndarray, "samples n_states"], n_components: int
-) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, "k n_states"], tuple[float, ...]]:
-    """Return the mean, the directions `[k, n_states]` and their shares of the variance."""
-    from sklearn.decomposition import PCA
-
-    mean = samples.mean(axis=0)
-    rounding = 4 * np.finfo(np.float64).eps * np.abs(samples).max()
-    if np.ptp(samples, axis=0).max() <= rounding:
-        # No direction stands out, and PCA would divide by the variance.
-        return samples[0], np.eye(n_components, samples.shape[1]), (0.0,) * n_components
-    centred = samples - mean
-    # PCA finds no more directions than there are samples. Samples at the mean change none of those
-    # there are, and let it complete the basis.
-    missing = max(0, n_components - len(samples))
-    centred = np.concatenate([centred, np.zeros((missing, centred.shape[1]))])
-    pca = PCA(n_components=n_components, random_state=0).fit(centred)
-    return mean, np.asarray(pca.components_), tuple(float(r) for r in pca.explained_variance_ratio_)
-
-
-def _axis_labels(view: _View, config: PlotConfig) -> list[str]:
+def _axis_labels(view: View, config: PlotConfig) -> list[str]:
     given = [config.xlabel, config.ylabel, ""]
     labels = [own or name for own, name in zip(given, view.names, strict=False)]
     for k, ratio in enumerate(view.variance):
@@ -373,65 +203,6 @@ def _describe(fps: FixedPoints, n_shown: int, n_trials: int) -> str:
 
 
 # ---- drawing -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Points that look the same."""
-
-    rows: Bool[np.ndarray, " n"]
-    name: str
-    marker: str
-    color: str
-
-
-def _groups(points: FixedPoints) -> list[_Group]:
-    """Sort fixed points by stability and index, as far as these are known, and others by status.
-
-    Where there is no status, all count as fixed points.
-    """
-    if points.status is None:
-        return _fixed_groups(points)
-    exact = points.status == Status.FIXED_POINT
-    groups = _fixed_groups(points[exact])
-    for i, group in enumerate(groups):
-        rows = np.zeros(points.n, bool)
-        rows[exact] = group.rows
-        groups[i] = replace(group, rows=rows)
-    for status, style in _OTHERS.items():
-        groups.append(_Group(points.status == status, *style))
-    rest = ~exact & ~np.isin(points.status, list(_OTHERS))
-    groups.append(_Group(rest, "point, status unknown", *_UNKNOWN))
-    return [group for group in groups if group.rows.any()]
-
-
-def _fixed_groups(points: FixedPoints) -> list[_Group]:
-    stable = points.is_stable
-    if stable is None and points.has_decomposed_jacobians:
-        stable = np.asarray(decay(points.eigval_J_xstar, points.continuous_time)).all(axis=1)
-    if stable is None:
-        everything = np.ones(points.n, dtype=bool)
-        unknown = _Group(everything, "fixed point, stability unknown", *_UNKNOWN)
-        return [unknown] if points.n else []
-    stable = stable.astype(bool)
-    groups = [_Group(stable, "stable fixed point", *_STABLE)]
-    index = np.full(points.n, -1)  # unknown, as where a Jacobian was not finite
-    if points.has_decomposed_jacobians:
-        index = np.asarray(points.n_unstable())
-    for k, style in enumerate(_BY_INDEX, start=1):
-        is_last = k == len(_BY_INDEX)
-        rows = ~stable & ((index >= k) if is_last else (index == k))
-        if rows.any():
-            name = _index_name(int(index[rows].min()), int(index[rows].max()), points.n_states)
-            groups.append(_Group(rows, name, *style))
-    groups.append(_Group(~stable & (index < 1), "unstable fixed point", *_UNSTABLE))
-    return [group for group in groups if group.rows.any()]
-
-
-def _index_name(low: int, high: int, n_states: int) -> str:
-    if low < high:
-        return f"unstable, index {low} to {high}"
-    return f"{'repeller' if low == n_states else 'saddle'}, index {low}"
 
 
 def _new_figure(config: PlotConfig) -> "matplotlib.figure.Figure":
@@ -464,7 +235,7 @@ def _draw_trajectories(
         style["label"] = "_nolegend_"
 
 
-def _draw_points(ax: Any, points: Float[np.ndarray, "n axes"], groups: list[_Group]) -> None:
+def _draw_points(ax: Any, points: Float[np.ndarray, "n axes"], groups: list[Group]) -> None:
     size, edge = (70, 0.8) if len(points) <= 100 else (30, 0.4)
     # Shading by depth would make colours differ from those in the legend.
     depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
@@ -482,7 +253,7 @@ def _draw_points(ax: Any, points: Float[np.ndarray, "n axes"], groups: list[_Gro
         )
 
 
-def _draw_guides(ax: Any, view: _View, groups: list[_Group]) -> None:
+def _draw_guides(ax: Any, view: View, groups: list[Group]) -> None:
     """Draw what the fixed points are to be seen against, where the axes are not all components."""
     if view.time_span is not None:
         for group in groups:
@@ -496,7 +267,7 @@ def _draw_guides(ax: Any, view: _View, groups: list[_Group]) -> None:
         ax.plot(ends, ends, *floor, label="$x_{t+1} = x_t$", **style)
 
 
-def _style_axes(ax: Any, view: _View, config: PlotConfig) -> None:
+def _style_axes(ax: Any, view: View, config: PlotConfig) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if len(view.names) == 3:
