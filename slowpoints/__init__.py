@@ -24,7 +24,8 @@ from slowpoints._unique import unique as unique
 from slowpoints._select import select as select
 from slowpoints._jacobians import jacobians as jacobians
 from slowpoints._decompose import decompose as decompose
-from slowpoints._account import Account as Account, Part as Part, account as account
+from slowpoints._points.parts import Part as Part
+from slowpoints._account import Account as Account, account as account
 from slowpoints._pipeline import find_fixed_points as find_fixed_points
 
 # Strategies for `optimize_batch`.

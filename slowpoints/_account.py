@@ -12,6 +12,12 @@ from slowpoints._core.status import Status
 from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
+from slowpoints._points.parts import (
+    Part,
+    brief,
+    count_of,
+    sentence,
+)
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
@@ -30,29 +36,6 @@ Those that are ten times as far apart look like several points."""
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at one point that scatter
 somewhat more than `tol_unique` would be two points as well."""
-
-_LISTED = 5  # slow points one by one; of more, the lowest and the highest
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Rows of a search whose way ended alike.
-
-    Attributes:
-        status: how their search ended.
-        dropped_by: the argument of `find_fixed_points` that drops them, such as
-            `"final_q_threshold"`; empty if their points are kept, or if they have none.
-        n_rows: how many they are.
-        n_points: at how many distinct points they are; `None` for dropped rows that are unfinished,
-            and for those that have no point.
-        q_range: the lowest and the highest `q` of them; NaN where they are not finite.
-    """
-
-    status: Status
-    dropped_by: str
-    n_rows: int
-    n_points: int | None
-    q_range: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +65,7 @@ class Account:
     warning: str = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
-        return "\n".join((f"Of {_count(self.n_rows, 'row')}:", *(f"  {x}" for x in self.lines)))
+        return "\n".join((f"Of {count_of(self.n_rows, 'row')}:", *(f"  {x}" for x in self.lines)))
 
 
 def account(
@@ -222,7 +205,7 @@ class _Rows:
                 part, q = self._part(status, rule, rows)
                 parts.append(part)
                 farthest = float(self.scaled[rows].max())
-                lines.append(_sentence(part, q, farthest, self.rules))
+                lines.append(sentence(part, q, farthest, self.rules))
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
         if any(part.status == Status.UNFINISHED for part in parts):
@@ -235,7 +218,7 @@ class _Rows:
         if self.fps.n and self.kept.n == 0 and self.rules["max_n_unique"] > 0:
             warning = f"None of the {self.fps.n} rows is kept: {' '.join(lines)}"
         elif warned:
-            warning = f"Of {_count(self.fps.n, 'row')}, {' '.join(warned)}"
+            warning = f"Of {count_of(self.fps.n, 'row')}, {' '.join(warned)}"
         lines += of_merged + of_near
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
@@ -296,10 +279,10 @@ class _Rows:
         if n_merged == 0:
             return 0, []
         line = (
-            f"{apart.sum()} at fixed points lie up to {_number(self.distance[apart].max())} from "
+            f"{apart.sum()} at fixed points lie up to {brief(self.distance[apart].max())} from "
             f"the point that is kept for them, which is more than rounding explains: "
-            f"{_count(n_merged, 'further point')} may be there, nearer than `tol_unique` = "
-            f"{_number(self.tol)}. A lower `tol_unique` tells them apart."
+            f"{count_of(n_merged, 'further point')} may be there, nearer than `tol_unique` = "
+            f"{brief(self.tol)}. A lower `tol_unique` tells them apart."
         )
         return n_merged, [line]
 
@@ -311,90 +294,12 @@ class _Rows:
         if n_near == 0:
             return 0, []
         line = (
-            f"{_count(n_near, 'pair')} of kept points are less than {NEAR} `tol_unique` apart, the "
-            f"nearest {_number(distance[together].min())}. On a line or ring of fixed points they "
-            "are a sample of it; else they may be one point, which a higher `tol_unique` shows."
+            f"{count_of(n_near, 'pair')} of kept points are less than {NEAR} `tol_unique` apart, "
+            f"the nearest {brief(distance[together].min())}. On a line or ring of fixed points "
+            "they are a sample of it; else they may be one point, which a higher `tol_unique` "
+            "shows."
         )
         return n_near, [line]
 
 
 # ---- words -------------------------------------------------------------------------------------
-
-
-def _sentence(
-    part: Part, points: list[tuple[float, int]], farthest: float, rules: dict[str, Any]
-) -> str:
-    n, rule = part.n_rows, part.dropped_by
-    if part.status == Status.NOT_FINITE:
-        return f"{n} {'is' if n == 1 else 'are'} NaN or infinite."
-    if part.status == Status.ESCAPED:
-        return (
-            f"{n} escaped: q falls without end on their way and no point is there, as in the tails "
-            "of saturated units. (Start closer to states that the network visits.)"
-        )
-    if part.status == Status.UNFINISHED:
-        text = f"{n} ended unfinished, while q was falling, {_q_range(part)}"
-    elif part.status == Status.WITHIN_TOLERANCE:
-        text = f"{n} stopped at q < `tol_q`, at {_count(part.n_points, 'distinct state')}"
-    else:
-        text = f"{n} ended at {_count(part.n_points, str(part.status))}"
-    single = part.n_points == 1
-    if not rule:
-        if part.status == Status.UNFINISHED:
-            return f"{text}; {_count(part.n_points, 'point')} of these {_are(single)} kept."
-        slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
-        return f"{text}{slow}, which {_are(single)} kept."
-    value = f"`{rule}` = {_number(rules[rule])}"
-    if rule == "outlier_distance_scale":
-        text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
-        if part.status == Status.UNFINISHED:
-            return text
-        return f"{text} {rule}={_number(_above(farthest))} keeps {'it' if single else 'them'}."
-    if rule == "max_n_unique":
-        return f"{text}, which {value} leaves out."
-    if rule == "outlier_q_scale":
-        return f"{text}, from which {value} had the search go on to another point."
-    if part.status == Status.UNFINISHED:
-        return f"{text}, not below {value}."
-    shown = points if len(points) <= _LISTED else [points[0], points[-1]]
-    listed = ", ".join(f"q = {_number(q)} ({_count(k, 'row')})" for q, k in shown)
-    if len(points) > _LISTED:
-        listed = f"the lowest and the highest are {listed}"
-    low, high = (_above(points[i][0]) for i in (0, -1))
-    advice = f"{rule}={_number(low)} keeps {'it' if single else 'the lowest'}"
-    if not single:
-        advice = (
-            f"{rule}={_number(high)} keeps them"
-            if low == high
-            else (f"{advice}, {rule}={_number(high)} all of them")
-        )
-    return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
-
-
-def _q_range(part: Part) -> str:
-    low, high = map(_number, part.q_range)
-    return f"with q = {low}" if low == high else f"with q from {low} to {high}"
-
-
-def _above(q: float) -> float:
-    """Return a number of one digit that is above `q`."""
-    if not 0 < q < math.inf:
-        return 1.0 if q > 0 else 1e-30
-    unit = 10.0 ** math.floor(math.log10(q))
-    shown = max(q, float(_number(q)))  # which is rounded
-    return next(k * unit for k in range(1, 12) if float(_number(k * unit)) > shown)
-
-
-def _number(value: Any) -> str:
-    """Write a number with two digits, such as 1.2e-7."""
-    text = f"{float(value):.2g}"
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else text
-
-
-def _count(n: int | None, name: str) -> str:
-    return f"{n} {name}{'' if n == 1 else 's'}"
-
-
-def _are(single: bool) -> str:
-    return "is" if single else "are"

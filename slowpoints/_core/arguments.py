@@ -3,6 +3,9 @@
 Every refusal says which function and which argument it is about, what the argument was, and what
 was expected. Nothing is computed or compiled before, and traced values are checked only for what is
 known of them, their shapes and types.
+
+The rules are all in this file, long as it is, so that callers find them under one name:
+`arguments.number`, `arguments.array` and so on.
 """
 
 import math

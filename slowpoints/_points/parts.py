@@ -1,0 +1,118 @@
+"""`Part`: rows of a search that ended alike, and the sentence that tells of them."""
+
+import dataclasses
+import math
+from typing import Any
+
+from slowpoints._core.status import Status
+
+_LISTED = 5  # slow points one by one; of more, the lowest and the highest
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Rows of a search whose way ended alike.
+
+    Attributes:
+        status: how their search ended.
+        dropped_by: the argument of `find_fixed_points` that drops them, such as
+            `"final_q_threshold"`; empty if their points are kept, or if they have none.
+        n_rows: how many they are.
+        n_points: at how many distinct points they are; `None` for dropped rows that are unfinished,
+            and for those that have no point.
+        q_range: the lowest and the highest `q` of them; NaN where they are not finite.
+    """
+
+    status: Status
+    dropped_by: str
+    n_rows: int
+    n_points: int | None
+    q_range: tuple[float, float]
+
+
+def sentence(
+    part: Part, points: list[tuple[float, int]], farthest: float, rules: dict[str, Any]
+) -> str:
+    """Say what became of the rows of a part, and how to keep them if they were dropped.
+
+    Args:
+        part: the rows.
+        points: the lowest `q` of each of their points, rising, and the number of its rows.
+        farthest: how many times farther from the initial states than these themselves the rows are.
+        rules: the arguments of `find_fixed_points` that drop points.
+    """
+    n, rule = part.n_rows, part.dropped_by
+    if part.status == Status.NOT_FINITE:
+        return f"{n} {'is' if n == 1 else 'are'} NaN or infinite."
+    if part.status == Status.ESCAPED:
+        return (
+            f"{n} escaped: q falls without end on their way and no point is there, as in the tails "
+            "of saturated units. (Start closer to states that the network visits.)"
+        )
+    if part.status == Status.UNFINISHED:
+        text = f"{n} ended unfinished, while q was falling, {_q_range(part)}"
+    elif part.status == Status.WITHIN_TOLERANCE:
+        text = f"{n} stopped at q < `tol_q`, at {count_of(part.n_points, 'distinct state')}"
+    else:
+        text = f"{n} ended at {count_of(part.n_points, str(part.status))}"
+    single = part.n_points == 1
+    if not rule:
+        if part.status == Status.UNFINISHED:
+            return f"{text}; {count_of(part.n_points, 'point')} of these {_are(single)} kept."
+        slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
+        return f"{text}{slow}, which {_are(single)} kept."
+    value = f"`{rule}` = {brief(rules[rule])}"
+    if rule == "outlier_distance_scale":
+        text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
+        if part.status == Status.UNFINISHED:
+            return text
+        return f"{text} {rule}={brief(_above(farthest))} keeps {'it' if single else 'them'}."
+    if rule == "max_n_unique":
+        return f"{text}, which {value} leaves out."
+    if rule == "outlier_q_scale":
+        return f"{text}, from which {value} had the search go on to another point."
+    if part.status == Status.UNFINISHED:
+        return f"{text}, not below {value}."
+    shown = points if len(points) <= _LISTED else [points[0], points[-1]]
+    listed = ", ".join(f"q = {brief(q)} ({count_of(k, 'row')})" for q, k in shown)
+    if len(points) > _LISTED:
+        listed = f"the lowest and the highest are {listed}"
+    low, high = (_above(points[i][0]) for i in (0, -1))
+    advice = f"{rule}={brief(low)} keeps {'it' if single else 'the lowest'}"
+    if not single:
+        advice = (
+            f"{rule}={brief(high)} keeps them"
+            if low == high
+            else (f"{advice}, {rule}={brief(high)} all of them")
+        )
+    return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _q_range(part: Part) -> str:
+    low, high = map(brief, part.q_range)
+    return f"with q = {low}" if low == high else f"with q from {low} to {high}"
+
+
+def _above(q: float) -> float:
+    """Return a number of one digit that is above `q`."""
+    if not 0 < q < math.inf:
+        return 1.0 if q > 0 else 1e-30
+    unit = 10.0 ** math.floor(math.log10(q))
+    shown = max(q, float(brief(q)))  # which is rounded
+    return next(k * unit for k in range(1, 12) if float(brief(k * unit)) > shown)
+
+
+def brief(value: Any) -> str:
+    """Write a number with two digits, such as 1.2e-7."""
+    text = f"{float(value):.2g}"
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else text
+
+
+def count_of(n: int | None, name: str) -> str:
+    """Write a number of things, such as "1 row" or "2 rows"."""
+    return f"{n} {name}{'' if n == 1 else 's'}"
+
+
+def _are(single: bool) -> str:
+    return "is" if single else "are"
