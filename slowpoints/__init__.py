@@ -51,7 +51,9 @@ from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_po
 from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
 from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 
-# Help, tracebacks and pickles call public objects by the names that users import them by.
+# Help and pickles call public objects by the names that users import them by. (The price is that
+# `inspect.getsource` does not find the source of classes.)
 for _public in list(globals().values()):
     if getattr(_public, "__module__", "").startswith("slowpoints._"):
         _public.__module__ = "slowpoints"
+del _public  # pyright: ignore[reportPossiblyUnboundVariable]

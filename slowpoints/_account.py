@@ -12,12 +12,7 @@ from slowpoints._core.status import Status
 from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
-from slowpoints._points.parts import (
-    Part,
-    brief,
-    count_of,
-    sentence,
-)
+from slowpoints._points.parts import Part, brief, count_of, sentence
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05

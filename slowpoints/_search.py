@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import rounded_up
+from slowpoints._core.arrays import place_of, rounded_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
@@ -118,7 +118,8 @@ def optimize_batch(
         fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
-    if isinstance(x_init, Tracer) or solver.couples_rows or n == 0:
+    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, x_init, inputs, stopping)))
+    if traced or solver.couples_rows or n == 0:
         return search((x_init, inputs)).replace(cond_id=cond_id)
     # With as many rows as lanes at the least, parts compute alike, whatever their number.
     least = getattr(solver, "lanes", _LEAST_ROWS)
@@ -161,7 +162,7 @@ def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[An
         return [(x[here], u[here]) for here in rows]
     # By NumPy, which compiles nothing for other numbers of rows.
     on_host = np.asarray(x), np.asarray(u)
-    return [jax.device_put(tuple(a[here] for a in on_host), _place_of(x)) for here in rows]
+    return [jax.device_put(tuple(a[here] for a in on_host), place_of(x)) for here in rows]
 
 
 def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
@@ -172,12 +173,7 @@ def _joined(parts: list[FixedPoints], n: int) -> FixedPoints:
         return FixedPoints.concatenate(parts)[:n]
     parts = [part.replace(cond_id=None) for part in parts]
     fps = FixedPoints.concatenate([part.to_numpy() for part in parts])[:n]
-    return jax.device_put(fps, _place_of(parts[0].xstar))
-
-
-def _place_of(x: Array) -> Any:
-    """Return where to put what has been on the host: `None` is where JAX puts new arrays."""
-    return x.sharding if x.committed else None
+    return jax.device_put(fps, place_of(parts[0].xstar))
 
 
 @eqx.filter_jit

@@ -52,12 +52,13 @@ def select(
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         fps: points with `xstar`, `inputs` and `qstar`; those that `unique` marked as `valid`.
-        x_init: `[k, n_states]` the states that the search started from. By default those of all
-            rows of `fps`, valid or not, which are all as long as nothing was dropped from `fps`.
+        x_init: `[k, n_states]` the states that the search started from, or their `Spread` where
+            they are not in one place. By default the initial states of all rows of `fps`, valid or
+            not; so give them if rows were dropped from `fps` before.
         outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
             times the mean distance of `x_init` from it; `None` keeps all.
         outlier_q_scale: search on from points with `q` above this many times the median; `None`
-            does not.
+            does not. Jacobians and what follows from them are dropped, as points may move.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
         within_conditions: whether only points of the same `cond_id` can be one.
@@ -78,18 +79,19 @@ def select(
     caller = "select"
     F = as_transition(F)
     max_iters, tol_q, tol_dq, *_ = check_search(caller, solver, max_iters, tol_q, tol_dq)
-    settings = check_selection(
+    rules = check_selection(
         caller,
         outlier_distance_scale=outlier_distance_scale,
         outlier_q_scale=outlier_q_scale,
         final_q_threshold=final_q_threshold,
         max_n_unique=max_n_unique,
     )
-    outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = settings
+    outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = rules
     arguments.flag(caller, "within_conditions", within_conditions)
     arguments.fields(caller, fps, FixedPoints, "xstar", "inputs", "qstar")
     check_points(caller, F, fps)
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps)))
+    given = (F, fps, x_init, *rules[:2], max_iters, tol_q, tol_dq)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given))
     if outlier_distance_scale is not None:
         start = _spread_of(caller, fps, x_init)
         fps = _exclude(fps, _is_far(fps.xstar, start, outlier_distance_scale))
@@ -183,11 +185,26 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
     changes = {name: merged(name) for name in names if getattr(fps, name) is not None}
     if fps.n_iters is not None:
         changes["n_iters"] = fps.n_iters + jnp.where(take, again.n_iters, 0)
+    # What was computed of the points before they moved is not theirs any more.
+    changes |= dict.fromkeys(_OF_ONE_PLACE)
     return fps.replace(**changes, valid=valid)
 
 
+_OF_ONE_PLACE = (
+    "J_xstar",
+    "dFdu",
+    "eigval_J_xstar",
+    "eigvec_J_xstar",
+    "is_stable",
+    "period",
+    "cycle_id",
+)
+
+
 def _best(fps: FixedPoints, size: int) -> FixedPoints:
-    order = jnp.lexsort((fps.qstar, ~fps.valid))
+    valid = jnp.ones(fps.n, bool) if fps.valid is None else jnp.asarray(fps.valid)
+    fps = fps.replace(valid=valid)
+    order = jnp.lexsort((fps.qstar, ~valid))
     return fps[order[:size]]
 
 
@@ -198,12 +215,13 @@ def check_selection(caller: str, **settings: Any) -> list[Any]:
         The settings in their order, as Python has them.
 
     Raises:
-        TypeError: if one is of the wrong kind, or `tol_unique` is traced.
+        TypeError: if one is of the wrong kind, or one that decides what is compiled is traced.
         ValueError: if one is out of range.
     """
-    if isinstance(settings.get("tol_unique"), Tracer):
-        was, expected = "is traced", "a number that is known before compilation"
-        arguments.refuse(caller, "tol_unique", was, expected, TypeError)
+    for name in ("tol_unique", "final_q_threshold", "max_n_unique"):
+        if isinstance(settings.get(name), Tracer):
+            was, expected = "is traced", "a number that is known before compilation"
+            arguments.refuse(caller, name, was, expected, TypeError)
     return [
         arguments.whole(caller, name, value, or_infinite=True)
         if name == "max_n_unique"

@@ -14,13 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from slowpoints import (
-    Adam,
-    LevenbergMarquardt,
-    NewtonKrylov,
-    Transition,
-    optimize_batch,
-)
+from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Transition, optimize_batch
 
 SIZE = 96
 """States of the networks in the quick tests: beyond 64, where dense linear algebra is no default"""

@@ -1,6 +1,7 @@
 """The documentation is whole: every public name, every page, every link. Needs no MkDocs."""
 
 import ast
+import pickle
 import re
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_the_package_exports_names():
 @pytest.mark.parametrize("name", public_names())
 def test_every_public_name_is_in_the_reference_once(name):
     assert documented().count(f"slowpoints.{name}") == 1
+
+
+def test_public_classes_call_their_module_by_its_public_name():
+    for where in (slowpoints, slowpoints.solvers):
+        classes = [value for value in vars(where).values() if isinstance(value, type)]
+        assert len(classes) > 4
+        for value in classes:
+            assert getattr(resolve(value.__module__), value.__name__) is value
+            assert pickle.loads(pickle.dumps(value)) is value
 
 
 def test_the_reference_has_only_names_that_exist():

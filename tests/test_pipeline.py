@@ -479,3 +479,57 @@ def test_select_inside_jit_marks_what_it_keeps_outside():
     inside = jax.jit(lambda fps: select(F, fps, **rules))(fps)
     assert inside.n == fps.n and 0 < outside.n < np.sum(np.asarray(fps.valid))
     np.testing.assert_array_equal(inside.compact().xstar, outside.xstar)
+
+
+def row_of_points(n=6, **fields):
+    x = np.arange(n, dtype=np.float32)[:, None]
+    q = np.arange(n, dtype=np.float32)[::-1] * 1e-3
+    return FixedPoints(xstar=x, inputs=x, qstar=q, **fields)
+
+
+def identity(x, u):
+    return x
+
+
+OFF = {"outlier_distance_scale": None, "final_q_threshold": None}
+
+
+def test_select_inside_jit_needs_no_marks():
+    fps = row_of_points()
+    inside = jax.jit(lambda fps: select(identity, fps, **OFF, max_n_unique=2))(fps)
+    assert inside.xstar[:, 0].tolist() == [5, 4] and inside.valid.all()
+
+
+@pytest.mark.checks_input
+def test_select_takes_traced_states_and_scales():
+    """The points themselves are not traced."""
+    fps, x = row_of_points(), np.array([[2.0], [3.0]], np.float32)
+    rules = {"final_q_threshold": None}
+    outside = select(identity, fps, x, outlier_distance_scale=4, **rules)
+    assert outside.xstar[:, 0].tolist() == [1, 2, 3, 4]
+    inside = jax.jit(lambda x: select(identity, fps, x, outlier_distance_scale=4, **rules).valid)
+    assert inside(x).tolist() == [False, True, True, True, True, False]
+    scales = jnp.array([2.0, 4.0, 10.0])
+    valid = jax.vmap(lambda s: select(identity, fps, x, outlier_distance_scale=s, **rules).valid)
+    assert valid(scales).sum(axis=1).tolist() == [2, 4, 6]
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize("name", ["final_q_threshold", "max_n_unique"])
+def test_what_decides_the_program_may_not_be_traced(name):
+    with pytest.raises(TypeError, match=f"`{name}` is traced"):
+        jax.jit(lambda value: select(identity, row_of_points(), **{**OFF, name: value}))(3.0)
+
+
+def test_points_that_move_on_lose_what_was_computed_of_them():
+    fps = FixedPoints(
+        xstar=np.array([[0.0], [0.3]], np.float32),
+        inputs=np.zeros((2, 1), np.float32),
+        qstar=np.array([0.0, 0.01], np.float32),
+        J_xstar=np.zeros((2, 1, 1), np.float32),
+        period=np.ones(2, int),
+    )
+    moved = select(lambda x, u: 0.5 * x, fps, **OFF, outlier_q_scale=1.0)
+    assert moved.n == 1 and moved.J_xstar is None and moved.period is None
+    still = select(lambda x, u: 0.5 * x, fps, **OFF)
+    assert still.n == 2 and still.J_xstar is not None

@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import (
-    ContinuousTime,
-    find_fixed_points,
-    sample_inputs_and_states,
-    sample_states,
-)
+from slowpoints import ContinuousTime, find_fixed_points, sample_inputs_and_states, sample_states
 
 KEY = jax.random.key(0)
 TRIALS, TIME, N_STATES = 6, 7, 3

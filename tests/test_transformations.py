@@ -14,6 +14,7 @@ from networks import SOLVERS, Affine, case, compilations, leaves_equal, newton_p
 
 from slowpoints import (
     Adam,
+    FixedPoints,
     LevenbergMarquardt,
     decompose,
     find_fixed_points,
@@ -101,6 +102,40 @@ def test_vmap_over_networks():
     fps = jax.vmap(optimize_batch, (0, 0, None))(stack, x, inputs()[0])
     np.testing.assert_allclose(fps.xstar[0], plain("default").xstar, atol=2e-4)
     np.testing.assert_allclose(fps.xstar[1], -plain("default").xstar, atol=2e-4)
+
+
+@pytest.mark.parametrize("n", [17, 256])
+def test_gradients_and_batches_of_weights_outside_jit(n):
+    """Of numbers of rows that would be filled up, or divided among the cores."""
+    A, x, u = 0.5 * jnp.eye(2), jnp.zeros((n, 2)), jnp.ones((1, 1))
+
+    def points(B):
+        return optimize_batch(Affine(A, B), x, u).xstar
+
+    gradient = jax.grad(lambda B: points(B).sum())(jnp.ones((2, 1)))
+    np.testing.assert_allclose(gradient, np.full((2, 1), 2.0 * n), rtol=1e-4)
+    batch = jax.vmap(points)(jnp.arange(1.0, 4.0)[:, None, None] * jnp.ones((3, 2, 1)))
+    expected = 2 * np.arange(1, 4)[:, None, None] * np.ones((3, n, 2))
+    np.testing.assert_allclose(batch, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_jacobians_and_spectra_stay_where_the_points_are(n):
+    """Of a number of points that is filled up, and of one that is not."""
+    device = jax.local_devices()[2]
+    x, u = (jax.device_put(jnp.ones((n, size)), device) for size in (2, 1))
+
+    def F(x, u):
+        return jnp.tanh(x) * (1 + u)
+
+    fps = decompose(jacobians(F, FixedPoints(xstar=x, inputs=u)))
+    for name in ("J_xstar", "dFdu", "eigval_J_xstar", "eigvec_J_xstar", "is_stable"):
+        assert getattr(fps, name).devices() == {device} and len(getattr(fps, name)) == n
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    rows = NamedSharding(mesh, P("rows"))
+    x, u = (jax.device_put(jnp.ones((6, size)), rows) for size in (2, 1))
+    J = jacobians(F, FixedPoints(xstar=x, inputs=u))
+    assert len(J.J_xstar.devices()) == 2
 
 
 def test_pmap_over_four_devices():

@@ -340,6 +340,15 @@ def test_tol_may_be_traced_and_mapped():
     assert jax.jit(unique)(fps, 1.0).tol_unique == fps.tol_unique
 
 
+def test_a_mapped_tol_takes_rows_that_are_not_traced():
+    """17 rows are no number that they are filled up to."""
+    fps = make(np.arange(17, dtype=np.float32)[:, None], np.arange(17.0))
+    tols = jnp.array([0.5, 1.0, 20.0])
+    assert jax.vmap(lambda tol: unique(fps, tol).valid.sum())(tols).tolist() == [17, 9, 1]
+    sized = jax.vmap(lambda tol: unique(fps, tol, size=10).valid.sum())(tols)
+    assert sized.tolist() == [10, 9, 1]
+
+
 def test_gradients_pass_through_the_fields():
     x = jnp.array([[0.0], [1e-4], [1.0]])
 

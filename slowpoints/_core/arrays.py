@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -18,27 +17,32 @@ def rounded_up(n_rows: int) -> int:
 
 
 def power_of_two(n_rows: int) -> int:
-    """Return the least power of two that is no less: few sizes, for rows that cost little."""
+    """Return the smallest power of two that is at least `n_rows`.
+
+    These are few sizes, and so few compilations, for rows that cost little.
+    """
     return 1 << max(n_rows - 1, 0).bit_length()
 
 
 _LITTLE = 2**24
-"""Up to so many entries of matrices, compiling a program takes longer than computing with them."""
+"""Up to so many operations, compiling a program takes longer than running it."""
 
 
-def filled_up(entries: int, *arrays: Any) -> tuple[Any, ...]:
-    """Return rows, and after them some again, so that there is a power of two of them.
+def filled_up(work: int, *arrays: Any) -> tuple[Any, ...]:
+    """Return rows, and after them some again, so that their number is a power of two.
 
-    Traced rows, and many or large ones, are returned as they are.
+    Traced rows, and rows on several devices, are returned as they are, and so are rows with which
+    much is to be computed.
 
     Args:
-        entries: how many entries of matrices are to be computed for each row.
+        work: the number of operations for each row, roughly.
         *arrays: `[n, ...]` what the rows consist of.
     """
     n = arrays[0].shape[0]
     size = power_of_two(n)
-    traced = any(isinstance(array, Tracer) for array in arrays)
-    if traced or n in (0, size) or size * entries > _LITTLE:
+    if n in (0, size) or size * work > _LITTLE:
+        return arrays
+    if any(isinstance(array, Tracer) or len(array.devices()) > 1 for array in arrays):
         return arrays
     return tuple(rows_of(array, np.arange(size) % n) for array in arrays)
 
@@ -53,8 +57,13 @@ def rows_of(value: Any, index: Any) -> Any:
     arrays = (value, index)
     if isinstance(value, np.ndarray) or any(isinstance(a, Tracer) for a in arrays):
         return value[index]
-    if any(device.platform != "cpu" for device in value.devices()):
+    if len(value.devices()) > 1 or next(iter(value.devices())).platform != "cpu":
         return value[index]
     rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
     with jax.enable_x64(True):  # or float64 would be narrowed
-        return jnp.asarray(rows)
+        return jax.device_put(rows, place_of(value))
+
+
+def place_of(value: jax.Array) -> Any:
+    """Return where to put rows that were on the host: `None` is where JAX puts new arrays."""
+    return value.sharding if value.committed else None

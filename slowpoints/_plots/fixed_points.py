@@ -16,10 +16,7 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import RealArray
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.marks import (
-    Group,
-    groups_of,
-)
+from slowpoints._plots.marks import Group, groups_of
 from slowpoints._plots.view import View, check_finite, view_of
 from slowpoints._points.fixed_points import FixedPoints
 

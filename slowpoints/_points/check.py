@@ -4,9 +4,7 @@ import jax
 
 from slowpoints._core import arguments
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._transition.base import (
-    Transition,
-)
+from slowpoints._transition.base import Transition
 from slowpoints._transition.check import check_transition
 
 

@@ -25,14 +25,14 @@ def cover(
     tol: Scalar,
     condition: Shaped[RealArray, " n"] | None = None,
 ) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
-    """Choose one row per point, as [`unique`][slowpoints.unique] says which.
+    """Choose one row per point, by the rules that [`unique`][slowpoints.unique] documents.
 
     Distances are in float64, whatever the global setting. The choice has no gradient.
 
     Args:
         xstar: `[n, n_states]` the points; one row at least.
         inputs: `[n, n_inputs]` their inputs, or `None`.
-        qstar: `[n]` what the best has least of, or `None`.
+        qstar: `[n]` the speeds, of which the lowest is the best, or `None`.
         valid: `[n]` which rows take part, or `None` for all.
         tol: the largest distance between two rows that are one point.
         condition: `[n]` labels; rows of different ones are never one point.
@@ -42,10 +42,12 @@ def cover(
         others after them; and how many survive.
     """
     with jax.enable_x64(True):
-        given = lax.stop_gradient((xstar, inputs, qstar, valid))
+        tol = jnp.asarray(tol, jnp.float64)
+        given = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition
         n = xstar.shape[0]
-        filled = _filled_up(*given, condition)
-        survives, ranking, n_survivors = _survivors(*filled, jnp.asarray(tol, jnp.float64))
+        traced = any(isinstance(array, Tracer) for array in (*given, tol))
+        filled = given if traced or rounded_up(n) == n else _filled_up(*given)
+        survives, ranking, n_survivors = _survivors(*filled, tol)
         if survives.size != n:
             survives = jnp.asarray(np.asarray(survives)[:n])
         return survives, ranking, n_survivors
@@ -56,11 +58,10 @@ def _filled_up(
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Return the rows and invalid ones after them, as many as make a number that stays compiled."""
     n = xstar.shape[0]
-    given = xstar, inputs, qstar, valid, condition
-    if any(isinstance(a, Tracer) for a in given) or rounded_up(n) == n:
-        return given
     rows = np.minimum(np.arange(rounded_up(n)), n - 1)
-    x, u, q, valid, condition = (a if a is None else np.asarray(a)[rows] for a in given)
+    x, u, q, valid, condition = (
+        a if a is None else np.asarray(a)[rows] for a in (xstar, inputs, qstar, valid, condition)
+    )
     there = np.arange(rows.size) < n
     return x, u, q, there if valid is None else there & valid, condition
 

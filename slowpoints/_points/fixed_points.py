@@ -25,12 +25,6 @@ from slowpoints._points.points_file import read_points, write_points
 from slowpoints._points.spectra import spectra_of, square_jacobians
 from slowpoints._points.summary import columns, lines
 
-_Numbers = Annotated[Any, 1]
-_Vectors = Annotated[Any, 2]
-_Matrices = Annotated[Any, 3]
-"""Fields with one number, vector or matrix for each row, `None` where it is not known. The number
-is that of the axes. Every other field is a setting of all rows."""
-
 
 @dataclasses.dataclass(repr=False, eq=False)
 class FixedPoints:
@@ -69,26 +63,28 @@ class FixedPoints:
         ValueError: if a field has the wrong rank, or rows differ in number between fields.
     """
 
-    xstar: _Vectors = None
-    F_xstar: _Vectors = None
-    x_init: _Vectors = None
-    inputs: _Vectors = None
-    qstar: _Numbers = None
-    dq: _Numbers = None
-    n_iters: _Numbers = None
-    J_xstar: _Matrices = None
-    dFdu: _Matrices = None
-    eigval_J_xstar: _Vectors = None
-    eigvec_J_xstar: _Matrices = None
-    is_stable: _Numbers = None
-    cond_id: _Numbers = None
+    # Fields that are annotated with their axes are optional arrays; the others are settings of all
+    # rows.
+    xstar: Annotated[Any, "n n_states"] = None
+    F_xstar: Annotated[Any, "n n_states"] = None
+    x_init: Annotated[Any, "n n_states"] = None
+    inputs: Annotated[Any, "n n_inputs"] = None
+    qstar: Annotated[Any, "n"] = None
+    dq: Annotated[Any, "n"] = None
+    n_iters: Annotated[Any, "n"] = None
+    J_xstar: Annotated[Any, "n n_states n_states"] = None
+    dFdu: Annotated[Any, "n n_states n_inputs"] = None
+    eigval_J_xstar: Annotated[Any, "n k"] = None
+    eigvec_J_xstar: Annotated[Any, "n n_states k"] = None
+    is_stable: Annotated[Any, "n"] = None
+    cond_id: Annotated[Any, "n"] = None
     tol_unique: Any = 1e-3
     dtype: Any = np.float32
-    valid: _Numbers = None
+    valid: Annotated[Any, "n"] = None
     continuous_time: bool = False
-    period: _Numbers = None
-    cycle_id: _Numbers = None
-    status: _Numbers = None
+    period: Annotated[Any, "n"] = None
+    cycle_id: Annotated[Any, "n"] = None
+    status: Annotated[Any, "n"] = None
 
     array_fields: ClassVar[tuple[str, ...]]
     _settings: ClassVar[tuple[str, ...]]
@@ -96,17 +92,17 @@ class FixedPoints:
     def __post_init__(self) -> None:
         """Check the fields; see the class for their shapes."""
         rows: dict[str, int] = {}
-        for name, n_axes in _AXES.items():
+        for name, axes in _AXES.items():
             value = getattr(self, name)
             if value is None:
                 continue
             if not hasattr(value, "shape"):
                 value = np.asarray(value)
                 setattr(self, name, value)
-            if len(value.shape) != n_axes:
+            if len(value.shape) != len(axes):
                 raise ValueError(
                     f"FixedPoints: `{name}` has shape {tuple(value.shape)}; expected "
-                    f"{n_axes} axes, of which the first is the rows."
+                    f"{len(axes)} axes, of which the first is the rows."
                 )
             rows[name] = value.shape[0]
         if len(set(rows.values())) > 1:
@@ -517,7 +513,7 @@ class FixedPoints:
 
 
 _AXES = {
-    field.name: get_args(field.type)[1]
+    field.name: get_args(field.type)[1].split()
     for field in dataclasses.fields(FixedPoints)
     if get_origin(field.type) is Annotated
 }

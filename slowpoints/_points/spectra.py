@@ -39,8 +39,8 @@ def square_jacobians(caller: str, J: Any) -> Any:
 
 def spectra_of(J: Float[RealArray, "n d d"], continuous_time: bool) -> dict[str, Any]:
     """Return the fields of `FixedPoints` that `decompose` fills from the Jacobians."""
-    n, d, _ = J.shape
-    (rows,) = filled_up(d**2, jnp.asarray(J))
+    n, d, _ = J.shape  # the QR algorithm takes some 10 d^3 operations, and more
+    (rows,) = filled_up(10 * d**3, jnp.asarray(J))
     values, vectors = sorted_eig(rows, continuous_time)
     fields = as_fields(values, vectors, continuous_time)
     return {name: first_rows(value, n) for name, value in fields.items()}

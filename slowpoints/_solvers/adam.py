@@ -8,13 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number
-from slowpoints._solvers.base import (
-    AbstractRowSolver,
-    Found,
-    Report,
-    Stopping,
-    check_settings,
-)
+from slowpoints._solvers.base import AbstractRowSolver, Found, Report, Stopping, check_settings
 from slowpoints._solvers.loops import varying
 from slowpoints._solvers.termination import End
 from slowpoints._transition.base import Transition

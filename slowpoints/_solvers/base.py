@@ -140,11 +140,11 @@ class AbstractSolver(eqx.Module):
 
     @property
     def may_run_side_by_side(self) -> bool:
-        """Whether parts of a search may run in a thread for each core.
+        """Whether parts of a search may run in parallel, in one thread per core.
 
-        Not if `run` decomposes batches of matrices (`jnp.linalg`): XLA shares a batch out over its
-        threads, and one of them waits for the others. Where as many wait as there are threads, they
-        do for ever.
+        They may not if `run` decomposes batches of matrices (`jnp.linalg`). XLA divides a batch
+        among its threads and blocks one of them until the others are done. If all threads are
+        blocked in this way, the search hangs.
         """
         return False
 

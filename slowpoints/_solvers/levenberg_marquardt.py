@@ -8,12 +8,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
-from slowpoints._solvers.base import (
-    AbstractRowSolver,
-    Found,
-    Stopping,
-    check_settings,
-)
+from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
 from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.termination import End, rounding_floor
 from slowpoints._transition.base import Transition

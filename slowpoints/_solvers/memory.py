@@ -1,4 +1,4 @@
-"""How many rows are computed with at a time: as memory allows, in numbers that stay compiled."""
+"""How many rows are searched at a time, as memory allows."""
 
 import os
 

@@ -9,12 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
-from slowpoints._solvers.base import (
-    AbstractRowSolver,
-    Found,
-    Stopping,
-    check_settings,
-)
+from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
 from slowpoints._solvers.krylov import gcr
 from slowpoints._solvers.radius import drawn, first_radius, longest_radius
 from slowpoints._solvers.termination import End, rounding_floor
