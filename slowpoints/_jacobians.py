@@ -42,7 +42,7 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
     check_points("jacobians", F, fps)
     x = jnp.asarray(fps.xstar)
-    x, u = filled_up(fps.n_states**2, x, jnp.asarray(fps.inputs, x.dtype))
+    x, u = filled_up(fps.n_states**3, x, jnp.asarray(fps.inputs, x.dtype))
     J, dFdu = (first_rows(a, fps.n) for a in _jacobians(linearised_part(F), x, u))
     return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 
