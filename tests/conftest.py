@@ -2,10 +2,17 @@
 
 import gc
 import os
+from importlib.metadata import version
 
-# Before JAX starts: four devices on the host, so that `pmap` and `shard_map` have some.
+from packaging.version import Version
+
+# Before JAX starts: four devices on the host, so that `pmap` and `shard_map` have some. And nearly
+# all of the tests' time is compilation, of which a third goes without fusion emitters. From 0.11 on
+# there is no such choice, and the tests compile as users do.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=4"
+    + (" --xla_cpu_use_fusion_emitters=false" * (Version(version("jaxlib")) < Version("0.11")))
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Several test processes share a GPU, where there is one.

@@ -323,3 +323,10 @@ def leaves_equal(a, b):
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     same = (np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True) for x, y in pairs)
     return jax.tree.structure(a) == jax.tree.structure(b) and all(same)
+
+
+def leaves_close(a, b):
+    """Return whether two pytrees are the same but for rounding, NaN included."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    close = [jnp.allclose(x, y, rtol=1e-5, atol=1e-6, equal_nan=True) for x, y in pairs]
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(close)

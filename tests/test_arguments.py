@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from model_checks import fast_compilation as fast_compilation
-from networks import compilations, leaves_equal
+from networks import compilations, leaves_close, leaves_equal
 
 import slowpoints
 from slowpoints import (
@@ -714,7 +714,9 @@ def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monk
     for value in (same(call.right[argument]) for n, a, same in SAME if (n, a) == (name, argument)):
         result = call.function(**(call.right | {argument: value}))
         if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(result)):
-            assert leaves_equal(result, expected), value
+            # A NumPy number is an argument of the compiled program, a Python number a constant of
+            # it, and the two programs may round apart.
+            assert leaves_close(result, expected), value
         elif isinstance(result, list):
             assert result == expected
         elif isinstance(result, slowpoints.Account):

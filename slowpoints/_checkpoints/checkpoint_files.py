@@ -7,11 +7,15 @@ bytes ask for terabytes, and raises errors of many types when a file is damaged.
 import hashlib
 import os
 import re
+import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from slowpoints._core.files import replaced
 
 __all__ = ["UnusableFileError", "digest_of_tree", "read_tree", "write_tree"]
 
@@ -39,9 +43,8 @@ def write_tree(path: str, tree: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as temporary_folder:
         temporary = os.path.join(temporary_folder, "checkpoint")
         brainpy.checkpoints.save_pytree(temporary, tree, verbose=False)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut can leave the new name with no content
-        os.replace(temporary, path)
+        with open(temporary, "rb") as written, replaced(Path(path)) as file:
+            shutil.copyfileobj(written, file)
 
 
 def read_tree(path: str) -> dict[str, Any]:
