@@ -127,7 +127,8 @@ def optimize_batch(
     if solver.may_run_side_by_side and mesh is None and report is None and n >= 2 * least:
         n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
     limit = default_memory_limit() if memory_limit is None else memory_limit
-    rows, n_cores = rows_within(limit, 2 * n, n_states, inputs.shape[1], n_cores)
+    sizes = (2 * n, n_states, inputs.shape[1])
+    rows, n_cores = rows_within(limit, solver, *sizes, n_searches=n_cores, least=least)
     chunk = min(rows, rows_at_a_time or n, n)
     n_cores = max(1, min(n_cores, chunk // least))
     size = -(-chunk // n_cores)

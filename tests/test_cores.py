@@ -134,7 +134,7 @@ def test_a_bound_on_memory_is_one_for_all_parts_together(on_cores):
     threads = on_cores(2)
     done = []
     optimize_batch(
-        trained("gru"), starts(512), NO_INPUT, memory_limit=1_600_000, progress=done.append
+        trained("gru"), starts(512), NO_INPUT, memory_limit=1_000_000, progress=done.append
     )
     assert len(done) > 1 and set(threads) == {threading.get_ident()}
 

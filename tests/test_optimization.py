@@ -12,6 +12,7 @@ from slowpoints import (
     Adam,
     KrylovTrustRegion,
     LevenbergMarquardt,
+    NewtonKrylov,
     Status,
     Transition,
     as_transition,
@@ -104,21 +105,40 @@ def test_a_bound_on_memory_makes_the_chunks_small():
         search("default", memory_limit=100)
 
 
-@pytest.mark.parametrize("n_states", [16, 128, 300])
-def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
-    """As the compiler counts it, besides the network itself."""
-    limit, zero = 100_000_000, jnp.zeros(())
-    n, _ = rows_within(limit, 10**7, n_states, 1)
+def taken_by_a_chunk(limit, solver, n_states):
+    """Return the bytes of as many rows as fit, as the compiler counts them, but for the network."""
+    n, _ = rows_within(limit, solver, 10**7, n_states, 1)
     F = Affine(jnp.zeros((n_states, n_states)), jnp.zeros((n_states, 1)))
-    rows = [jnp.zeros((n, size)) for size in (n_states, 1)]
+    rows, zero = [jnp.zeros((n, size)) for size in (n_states, 1)], jnp.zeros(())
     stopping = Stopping(jnp.asarray(100), zero, zero)
     with jax.enable_x64(True):
-        compiled = (
-            _search.lower(F, KrylovTrustRegion(), *rows, stopping, None, None).compile().compiled
-        )
+        compiled = _search.lower(F, solver, *rows, stopping, None, None).compile().compiled
     analysis = compiled.memory_analysis()
-    taken = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    assert limit / 20 < taken < limit
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+@pytest.mark.parametrize("n_states", [16, 128, 300])
+def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
+    limit = 100_000_000
+    assert limit / 20 < taken_by_a_chunk(limit, KrylovTrustRegion(), n_states) < limit
+
+
+@pytest.mark.parametrize(
+    "solver", [NewtonKrylov(), LevenbergMarquardt(), Adam(), Adam(joint=False)]
+)
+def test_every_solver_says_what_memory_it_takes(solver):
+    """`LevenbergMarquardt` holds matrices of every row; joint `Adam` works on all rows at once."""
+    limit = 100_000_000
+    assert limit / 20 < taken_by_a_chunk(limit, solver, n_states=128) < limit
+
+
+def test_rows_of_a_solver_of_ones_own_that_needs_more_are_searched_in_more_parts():
+    class Hungry(LevenbergMarquardt):
+        def bytes_per_lane(self, n_states):
+            return 10 * super().bytes_per_lane(n_states)
+
+    few, many = (rows_within(10**8, s, 10**6, 128, 1)[0] for s in (Hungry(), LevenbergMarquardt()))
+    assert 8 <= many / few <= 12
 
 
 # ---- the promises ------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ from slowpoints._solvers.termination import End
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
+_VECTORS = 15
+"""Vectors of `n_states` float64 that a row in work holds."""
+
 
 class _State(NamedTuple):
     x: Float[Array, "lanes n_states"]
@@ -85,6 +88,15 @@ class Adam(AbstractRowSolver):
     def couples_rows(self) -> bool:
         """A joint schedule depends on all rows."""
         return self.joint
+
+    def bytes_to_work(self, n_rows: int, n_states: int) -> int:
+        """Return what the rows in work take, which are all of them if they share one schedule."""
+        in_work = n_rows if self.joint else min(n_rows, self.lanes)
+        return in_work * self.bytes_per_lane(n_states)
+
+    def bytes_per_lane(self, n_states: int) -> int:
+        """Return what the state, its gradient and their means take."""
+        return 8 * _VECTORS * n_states
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""

@@ -16,6 +16,10 @@ from slowpoints._solvers.loops import varying
 from slowpoints._solvers.termination import End
 from slowpoints._transition.base import Transition
 
+_VECTORS_PER_LANE = 150
+"""Vectors of `n_states` float32 that a row in work holds: two bases, the trial states, and what the
+network's step makes of them (counted for gated units, which make the most)."""
+
 
 class Stopping(NamedTuple):
     """When a row is done: whichever comes first."""
@@ -148,6 +152,18 @@ class AbstractSolver(eqx.Module):
         """
         return False
 
+    def bytes_to_work(self, n_rows: int, n_states: int) -> int:
+        """Return about how many bytes `run` takes, besides the states and the results of the rows.
+
+        A bound on memory decides by this how many rows are searched at a time. It must not fall
+        with the number of rows. By default, every row takes what a few bases of a Krylov space do.
+
+        Args:
+            n_rows: how many rows are searched.
+            n_states: the length of a state.
+        """
+        return n_rows * _VECTORS_PER_LANE * 4 * n_states
+
     @abc.abstractmethod
     def run(
         self,
@@ -169,6 +185,14 @@ class AbstractRowSolver(AbstractSolver):
     """
 
     lanes: eqx.AbstractVar[int]
+
+    def bytes_to_work(self, n_rows: int, n_states: int) -> int:
+        """Return what the lanes take that have a row, as for all solvers."""
+        return min(n_rows, self.lanes) * self.bytes_per_lane(n_states)
+
+    def bytes_per_lane(self, n_states: int) -> int:
+        """Return about how many bytes a lane takes; by default, those of a few bases of vectors."""
+        return _VECTORS_PER_LANE * 4 * n_states
 
     @property
     def phase(self) -> str:

@@ -85,6 +85,11 @@ class KrylovTrustRegion(AbstractSolver):
         """Matrices are decomposed one at a time."""
         return True
 
+    def bytes_to_work(self, n_rows: int, n_states: int) -> int:
+        """Return what both kinds of steps take, as for all solvers."""
+        quick, exact = self._phases(n_states)
+        return quick.bytes_to_work(n_rows, n_states) + exact.bytes_to_work(n_rows, n_states)
+
     def run(
         self,
         F: Transition,
@@ -94,16 +99,20 @@ class KrylovTrustRegion(AbstractSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end, by exact steps if the quick ones do not get there."""
+        quick, exact = self._phases(x_init.shape[1])
+        found = quick.run(F, x_init, inputs, stopping, report)
+        left = (found.end == End.STUCK) & jnp.isfinite(found.q)
+        # From the starts: in where rows are by now, rounding has its part, and that depends on how
+        # many rows are in work.
+        radius = first_radius(x_init, self.radius)
+        return exact.resume(F, found, inputs, stopping, left, report, radius=radius, start=x_init)
+
+    def _phases(self, n_states: int) -> tuple[NewtonKrylov, SubspaceTrustRegion]:
+        """Return the solvers of the quick steps and of the exact ones."""
         same: dict[str, Any] = {"radius": self.radius, "polish": self.polish, "dtype": self.dtype}
         leave_after = min(_LEAVE_AFTER, self.patience)
         quick = NewtonKrylov(
             n_vectors=self.n_vectors, patience=leave_after, lanes=self.lanes, **same
         )
-        found = quick.run(F, x_init, inputs, stopping, report)
-        left = (found.end == End.STUCK) & jnp.isfinite(found.q)
-        few = _ALONE_FROM <= x_init.shape[1] <= DENSE_LIMIT
-        exact = SubspaceTrustRegion(patience=self.patience, lanes=1 if few else 4, **same)
-        # From the starts: in where rows are by now, rounding has its part, and that depends on how
-        # many rows are in work.
-        radius = first_radius(x_init, self.radius)
-        return exact.resume(F, found, inputs, stopping, left, report, radius=radius, start=x_init)
+        lanes = 1 if _ALONE_FROM <= n_states <= DENSE_LIMIT else 4
+        return quick, SubspaceTrustRegion(patience=self.patience, lanes=lanes, **same)

@@ -14,6 +14,9 @@ from slowpoints._solvers.termination import End, rounding_floor
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
+_MATRICES = 6
+"""Matrices of `n_states` x `n_states` float64 that a row in work holds."""
+
 
 class _State(NamedTuple):
     x: Float[Array, "lanes n_states"]
@@ -30,7 +33,7 @@ class LevenbergMarquardt(AbstractRowSolver):
     """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, for up to some 500 units.
 
     Converges to zeros of `q` quadratically, and to its positive local minima, the slow points,
-    linearly. `q` never rises. Memory per lane is three `n_states x n_states` matrices.
+    linearly. `q` never rises. Each row in work takes some `n_states x n_states` matrices.
 
     Attributes:
         rtol: a row ends when no step can be trusted that would lower `q` by this part.
@@ -61,6 +64,10 @@ class LevenbergMarquardt(AbstractRowSolver):
     def needs_forward_mode(self) -> bool:
         """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
         return True
+
+    def bytes_per_lane(self, n_states: int) -> int:
+        """Return what the Jacobian, the normal equations and their factors take."""
+        return super().bytes_per_lane(n_states) + 8 * _MATRICES * n_states**2
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""

@@ -29,6 +29,9 @@ from slowpoints._transition.speed import half_squared_norm
 DENSE_LIMIT = 256
 """Up to how many states Jacobians are formed and factorised."""
 
+_MATRICES = 6
+"""Matrices of `n_states` x `n_states` float64 that a lane with a Jacobian holds."""
+
 _N_SLOW = 5
 """Slow directions in the subspace; trained networks have as many as their task has variables."""
 
@@ -118,6 +121,11 @@ class SubspaceTrustRegion(AbstractRowSolver):
     polish: bool
     dtype: Any = eqx.field(static=True)
     lanes: int = 4
+
+    def bytes_per_lane(self, n_states: int) -> int:
+        """Return what a basis, and a factorised Jacobian if there is one, take."""
+        matrices = 8 * _MATRICES * n_states**2 if n_states <= DENSE_LIMIT else 0
+        return super().bytes_per_lane(n_states) + matrices
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""

@@ -47,6 +47,10 @@ _SAME_PLACE = 1e-7
 """Rows closer than this part of the state's size ended at the same place."""
 
 
+_MATRICES = 6
+"""Matrices of `n_states` x `n_states` float64 that a row holds while it is judged densely."""
+
+
 class End(enum.IntEnum):
     """By which kind of rule a solver ended a row."""
 
@@ -85,6 +89,13 @@ def step_is_negligible(
     """
     part = max(1e-8, 10 * float(jnp.finfo(x.dtype).eps))
     return length <= part * (1 + jnp.linalg.norm(x, axis=-1))
+
+
+def bytes_to_judge(n_rows: int, n_states: int) -> int:
+    """Return about how many bytes `judge` takes, besides the rows and their statuses."""
+    if n_states > JUDGED_DENSELY:
+        return 0
+    return min(n_rows, _AT_A_TIME) * 8 * _MATRICES * n_states**2
 
 
 def judge(
