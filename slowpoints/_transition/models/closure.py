@@ -1,4 +1,8 @@
-"""Functions that close over traced values, such as the argument of a loss, as pytrees."""
+"""Functions that close over traced values, such as the argument of a loss, as pytrees.
+
+`equinox.filter_closure_convert` would fix the shapes and the precision of the arguments, which are
+not known yet, and a search would compile anew for each function that it returns.
+"""
 
 import types
 from collections.abc import Iterator

@@ -4,6 +4,8 @@ A model's object graph is walked once: every array that can be exchanged (in a `
 `Variable`, or a floating JAX array held as an attribute, where BrainPy keeps the weights of a model
 that is not in training mode) becomes a value, and all else becomes a fingerprint of the structure.
 A call puts values in place, runs the model and restores all that it found.
+
+`brainstate.graph` would do for BrainState's modules, but it does not know BrainPy's objects.
 """
 
 import contextlib
