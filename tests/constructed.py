@@ -11,10 +11,11 @@ from functools import cache, cached_property, partial
 
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Transition, optimize_batch
+from slowpoints import Transition, optimize_batch
 
 SIZE = 96
 """States of the networks in the quick tests: beyond 64, where dense linear algebra is no default"""
@@ -514,11 +515,10 @@ N_ROWS = 16
 
 NO_INPUT = np.zeros(0, np.float32)
 # Adam is not expected to converge in so few iterations, only to return nothing that is not so.
-SOLVERS = {
-    "default": (None, {}),
-    "levenberg_marquardt": (LevenbergMarquardt(), {}),
-    "newton_krylov": (NewtonKrylov(), {}),
-    "adam": (Adam(), {"max_iters": 300}),
+SOLVERS = {  # the sequential Adam takes the same steps as the joint one
+    name: (solver, {"max_iters": 300} if name == "adam" else {})
+    for name, solver in networks.SOLVERS.items()
+    if name != "adam_sequential"
 }
 NETWORKS = {
     "one_pattern": partial(patterns, 1),
