@@ -1,6 +1,7 @@
 """Parts of a search side by side on several cores: the same rows, and no thread waits for ever."""
 
 import threading
+from functools import partial
 
 import equinox as eqx
 import jax

@@ -634,7 +634,7 @@ def test_super_verbose_tells_of_the_rows_at_work_only(capsys):
 
 def test_super_verbose_tells_chunks_apart(capsys):
     with pytest.raises(ValueError) as refused:
-        rows_within(1, 3, 2, 0)
+        rows_within(1, LevenbergMarquardt(), 3, 2, 0)
     for_one_row = int(re.findall(r"\d+", str(refused.value))[-1])
     finder = FixedPointFinder(
         DoubleWell(),

@@ -1,4 +1,7 @@
-"""`Search`: a search of any number of states, in chunks that are stored as they are done."""
+"""`Search`: a search of any number of states, in chunks that are stored as they are done.
+
+One class, of which a third is documentation: hence the length of this file.
+"""
 
 import os
 import warnings
@@ -21,8 +24,8 @@ from slowpoints._sample import check_trajectories, sample_states
 from slowpoints._scale.row_store import RowStore
 from slowpoints._scale.search_folder import (
     FORMAT_VERSION,
-    MANIFEST,
     alone_in,
+    begun,
     chunk_paths,
     count_chunks,
     has_status,
@@ -165,7 +168,8 @@ class Search:
             "keep_rows": keep_rows,
         }
         self._rows = RowStore(self.directory) if keep_rows else None
-        self._begin(
+        self._manifest = begun(
+            self.directory,
             {
                 "format": FORMAT_VERSION,
                 "settings": {name: setting_as_text(value) for name, value in settings.items()},
@@ -175,7 +179,8 @@ class Search:
                     "inputs": digest_of_arrays(self._inputs),
                 },
                 "environment": self._environment(),
-            }
+            },
+            stacklevel=3,
         )
         self._parts: list[FixedPoints] = []
         self._read_chunks()
@@ -374,45 +379,6 @@ class Search:
         return RowStore(directory).read(first, end, record["rows_sha256"], like=fps)
 
     # ---- files ---------------------------------------------------------------------------------
-
-    def _begin(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest of a new search, or compare it with that of the one there is."""
-        path = self.directory / MANIFEST
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            if count_chunks(self.directory):
-                raise ValueError(f"Search: {str(path)!r} is missing, though there are chunks.")
-            sync_folder(self.directory.parent)
-            write_record(path, manifest)
-        there = read_manifest(self.directory)
-        begun_with = {"keep_rows": "False"} | there["settings"]  # format 1 kept none
-        if begun_with.get("final_q_threshold") == "0.0":
-            begun_with["final_q_threshold"] = "None"  # which means the same
-        for name, value in manifest["settings"].items():
-            if begun_with.get(name) != value:
-                raise ValueError(
-                    f"Search: `{name}` is {value}, but the search in {str(self.directory)!r} was "
-                    f"begun with {begun_with.get(name)}."
-                )
-        began, now = there["environment"], manifest["environment"]
-        changed = {
-            name: (began.get(name), now[name]) for name in now if now[name] != began.get(name)
-        }
-        for name, value in manifest["digests"].items():
-            if there["digests"].get(name) != value:
-                versions = ", or to another version of JAX" if name == "F" and changed else ""
-                raise ValueError(
-                    f"Search: the search in {str(self.directory)!r} belongs to another "
-                    f"`{name}`{versions}."
-                )
-        if changed:
-            differences = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
-            warnings.warn(
-                f"The search in {str(self.directory)!r} continues in another environment, and may "
-                f"round differently: {differences}.",
-                stacklevel=3,
-            )
-        self._manifest = there
 
     def _environment(self) -> dict[str, Any]:
         device = jax.local_devices()[0] if self._mesh is None else self._mesh.devices.flat[0]

@@ -4,11 +4,19 @@ import contextlib
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slowpoints._core.records import LARGEST_INTEGER, digest_of_file, digest_of_record, read_record
+from slowpoints._core.records import (
+    LARGEST_INTEGER,
+    digest_of_file,
+    digest_of_record,
+    read_record,
+    sync_folder,
+    write_record,
+)
 from slowpoints._points.fixed_points import FixedPoints
 
 FORMAT_VERSION = 3
@@ -55,6 +63,57 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         if not isinstance(part, dict) or not all(isinstance(v, kinds) for v in part.values()):
             raise ValueError(f"{str(path)!r} is damaged: `{name}` is not what a search writes.")
     return manifest
+
+
+def begun(directory: Path, manifest: dict[str, Any], *, stacklevel: int) -> dict[str, Any]:
+    """Write the manifest of a new search, or compare it with that of the search that is there.
+
+    Warns if that was begun in another environment.
+
+    Args:
+        directory: that of the search. It is made if there is none.
+        manifest: what the search would write.
+        stacklevel: that of the warning.
+
+    Returns:
+        The manifest that is there, which may be of an earlier format.
+
+    Raises:
+        ValueError: if the search that is there is another one, or damaged.
+    """
+    path = directory / MANIFEST
+    directory.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        if count_chunks(directory):
+            raise ValueError(f"Search: {str(path)!r} is missing, though there are chunks.")
+        sync_folder(directory.parent)
+        write_record(path, manifest)
+    there = read_manifest(directory)
+    begun_with = {"keep_rows": "False"} | there["settings"]  # format 1 kept none
+    if begun_with.get("final_q_threshold") == "0.0":
+        begun_with["final_q_threshold"] = "None"  # which means the same
+    for name, value in manifest["settings"].items():
+        if begun_with.get(name) != value:
+            raise ValueError(
+                f"Search: `{name}` is {value}, but the search in {str(directory)!r} was begun with "
+                f"{begun_with.get(name)}."
+            )
+    began, now = there["environment"], manifest["environment"]
+    changed = {name: (began.get(name), now[name]) for name in now if now[name] != began.get(name)}
+    for name, value in manifest["digests"].items():
+        if there["digests"].get(name) != value:
+            versions = ", or to another version of JAX" if name == "F" and changed else ""
+            raise ValueError(
+                f"Search: the search in {str(directory)!r} belongs to another `{name}`{versions}."
+            )
+    if changed:
+        differences = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
+        warnings.warn(
+            f"The search in {str(directory)!r} continues in another environment, and may round "
+            f"differently: {differences}.",
+            stacklevel=stacklevel,
+        )
+    return there
 
 
 def keeps_rows(manifest: dict[str, Any]) -> bool:
