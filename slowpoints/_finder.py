@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
-from tqdm import tqdm
 
 from slowpoints._account import account
 from slowpoints._core import arguments
@@ -343,6 +342,8 @@ class _Progress:
     """
 
     def __init__(self, n_rows: int, shown: bool, announced: bool = False):
+        from tqdm import tqdm  # as few imports as can be with the package
+
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._announced, self._n_done, self._n_exact = announced, 0, 0
 

@@ -24,6 +24,7 @@ from networks import (
     next_states,
     trained,
 )
+from tqdm import tqdm
 
 from slowpoints import (
     Adam,
@@ -673,9 +674,7 @@ def test_verbose_changes_nothing_but_what_is_printed(monkeypatch, capsys):
 
 def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
     texts = []
-    monkeypatch.setattr(
-        _finder.tqdm, "set_postfix_str", lambda bar, text, refresh: texts.append(text)
-    )
+    monkeypatch.setattr(tqdm, "set_postfix_str", lambda bar, text, refresh: texts.append(text))
     finder = FixedPointFinder(lambda x, u: 0.5 * x + 0.5, do_compute_jacobians=False)
     finder.find_fixed_points(np.ones((1, 1, 900)), NONE, 600, 0.1)
     assert texts == ["512 at fixed points", "600 at fixed points"]

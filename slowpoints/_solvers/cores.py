@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jaxtyping import Array
-from threadpoolctl import ThreadpoolController
 
 from slowpoints._transition.base import Structure, Transition, abstract_step, transition_of
 from slowpoints._transition.digests import equations_of
@@ -148,7 +147,8 @@ def one_thread_for_lapack() -> Iterator[None]:
 
 
 @functools.cache
-def _libraries() -> ThreadpoolController:
+def _libraries() -> Any:
     import scipy.linalg.cython_blas  # noqa: F401  # whose library JAX calls, once it is loaded
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
