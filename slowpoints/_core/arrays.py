@@ -61,6 +61,8 @@ def rows_of(value: Any, index: Any) -> Any:
     if len(value.devices()) > 1 or next(iter(value.devices())).platform != "cpu":
         return value[index]
     rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
+    if rows.dtype == jax.dtypes.canonicalize_dtype(rows.dtype):
+        return jax.device_put(rows, place_of(value))
     with jax.enable_x64(True):  # or float64 would be narrowed
         return jax.device_put(rows, place_of(value))
 

@@ -49,12 +49,15 @@ def rows_within(
         return rows * row + max(work, bytes_to_judge(rows, n_states))
 
     def most(limit: int) -> int:
+        if taken(n_rows) <= limit:  # as nearly always
+            return n_rows
         return bisect_right(range(1, n_rows + 1), limit, key=taken)
 
-    if taken(1) > limit:
+    while n_searches > 1 and most(limit // n_searches) < least:
+        n_searches -= 1
+    rows = n_searches * most(limit // n_searches)
+    if rows < 1:
         raise ValueError(
             f"`memory_limit` is {limit} bytes, but one row of {n_states} states takes {taken(1)}."
         )
-    while n_searches > 1 and most(limit // n_searches) < least:
-        n_searches -= 1
-    return min(n_searches * most(limit // n_searches), n_rows), n_searches
+    return min(rows, n_rows), n_searches
