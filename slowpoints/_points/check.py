@@ -1,4 +1,4 @@
-"""Whether points can be computed with."""
+"""The check that points can be used in a computation."""
 
 import jax
 
@@ -9,7 +9,7 @@ from slowpoints._transition.check import check_transition
 
 
 def check_points(caller: str, F: Transition, fps: FixedPoints) -> None:
-    """Check that `fps` can be computed with, and that `F` is a map of such states."""
+    """Check that `fps` can be used in a computation, and that `F` maps such states to states."""
     arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
     arguments.array(caller, "fps.inputs", fps.inputs, ("n", "n_inputs"), finite=True)
     arguments.check_precision(caller, "fps.xstar", fps.xstar.dtype)

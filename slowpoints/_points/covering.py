@@ -1,4 +1,4 @@
-"""`cover`: one representative per point, greedily in the order of `q`, of plain arrays."""
+"""`cover`: choose one representative per point, greedily in the order of `q`, on plain arrays."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 from slowpoints._core.arrays import rounded_up
 from slowpoints._core.types import RealArray, Scalar
 
-# Rows compared at a time: enough for fast matrix products, few enough that a block costs little
-# where only some points are distinct.
+# How many rows are compared at a time: enough for fast matrix products, but few enough that a block
+# costs little if only some points are distinct.
 _BLOCK = 256
 
 
@@ -27,19 +27,19 @@ def cover(
 ) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
     """Choose one row per point, by the rules that [`unique`][slowpoints.unique] documents.
 
-    Distances are in float64, whatever the global setting. The choice has no gradient.
+    Distances are computed in float64, whatever JAX's global setting. The choice has no gradient.
 
     Args:
         xstar: `[n, n_states]` the points; one row at least.
         inputs: `[n, n_inputs]` their inputs, or `None`.
-        qstar: `[n]` the speeds, of which the lowest is the best, or `None`.
+        qstar: `[n]` the speeds, or `None`; a lower speed is better.
         valid: `[n]` which rows take part, or `None` for all.
-        tol: the largest distance between two rows that are one point.
-        condition: `[n]` labels; rows of different ones are never one point.
+        tol: the largest distance at which two rows count as one point.
+        condition: `[n]` labels; rows with different labels never count as one point.
 
     Returns:
-        Which rows survive, `[n]`; the numbers of the survivors, best first, in an array that has
-        others after them; and how many survive.
+        Which rows survive, `[n]`; the row numbers of the survivors, best first, at the front of an
+        array whose other entries mean nothing; and how many rows survive.
     """
     with jax.enable_x64(True):
         tol = jnp.asarray(tol, jnp.float64)
@@ -56,7 +56,7 @@ def cover(
 def _filled_up(
     xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any
 ) -> tuple[Any, Any, Any, Any, Any]:
-    """Return the rows and invalid ones after them, as many as make a number that stays compiled."""
+    """Return the arrays padded with invalid rows, so that few sizes have to be compiled."""
     n = xstar.shape[0]
     rows = np.minimum(np.arange(rounded_up(n)), n - 1)
     x, u, q, valid, condition = (
@@ -96,7 +96,7 @@ def _survivors(
 
 
 def _order(points: Float[Array, "n d"], q: Float[Array, " n"]) -> Int[Array, " n"]:
-    """Return the rows by rising `q`; ties are broken by the points, not by where they stand."""
+    """Return the row numbers by rising `q`; ties are broken by the points, not by their order."""
     # cos(0), cos(1), ... are linearly independent over the rationals: distinct points do not tie.
     weights = jnp.cos(jnp.arange(points.shape[1], dtype=points.dtype))
     projection = jnp.sum(points * weights, axis=1)
@@ -114,10 +114,10 @@ def _greedy_cover(
 ) -> tuple[Int[Array, " padded"], Int[Array, ""]]:
     """Go through the first `n_usable` points in order, a block at a time, and keep a cover.
 
-    What is kept moves to the front of the arrays, where nothing is left that is still needed.
+    Kept points are moved to the front of the arrays, over entries that are no longer needed.
     Returns the moved `rows` and how many were kept.
     """
-    # A typical point is the origin: a mean could be carried off by one diverged row.
+    # The origin is a typical point; a mean could be carried off by a single diverged row.
     origin = points[n_usable // 2]
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -149,8 +149,8 @@ def _drop_known(
 ) -> tuple[Bool[Array, " block"], Bool[Array, "block block"]]:
     """Close the rows of the block at `start` that are near one of the `n_kept` first points.
 
-    Only rows of the same label are compared, where there are labels.
-    Returns which rows are still open, and (if any is) which earlier open rows each one is near.
+    If there are labels, only rows with the same label are compared. Returns which rows are still
+    open, and (if any is) which earlier open rows each one is near.
     """
     size = is_open.size
     block = _block_at(points, start, size)
@@ -181,7 +181,7 @@ def _drop_known(
 def keep_first(
     is_open: Bool[Array, " block"], near: Bool[Array, "block block"]
 ) -> Bool[Array, " block"]:
-    """Return the open rows that are near no earlier row that is itself returned."""
+    """Return the open rows, except those near an earlier row that is itself returned."""
 
     def decide(state: tuple[Array, Array]) -> tuple[Array, Array]:
         # Every open row without an open neighbour before it is safe, so a round decides many.
@@ -203,8 +203,8 @@ def _near(
 ) -> Bool[Array, "k m"]:
     """Return which `wanted` pairs of rows of `a` and `b` are at most `tol` apart.
 
-    A matrix product decides all pairs but those within its rounding error of `tol`; of these, the
-    differences are taken.
+    A matrix product decides all pairs except those whose distance is within its rounding error of
+    `tol`; for these, the distance is computed from the differences.
     """
     a0, b0 = a - origin, b - origin
     sizes = jnp.sum(a0**2, axis=1)[:, None] + jnp.sum(b0**2, axis=1)
@@ -217,7 +217,7 @@ def _near(
     is_far = squared - error > limit
 
     def settle(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        # One open pair of every row of `a` at a time: rarely does a row have several.
+        # One open pair per row of `a` at a time; a row rarely has several.
         near, is_open = state
         column = lax.argmax(is_open, axis=1, index_dtype=jnp.int32)
         chosen = is_open & (column[:, None] == jnp.arange(b.shape[0]))

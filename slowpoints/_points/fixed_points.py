@@ -1,6 +1,6 @@
 """`FixedPoints`: what a search found, one row per point.
 
-One class, of which the greater part is documentation: hence the length of this file.
+Most of this one class is documentation, hence the length of the file.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class FixedPoints:
         J_xstar: `[n, N, N]` the Jacobian `dF/dx`; in continuous time `df/dx`.
         dFdu: `[n, N, M]` the input Jacobian `dF/du`; in continuous time `df/du`.
         eigval_J_xstar: `[n, N]` eigenvalues by falling magnitude; in continuous time by falling
-            real part. Or the `k` leading ones, `[n, k]`.
+            real part. `[n, k]` if only the `k` leading ones were computed.
         eigvec_J_xstar: `[n, N, N]` the right eigenvectors, in columns, in the same order.
         is_stable: `[n]` whether the largest `|eigenvalue|` is below 1; in continuous time whether
             the largest real part is below 0.
@@ -53,18 +53,19 @@ class FixedPoints:
         period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
         cycle_id: `[n]` the number of the cycle that each point lies on.
         status: `[n]` int8, how the search of each row ended, in the numbers of
-            [`Status`][slowpoints.Status]; `None` where the points do not come from a search.
-        tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, are one.
+            [`Status`][slowpoints.Status]; `None` if the points do not come from a search.
+        tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, count as one
+            point.
         dtype: the real NumPy type of the stored values.
         continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
             fixed points of a map: see [`ContinuousTime`][slowpoints.ContinuousTime].
 
     Raises:
-        ValueError: if a field has the wrong rank, or rows differ in number between fields.
+        ValueError: if a field has the wrong rank, or the fields differ in their number of rows.
     """
 
-    # Fields that are annotated with their axes are optional arrays; the others are settings of all
-    # rows.
+    # Fields that are annotated with their axes are optional arrays; the others are settings shared
+    # by all rows.
     xstar: Annotated[Any, "n n_states"] = None
     F_xstar: Annotated[Any, "n n_states"] = None
     x_init: Annotated[Any, "n n_states"] = None
@@ -191,7 +192,7 @@ class FixedPoints:
         return self._map_rows(lambda value: rows_of(value, index))
 
     def compact(self) -> "FixedPoints":
-        """Drop the invalid rows. The number of rows changes, so not inside `jit`."""
+        """Drop the invalid rows. Not inside `jit`, because the number of rows changes."""
         if self.valid is None:
             return self
         return self[np.asarray(self.valid, dtype=bool)].replace(valid=None)
@@ -205,8 +206,8 @@ class FixedPoints:
         """Join the rows of several objects that have the same fields.
 
         Raises:
-            ValueError: if the sequence is empty, or a field is present in some only, or
-                `tol_unique`, `dtype` or `continuous_time` differ.
+            ValueError: if the sequence is empty, if a field is present in only some of the objects,
+                or if `tol_unique`, `dtype` or `continuous_time` differ.
         """
         fps_seq = list(fps_seq)
         if not fps_seq:
@@ -235,7 +236,7 @@ class FixedPoints:
     # ---- comparison ----------------------------------------------------------------------------
 
     def find(self, fp: "FixedPoints") -> Int[np.ndarray, " matches"]:
-        """Return the rows that are, within `tol_unique`, the one fixed point `fp`.
+        """Return the rows that lie within `tol_unique` of the single fixed point `fp`.
 
         Distances are Euclidean in the joint `(xstar, inputs)` space. An object of other dimensions
         matches nothing.
@@ -270,8 +271,8 @@ class FixedPoints:
     def decompose_jacobians(self, verbose: bool = False) -> "FixedPoints":
         """Fill the eigenvalues, eigenvectors and `is_stable` of this object, and return it.
 
-        Does nothing where the Jacobians are missing or were decomposed before. Rows whose Jacobian
-        is not finite get NaN and count as unstable, with a warning.
+        Does nothing if the Jacobians are missing or have already been decomposed. Rows whose
+        Jacobian is not finite get NaN and count as unstable, with a warning.
         """
         if self.J_xstar is None:
             message = "No Jacobians to decompose."
@@ -285,7 +286,7 @@ class FixedPoints:
                     f"{np.flatnonzero(broken)[0]}); their eigenvalues are NaN.",
                     stacklevel=2,
                 )
-            # JAX would narrow float64 that NumPy holds.
+            # Otherwise, JAX would narrow float64 arrays of NumPy.
             wide = np.dtype(self.J_xstar.dtype) == np.float64
             with jax.enable_x64(True) if wide else contextlib.nullcontext():
                 J = square_jacobians("FixedPoints.decompose_jacobians", self.J_xstar)
@@ -300,12 +301,12 @@ class FixedPoints:
         return self
 
     def time_constants(self) -> Float[RealArray, "n k"]:
-        """Return in what time a deviation along each eigenvector decays by a factor of e.
+        """Return the time in which a deviation along each eigenvector decays by a factor of e.
 
         Returns:
             `[n, k]` `-1 / log|lambda|` in steps, or in continuous time `-1 / Re(lambda)` in the
-            unit of time of `f`. Negative where deviations grow, by a factor of e in that time;
-            infinite where they do neither; 0 for the eigenvalue 0 of a map.
+            unit of time of `f`. Negative if deviations grow, by a factor of e in the time without
+            its sign; infinite if they neither grow nor decay; 0 for the eigenvalue 0 of a map.
 
         Raises:
             ValueError: if there are no eigenvalues.
@@ -320,7 +321,7 @@ class FixedPoints:
         Returns:
             `[n, k]` `angle(lambda) / (2 pi)` in cycles per step, from -1/2 to 1/2; or in continuous
             time `Im(lambda) / (2 pi)` in cycles per unit of time of `f`. 0 for a real positive
-            eigenvalue, and of a map 1/2 for a negative one: deviations alternate.
+            eigenvalue. For a map, a real negative eigenvalue gives 1/2: deviations alternate.
 
         Raises:
             ValueError: if there are no eigenvalues.
@@ -335,10 +336,10 @@ class FixedPoints:
         al. 2013).
 
         Returns:
-            `[n, N, N]` in rows, in the order of the eigenvalues: the inverse of the matrix of right
-            eigenvectors, so that `W @ eigvec_J_xstar` is the identity and `W @ J` is
-            `diag(eigenvalues) @ W`. NaN for a point whose Jacobian is not finite, or is defective
-            (its eigenvectors do not span the space) up to rounding.
+            `[n, N, N]` the left eigenvectors in rows, in the order of the eigenvalues. They are the
+            inverse of the matrix of right eigenvectors, so `W @ eigvec_J_xstar` is the identity and
+            `W @ J` is `diag(eigenvalues) @ W`. NaN for a point whose Jacobian is not finite, or is
+            defective (its eigenvectors do not span the space) up to rounding.
 
         Raises:
             ValueError: if there are no eigenvectors, or not all of them, as after
@@ -363,7 +364,7 @@ class FixedPoints:
         Returns:
             `[n]` how many eigenvalues are outside the unit circle, or in continuous time have a
             positive real part. If only the `k` leading ones are known and all of them are unstable,
-            there may be more than these `k`. -1 where an eigenvalue is NaN.
+            there may be more than these `k`. -1 if an eigenvalue is NaN.
 
         Raises:
             ValueError: if there are no eigenvalues.
@@ -373,19 +374,20 @@ class FixedPoints:
     def types(self, line_tol: Number = 1e-2) -> list[str]:
         """Name the type of each point, such as `"attractor, node"`. Not inside `jit`.
 
-        - `"attractor"`: all directions are stable; `"repeller"`: none; else `"saddle of index i"`,
-          with `i` unstable ones. If only leading eigenvalues are known and all of them are
-          unstable, `"saddle of index i or more"`. `"marginal"` where deviations neither grow nor
-          decay, such as in a rotation. `"unknown"` where an eigenvalue is NaN, or the leading ones
-          do not decide.
+        - `"attractor"` if all directions are stable, `"repeller"` if none is, and otherwise
+          `"saddle of index i"`, with `i` unstable directions. If only leading eigenvalues are known
+          and all of them are unstable, it is `"saddle of index i or more"`. `"marginal"` if
+          deviations neither grow nor decay, as in a rotation. `"unknown"` if an eigenvalue is NaN,
+          or if the leading ones do not decide.
         - `"spiral"` if the leading eigenvalue is complex, else `"node"`.
-        - `"1 line direction"`, or more: eigenvalues within `line_tol` of 1 (in continuous time, of
-          0), along which the network integrates. They count neither as stable nor as unstable, and
-          do not lead.
+        - `"1 line direction"`, or a higher number: how many eigenvalues are within `line_tol` of 1
+          (in continuous time, of 0). Along their eigenvectors the network integrates. They count
+          neither as stable nor as unstable, and are never the leading eigenvalue.
 
         Args:
-            line_tol: how close. An eigenvalue at 1 - 0.01 has a time constant of 100 steps. In
-                continuous time it is a rate, in the inverse of the unit of time of `f`.
+            line_tol: how close such eigenvalues are to 1. An eigenvalue at 1 - 0.01 has a time
+                constant of 100 steps. In continuous time it is a rate, in the inverse of the unit
+                of time of `f`.
 
         Returns:
             `n` strings.
@@ -441,11 +443,12 @@ class FixedPoints:
     def print_summary(self, max_rows: int = 30) -> None:
         """Print how many points there are, their `q`, iterations and stability, and a table.
 
-        The table has one line per point: its type, and of its leading eigenvalue the size (in
-        continuous time the real part), the time constant and the frequency.
+        The table has one line per point. It gives the point's type, and the size (in continuous
+        time the real part), time constant and frequency of its leading eigenvalue.
 
         Args:
-            max_rows: the most lines of the table. Invalid rows are counted, and else left out.
+            max_rows: the largest number of lines in the table. Invalid rows are counted, but not
+                shown.
         """
         max_rows = arguments.whole("FixedPoints.print_summary", "max_rows", max_rows)
         for line in lines(self, max_rows):
@@ -474,12 +477,12 @@ class FixedPoints:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all fields to `path`, a NumPy `.npz` archive, whatever its suffix.
 
-        The file is written beside its place and then renamed, so an older file is either replaced
-        whole or left as it was; a symbolic link is replaced, not followed. Missing folders are
-        made.
+        The file is first written under another name in the same folder and then renamed, so an
+        older file is either replaced as a whole or left as it was. A symbolic link is replaced, not
+        followed. Missing folders are created.
 
         Raises:
-            ValueError: if a field or a setting is of a type that these files do not hold, such as
+            ValueError: if a field or a setting has a type that these files cannot hold, such as
                 states that are not real numbers of NumPy.
             TypeError: if `path` is not a path.
         """
@@ -496,13 +499,13 @@ class FixedPoints:
     def load(cls, path: str | os.PathLike[str]) -> "FixedPoints":
         """Read what [`save`][slowpoints.FixedPoints.save] wrote. Nothing in the file is executed.
 
-        Takes at most 1032 times the size of the file in memory, which is the most that can be
-        packed into it.
+        Uses at most 1032 times the size of the file in memory, which is the most that can be
+        compressed into it.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is damaged, or not one of ours, or of a later format, or is not
-                a regular file.
+            ValueError: if the file is damaged, was not written by `save`, has a later format, or is
+                not a regular file.
             TypeError: if `path` is not a path.
         """
         content = read_points(arguments.path("FixedPoints.load", "path", path))

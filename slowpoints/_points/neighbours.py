@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 _AT_A_TIME = 4096
-"""Points, or pairs of them, whose coordinates are in memory in float64."""
+"""How many points, or pairs of points, have their coordinates in memory in float64 at a time."""
 
 
 def nearest(
@@ -20,12 +20,14 @@ def nearest(
 
     Args:
         points: arrays `[n, ...]`, whose columns together are the coordinates.
-        others: arrays `[m, ...]` of as many columns.
+        others: arrays `[m, ...]` with as many columns.
         reach: the largest distance.
-        labels: a label for each point and each of the others; only equal ones are compared.
+        labels: a label for each point and each of the others; only points with equal labels are
+            compared.
 
     Returns:
-        `[n]` places among the others, -1 where none is in reach, and distances, then infinite.
+        `[n]` positions in `others`, -1 if none is within reach; and `[n]` distances, infinite in
+        that case.
     """
     place, distance = np.full(len(points[0]), -1), np.full(len(points[0]), np.inf)
     row, other, apart = pairs(points, others, reach)
@@ -41,16 +43,16 @@ def pairs(
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Return all pairs of a point and one of the others that are at most `reach` apart.
 
-    Points that are close are close along every direction, so the others are sorted along one, and
-    each point is compared with the few that are beside it there.
+    Points that are close to each other are close along every direction. So the others are sorted
+    along one direction, and each point is compared only with the few that are next to it there.
 
     Args:
-        points: as for `nearest`, as are the others. Coordinates must be finite.
-        others: those that they are compared with.
+        points: as for `nearest`. Coordinates must be finite.
+        others: the points that they are compared with, as for `nearest`.
         reach: the largest distance.
 
     Returns:
-        The places of both, and their Euclidean distance.
+        For each pair the positions of both points, and their Euclidean distance.
     """
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     n, there = len(points[0]), _joint(others, slice(None))
@@ -83,7 +85,7 @@ def _joint(arrays: Sequence[Any], rows: slice) -> Float[np.ndarray, "k d"]:
 
 
 def _shares(count: Int[np.ndarray, " n"]) -> Iterator[Int[np.ndarray, " k"]]:
-    """Divide the rows that have pairs such that each share has about `_AT_A_TIME` of them."""
+    """Divide the rows that have pairs into shares of about `_AT_A_TIME` pairs each."""
     rows = np.flatnonzero(count)
     share = np.cumsum(count[rows]) // _AT_A_TIME
     yield from np.split(rows, np.flatnonzero(np.diff(share)) + 1) if rows.size else ()

@@ -1,4 +1,4 @@
-"""`Part`: rows of a search that ended alike, and the sentence that tells of them."""
+"""`Part`: rows of a search that ended in the same way, and the sentence that describes them."""
 
 import dataclasses
 import math
@@ -6,21 +6,21 @@ from typing import Any
 
 from slowpoints._core.status import Status
 
-_LISTED = 5  # slow points one by one; of more, the lowest and the highest
+_LISTED = 5  # this many slow points are listed one by one; of more, only the lowest and highest
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Rows of a search whose way ended alike.
+    """Rows of a search that ended in the same way.
 
     Attributes:
         status: how their search ended.
         dropped_by: the argument of `find_fixed_points` that drops them, such as
             `"final_q_threshold"`; empty if their points are kept, or if they have none.
-        n_rows: how many they are.
-        n_points: at how many distinct points they are; `None` for dropped rows that are unfinished,
-            and for those that have no point.
-        q_range: the lowest and the highest `q` of them; NaN where they are not finite.
+        n_rows: how many rows these are.
+        n_points: the number of distinct points that they ended at; `None` for unfinished rows that
+            are dropped, and for rows that have no point.
+        q_range: their lowest and their highest `q`; NaN if the rows are not finite.
     """
 
     status: Status
@@ -37,8 +37,9 @@ def sentence(
 
     Args:
         part: the rows.
-        points: the lowest `q` of each of their points, rising, and the number of its rows.
-        farthest: how many times farther from the initial states than these themselves the rows are.
+        points: for each of their points the lowest `q` and the number of rows, by rising `q`.
+        farthest: the largest distance of these rows from the centroid of the initial states, as a
+            multiple of the mean distance of the initial states from it.
         rules: the arguments of `find_fixed_points` that drop points.
     """
     n, rule = part.n_rows, part.dropped_by

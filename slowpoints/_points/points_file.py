@@ -1,4 +1,4 @@
-"""The `.npz` files of `FixedPoints`: what is in them, written and read."""
+"""The `.npz` files of `FixedPoints`: what they contain, and how they are written and read."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from slowpoints._core.status import Status
 
 _FORMAT_VERSION = 3
 
-# What `dtype.kind` each field may have: other values, such as text, are not fixed points.
+# The values of `dtype.kind` that each field may have; text, for example, is not a fixed point.
 _KINDS = {
     **dict.fromkeys(("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq"), "fiu"),
     **dict.fromkeys(("J_xstar", "dFdu"), "fiu"),
@@ -33,7 +33,7 @@ def write_points(path: Path, fields: dict[str, np.ndarray], settings: dict[str, 
     """Write the fields and the settings of `FixedPoints`.
 
     Raises:
-        ValueError: if a value is such that `read_points` would refuse it.
+        ValueError: if `read_points` would refuse one of the values.
     """
     for name, value in fields.items():
         if value.dtype.kind not in _KINDS[name]:
@@ -57,7 +57,8 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or not one of ours, or of a later format.
+        ValueError: if the file is damaged, was not written by `write_points`, or has a later
+            format.
     """
     version = _version(path)
     data: dict[str, Any] = read_npz(path, {**_KINDS, **_SETTING_KINDS, "fields": _LIST_KINDS})
@@ -95,7 +96,7 @@ def _version(path: str | os.PathLike[str]) -> int:
 
 
 def _status(codes: np.ndarray) -> np.ndarray:
-    # Blank rows have the number 0, which is no status.
+    # Blank rows have the number 0, which is not a status.
     if codes.size and not 0 <= codes.min() <= codes.max() <= max(Status):
         raise ValueError(f"`status` is from {codes.min()} to {codes.max()}, which no search gives")
     return codes.astype(np.int8)
@@ -107,6 +108,6 @@ def _check_settings(settings: dict[str, Any]) -> None:
     tol_unique, dtype = settings["tol_unique"], settings["dtype"]
     if not tol_unique >= 0:
         raise ValueError(f"`tol_unique` is {tol_unique}, but must be a number that is not negative")
-    # Only such names are given to NumPy, which takes others for types of several fields.
+    # Only these names are passed to NumPy, which would read others as types with several fields.
     if not _FLOATING.fullmatch(dtype) or not jnp.issubdtype(np.dtype(dtype), jnp.floating):
         raise ValueError(f"`dtype` is {dtype!r:.40}, which is not a floating-point type")

@@ -64,8 +64,9 @@ def sorted_eig(
     # LAPACK may not return from a matrix that is not finite.
     finite = jnp.all(jnp.isfinite(J), axis=(1, 2))
     J = jnp.where(finite[:, None, None], J, 0)
-    # jaxlib spreads a batch over the host's threads and blocks one to wait for the others, which
-    # never ends when several host devices in one computation block them all.
+    # jaxlib divides a batch among the host's threads and blocks one of them until the others are
+    # done. If several host devices in one computation block all threads in this way, they wait for
+    # ever.
     several_host_devices = jax.local_device_count("cpu") > 1
     values, vectors = (
         jax.lax.map(lambda J: tuple(jnp.linalg.eig(J)), J)
@@ -92,7 +93,7 @@ def _(continuous_time: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     simple = jnp.abs(gap) > 10 * jnp.finfo(scale.dtype).eps * scale
     dV = V_safe @ jnp.where(simple, M / jnp.where(simple, gap, 1), 0)
     dV = dV - V_safe * jnp.sum(jnp.conj(V_safe) * dV, axis=1, keepdims=True)
-    # LAPACK turns the phase of an eigenvector so that its largest entry is real, and so it stays.
+    # LAPACK chooses the phase of an eigenvector such that its largest entry is real; keep it real.
     largest = jnp.argmax(jnp.abs(V_safe), axis=1, keepdims=True)
     entry, d_entry = (jnp.take_along_axis(a, largest, axis=1) for a in (V_safe, dV))
     turn = jnp.where(entry.real != 0, d_entry.imag / jnp.where(entry.real != 0, entry.real, 1), 0)
@@ -132,11 +133,12 @@ def arnoldi(
         matvec: `[d] -> [d]`, the product with the matrix.
         like: `[d]` an array of the size and type of the vectors.
         k: how many eigenvalues.
-        continuous_time: whether those of largest real part lead, or those of largest magnitude.
+        continuous_time: whether eigenvalues of largest real part lead, rather than of largest
+            magnitude.
         max_restarts: after how many restarts to give up.
 
     Returns:
-        `[k]` eigenvalues, leading first, NaN where not converged, and `[d, k]` eigenvectors.
+        `[k]` eigenvalues, leading first, NaN if not converged, and `[d, k]` eigenvectors.
     """
     d, real = like.shape[0], like.dtype
     size = min(d, max(2 * k + 2, k + 20))

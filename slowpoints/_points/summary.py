@@ -81,7 +81,7 @@ def _stability(fps: Any, title: str) -> Iterator[str]:
 def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     shown = columns(fps[:max_rows])
     if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
-        del shown["status"]  # it is that of all, as the first line says
+        del shown["status"]  # all rows have the same, as the first line says
     if "type" not in shown:
         return
     flow = fps.continuous_time
