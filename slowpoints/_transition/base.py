@@ -26,8 +26,8 @@ class Transition(eqx.Module):
     and a second network of the same structure does not recompile.
 
     Attributes:
-        n_states: the length of a state, where it is known before the network is called.
-        n_inputs: the length of an input, likewise.
+        n_states: the length of a state, or `None` if it is not known before the network is called.
+        n_inputs: the length of an input, or `None` likewise.
     """
 
     # These carry no annotation, so they are not fields, and a subclass may define fields of these

@@ -1,4 +1,4 @@
-"""What is wrong with a model that cannot be searched, said before a search begins."""
+"""Check a model before a search begins, and say what is wrong if it cannot be searched."""
 
 import re
 import sys
@@ -71,7 +71,7 @@ def check_transition(
         _check_that_calls_agree(F, n_states, n_inputs, dtype)
     except ModelError as error:
         raise ModelError(f"{caller}: {error}") from error
-    except Exception as error:  # of the user's code, of any type
+    except Exception as error:  # the user's code may raise errors of any type
         raise ModelError(
             f"{caller}: the model could not be evaluated for {with_shapes}: {_summary(error)} "
             f"{_advice(error, F, n_inputs, states, inputs)}"
@@ -121,7 +121,7 @@ def _check_that_calls_agree(F: Transition, n_states: int, n_inputs: int, dtype: 
 def _examine(structure: Structure, arrays: list[Any], x: Array, u: Array) -> None:
     """Trace the model twice, and compare. Happens once for each structure."""
     F = transition_of(structure, arrays)
-    # Two functions, as JAX remembers the trace of one.
+    # Two functions, because JAX would reuse the trace of a single one.
     first, second = (jax.make_jaxpr(lambda x, u: F(x, u))(x, u) for _ in range(2))
     constants = list(constants_of(first)), list(constants_of(second))
     same = operations_of(first) == operations_of(second) and len(constants[0]) == len(constants[1])
@@ -136,11 +136,11 @@ class _TracesDifferError(Exception):
 def _values_differ(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> bool:
     """Return whether `F` gives several values for one state and one input.
 
-    Traces may differ in what is of no consequence, such as a running number of an operation.
+    Traces may differ in ways that do not matter, such as in the running number of an operation.
     """
 
     def value(leaf: Any) -> Any:
-        # Any weights will do where there are no values yet.
+        # If the weights have no values yet, any values will do.
         return jnp.full(leaf.shape, 0.5, leaf.dtype) if isinstance(leaf, Tracer) else leaf
 
     try:
@@ -151,7 +151,7 @@ def _values_differ(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> b
                 first, second = (np.asarray(F(x, u)) for _ in range(2))
                 if not np.array_equal(first, second, equal_nan=True):
                     return True
-    except Exception:  # of a model that keeps what it was traced with
+    except Exception:  # a model may keep the tracers of an earlier call
         return True
     return False
 
@@ -162,7 +162,7 @@ def _differentiate(structure: Structure, arrays: list[Any], x: Array, u: Array) 
 
 
 def _are_equal(a: Any, b: Any) -> bool:
-    # Of traced values, those that the model is given are the same ones each time.
+    # Traced values that the model was given are the same objects in both traces.
     is_traced = isinstance(a, Tracer) or isinstance(b, Tracer)
     return a is b or (not is_traced and digest_of_arrays(a) == digest_of_arrays(b))
 

@@ -11,9 +11,9 @@ from slowpoints._transition.convert import as_transition
 class ContinuousTime(Transition):
     """A network in continuous time, `dx/dt = f(x, u)`, for all functions that take a transition.
 
-    Its value is `x + f(x, u)`, so its fixed points are the equilibria `f(x, u) = 0`, and the speed
-    is `q(x, u) = 0.5 * ||f(x, u)||^2` (Sussillo & Barak 2013, eq. 2.3). That is no step of a
-    simulation and says nothing about stability, so what is linearised is `f` itself:
+    It returns `x + f(x, u)`, so its fixed points are the equilibria `f(x, u) = 0`, and the
+    speed is `q(x, u) = 0.5 * ||f(x, u)||^2` (Sussillo & Barak 2013, eq. 2.3). This is not a
+    step of a simulation and says nothing about stability, so `f` itself is linearised:
     [`jacobians`][slowpoints.jacobians] gives `df/dx` and `df/du`, and
     [`decompose`][slowpoints.decompose] sorts by real parts and calls a point stable if all are
     negative. `FixedPoints.continuous_time` is set, and time constants and frequencies are in the
@@ -41,16 +41,16 @@ class ContinuousTime(Transition):
 
     @property
     def n_states(self) -> int | None:
-        """The length of a state, where it is known."""
+        """The length of a state, or `None` if it is not known."""
         return self.f.n_states
 
     @property
     def n_inputs(self) -> int | None:
-        """The length of an input, where it is known."""
+        """The length of an input, or `None` if it is not known."""
         return self.f.n_inputs
 
     def flatten(self, state: Any) -> Any:
-        """Return states in the model's own form as `[..., n_states]`."""
+        """Return states, given in the model's own form, as vectors `[..., n_states]`."""
         return self.f.flatten(state)
 
     def unflatten(self, x: Any) -> Any:
@@ -77,5 +77,5 @@ class ContinuousTime(Transition):
 
 
 def linearised_part(F: Transition) -> Transition:
-    """Return what Jacobians are of: the map itself, or the `f` of a flow."""
+    """Return the function whose Jacobians are computed: the map itself, or the `f` of a flow."""
     return F.f if isinstance(F, ContinuousTime) else F

@@ -15,8 +15,8 @@ def as_transition(
     """Turn a model into a pure [`Transition`][slowpoints.Transition].
 
     The model is left as it is, and its current parameters are copied: training it later does not
-    change the transition. Where its state is a pytree, the transition's `flatten` and `unflatten`
-    translate between that and a vector.
+    change the transition. If its state is a pytree, the transition's `flatten` and `unflatten`
+    translate between that pytree and a vector.
 
     Args:
         model: one of
@@ -31,24 +31,24 @@ def as_transition(
               `(cell, variables)`;
             - a `torch.nn.RNN`, `GRU` or `LSTM`, or one of their cells;
             - a function of JAX arrays.
-        signature: how to call the model. Functions and `equinox.Module`s can be any of these, and
-            are taken for the first unless told. Others are called in their framework's way, but
-            BrainPy's and Flax's modules can be told as well.
+        signature: how to call the model. Functions and `equinox.Module`s can have any of these
+            signatures; the first is the default. Other models are called in their framework's way,
+            but for BrainPy's and Flax's modules a signature can be given as well.
 
             - `"state_input"`: `model(state, input) -> next state`, for one state and one input
               `[n_inputs]`;
-            - `"input_state"`: `model(input, state) -> next state`, as Equinox's cells;
-            - `"scan"`: `model(state, input) -> (next state, output)`, as the body of
+            - `"input_state"`: `model(input, state) -> next state`, as for Equinox's cells;
+            - `"scan"`: `model(state, input) -> (next state, output)`, as for the body of
               `jax.lax.scan`;
             - `"batched"`: `model(inputs, states) -> (outputs, next states)`, for a batch of states
               and inputs `[n, n_inputs]`;
             - `"batched_sequence"`: the same, for inputs `[n, 1, n_inputs]`: sequences of one step.
               The model may return the states of all steps, `[n, 1, ...]` or `[1, n, ...]`.
-        example_state: one state in the model's form, without a batch axis, where states are
-            anything else than vectors. Only its structure and its shapes are used.
+        example_state: one state in the model's own form, without a batch axis, if states are
+            anything other than vectors. Only its structure and its shapes are used.
 
     Returns:
-        The transition. Its leaves are the model's parameters, those in half precision cast to
+        The transition. Its leaves are the model's parameters; those in half precision are cast to
         float32.
 
     Raises:

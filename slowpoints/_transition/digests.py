@@ -1,4 +1,4 @@
-"""Digests and texts by which to tell whether two models, arrays or settings are the same."""
+"""Digests and texts that tell whether two models, arrays or settings are the same."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from slowpoints._transition.base import Transition
 
 
 def digest_of_arrays(*arrays: Any) -> str:
-    """Return the SHA-256 of the values, shapes and types of some arrays; `None` is one of them."""
+    """Return the SHA-256 of the values, shapes and types of arrays, which may also be `None`."""
     digest = hashlib.sha256()
     for array in arrays:
         if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
@@ -30,9 +30,9 @@ def digest_of_arrays(*arrays: Any) -> str:
 def digest_of_model(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> str:
     """Return the SHA-256 of what a transition computes, and of its parameters.
 
-    The same in another process and on another kind of device. It covers the leaves, the arrays
-    that the code closes over, and the operations, as JAX traces them: so another version of JAX may
-    give another digest. What a callback to the host does is not seen.
+    The digest is the same in another process and on another kind of device. It covers the leaves,
+    the arrays that the code closes over, and the operations as JAX traces them, so another version
+    of JAX may give another digest. It does not cover what a callback to the host does.
     """
     parameters, structure = eqx.partition(F, eqx.is_array)
 
@@ -46,7 +46,7 @@ def digest_of_model(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> 
 
 
 def setting_as_text(value: Any) -> str:
-    """Return a text that is the same for the same setting; a solver's lists all of its settings."""
+    """Return a text that is equal for equal settings; for a solver, it lists all settings."""
     if dataclasses.is_dataclass(value):
         fields = (field.name for field in dataclasses.fields(value))
         settings = (f"{name}={setting_as_text(getattr(value, name))}" for name in fields)

@@ -1,4 +1,4 @@
-"""`iterate` and `Loop`: several steps of a network as one, in two forms."""
+"""`iterate` and `Loop`: several steps of a network as one map, in two forms."""
 
 from typing import Any
 
@@ -26,16 +26,16 @@ class Iterated(Transition):
 
     @property
     def n_states(self) -> int | None:
-        """The length of a state, where it is known."""
+        """The length of a state, or `None` if it is not known."""
         return self.F.n_states
 
     @property
     def n_inputs(self) -> int | None:
-        """The length of an input, where it is known."""
+        """The length of an input, or `None` if it is not known."""
         return self.F.n_inputs
 
     def flatten(self, state: Any) -> Any:
-        """Return states in the model's own form as `[..., n_states]`."""
+        """Return states, given in the model's own form, as vectors `[..., n_states]`."""
         return self.F.flatten(state)
 
     def unflatten(self, x: Any) -> Any:
@@ -46,7 +46,7 @@ class Iterated(Transition):
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
     ) -> Float[Array, " n_states"]:
         """Return the state `n_steps` steps after `x` under the constant input `u`."""
-        # The first step apart: the model may compute in another precision than that of `x`.
+        # The first step is separate: the model may compute in another precision than that of `x`.
         x = self.F(x, u)
         steps = jax.lax.scan(lambda x, _: (self.F(x, u), None), x, None, length=self.n_steps - 1)
         return steps[0]
@@ -90,7 +90,7 @@ class Loop(Transition):
     k: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, " d"], u: Float[Array, " n_inputs"]) -> Float[Array, " d"]:
-        """Return the images, of which the last state's comes first."""
+        """Return the images of the `k` states, with that of the last state first."""
         images = jax.vmap(self.F, in_axes=(0, None))(x.reshape(self.k, -1), u)
         return jnp.roll(images, 1, axis=0).reshape(-1)
 

@@ -1,4 +1,4 @@
-"""The precision that a network computes in: casts, and whether float64 will do."""
+"""The precision that a network computes in: casts, and checks whether float64 is possible."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from slowpoints._transition.base import ARRAYS, Transition, shape_of_step
 
 
 def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
-    """Return whether `F` gives states of `dtype` or finer for such states, without computing any.
+    """Return whether `F` maps states of `dtype` to such or finer ones, without computing any.
 
-    A model that insists on one precision may refuse another in any way of its own. The search is
-    then as precise as the model.
+    A model that insists on one precision may refuse another with any kind of error. The search is
+    then only as precise as the model.
     """
     try:
         out = shape_of_step(F, x.shape[1], u.shape[1], dtype, weights_too=True)
-    except Exception:  # of the user's code, see above
+    except Exception:  # the user's code may raise any error, see above
         return False
     return jnp.finfo(out.dtype).bits >= jnp.finfo(dtype).bits
 
@@ -32,7 +32,7 @@ def low_precision(F: Transition, x: Array, u: Array, dtype: Any) -> Any:
 def computes_in_float64(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> bool:
-    """Return whether `F` computes in float64, and there still runs in `x`'s own type."""
+    """Return whether `F` computes in float64, and with x64 enabled also in the type of `x`."""
     with jax.enable_x64(True):
         return all(evaluates_in(F, x, u, dtype) for dtype in {x.dtype, np.dtype(np.float64)})
 
@@ -41,7 +41,7 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
     """Return `F` with its real-valued leaves cast to `dtype`."""
 
     def cast(leaf: Any) -> Any:
-        # Keys and integers (such as a counter) are no parameters and keep their type.
+        # Keys and integers (such as a counter) are not parameters, and keep their type.
         real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
         return jnp.asarray(leaf, dtype) if real else leaf
 
@@ -49,10 +49,10 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
 
 
 def without_half_precision(F: Transition) -> Transition:
-    """Return `F` with its leaves that are coarser than float32 cast to float32.
+    """Return `F` with those leaves cast to float32 that are coarser than that.
 
-    Sums and products of such leaves alone would be rounded to half precision, whatever that of the
-    state is.
+    Otherwise, sums and products of such leaves alone would be rounded to half precision, whatever
+    the precision of the state.
     """
 
     def is_half(leaf: Any) -> bool:

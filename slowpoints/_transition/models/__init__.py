@@ -1,5 +1,6 @@
 """One file per framework: how its models become a `Transition`. Imported only when needed.
 
-The others say how a model is called (`calling`), how its state lies in a vector (`layout`), and how
-an object that holds its numbers in mutable places becomes a pure function (`object_graph`).
+The other files define how a model is called (`calling`), how its state is laid out in a vector
+(`layout`), and how an object that holds its numbers in mutable places becomes a pure function
+(`object_graph`).
 """

@@ -61,8 +61,8 @@ def _with_state_in_variables(
 
 
 def _takes_state(model: bp.DynamicalSystem) -> bool:
-    """Whether a call's second argument is needed, or `None` by default: `hidden=None`."""
-    cls = type(model)  # of an instance, BrainPy wraps `update`
+    """Return whether a call has a second argument that is required, or `None` by default."""
+    cls = type(model)  # on an instance, BrainPy wraps `update`
     own_call = cls.__call__ is not bp.DynamicalSystem.__call__
     _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -127,7 +127,7 @@ class HeldModelWithState(eqx.Module):
 
 @contextlib.contextmanager
 def _evaluation() -> Iterator[None]:
-    """Switch dropout off, and drop what the model shares: both are in BrainPy's environment."""
+    """Switch dropout off, and discard what the model shares, both in BrainPy's environment."""
     settings = dict(brainpy_environment.settings)
     try:
         with brainstate.environ.context(env=brainpy_environment, fit=False):

@@ -1,4 +1,4 @@
-"""Modules of BrainState as transitions: their `HiddenState`s are the state, all else is not."""
+"""BrainState modules as transitions: their `HiddenState`s, and nothing else, are the state."""
 
 from typing import Any
 

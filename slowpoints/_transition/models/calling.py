@@ -1,4 +1,4 @@
-"""`CallableTransition`: anything that can be called, with the order of its arguments said."""
+"""`CallableTransition`: anything that can be called, and in which order it takes its arguments."""
 
 import inspect
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from slowpoints._transition.models.layout import StateLayout
 
 
 class CallableTransition(Transition):
-    """A callable pytree, how it is called, and how its state lies in a vector.
+    """A callable pytree, how it is called, and how its state is laid out in a vector.
 
     Attributes:
         model: the callable. Its leaves are the parameters.
         signature: see [`as_transition`][slowpoints.as_transition].
-        layout: `None` for states that are one vector of any length.
+        layout: how a state is laid out in a vector; `None` if it is itself a vector, of any length.
         name: what error messages call the model.
-        n_inputs: the length of an input, where it is known.
+        n_inputs: the length of an input, or `None` if it is not known.
     """
 
     model: Any
@@ -33,11 +33,11 @@ class CallableTransition(Transition):
 
     @property
     def n_states(self) -> int | None:
-        """The length of a state, where it is known."""
+        """The length of a state, or `None` if it is not known."""
         return None if self.layout is None else self.layout.n_states
 
     def flatten(self, state: Any) -> Any:
-        """Return states in the model's own form as `[..., n_states]`."""
+        """Return states, given in the model's own form, as vectors `[..., n_states]`."""
         return state if self.layout is None else self.layout.flatten(state)
 
     def unflatten(self, x: Any) -> Any:
@@ -117,7 +117,7 @@ def from_callable(
     name = getattr(model, "__name__", type(model).__name__)
     _check_n_arguments(model, name, signature or "state_input")
     while isinstance(model, _JITTED):
-        # The search compiles it anyway, and this would hide what it closes over.
+        # The search compiles it anyway, and `jit` would hide what it closes over.
         model = model.__wrapped__
     model = close_over(model)
     leaves = jax.tree.leaves(model)
@@ -142,7 +142,7 @@ _ARGUMENTS = {
 def _check_n_arguments(model: Any, name: str, signature: Signature) -> None:
     try:
         own = inspect.signature(model)
-    except (TypeError, ValueError):  # of compiled code it is not known
+    except (TypeError, ValueError):  # it is not known for compiled code
         return
     try:
         own.bind(None, None)
@@ -163,17 +163,17 @@ def carry_layout(
     signature: Signature | None,
     example_state: Any,
 ) -> StateLayout | None:
-    """Return how the carry of a Flax cell lies in a vector, or what the caller says.
+    """Return how the carry of a Flax cell, or the caller's example state, is laid out in a vector.
 
     Args:
         name: what error messages call the module.
         cell: the module, if it is a cell.
         initial_carry: returns a carry without a batch axis.
-        signature: what the caller says.
-        example_state: what the caller says.
+        signature: the signature that the caller gave, if any.
+        example_state: the example state that the caller gave, if any.
 
     Raises:
-        TypeError: if it cannot be told how to call the module.
+        TypeError: if it is not known how to call the module.
     """
     if example_state is not None:
         return StateLayout.like(example_state)
@@ -186,7 +186,7 @@ def carry_layout(
         return None
     try:
         n_axes = cell.num_feature_axes
-    except NotImplementedError:  # a cell of the user's own need not say
+    except NotImplementedError:  # a user's own cell need not define it
         n_axes = 1
     if n_axes != 1:
         raise TypeError(

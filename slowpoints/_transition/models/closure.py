@@ -18,9 +18,9 @@ from jax.core import Tracer
 def close_over(fn: Any) -> Any:
     """Return a function with the traced values that it closes over as leaves.
 
-    Rules for derivatives and batches see a function's arguments, and not what it closes over. Two
-    functions of the same code that close over alike values are of one structure. A function that
-    closes over nothing traced is returned as it is.
+    Custom rules for derivatives and batches see a function's arguments, but not what it closes
+    over. Two functions with the same code that close over similar values have the same structure. A
+    function that closes over nothing traced is returned as it is.
     """
     values: list[Any] = []
     structure = _split(fn, values, frozenset())
@@ -28,7 +28,7 @@ def close_over(fn: Any) -> Any:
 
 
 class Closure(eqx.Module):
-    """A function without its traced values, and these."""
+    """A function without its traced values, together with these values."""
 
     values: list[Any]
     structure: Any = eqx.field(static=True)
@@ -38,7 +38,7 @@ class Closure(eqx.Module):
         return self.structure.join(iter(self.values))(*args)
 
 
-# A function is split into holes, where traced values were, fixed parts, and what they make up.
+# A function is split into holes (where traced values were), fixed parts, and nodes that join them.
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from slowpoints._transition.models.calling import CallableTransition, from_calla
 def from_module(
     module: eqx.Module, signature: Signature | None, example_state: Any
 ) -> CallableTransition:
-    """Take a module in inference mode; `GRUCell` and `LSTMCell` need not be told about."""
+    """Take a module in inference mode; `GRUCell` and `LSTMCell` need no other arguments."""
     n_inputs = None
     if signature is None and example_state is None:
         if isinstance(module, (eqx.nn.GRUCell, eqx.nn.LSTMCell)):

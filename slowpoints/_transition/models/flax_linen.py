@@ -23,8 +23,8 @@ def from_module(model: Any, signature: Signature | None, example_state: Any) -> 
     told to.
 
     Raises:
-        TypeError: if `model` has no variables, or is no cell and `signature` does not say how to
-            call it, or its inputs are no vectors.
+        TypeError: if `model` has no variables, if it is not a cell and `signature` does not say how
+            to call it, or if its inputs are not vectors.
     """
     if isinstance(model, linen.Module):
         if model.scope is None:

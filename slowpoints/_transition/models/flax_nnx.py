@@ -17,14 +17,14 @@ from slowpoints._transition.models.calling import (
 def from_module(
     module: nnx.Module, signature: Signature | None, example_state: Any
 ) -> CallableTransition:
-    """Copy a module's variables: a cell's, with its carry as the state, or another module's.
+    """Copy the variables of a module; if it is a cell, its carry is the state.
 
-    The copy is in evaluation mode, and computes in the precision of the state where the original
+    The copy is in evaluation mode, and computes in the precision of the state if the original
     insists on float32 or less.
 
     Raises:
-        TypeError: if `module` is no cell and `signature` does not say how to call it, or its
-            inputs are no vectors.
+        TypeError: if `module` is not a cell and `signature` does not say how to call it, or if its
+            inputs are not vectors.
     """
     if isinstance(module, nnx.RNN):
         module = module.cell

@@ -1,4 +1,4 @@
-"""`StateLayout`: how a model's state, a pytree of arrays, lies in one vector."""
+"""`StateLayout`: how a model's state, a pytree of arrays, is laid out in one vector."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ class StateLayout:
 
         Raises:
             ValueError: if `state` holds no array.
-            TypeError: if it holds anything else than real arrays.
+            TypeError: if it holds anything other than real arrays.
         """
         leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
         if not leaves:
@@ -57,7 +57,7 @@ class StateLayout:
             `[..., n_states]`, a NumPy array if all arrays are, else a JAX array.
 
         Raises:
-            ValueError: if the structure or a shape is another one.
+            ValueError: if the structure or a shape differs from that of the layout.
         """
         leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
         if treedef != self.treedef:
@@ -81,7 +81,7 @@ class StateLayout:
         return xp.concatenate(rows, axis=-1)
 
     def unflatten(self, x: RealArray) -> Any:
-        """Give the numbers of each state back as the model's own arrays.
+        """Turn vectors back into states made of the model's own arrays.
 
         Args:
             x: `[..., n_states]`.

@@ -2,10 +2,11 @@
 
 A model's object graph is walked once: every array that can be exchanged (in a `State` or a
 `Variable`, or a floating JAX array held as an attribute, where BrainPy keeps the weights of a model
-that is not in training mode) becomes a value, and all else becomes a fingerprint of the structure.
-A call puts values in place, runs the model and restores all that it found.
+that is not in training mode) becomes a value, and everything else becomes part of a fingerprint of
+the structure. A call puts the values in place, runs the model, and then restores everything as it
+was.
 
-`brainstate.graph` would do for BrainState's modules, but it does not know BrainPy's objects.
+`brainstate.graph` could do this for BrainState's modules, but it does not know BrainPy's objects.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ import numpy as np
 from slowpoints._transition.base import ModelError
 
 _INSTANCE_NAMES = {"_name", "_source_info"}
-"""Attributes that number or locate an instance; two models differ in them and are still alike.
+"""Attributes that number or locate an instance; two models that differ only in these are the same.
 
 The same holds for initializers, which may hold the very arrays that the parameters started from.
 """
@@ -88,7 +89,7 @@ class ModelStructure:
             find_states: returns the model's boxes of the state, if they are not those of the walk.
 
         Raises:
-            ModelError: if the step leaves a part of the state alone, or changes anything else.
+            ModelError: if the step does not set a part of the state, or changes anything else.
         """
         with self.holding(values) as model:
             boxes = self.states if find_states is None else find_states(model)
@@ -186,7 +187,7 @@ class _Walk:
         self._alive: list[Any] = []  # keeps ids from being used again during the walk
 
     def visit(self, obj: Any, slot: _ItemSlot | None = None) -> Hashable:
-        """Return the fingerprint of `obj`; `slot` says where to exchange it, if one can."""
+        """Return the fingerprint of `obj`; `slot` says where it can be replaced, if it can."""
         if obj is None or isinstance(obj, (str, bytes, bool, int, float, complex, type)):
             return (type(obj), obj)
         if isinstance(obj, (types.ModuleType, types.BuiltinFunctionType, np.dtype)):

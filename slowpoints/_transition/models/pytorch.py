@@ -24,7 +24,7 @@ Kind = Literal["tanh", "relu", "gru", "lstm"]
 
 
 class Layer(eqx.Module):
-    """One layer's weights, with what PyTorch calls them. Missing ones are `None`."""
+    """One layer's weights, under PyTorch's names. Missing ones are `None`."""
 
     weight_ih: Float[Array, "gates n_inputs"]
     weight_hh: Float[Array, "gates n_outputs"]
@@ -61,7 +61,7 @@ class Stack(eqx.Module):
     is_cell: bool = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, " n_inputs"], state: Any) -> Any:
-        """Return the next state in PyTorch's form: `h`, or `(h, c)`; of a cell, without layers."""
+        """Return the next state in PyTorch's form: `h` or `(h, c)`, without layers for a cell."""
         has_c = self.layers[0].kind == "lstm"
         if self.is_cell:
             state = jax.tree.map(lambda a: a[None], state)
@@ -79,12 +79,12 @@ def from_module(module: Any) -> CallableTransition:
     """Copy the weights of an `nn.RNN`, `nn.GRU`, `nn.LSTM` or one of their cells.
 
     The state has the form of PyTorch's unbatched one: `h` of shape `[num_layers, n_units]`, or
-    `(h, c)`; of a cell, `[n_units]`. Dropout between layers is off.
+    `(h, c)`. For a cell, `h` has the shape `[n_units]`. Dropout between layers is off.
 
     Raises:
         TypeError: if `module` is of another class, or is bidirectional.
     """
-    from torch import nn  # a transition works, and can be unpickled, where PyTorch is missing
+    from torch import nn  # a transition works, and can be unpickled, without PyTorch
 
     layers, cells = (nn.RNN, nn.GRU, nn.LSTM), (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     name = type(module).__name__
