@@ -40,32 +40,32 @@ def find_cycles(
     """Search for the cycles of `k` steps, and of the numbers of steps that divide `k`.
 
     Searches for all points of a cycle at once (multiple shooting), from `k` states for each row.
-    From as many starts it finds more than a search for fixed points of `iterate(F, k)`, most so
-    for large `k` and strongly unstable cycles, where the `k`-th iterate is steep and the states
-    from which Newton's method gets to its fixed points are few.
+    From the same number of starts it finds more than a search for fixed points of `iterate(F, k)`,
+    especially for large `k` and strongly unstable cycles. There the `k`-th iterate is steep, and
+    Newton's method reaches its fixed points from only a few states.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x_init: `[n, k, n_states]` where the `k` points of each row start. They need not follow one
             another: states drawn independently try more combinations than parts of trajectories.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
-        tol_unique: two loops of `k` states at most this far apart, as one vector of all of them and
-            the input, are one, from whichever state they start. Points of different cycles are
-            never merged, however close they are.
+        tol_unique: two loops of `k` states count as one if they are at most this far apart, each
+            taken as one vector of all its states and the input, whichever state they start from.
+            Points of different cycles are never merged, however close they are.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
         settings: other keywords of [`find_fixed_points`][slowpoints.find_fixed_points]. Thresholds
-            for `q` and distances of outliers are about all `k` points of a row together.
+            for `q` and distances of outliers refer to all `k` points of a row together.
 
     Returns:
         One row per point of each cycle, so that a cycle has exactly `period` rows, in their order
         along it, with `cycle_id` as [`cycles`][slowpoints.cycles] gives it. Rows of `period` 0 and
         `cycle_id` -1 are on slow cycles: the steps almost lead back, with a `q` below the
-        threshold, but there is no cycle. All else is about `k` steps, as for
-        [`iterate`][slowpoints.iterate]: `F_xstar`, `qstar`, `status` (a fixed point of `k` steps
-        is on a cycle, and a slow point on a slow one), and Jacobians with their eigenvalues, which
-        are the multipliers of the cycle over `k` steps. Inside `jit` the points are the
-        `valid` rows of as many as there are states in `x_init`, or `k` times `max_n_unique`.
+        threshold, but there is no cycle. All other fields refer to `k` steps, as for
+        [`iterate`][slowpoints.iterate]: `F_xstar`, `qstar`, `status` (a fixed point of `k` steps is
+        on a cycle, and a slow point on a slow one), and Jacobians with their eigenvalues, which are
+        the multipliers of the cycle over `k` steps. Inside `jit` there are as many rows as states
+        in `x_init`, or `k` times `max_n_unique`, and the points are the `valid` ones.
 
     Raises:
         ValueError: if an argument has the wrong shape or range.
@@ -135,7 +135,7 @@ def _kept(
     condition: Shaped[Array, " n"] | None,
     tol: Float[Array, ""],
 ) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
-    """Keep the loop of lowest `q` of all that are shifts of each other, to within `tol`."""
+    """Keep the loop of lowest `q` among those that are shifts of each other, to within `tol`."""
     order = jnp.lexsort((q, ~valid))
     distance = jnp.hypot(distance_between(orbit), jnp.linalg.norm(u[:, None] - u, axis=2))
     near = distance <= tol
@@ -179,7 +179,7 @@ def _points(
 
 
 def _status(status: Int[RealArray, " n"], closed: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """Return how the search of each loop ended, where Newton's method has the last word."""
+    """Return how the search of each loop ended; Newton's method has the last word."""
     slow = ~closed & (status == Status.FIXED_POINT)
     return jnp.where(slow, np.int8(Status.SLOW_POINT), status)
 

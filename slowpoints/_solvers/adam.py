@@ -1,4 +1,4 @@
-"""Gradient descent on `q` with Adam: the method of the documented finders."""
+"""Gradient descent on `q` with Adam: the method of other finders."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
 _VECTORS = 15
-"""Vectors of `n_states` float64 that a row in work holds."""
+"""How many vectors of `n_states` float64 each row in work holds."""
 
 
 class _State(NamedTuple):
@@ -37,25 +37,26 @@ class Adam(AbstractRowSolver):
 
     The learning rate is multiplied by `lr_factor` after `lr_patience` iterations without a better
     `q`, then left alone for `lr_cooldown` iterations. The gradient is that of the row's own `q`, so
-    the number of rows does not change its scale. Finds stable points first, saddles slowly, and
-    needs many iterations.
+    the number of rows does not change its scale. Adam finds stable points first and saddles slowly,
+    and needs many iterations.
 
-    Under `joint`, all rows go on until every one of them has `q < tol_q` or `dq < tol_dq * lr` in
-    the same iteration. Rows that were there long before have come far below `tol_q` by then, and
-    all have the same number of iterations. Rows that are not finite end where they broke, and hold
-    up no others. Otherwise, each row ends and rests where it meets the rule by itself, so that its
-    `q` stays just below `tol_q`.
+    With `joint`, all rows go on until every one of them has `q < tol_q` or `dq < tol_dq * lr` in
+    the same iteration. By then, rows that got there early are far below `tol_q`, and all rows have
+    the same number of iterations. A row that is no longer finite ends there, and does not hold up
+    the others. Without `joint`, each row ends as soon as it meets this rule by itself, so its `q`
+    stays just below `tol_q`.
 
     Attributes:
-        joint: whether all rows share one schedule, driven by their mean `q`, and one end; else each
-            has its own.
+        joint: whether all rows share one schedule, driven by their mean `q`, and end together;
+            otherwise each row has its own schedule and end.
         lr_init: the first learning rate.
         lr_factor: what the learning rate is multiplied by on a plateau.
-        lr_patience: iterations without a better `q` that make a plateau; infinity keeps the rate.
-        lr_cooldown: iterations after a reduction in which none are counted.
+        lr_patience: how many iterations without a better `q` make a plateau; infinity keeps the
+            rate.
+        lr_cooldown: how many iterations after a reduction do not count as such.
         beta_1: decay of the gradient's running mean.
         beta_2: decay of the squared gradient's running mean.
-        epsilon: added to the root of the latter.
+        epsilon: added to the square root of the latter mean.
         lanes: how many rows are in work at a time, if each has its own schedule.
     """
 
@@ -90,12 +91,12 @@ class Adam(AbstractRowSolver):
         return self.joint
 
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
-        """Return what the rows in work take, which are all of them if they share one schedule."""
+        """Return the bytes for the rows in work, which are all rows if they share one schedule."""
         in_work = n_rows if self.joint else min(n_rows, self.lanes)
         return in_work * self.bytes_per_lane(n_states)
 
     def bytes_per_lane(self, n_states: int) -> int:
-        """Return what the state, its gradient and their means take."""
+        """Return the bytes that the state, its gradient and their means take."""
         return 8 * _VECTORS * n_states
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
@@ -113,7 +114,7 @@ class Adam(AbstractRowSolver):
     ) -> _State:
         """Evaluate `q` at the rows, and move those that are not done.
 
-        Under `joint`, the rows are all there are.
+        With `joint`, these are all rows of the search.
         """
 
         def objective(x: Array, u: Array) -> Array:

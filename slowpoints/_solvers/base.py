@@ -17,8 +17,8 @@ from slowpoints._solvers.termination import End
 from slowpoints._transition.base import Transition
 
 _VECTORS_PER_LANE = 150
-"""Vectors of `n_states` float32 that a row in work holds: two bases, the trial states, and what the
-network's step makes of them (counted for gated units, which make the most)."""
+"""How many vectors of `n_states` float32 each row in work holds: two bases, the trial states, and
+the intermediate results of the network's step (counted for gated units, which have the most)."""
 
 
 class Stopping(NamedTuple):
@@ -32,7 +32,8 @@ class Stopping(NamedTuple):
 class Found(NamedTuple):
     """Where a solver left each row.
 
-    `end` says by which rule the solver ended them, as `End`. What is there is judged elsewhere.
+    `end` says, as an `End`, by which kind of rule the solver ended each row. What a row ended at is
+    judged elsewhere.
     """
 
     x: Float[Array, "n n_states"]
@@ -50,16 +51,16 @@ class Found(NamedTuple):
 
 
 class Report(eqx.Module):
-    """Tells the host how far a loop is: `callback(iteration, q, dq, lr)` every so often.
+    """Tells the host how far a loop is, by calling `callback(iteration, q, dq, lr)` now and then.
 
-    `iteration` counts the steps that the loop has taken with all rows in work. A solver of several
-    phases has a loop, and so a count, in each. A callback with an argument `phase` is given the
-    name of the solver that it is in, by keyword. `q` and `dq` are those of the rows in work, and
-    NaN in lanes that have none left. `lr` is the learning rate, or `None`.
+    `iteration` counts the steps that the loop has taken with all rows in work. A solver with
+    several phases has a loop, and so a count, for each. If the callback has an argument `phase`, it
+    is given the name of the solver at work, by keyword. `q` and `dq` are those of the rows in work,
+    and NaN for lanes that have no row left. `lr` is the learning rate, or `None`.
 
     Attributes:
         callback: what is called.
-        every: after how many iterations.
+        every: how many iterations lie between two calls.
     """
 
     callback: Callable[..., None] = eqx.field(static=True)
@@ -85,7 +86,7 @@ class Report(eqx.Module):
     def _takes_phase(self) -> bool:
         try:
             parameters = inspect.signature(self.callback).parameters.values()
-        except (TypeError, ValueError):  # of some functions that are not written in Python
+        except (TypeError, ValueError):  # for some functions that are not written in Python
             return False
         return any(p.name == "phase" or p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -107,9 +108,9 @@ def check_settings(
     counts: tuple[str, ...] = (),
     flags: tuple[str, ...] = (),
 ) -> None:
-    """Check those settings of a solver that are numbers from 0 on, counts from 1 on, and flags.
+    """Check settings of a solver: numbers must be at least 0, counts at least 1, and flags boolean.
 
-    Counts that are written as other numbers, such as 128.0, become integers, and flags booleans.
+    Counts given as other numbers, such as 128.0, become integers, and flags become booleans.
 
     Raises:
         TypeError: if one is of the wrong kind.
@@ -134,7 +135,7 @@ class AbstractSolver(eqx.Module):
 
     @property
     def refines(self) -> bool:
-        """Whether `run` is to be given states in float64, if the network computes in it."""
+        """Whether `run` should be given states in float64 if the network computes in it."""
         return False
 
     @property
@@ -155,8 +156,9 @@ class AbstractSolver(eqx.Module):
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
         """Return about how many bytes `run` takes, besides the states and the results of the rows.
 
-        A bound on memory decides by this how many rows are searched at a time. It must not fall
-        with the number of rows. By default, every row takes what a few bases of a Krylov space do.
+        This decides how many rows are searched at a time within a bound on memory. It must not fall
+        as the number of rows grows. By default, every row takes as much as a few bases of a Krylov
+        space.
 
         Args:
             n_rows: how many rows are searched.
@@ -187,11 +189,11 @@ class AbstractRowSolver(AbstractSolver):
     lanes: eqx.AbstractVar[int]
 
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
-        """Return what the lanes take that have a row, as for all solvers."""
+        """Return about how many bytes the lanes that have a row take, as for all solvers."""
         return min(n_rows, self.lanes) * self.bytes_per_lane(n_states)
 
     def bytes_per_lane(self, n_states: int) -> int:
-        """Return about how many bytes a lane takes; by default, those of a few bases of vectors."""
+        """Return about how many bytes a lane takes; by default, as many as a few bases."""
         return _VECTORS_PER_LANE * 4 * n_states
 
     @property
@@ -254,7 +256,7 @@ class AbstractRowSolver(AbstractSolver):
             place, row, u, state, taken, out, iteration = carry
             state = self.step(F, u, state, stopping)
             if report is not None:
-                # A lane without a row goes through the last one again, which is not at work.
+                # A lane without a row repeats the last one, which does not count as a row in work.
                 q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
                 report(iteration, q, dq, phase=self.phase)
             ended = (state.end != End.NONE) | (state.n_iters >= stopping.max_iters)

@@ -21,9 +21,9 @@ def differentiable(
 ) -> Float[Array, "n n_states"]:
     """Return `x`, with the derivative that fixed points have by the implicit function theorem.
 
-    From `x = F(x, u)` follows `(I - J) dx = dF`, where `dF` is the change of `F` at a fixed `x`.
-    How `x` was found does not matter, so the derivative takes no memory of the iterations. Rows
-    that have not converged, or whose `I - J` is singular, have the derivative zero.
+    `x = F(x, u)` implies `(I - J) dx = dF`, where `dF` is the change of `F` at a fixed `x`. How `x`
+    was found does not matter, so the derivative takes no memory of the iterations. Rows that have
+    not converged, or whose `I - J` is singular, have the derivative zero.
 
     Args:
         F: the transition; derivatives reach its leaves.
@@ -33,7 +33,8 @@ def differentiable(
     """
     parameters, structure = eqx.partition(F, eqx.is_inexact_array)
 
-    # Everything is an argument: when the rule runs, what this function sees may be gone.
+    # Everything is passed as an argument: when the rule runs, what this function closes over may be
+    # gone.
     @jax.custom_jvp
     def solution(parameters: Any, inputs: Array, x: Array, converged: Array) -> Array:
         return x
@@ -41,7 +42,7 @@ def differentiable(
     @solution.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
         parameters, inputs, _, converged = primals
-        x = solution(*primals)  # with its own derivative, so that second ones are right too
+        x = solution(*primals)  # with its own derivative, so that second derivatives are right too
 
         def step(parameters: Any, inputs: Array) -> Array:
             return jax.vmap(eqx.combine(parameters, structure))(x, inputs)

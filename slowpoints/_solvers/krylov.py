@@ -16,7 +16,8 @@ def gcr(
 
     The generalised conjugate residual method (Eisenstat, Elman & Schultz 1983): GMRES's iterates
     without its Hessenberg least-squares problem. The images `A p` of the search directions are kept
-    orthonormal, so each step lowers every lane's residual, and a lane that has none left rests.
+    orthonormal, so each step lowers every lane's residual, and a lane with no residual left stays
+    as it is.
 
     Args:
         matvec: `[lanes, d] -> [lanes, d]`, the product with every lane's matrix.
@@ -53,10 +54,10 @@ def arnoldi(
 ) -> tuple[Float[Array, "lanes n_vectors d"], Float[Array, "lanes n_vectors d"]]:
     """Return an orthonormal basis of a Krylov space and its image, for each lane's own `A`.
 
-    Arnoldi's process (Saad 2003, ch. 6), made orthogonal by classical Gram-Schmidt done twice,
-    which is as good as can be in the precision (Giraud, Langou & Rozloznik 2005) and, unlike the
-    modified one, made of products of matrices. Where a space is exhausted, what is left of its
-    basis is zero.
+    This is Arnoldi's process (Saad 2003, ch. 6). The basis is made orthogonal by classical
+    Gram-Schmidt done twice, which is as accurate as the precision allows (Giraud, Langou &
+    Rozloznik 2005) and, unlike modified Gram-Schmidt, consists of products of matrices. If a space
+    is exhausted, the rest of its basis is zero.
 
     Args:
         matvec: `[lanes, d] -> [lanes, d]`, the product with every lane's matrix.
@@ -64,7 +65,7 @@ def arnoldi(
         n_vectors: the dimension of the space.
 
     Returns:
-        `V` whose rows are `b` and what follows, and `A V`.
+        `V`, whose first row is `b`, and `A V`.
     """
     lanes, d = b.shape
     eps = jnp.finfo(b.dtype).eps

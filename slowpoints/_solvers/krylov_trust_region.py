@@ -16,12 +16,12 @@ from slowpoints._solvers.termination import End
 from slowpoints._transition.base import Transition
 
 _LEAVE_AFTER = 5
-"""Iterations in a row with little gain after which a row leaves the Krylov space."""
+"""After this many consecutive iterations with little gain, a row leaves the Krylov space."""
 
 
 _ALONE_FROM = 64
-"""From so many states on, as long as Jacobians are factorised, exact steps are taken for one row at
-a time: a factorisation takes longer than what a loop adds to it, and no lane is left idle."""
+"""From this many states on, as long as Jacobians are factorised, exact steps are taken for one row
+at a time: a loop adds less time than a factorisation takes, and no lane is left idle."""
 
 
 class KrylovTrustRegion(AbstractSolver):
@@ -32,30 +32,30 @@ class KrylovTrustRegion(AbstractSolver):
        points.
     2. Rows that this space cannot serve, at slow points or in curved valleys, go on with steps that
        minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7). Up to 256
-       states, the model is that of the network's slow directions and Newton's step, from a
-       factorised Jacobian, and beyond, of a larger Krylov space with the gradient of `q`. Where `q`
-       falls slowly, it gets the exact curvature of `q`, with which slow points are approached as
-       quickly as fixed points. Steps are corrected for what the model missed, as geodesic
+       states, the model covers the network's slow directions and Newton's step, from a factorised
+       Jacobian; above that, it covers a larger Krylov space with the gradient of `q`. If `q` falls
+       slowly, the model is given the exact curvature of `q`, with which rows approach slow points
+       as quickly as fixed points. Steps are corrected for what the model missed, as geodesic
        acceleration does (Transtrum & Sethna 2012), so that rows follow curved valleys.
 
-    In networks of more than `n_vectors` states, the first step of every other row is the network's
-    own, if that lowers `q`.
+    In networks of more than `n_vectors` states, about half of the rows start with a step of the
+    network itself, if that lowers `q`.
 
     How far the first steps may go decides which points are found: long steps leave the basins of
-    saddles. It is another for each row, from the row's own state, so that neither the order of rows
-    nor their number matters. `q` never rises.
+    saddles. This length differs from row to row, and is computed from the row's own state, so
+    neither the order of rows nor their number matters. `q` never rises.
 
     Attributes:
         n_vectors: the dimension of the Krylov space of the first steps.
-        radius: the first radius, as a part of the root of `n_states`; each row has its own, larger
-            or smaller by a factor of up to `e`.
-        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+        radius: the first radius, as a fraction of the square root of `n_states`; each row has its
+            own, which is larger or smaller by a factor of up to `e`.
+        patience: a row is given up after this many consecutive iterations that each lowered `q` by
             less than half.
         polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point.
-            Without, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
+            If not, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
             spread along a slow manifold.
-        dtype: the precision of the linear algebra; that of the state is float64, if the network
-            computes in it.
+        dtype: the precision of the linear algebra; the state is in float64 if the network computes
+            in it.
         lanes: how many rows are in work at a time, in the first steps.
     """
 
@@ -72,7 +72,7 @@ class KrylovTrustRegion(AbstractSolver):
 
     @property
     def refines(self) -> bool:
-        """The residual in float64 makes up for linear algebra in less."""
+        """The residual in float64 makes up for linear algebra in lower precision."""
         return True
 
     @property
@@ -86,7 +86,7 @@ class KrylovTrustRegion(AbstractSolver):
         return True
 
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
-        """Return what both kinds of steps take, as for all solvers."""
+        """Return about how many bytes both kinds of steps take, as for all solvers."""
         quick, exact = self._phases(n_states)
         return quick.bytes_to_work(n_rows, n_states) + exact.bytes_to_work(n_rows, n_states)
 
@@ -102,8 +102,8 @@ class KrylovTrustRegion(AbstractSolver):
         quick, exact = self._phases(x_init.shape[1])
         found = quick.run(F, x_init, inputs, stopping, report)
         left = (found.end == End.STUCK) & jnp.isfinite(found.q)
-        # From the starts: in where rows are by now, rounding has its part, and that depends on how
-        # many rows are in work.
+        # The radius is computed from the starts. Where rows are by now depends on rounding, and
+        # that depends on how many rows are in work.
         radius = first_radius(x_init, self.radius)
         return exact.resume(F, found, inputs, stopping, left, report, radius=radius, start=x_init)
 

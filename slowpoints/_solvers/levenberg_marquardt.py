@@ -15,7 +15,7 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
 _MATRICES = 6
-"""Matrices of `n_states` x `n_states` float64 that a row in work holds."""
+"""How many matrices of `n_states` x `n_states` float64 each row in work holds."""
 
 
 class _State(NamedTuple):
@@ -32,14 +32,14 @@ class _State(NamedTuple):
 class LevenbergMarquardt(AbstractRowSolver):
     """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, for up to some 500 units.
 
-    Converges to zeros of `q` quadratically, and to its positive local minima, the slow points,
-    linearly. `q` never rises. Each row in work takes some `n_states x n_states` matrices.
+    It converges quadratically to zeros of `q`, and linearly to its positive local minima, the slow
+    points. `q` never rises. Each row in work takes several `n_states x n_states` matrices.
 
     Attributes:
-        rtol: a row ends when no step can be trusted that would lower `q` by this part.
-        xtol: a row ends when its step is below this part of the state's size.
+        rtol: a row ends when no step that can be trusted would lower `q` by this fraction.
+        xtol: a row ends when its step is below this fraction of the state's size.
         damping: the first damping, relative to the mean squared column norm of `I - J`.
-        max_step: the longest step, as a part of the state's size.
+        max_step: the longest step, as a fraction of the state's size.
         polish: whether a row goes on below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
     """
@@ -66,7 +66,7 @@ class LevenbergMarquardt(AbstractRowSolver):
         return True
 
     def bytes_per_lane(self, n_states: int) -> int:
-        """Return what the Jacobian, the normal equations and their factors take."""
+        """Return the bytes that the Jacobian, the normal equations and their factors take."""
         return super().bytes_per_lane(n_states) + 8 * _MATRICES * n_states**2
 
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
@@ -119,14 +119,14 @@ class LevenbergMarquardt(AbstractRowSolver):
         size, move = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
         last_move = jnp.where(better, move, state.last_move)
         at_floor = q_end < rounding_floor(x)
-        # In the tails of saturating units `q` falls as far, but no model predicts it, or slowly.
+        # In the tails of saturating units `q` falls as far, but not as predicted, or only slowly.
         landed = better & (q_new < 1e-4 * q) & (predicted > 0.75 * q) & ~at_limit
         still = (last_move <= 1e-5 * size) | landed
         # A step may also be short because the damping has not come down yet.
         eps = jnp.finfo(q.dtype).eps
         free = state.rejected | (state.damping <= jnp.maximum(1e-9, 10 * eps))
         small = move <= self.xtol * size
-        # Where units are saturated to the last digit, `q` is 0 and steps are small as well.
+        # If units are saturated to the last digit, `q` is 0 and steps are small as well.
         rests = free & (small | (predicted <= self.rtol * q))
         stuck = rests | at_floor | (damping > 1e6) | (dq <= stopping.tol_dq) | ~jnp.isfinite(q)
         end = jnp.where(stuck, End.STUCK, End.NONE)

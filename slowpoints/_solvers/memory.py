@@ -24,23 +24,24 @@ def rows_within(
 ) -> tuple[int, int]:
     """Return how many of `n_rows` rows can be searched at a time within `limit` bytes.
 
-    A row takes its state in the queue, at work and in the result, in float64. What else the search
-    takes, its solver says.
+    Each row takes memory for its state in the queue, in work and in the result, in float64. The
+    solver says what else the search takes.
 
     Args:
-        limit: the bytes.
+        limit: how many bytes the search may take.
         solver: the solver.
         n_rows: how many rows there are.
         n_states: the length of a state.
         n_inputs: the length of an input.
-        n_searches: how many searches are to share the rows, side by side.
-        least: the fewest rows for which a search of their own is worth its memory.
+        n_searches: how many parallel searches are to share the rows.
+        least: the smallest number of rows that is worth the memory of a search of its own.
 
     Returns:
-        The number of rows, and that of the searches, which is smaller if not all have their share.
+        The number of rows, and the number of searches, which is smaller than `n_searches` if memory
+        does not suffice for all of them.
 
     Raises:
-        ValueError: if a single row takes more.
+        ValueError: if a single row takes more than `limit`.
     """
 
     def taken(rows: int) -> int:

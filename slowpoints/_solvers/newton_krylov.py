@@ -18,8 +18,8 @@ from slowpoints._transition.precision import low_precision, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 _AT_REST = 1e-5
-"""At a fixed point the moves shrink with `q`. Where `q` only fades, as in the tails of saturating
-units, they stay above this part of the state's size."""
+"""At a fixed point the moves shrink with `q`. If `q` only fades, as in the tails of saturating
+units, they stay above this fraction of the state's size."""
 
 _AHEAD = 0.5
 """The share of the rows whose first step is the network's own."""
@@ -43,30 +43,31 @@ class NewtonKrylov(AbstractRowSolver):
 
     A trained network is close to low-rank around its slow manifold, so a few Krylov vectors solve
     `(I - J) d = F(x) - x` well enough. A row for which no step length lowers `q` ends where it is:
-    near a slow point that is no fixed point, or where the Krylov space was too small.
+    either it is near a slow point that is not a fixed point, or the Krylov space was too small.
 
-    In networks of more than `n_vectors` states, the first step of every other row is the network's
-    own, if that lowers `q`: it takes off the part of an initial state's noise that the network
-    forgets at once, and leads fewer rows astray, but away from some saddles. A Krylov space that
-    holds all directions needs no such help.
+    In networks of more than `n_vectors` states, about half of the rows start with a step of the
+    network itself, if that lowers `q`. It removes the part of an initial state's noise that the
+    network forgets at once. It leads fewer rows astray, but also leads away from some saddles. A
+    Krylov space that holds all directions needs no such help.
 
-    Steps are no longer than a radius, which is another for each row, from the row's own state, and
-    grows and shrinks with the success of the linear model: long steps leave the basins of saddles.
+    Steps are no longer than a radius, because long steps leave the basins of saddles. The first
+    radius differs from row to row, and is computed from the row's own state. The radius grows and
+    shrinks with the success of the linear model.
 
-    Only the residual is computed in the precision of the state, all else in `dtype`. With a state
-    in float64 this is iterative refinement (Wilkinson 1963): along a direction with eigenvalue
-    `1 - s`, a residual that is only rounding leaves a point uncertain by `eps / s`, so that float32
-    would make many points of one.
+    Only the residual is computed in the precision of the state; everything else is computed in
+    `dtype`. With a state in float64 this is iterative refinement (Wilkinson 1963). Along a
+    direction with eigenvalue `1 - s`, rounding of the residual makes a point uncertain by
+    `eps / s`, so in float32 one point would turn into many.
 
     Attributes:
         dtype: the precision of the linear algebra.
         n_vectors: the dimension of the Krylov space.
         n_lengths: how many step lengths are tried, each `shrink` times the one before.
-        shrink: see `n_lengths`.
-        radius: the longest first step, as a part of the root of `n_states`; each row has its own,
-            larger or smaller by a factor of up to `e`.
-        xtol: a row ends when its step is below this part of the state's size.
-        patience: a row is given up after so many iterations in a row of which each lowered `q` by
+        shrink: the ratio of each step length to the one before.
+        radius: the longest first step, as a fraction of the square root of `n_states`; each row has
+            its own, which is larger or smaller by a factor of up to `e`.
+        xtol: a row ends when its step is below this fraction of the state's size.
+        patience: a row is given up after this many consecutive iterations that each lowered `q` by
             less than half.
         polish: whether a row goes on below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
@@ -89,7 +90,7 @@ class NewtonKrylov(AbstractRowSolver):
 
     @property
     def refines(self) -> bool:
-        """The residual in float64 makes up for linear algebra in less."""
+        """The residual in float64 makes up for linear algebra in lower precision."""
         return True
 
     @property
@@ -107,7 +108,7 @@ class NewtonKrylov(AbstractRowSolver):
         start = Found.nothing(x)
         radius, none = first_radius(x, self.radius), start.n_iters
         move = jnp.zeros_like(x)
-        # In digits that do not decide on the radius.
+        # From digits that the radius does not depend on.
         ahead = (drawn(x) * 2**10 % 1 < _AHEAD) & (x.shape[-1] > self.n_vectors)
         return _State(x, start.q, start.dq, none, start.end, move, radius, start.q, none, ahead)
 
@@ -143,7 +144,7 @@ class NewtonKrylov(AbstractRowSolver):
         length, hopeful = self._choose_length(F, inputs, x, part[:, None] * d, q)
         part = part * length
         move = part[:, None] * d
-        # Of the residual, all but `rest` falls in proportion.
+        # All of the residual but `rest` falls in proportion to the step.
         predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
         ahead = state.ahead & ~begun
         ahead &= half_squared_norm(jax.vmap(F)(F_x, inputs) - F_x) < q
@@ -152,7 +153,7 @@ class NewtonKrylov(AbstractRowSolver):
         predicted = jnp.where(ahead, jnp.nan, predicted)  # which leaves the radius as it is
 
         at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
-        # Where `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
+        # If `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
         root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
         q = jnp.where(better, q, state.q)
         stuck = ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 _SECULAR_STEPS = 12
 """Newton's method on the secular equation converges monotonically, and quadratically in the end;
-what it leaves of the radius after this many steps is cut off."""
+what still exceeds the radius after this many steps is cut off."""
 
 
 def minimise_within(
@@ -16,21 +16,21 @@ def minimise_within(
 ) -> tuple[Float[Array, "lanes tries m"], Float[Array, "lanes tries"]]:
     """Minimise `g y + y B y / 2` within `||y|| <= radius`, for each lane's own `B` and radii.
 
-    Where the minimum is at the edge, `y = -(B + shift I)^-1 g` with the `shift` at which its length
-    is the radius, the root of the secular equation (Conn, Gould & Toint 2000, ch. 7.3).
+    If the minimum is at the edge, it is `y = -(B + shift I)^-1 g`. Its length equals the radius for
+    the `shift` that is the root of the secular equation (Conn, Gould & Toint 2000, ch. 7.3).
 
     Args:
-        eigenvalues: `[lanes, m]` those of `B`, rising.
+        eigenvalues: `[lanes, m]` the eigenvalues of `B`, in rising order.
         gradient: `[lanes, m]` `g` in the basis of `B`'s eigenvectors.
         radii: `[lanes, tries]` the radii.
 
     Returns:
-        `y` in that basis, and the shifts, zero where the minimum is inside.
+        `y` in that basis, and the shifts, which are zero if the minimum is inside.
     """
     largest = jnp.max(jnp.abs(eigenvalues), axis=-1, keepdims=True)
     tiny = jnp.finfo(eigenvalues.dtype).eps * largest + jnp.finfo(eigenvalues.dtype).tiny
     lowest = eigenvalues[:, :1]
-    least = jnp.maximum(tiny - lowest, 0)  # of the shifts for which B is positive definite
+    least = jnp.maximum(tiny - lowest, 0)  # so that B + shift I is positive definite
     least = jnp.broadcast_to(least, radii.shape)
     w, g = eigenvalues[:, None, :], gradient[:, None, :]
 

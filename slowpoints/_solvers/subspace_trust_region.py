@@ -27,51 +27,53 @@ from slowpoints._transition.precision import low_precision, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 DENSE_LIMIT = 256
-"""Up to how many states Jacobians are formed and factorised."""
+"""Up to this many states, Jacobians are formed and factorised."""
 
 _MATRICES = 6
-"""Matrices of `n_states` x `n_states` float64 that a lane with a Jacobian holds."""
+"""How many matrices of `n_states` x `n_states` float64 each lane with a Jacobian holds."""
 
 _N_SLOW = 5
-"""Slow directions in the subspace; trained networks have as many as their task has variables."""
+"""How many slow directions the subspace has; trained networks have as many as their task has
+variables."""
 
 _WHOLE = 16
-"""Up to so many states, all directions are searched, and in the precision of the states: in so few
+"""Up to this many states, all directions are searched, in the precision of the states: in so few
 dimensions that costs little."""
 
 _N_VECTORS = 30
 """The dimension of the Krylov space in which larger networks are searched."""
 
 _SETTLED = 1e-5
-"""A row is at a minimum if its step is predicted to lower `q` by less than this part: then even
-1000 such steps would lower it by less than 1 %."""
+"""A row is at a minimum if its step is predicted to lower `q` by less than this fraction: even 1000
+such steps would then lower it by less than 1 %."""
 
 _SHRINK, _N_RADII = 0.2, 3
-"""Radii that are tried at once, each this part of the one before: a step costs much, trying it
-little."""
+"""How many radii are tried at once, and the ratio of each to the one before: computing a step costs
+much, trying it costs little."""
 
 _WORTH = 1e-3
-"""The least part of the predicted decrease that makes a step, as long as it is not rounding."""
+"""A step is taken if `q` falls by at least this fraction of the predicted decrease, and by more
+than rounding."""
 
 _UNRESOLVED = 30.0
-"""Where `I - J` is smaller than this many roundings, as along a line of fixed points, steps are
-damped: they would follow nothing but the rounding."""
+"""If `I - J` is smaller than this many rounding errors, as along a line of fixed points, steps are
+damped: otherwise they would follow nothing but the rounding."""
 
 _CURVED_AFTER = 4
-"""Iterations in a row with little gain after which the exact curvature of `q` is used: earlier,
-far from any point, Gauss-Newton steps are the better ones."""
+"""After this many consecutive iterations with little gain, the exact curvature of `q` is used.
+Earlier, far from any point, Gauss-Newton steps are better."""
 
 _TAIL_AFTER = 10
-"""Iterations in a row with little gain after which a row is in a tail that is far from its start
-and has a `q` as low as at fixed points, at which steps gain much."""
+"""After this many consecutive iterations with little gain, a row is in a tail if it is far from its
+start and its `q` is as low as at fixed points. Near a fixed point, steps gain much."""
 
 _N_CORRECTIONS = 2
 """How often a step is corrected for what the linear model missed. On a ring of slow states the
 first correction lets steps grow threefold, the second by a third; more bring nothing."""
 
 _LONGEST_CORRECTION = 0.75
-"""The longest correction, as a part of the step (Transtrum & Sethna 2012): a longer one says that
-the series does not converge."""
+"""The longest correction, as a fraction of the step (Transtrum & Sethna 2012): a longer one says
+that the series does not converge."""
 
 
 class _State(NamedTuple):
@@ -87,7 +89,7 @@ class _State(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What is judged of the steps that rows have just tried."""
+    """The quantities by which the steps that rows have just tried are judged."""
 
     q: Float[Array, " lanes"]  # before the step
     predicted: Float[Array, " lanes"]
@@ -99,21 +101,21 @@ class _Step(NamedTuple):
 class SubspaceTrustRegion(AbstractRowSolver):
     """Steps that minimise a model of `q` exactly within a radius, in a subspace of few directions.
 
-    Up to 256 states, the subspace is that of Newton's step and the network's slow directions, from
-    a factorised Jacobian, and beyond, a Krylov space with the gradient of `q`. Where `q` falls
-    slowly, the model gets the exact curvature of `q`, with which slow points are approached as
+    Up to 256 states, the subspace contains Newton's step and the network's slow directions, from a
+    factorised Jacobian; above that, it is a Krylov space with the gradient of `q`. If `q` falls
+    slowly, the model is given the exact curvature of `q`, with which rows approach slow points as
     quickly as fixed points (Conn, Gould & Toint 2000, ch. 7).
 
     What the model misses along a step is corrected for in all directions (Transtrum & Sethna 2012,
     who call it geodesic acceleration), so that rows follow curved valleys with long steps.
 
     Attributes:
-        radius: the first radius, as for `KrylovTrustRegion`, as are the next three.
-        patience: how long a row may creep.
+        radius: the first radius, as in `KrylovTrustRegion`; so are the next three attributes.
+        patience: after how many consecutive iterations with little gain a row is given up.
         polish: whether a row goes on below `tol_q`.
         dtype: the precision of the linear algebra.
-        lanes: how many rows are in work at a time. Factorisations work on one row, so that more
-            lanes save little, and the last rows to end would keep many without work.
+        lanes: how many rows are in work at a time. Matrices are factorised one at a time, so more
+            lanes save little, and many of them would be idle while the last rows end.
     """
 
     radius: Number
@@ -123,7 +125,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
     lanes: int = 4
 
     def bytes_per_lane(self, n_states: int) -> int:
-        """Return what a basis, and a factorised Jacobian if there is one, take."""
+        """Return the bytes that a basis, and a factorised Jacobian if there is one, take."""
         matrices = 8 * _MATRICES * n_states**2 if n_states <= DENSE_LIMIT else 0
         return super().bytes_per_lane(n_states) + matrices
 
@@ -204,8 +206,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         r_new, q_new = moved(first)
         d, corrected = first, first
         for _ in range(_N_CORRECTIONS):
-            # What the model missed is taken off by Newton's step outside of the subspace, and, as
-            # `I - J` may be close to singular inside, there by the model's own.
+            # Outside of the subspace, Newton's step corrects for what the model missed. Inside,
+            # where `I - J` may be close to singular, the model's own step does.
             missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
             outside, left = (a.astype(x.dtype) for a in space.outside(missed.astype(dtype)))
             inside = rotated(jnp.einsum("lmd,ltd->tlm", AV, left)) * inverse
@@ -255,7 +257,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         q: Float[Array, " lanes"],
         n_poor: Int[Array, " lanes"],
     ) -> Int[Array, " lanes"]:
-        """Return why rows end that have just come to `x`."""
+        """Return why rows that have just come to `x` end, or that they do not."""
         inside = step.length < 0.99 * step.radius
         negligible = step_is_negligible(step.length, x) & inside
         root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
@@ -278,7 +280,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         r: Float[Array, "lanes n_states"],
         curved: Bool[Array, " lanes"],
     ) -> Float[Array, "lanes m m"]:
-        """Return `V (sum_i r_i Hess F_i) V^T` of the lanes that ask for it, zero of others."""
+        """Return `V (sum_i r_i Hess F_i) V^T` for the lanes that ask for it, else zero."""
         r = r.astype(x.dtype)
 
         def some() -> Array:
@@ -297,7 +299,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
 
 def _first(of: Bool[Array, "lanes tries"]) -> Bool[Array, "lanes tries"]:
-    """Return where the first true value of each lane is."""
+    """Return a mask of the first true value of each lane."""
     # Not by `argmax`, which cannot be lowered in float64 inside another `jit`.
     before = jnp.zeros_like(of[:, 0])
     columns = []

@@ -19,8 +19,9 @@ class Subspace(NamedTuple):
         V: `[lanes, m, n_states]` an orthonormal basis, in rows; rows beyond the subspace's
             dimension are zero.
         AV: `[lanes, m, n_states]` the products of `I - J` with it.
-        outside: takes right-hand sides `b [lanes, k, n_states]` to solutions that are orthogonal to
-            the subspace, and to what of `b` is left for the subspace to solve, approximately.
+        outside: maps right-hand sides `b [lanes, k, n_states]` to approximate solutions that are
+            orthogonal to the subspace, and to the part of `b` that is left for the subspace to
+            solve.
     """
 
     V: Float[Array, "lanes m n_states"]
@@ -33,7 +34,7 @@ def whole_space(
     x: Float[Array, "lanes n_states"],
     inputs: Float[Array, "lanes n_inputs"],
 ) -> Subspace:
-    """Return all directions, beside which there is nothing left.
+    """Return the whole space, with nothing left outside of it.
 
     Args:
         F: the network in the precision of the linear algebra.
@@ -54,9 +55,9 @@ def slow_space(
 ) -> Subspace:
     """Return Newton's step, the gradient of `q`, and the directions in which `I - J` is smallest.
 
-    The last are found by inverse iteration on `(I - J)^T (I - J)` with the factorised Jacobian
-    (Golub & Van Loan 2013, ch. 8.2): a step is bounded in the directions in which the network is
-    slow, and Newton's in all others, in which it is linear enough.
+    These directions are found by inverse iteration on `(I - J)^T (I - J)` with the factorised
+    Jacobian (Golub & Van Loan 2013, ch. 8.2). A step is bounded in the directions in which the
+    network is slow. In all others, in which the network is linear enough, it is Newton's.
 
     Args:
         F: the network in the precision of the linear algebra.
@@ -99,11 +100,11 @@ def gradient_krylov_space(
 ) -> Subspace:
     """Return a Krylov space and the gradient of `q`, which it need not contain.
 
-    Outside of it, where the network forgets at once, right-hand sides are nearly their own
+    Outside of this space the network forgets at once, so right-hand sides are nearly their own
     solutions.
 
     Args:
-        F: as for `slow_space`, as are the next three.
+        F: the network, as for `slow_space`; so are the next three arguments.
         x: states.
         inputs: inputs.
         r: residuals.
@@ -139,7 +140,7 @@ def _jacobians(
 
 
 def _columns_of_length_one(vectors: Float[Array, "d m"]) -> Float[Array, "d m"]:
-    # Where `I - J` is singular, its solutions are not finite.
+    # If `I - J` is singular, its solutions are not finite.
     vectors = jnp.where(jnp.isfinite(vectors), vectors, 0)
     largest = jnp.max(jnp.abs(vectors), axis=0)
     vectors = vectors / jnp.where(largest > 0, largest, 1)

@@ -1,7 +1,8 @@
 """Why a row ends, and what it ends at: the one place where this is decided, for every solver.
 
-Solvers end a row by rules of their own, and say by which kind of rule (`End`). What is there is
-judged here (`judge`), by Newton's step in float64 and not by `q`, whichever solver it was.
+Solvers end a row by rules of their own, and say by which kind of rule (`End`). What the row ended
+at is judged here (`judge`), by Newton's step in float64 and not by `q`, in the same way for every
+solver.
 """
 
 import enum
@@ -18,44 +19,45 @@ from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 NEWTON_TOLERANCE = 5e-7
-"""At a fixed point Newton's step is at most this part of the root of `n_states`, or of the state's
-length if that is more: a little above the rounding of a float32 state, which is 6e-8 of it."""
+"""At a fixed point, Newton's step is at most this fraction of the square root of `n_states`, or of
+the state's norm if that is larger. This is a little above the rounding of a float32 state, which is
+6e-8 of its norm."""
 
 CONTRACTION = 0.25
-"""How much shorter a second step has to be. Newton's steps from near a root shrink at once; from a
-ghost, where `I - J` is close to singular, they may be short but do not."""
+"""The largest ratio of a second step to the first. Newton's steps from near a root shrink at once;
+from a ghost, where `I - J` is close to singular, they may be short but do not shrink."""
 
 RELATIVE_DECREASE = 1e-3
 """At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
-less than this part: a tenth of what 200 steps of another method may."""
+less than this fraction: a tenth of what 200 steps of another method may lower it by."""
 
 ESCAPE_Q = 1e-8
-"""A row with `q` below this (or below `tol_q`) at which there is no point, far from its start, is
-in a tail: at a fixed point, so low a `q` would mean a short Newton step."""
+"""A row is in a tail if its `q` is below this (or below `tol_q`), it is far from its start, and
+there is no point: at a fixed point, so low a `q` would mean a short Newton step."""
 
 JUDGED_DENSELY = 1024
-"""Up to how many states Newton's step is computed with the dense Jacobian. Beyond, solvers'
-own Newton steps, which are as exact as their Krylov spaces, have to do."""
+"""Up to this many states, Newton's step is computed with the dense Jacobian. Above that, the
+solvers' own Newton steps have to do, which are only as exact as their Krylov spaces."""
 
 SINGULAR = 1e-10
 """A pivot of `I - J` this small, relative to the largest and to 1, the size of `I`, is rounding."""
 
 _AT_A_TIME = 4
-"""Rows that are judged side by side. Those next to one that is judged take its status."""
+"""How many rows are judged at a time. Rows close to one that has been judged take its status."""
 
 _SAME_PLACE = 1e-7
 """Rows closer than this part of the state's size ended at the same place."""
 
 
 _MATRICES = 6
-"""Matrices of `n_states` x `n_states` float64 that a row holds while it is judged densely."""
+"""How many matrices of `n_states` x `n_states` float64 a row holds while it is judged densely."""
 
 
 class End(enum.IntEnum):
     """By which kind of rule a solver ended a row."""
 
     NONE = 0
-    """By none: the row is in work, or `max_iters` ended it."""
+    """No rule: the row is still in work, or `max_iters` ended it."""
     ROOT = 1
     """The solver's Newton step is negligible."""
     MINIMUM = 2
@@ -75,7 +77,7 @@ def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]
 def is_far(
     x: Float[Array, "lanes n_states"], x_init: Float[Array, "lanes n_states"]
 ) -> Bool[Array, " lanes"]:
-    """Return whether rows are further from their starts than these are from the origin."""
+    """Return whether rows are further from their starts than the starts are from the origin."""
     return jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
 
 
@@ -110,8 +112,8 @@ def judge(
 ) -> Int[Array, " n"]:
     """Return each row's `Status`.
 
-    In float64 where the network computes in it; the caller has enabled that. Rows that ended at one
-    place are judged once.
+    Rows are judged in float64 if the network computes in it; the caller must have enabled x64. Rows
+    that ended at the same place are judged once.
 
     Args:
         F: the transition.
@@ -123,8 +125,8 @@ def judge(
         forward_mode: whether the network has forward-mode derivatives, which take less time.
     """
     stored = half_squared_norm(jax.vmap(F)(x, inputs) - x)
-    # Such a row was ended before anything was known of it, and stays so. Its `q` may have been
-    # rounded otherwise in the solver.
+    # The solver ended such a row before anything was known about it, and that stays its status. The
+    # solver may have rounded its `q` differently.
     within = (end == End.TOLERANCE) & (stored < 1.01 * tol_q + rounding_floor(x))
     finite = jnp.isfinite(stored) & jnp.all(jnp.isfinite(x), axis=1)
     dtype = np.dtype(np.float64) if computes_in_float64(F, x, inputs) else x.dtype
@@ -183,13 +185,13 @@ def _what_is_at(
     end: Int[Array, " some"],
     forward_mode: bool,
 ) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
-    """Return whether rows are at roots and at minima, `I - J` is singular, and Newton's steps."""
+    """Return which rows are at roots, at minima and singular, and their Newton steps' lengths."""
     n_states = x.shape[1]
     eye = jnp.eye(n_states, dtype=x.dtype)
     jacobian = jax.jacfwd if forward_mode else jax.jacrev
 
-    # One after another: where several devices decompose batches at the same time, XLA's threads can
-    # come to wait for each other for ever.
+    # One after another: if several devices decompose batches at the same time, XLA's threads can
+    # end up waiting for each other for ever.
     def newton(row: tuple[Array, Array]) -> tuple[Array, ...]:
         x, u = row
         A = eye - jacobian(F)(x, u)
@@ -206,8 +208,8 @@ def _what_is_at(
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
     contracts = (second <= CONTRACTION * first) | (first <= rounding)
-    # Along a line of fixed points `I - J` is singular. There is nothing to step to at such a point,
-    # or the shortest step that solves for the residual is negligible.
+    # Along a line of fixed points `I - J` is singular. At such a point, the shortest step that
+    # solves for the residual is zero or negligible.
     shortest = jax.lax.cond(
         jnp.any(singular),
         lambda: jax.lax.map(_shortest_step, (A, r)),
@@ -220,13 +222,13 @@ def _what_is_at(
     square = jnp.sum(jnp.square(g), axis=1)
 
     def bend(x: Array, u: Array, r: Array, g: Array) -> Array:
-        """Return `g S g`, where `S` is what the Hessian of `q` has of second derivatives."""
+        """Return `g S g`, where `S` is the part of `q`'s Hessian with second derivatives of `F`."""
         gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
         if forward_mode:
             return jnp.dot(g, jax.jvp(gradient, (x,), (g,))[1])
         return jnp.dot(g, jax.grad(lambda x: jnp.dot(g, gradient(x)))(x))
 
-    # What a step along the gradient gains, which is no more than the best step does.
+    # What a step along the gradient gains is at most what the best step gains.
     curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
     curvature += jax.vmap(bend)(x, u, r, g)
     gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
@@ -251,7 +253,7 @@ def _what_is_at(
 def _shortest_step(
     row: tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]],
 ) -> Float[Array, ""]:
-    """Return the length of the shortest solution of `A d = r`, infinity where there is none."""
+    """Return the length of the shortest solution of `A d = r`, or infinity if there is none."""
     A, r = row
     g, gram = A.T @ r, A.T @ A
     shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
