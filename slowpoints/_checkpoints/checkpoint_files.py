@@ -1,7 +1,7 @@
 """The files that checkpoints are kept in: BrainPy's msgpack format, read within bounds.
 
-Files are written by BrainPy. They are read here, as BrainPy's reader waits on pipes, lets a few
-bytes ask for terabytes, and raises errors of many types when a file is damaged.
+Files are written by BrainPy. They are read here, because BrainPy's reader waits on pipes, lets a
+few bytes ask for terabytes, and raises errors of many types when a file is damaged.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Save the Variables of a BrainPy model to a file, and load them into any instance of its class.
 
 BrainPy names its instances by counting them (`GRUCell0`, `GRUCell1`), and its state dictionaries
-carry these names. Files written here hold such a dictionary, which BrainPy loads, and beside it the
-path from the model to each Variable, by which they are loaded here, and a checksum.
+carry these names. Files written here hold such a dictionary, which BrainPy can load. Next to it
+they hold the path from the model to each Variable, which is used when they are loaded here, and a
+checksum.
 """
 
 import os
@@ -30,8 +31,9 @@ else:  # BrainPy takes seconds to import, so only the functions below import it
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-# Our entry beside those of BrainPy's objects, which its loader passes over. With a space it can be
-# neither the name of such an object nor a path, which are the keys in files of earlier versions.
+# Our entry among those of BrainPy's objects; BrainPy's loader passes over it. Because of the space
+# it can be neither the name of such an object nor a path, which are the keys in files of earlier
+# versions.
 OWN_ENTRY = "slowpoints checkpoint"
 
 
@@ -40,8 +42,8 @@ def save_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
 
     A Variable counts when it can be reached from `model` through attributes of BrainPy objects and
     through lists, tuples and dictionaries; one that is reachable in several ways is loaded as one.
-    Plain arrays are no Variables and are not saved: BrainPy's cells and layers hold their weights
-    as such unless they are created with `mode=bm.training_mode`.
+    Plain arrays are not Variables and are not saved: BrainPy's cells and layers hold their weights
+    as plain arrays unless they are created with `mode=bm.training_mode`.
 
     The file carries a checksum, by which `load_checkpoint` recognises damage. BrainPy loads it too,
     with `brainpy.load_state(model, brainpy.checkpoints.load_pytree(filepath))`, as far as
@@ -50,7 +52,7 @@ def save_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
     that were given one, or were created in the same order in a new process.
 
     An older file is replaced only when the new one is complete. Parent folders are created. If
-    `brainpy.save_state` gives values that are those of no Variable, because a class of the model
+    `brainpy.save_state` gives values that belong to no Variable, because a class of the model
     overrides `save_state`, a `UserWarning` says that they are left out.
 
     Args:
@@ -139,7 +141,7 @@ def _to_tree(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what the file holds, and the names in `brainpy.save_state` that it leaves out.
 
-    Our entry has the paths of what `brainpy.save_state` gives, and the values that this lacks.
+    Our entry has the paths of what `brainpy.save_state` gives, and the values that it leaves out.
     """
     import brainpy
     from brainpy.math import VariableView
@@ -169,7 +171,7 @@ def _to_tree(
 
 
 def _from_tree(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the values by path in what `_to_tree` returned, if it is still that."""
+    """Return the values by path from a tree of `_to_tree`, if it is undamaged."""
     try:
         digest = tree[OWN_ENTRY].pop("sha256")
         if digest != digest_of_tree(tree):
@@ -231,7 +233,8 @@ def _from_save_state(
             variable = held[node].get(key)
             if isinstance(variable, VariableView):
                 continue  # a part of a Variable, which has a value of its own
-            # A name that the model lacks stays as it is, and is then found to be one too many.
+            # A name that the model lacks stays as it is; `_check` then finds that it is one too
+            # many.
             path = paths.get(id(variable), key)
             if path in by_path and not _same(by_path[path], value):
                 raise UnusableFileError(f"it holds two values for the shared Variable {path}")

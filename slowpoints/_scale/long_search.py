@@ -46,23 +46,24 @@ from slowpoints._version import __version__
 
 
 class Search:
-    """A search that can be stopped at any instant, and be continued by another process.
+    """A search that can be stopped at any instant and continued by another process.
 
     It goes through its initial states in chunks. Each chunk draws states of its own, with
-    `fold_in(key(random_seed), chunk)`, searches from them, and stores the points that are new: the
-    `unique` survivors beside all that was stored before, which are points not known yet, and rows
-    of lower `q` than the known row of their point. So neither memory nor files grow with the number
-    of states, but only with that of the points. With `keep_rows`, all rows are stored as well, in
-    files that grow with the number of states; memory does not.
+    `fold_in(key(random_seed), chunk)`, searches from them, and stores what is new. These are the
+    rows that survive `unique` together with everything stored before: points that were not known
+    yet, and rows with a lower `q` than the known row of their point. So memory and files grow only
+    with the number of points, and not with the number of states. With `keep_rows`, all rows are
+    stored as well, in files that do grow with the number of states, while memory does not.
 
     A chunk is stored whole or not at all. Whatever stops the search (`kill -9`, a full disk, a
-    power cut) loses the running chunk at most. On the same kind of machine, what continues is the
-    same to the bit as a search that nothing stopped. Needs a POSIX system.
+    power cut) loses the running chunk at most. On the same kind of machine, a search that is
+    continued gives the same result, to the bit, as one that was never stopped. `Search` needs a
+    POSIX system.
 
-    To continue, make a `Search` of the same arguments. `n_inits` may be larger than before, if what
-    it was is a multiple of `chunk`. If the model, the trajectories, the inputs or a setting is
-    another, or a file is damaged or missing, that is refused. Other versions and other devices are
-    not, but they round differently, and a warning says so.
+    To continue, make a `Search` with the same arguments. `n_inits` may be larger than before if its
+    earlier value is a multiple of `chunk`. The search is refused if the model, the trajectories,
+    the inputs or a setting has changed, or if a file is damaged or missing. Other versions and
+    other devices are accepted, but they round differently, and a warning says so.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -70,21 +71,22 @@ class Search:
             is that of the search.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each
             initial state.
-        directory: where to store the search. It is made if there is none.
+        directory: where to store the search. It is created if it does not exist.
         n_inits: how many states to search from.
         chunk: how many of them to search from at a time; the last chunk may be smaller.
         random_seed: seeds the draw of the states.
         noise_scale: standard deviation of the noise, see
             [`sample_states`][slowpoints.sample_states].
         valid_bxt: `[trials, time]` which states may be drawn.
-        solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next three.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], also for the next three
+            arguments.
         max_iters: the most iterations of a row.
         tol_q: a `q` that is low enough; rows of most solvers go on below it unless told otherwise.
         tol_dq: a row ends when an iteration changes `q` by less than this.
-        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, count as one.
         final_q_threshold: store points with `q` below this; `None` or 0 stores all.
-        keep_rows: whether to store every row as well, what `find_fixed_points` calls `all_fps`, in
-            the Zarr group `rows.zarr` of the directory: see
+        keep_rows: whether to store every row as well (in `find_fixed_points`, these are `all_fps`),
+            in the Zarr group `rows.zarr` of the directory: see
             [`load_rows`][slowpoints.Search.load_rows]. Needs Zarr, `pip install slowpoints[zarr]`.
         mesh: the devices that share a chunk's rows, as in
             [`find_fixed_points`][slowpoints.find_fixed_points].
@@ -208,10 +210,10 @@ class Search:
     # ---- searching -----------------------------------------------------------------------------
 
     def run(self, max_chunks: int | None = None) -> int:
-        """Search on from where the directory is, and store each chunk when it is done.
+        """Continue the search after the last stored chunk, and store each chunk when it is done.
 
         Args:
-            max_chunks: stop after this many; by default, when the search is finished.
+            max_chunks: stop after this many chunks; by default, when the search is finished.
 
         Returns:
             How many chunks were done now.
@@ -241,11 +243,11 @@ class Search:
             self.F, self._starts(chunk), self._inputs_of(chunk), mesh=self._mesh, **self._settings
         )
         fps = fps.to_numpy().replace(tol_unique=self._tol_unique)
-        # A search that was begun before there was a status goes on without one.
+        # A search that was begun by a version without `status` goes on without it.
         return fps if has_status(self._manifest) else fps.replace(status=None)
 
     def _new_points(self, fps: FixedPoints) -> FixedPoints:
-        """Return those rows of a chunk that survive beside all that is stored."""
+        """Return those rows of a chunk that survive `unique` together with all stored points."""
         if self._final_q_threshold:
             fps = fps.replace(valid=fps.valid & (fps.qstar < self._final_q_threshold))
         known = _padded(self._parts, fps)
@@ -280,12 +282,13 @@ class Search:
         """Return the distinct points of the chunks that are stored, with Jacobians and spectra.
 
         They are what [`find_fixed_points`][slowpoints.find_fixed_points] returns for all the
-        states at once, with two reservations. Which points are far is judged by the first chunk's
-        initial states. And where points are closer together than twice `tol_unique`, as on a line
-        attractor, others may stand for them: each row that was found is within that of one of them.
+        states at once, with two reservations. Only the first chunk's initial states decide which
+        points are far. And if points are closer together than twice `tol_unique`, as on a line
+        attractor, other points may represent them: each row that was found is within that distance
+        of one that is returned.
 
         Args:
-            outlier_distance_scale: see `find_fixed_points`, as for the others.
+            outlier_distance_scale: see `find_fixed_points`, also for the other arguments.
             max_n_unique: keep at most this many points, those with the lowest `q`.
             compute_jacobians: whether to fill `J_xstar` and `dFdu`.
             decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable`.
@@ -325,11 +328,12 @@ class Search:
     def load(directory: str | os.PathLike[str]) -> FixedPoints:
         """Read the distinct points that are stored so far, without the model.
 
-        For a look at a search that runs, or from another machine. No points are dropped as being
-        far or otherwise, and there are no Jacobians. Nothing in the files is executed.
+        Use this to look at a search while it runs, or from another machine. No points are dropped,
+        whether for being far or for another reason, and there are no Jacobians. Nothing in the
+        files is executed.
 
         Raises:
-            FileNotFoundError: if the directory holds no search, or no chunk that is done.
+            FileNotFoundError: if the directory holds no search, or no chunk is done yet.
             ValueError: if a file is damaged or missing, or of a later format.
         """
         directory = arguments.path("Search.load", "directory", directory)
@@ -344,13 +348,14 @@ class Search:
     def load_rows(directory: str | os.PathLike[str], chunk: int) -> FixedPoints:
         """Read all rows of one chunk, in the order of their initial states, without the model.
 
-        The rows of a search with `keep_rows` are the Zarr group `rows.zarr` in its directory, with
-        an array for each field and the search's chunks along the rows: for results that outgrow
-        memory, and for readers in other languages. Nothing in the files is executed.
+        A search with `keep_rows` stores its rows in the Zarr group `rows.zarr` in its directory,
+        with an array for each field, divided along the rows into the search's chunks. This serves
+        results that outgrow memory, and readers in other languages. Nothing in the files is
+        executed.
 
         Args:
-            directory: that of the search.
-            chunk: its number, from 0 to `n_done - 1`.
+            directory: the directory of the search.
+            chunk: the number of the chunk, from 0 to `n_done - 1`.
 
         Raises:
             FileNotFoundError: if the directory holds no search, or the chunk is not done.
@@ -406,7 +411,7 @@ class Search:
         }
         if self._rows is not None:
             record["rows_sha256"] = self._rows.write(first, rows, self.chunk)
-        write_record(path, record)  # the chunk is done from the moment that this file is there
+        write_record(path, record)  # as soon as this file is there, the chunk is done
         self._parts.append(fps)
 
     def _random_state(self, chunk: int) -> dict[str, Any]:
@@ -442,7 +447,7 @@ class Search:
 
 
 def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
-    """Join what is stored, filled up with invalid rows: few sizes are few compilations."""
+    """Join what is stored, padded with invalid rows: few sizes need few compilations."""
     # Most chunks of a long search find nothing new.
     known = FixedPoints.concatenate([like[:0], *(part for part in parts if part.n)])
     n = known.n

@@ -17,27 +17,29 @@ _FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "va
 _GROUP = {"zarr_format": 3, "node_type": "group"}
 
 LARGEST_RATIO = 1000
-"""The rows of a chunk may take this many times the bytes of its files and those of the first chunk,
-beside `SMALL`. Zarr fills up the last chunk and leaves out pieces of zeros, but initial states, and
-with them the files of a full chunk, are about as large as they look."""
+"""In memory, the rows of a chunk may take this many times the bytes of its files and those of the
+first chunk, in addition to `SMALL`. Zarr fills up the last chunk and leaves out pieces of zeros,
+but initial states hardly compress, so the files of a full chunk are not much smaller than its
+rows."""
 
 SMALL = 1 << 26
 """Rows that take up to this many bytes, 64 MiB, are read however small their files are."""
 
-_MOST_PIECES_AHEAD = 10_000  # that are dropped if a search goes on without them; Zarr tries each
+_MOST_PIECES_AHEAD = 10_000  # past the known rows, dropped as a search goes on; Zarr tries each
 
 
 class RowStore:
-    """The Zarr group `rows.zarr` of a search's directory: one array a field, one row a state.
+    """The Zarr group `rows.zarr` of a search's directory: one array per field, one row per state.
 
     Rows are written once, from front to back, in pieces that are the group's chunks. Writing the
     same rows again, after an interruption, changes nothing else.
 
-    Zarr runs whatever codecs the metadata name, some of which unpickle. So nothing is opened by it
-    before the metadata are seen to be those that are written here, and pieces are read without it.
+    Zarr runs whatever codecs the metadata name, and some codecs unpickle. So Zarr opens nothing
+    before the metadata have been found to be those that are written here, and pieces are read
+    without it.
 
     Args:
-        directory: that of the search.
+        directory: the directory of the search.
 
     Raises:
         ImportError: if Zarr is not installed.
@@ -58,12 +60,12 @@ class RowStore:
         self._path = directory / "rows.zarr"
 
     def write(self, first: int, rows: FixedPoints, chunk: int) -> str:
-        """Store `rows` from row `first` on, in pieces of `chunk`, and return `read`'s digest.
+        """Store `rows` from row `first` on, in pieces of `chunk`, and return the digest for `read`.
 
-        If the only rows are fewer than a chunk, the piece is no larger than they are.
+        If there are fewer rows in all than in a chunk, the only piece is as large as they are.
 
         Raises:
-            ValueError: if what is there is damaged, or if the rows could not be read again.
+            ValueError: if what is stored is damaged, or if the rows could not be read back.
         """
         values = {name: np.asarray(getattr(rows, name)) for name in _fields(rows)}
         end = first + rows.n
@@ -90,7 +92,7 @@ class RowStore:
             array: Any = group[name]
             array.resize((end, *value.shape[1:]))
             array[first:end] = value
-        os.sync()  # Zarr leaves it to the system when its files are on the disk
+        os.sync()  # Zarr leaves it to the system when its files reach the disk
         digest = digest_of_arrays(*values.values())
         self.read(first, end, digest, like=rows)
         return digest
@@ -137,7 +139,7 @@ class RowStore:
             raise ValueError(f"{str(path)!r} is damaged: it is not what a search writes.")
 
     def _check_array(self, name: str, value: np.ndarray) -> tuple[int, int]:
-        """Check what describes the array of such values; return its rows a piece, and in all."""
+        """Check the metadata of an array of such values; return its rows per piece, and in all."""
         path = self._path / name / "zarr.json"
         metadata: Any = self._metadata(path)
         try:
@@ -166,7 +168,7 @@ class RowStore:
             if missing_is_fine:
                 return None
             raise ValueError(f"{str(path)!r} is missing, so the rows are damaged.") from error
-        # Versions of Zarr differ in what they write that says nothing.
+        # Versions of Zarr differ in which empty entries they write.
         return {key: value for key, value in metadata.items() if value not in (None, [], {})}
 
     def _piece_path(self, name: str, index: int, ndim: int) -> Path:
@@ -187,7 +189,7 @@ class RowStore:
         path = self._piece_path(name, index, len(shape))
         values = np.zeros(shape, dtype.newbyteorder("<"))
         try:
-            # Zstandard makes what it cannot pack larger by less than this.
+            # What Zstandard cannot compress grows by less than this.
             content = read_at_most(path, values.nbytes + values.nbytes // 128 + 1024)
         except FileNotFoundError:
             return values.astype(dtype, copy=False)
@@ -205,12 +207,12 @@ class RowStore:
 
 
 def _fields(rows: FixedPoints) -> tuple[str, ...]:
-    """Return what is stored of such rows; searches of earlier versions have no status."""
+    """Return which fields of such rows are stored; earlier versions stored no status."""
     return _FIELDS if rows.status is None else (*_FIELDS, "status")
 
 
 def _array(n_stored: int, piece: int, value: np.ndarray) -> dict[str, Any]:
-    """Return what describes an array of such values, but for `fill_value` and `codecs`."""
+    """Return the metadata of an array of such values, except for `fill_value` and `codecs`."""
     chunk_shape = [piece, *(max(1, size) for size in value.shape[1:])]
     return {
         "zarr_format": 3,
@@ -223,7 +225,7 @@ def _array(n_stored: int, piece: int, value: np.ndarray) -> dict[str, Any]:
 
 
 def _codecs(found: Any) -> list[list[dict[str, Any]]]:
-    """Return the codecs that Zarr writes: bytes as they are, or in an order, and Zstandard."""
+    """Return the codecs that Zarr may write: bytes, with or without their order, and Zstandard."""
     level = found[1]["configuration"]["level"]
     if type(level) is not int:
         return []

@@ -22,7 +22,7 @@ from slowpoints._points.fixed_points import FixedPoints
 FORMAT_VERSION = 3
 MANIFEST = "search.json"
 
-# What the points of a chunk have, each as the rows they were taken from, and nothing else.
+# The fields that the points of a chunk have, as in the rows they were taken from, and no others.
 _FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "status")
 
 
@@ -32,7 +32,7 @@ def chunk_paths(directory: Path, chunk: int) -> tuple[Path, Path]:
 
 
 def count_chunks(directory: Path) -> int:
-    """Return how many chunks are done, all up to there."""
+    """Return how many chunks are done; none of those before may be missing."""
     records = sorted(directory.glob("chunk-*.json"))
     for chunk, path in enumerate(sorted(records, key=lambda path: (len(path.name), path.name))):
         expected = chunk_paths(directory, chunk)[1]
@@ -66,7 +66,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def begun(directory: Path, manifest: dict[str, Any], *, stacklevel: int) -> dict[str, Any]:
-    """Write the manifest of a new search, or compare it with that of the search that is there.
+    """Write the manifest of a new search, or compare it with that of the existing search.
 
     Warns if that was begun in another environment.
 
@@ -179,13 +179,14 @@ def alone_in(directory: Path) -> Iterator[None]:
     """Hold a lock, which the system releases however the process ends.
 
     Raises:
-        ValueError: if what has the name of the lock is not a regular file, such as a link.
+        ValueError: if there is something with the name of the lock that is not a regular file, such
+            as a link.
         RuntimeError: if another process holds it.
     """
     import fcntl  # not on every system, and nothing else needs it
 
     path = directory / "lock"
-    # What is there is neither emptied, nor followed if it is a link, nor waited for as a FIFO is.
+    # An existing file is not emptied, a link is not followed, and a FIFO is not waited for.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         handle = os.open(path, flags, 0o666)
@@ -208,7 +209,7 @@ def _fields(manifest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _wrong_in(record: dict[str, Any]) -> str | None:
-    """Return the name of what is not such as a search writes into a chunk's record."""
+    """Return the name of an entry that no search would write into a chunk's record, if any."""
     for name in ("search", "points_sha256"):
         if not _is_digest(record.get(name)):
             return name
