@@ -16,21 +16,22 @@ from slowpoints._points.parts import Part, brief, count_of, sentence
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
-"""Dropped slow points are warned of from this share of the rows on. A slow point that the network
-passes draws in a good part of the states that it visits; fewer rows are in the account only."""
+"""A search warns of dropped slow points if at least this share of the rows ended at them. A slow
+point that the network passes attracts a good part of the states that it visits; fewer rows are
+mentioned in the account only."""
 
 LINGERING = 100
-"""A slow point counts as one, for a warning, where so many steps move a state by no more than the
-initial states lie from their centroid. Between any two fixed points there are minima of `q` that
-are left within a few steps, and nobody looks for those."""
+"""A warning counts a slow point only if this many steps move a state by no more than the initial
+states lie from their centroid. Between any two fixed points there are minima of `q` that a state
+leaves within a few steps, and nobody looks for those."""
 
 SCATTER = 1e-5
-"""Rows at one fixed point agree on each state to `1e-6` or so, and to the rounding of large ones.
-Those that are ten times as far apart look like several points."""
+"""Rows at one fixed point agree in each state to `1e-6` or so, or to the rounding of a large one.
+Rows that are ten times as far apart look like several points."""
 
 NEAR = 3
-"""Kept points closer than this many `tol_unique` are reported: rows at one point that scatter
-somewhat more than `tol_unique` would be two points as well."""
+"""Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
+somewhat more than `tol_unique` would be kept as two such points."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Account:
         parts: the rows that ended alike, each row in one of the parts.
         dropped_by: `[n_rows]` for each row the argument of `find_fixed_points` that drops its
             point, such as `"outlier_distance_scale"`, or `""`.
-        n_merged: how many points seem to be hidden in others, since `tol_unique` takes them for
-            one: rows at fixed points lie farther from the kept point than rounding explains.
+        n_merged: how many points seem to be hidden in others because `tol_unique` merges them: some
+            rows at fixed points lie farther from the kept point than rounding explains.
         n_near: how many pairs of kept points are less than 3 `tol_unique` apart.
         lines: the account in sentences.
         warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
@@ -75,19 +76,20 @@ def account(
 ) -> Account:
     """Say what became of every row of a search, what was dropped, and how to keep it.
 
-    Takes what [`find_fixed_points`][slowpoints.find_fixed_points] returned and the settings that it
-    was given, which have the same defaults. A row whose point is kept is within `tol_unique` of it.
-    Another row is counted at the first rule that drops it. Computed on the host, so not inside
-    `jit`, but on what comes out of it.
+    `account` takes what [`find_fixed_points`][slowpoints.find_fixed_points] returned and the
+    settings that it was given, which have the same defaults. A row counts as kept if a kept point
+    is within `tol_unique` of it. Any other row is counted under the first rule that drops it. The
+    account is computed on the host, so it does not work inside `jit`, but it takes the results of
+    `jit`.
 
     Args:
         unique_fps: the points that were kept.
         all_fps: all rows, with `status` and `tol_unique`.
-        within_conditions: see `find_fixed_points`, as for the others.
+        within_conditions: see `find_fixed_points`, also for the other settings.
         outlier_distance_scale: points farther from the initial states are dropped.
-        outlier_q_scale: points of higher `q` were searched on from.
+        outlier_q_scale: the search went on from points of higher `q`.
         final_q_threshold: points of higher `q` are dropped.
-        max_n_unique: so many points are kept.
+        max_n_unique: at most this many points are kept.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -122,7 +124,7 @@ def account(
 
 
 class _Rows:
-    """The rows of a search, and to which points they belong."""
+    """The rows of a search, and the points that they belong to."""
 
     def __init__(
         self,

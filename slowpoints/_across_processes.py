@@ -109,6 +109,6 @@ def _gather(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "n_processe
     shape = (jax.process_count(), *values.shape)
     if values.size == 0:
         return np.zeros(shape, values.dtype)
-    # As bytes, since JAX would narrow what has 64 bits, and has no strings.
+    # As bytes, because JAX would narrow 64-bit types and has no strings.
     sent = np.frombuffer(values.tobytes(), np.uint8)
     return np.frombuffer(process_allgather(sent).tobytes(), values.dtype).reshape(shape)

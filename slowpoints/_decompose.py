@@ -29,12 +29,12 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     Jacobian (thick-restarted Arnoldi: Wu & Simon 2000; Stewart 2002). Together with `F`, no
     Jacobian is needed or formed, so this works for thousands of units.
 
-    In continuous time, where `fps.continuous_time` is set or `F` is a
-    [`ContinuousTime`][slowpoints.ContinuousTime], the real part takes the place of the magnitude:
-    eigenvalues are sorted by it, the `k` leading ones are those of largest real part, and points
-    are stable whose largest real part is below 0. Where the leading ones are close together beside
-    the width of the spectrum, as in stiff systems, Arnoldi's method may not find them; they are
-    NaN then, and it takes all eigenvalues of the Jacobians, without `k`.
+    In continuous time (if `fps.continuous_time` is set or `F` is a
+    [`ContinuousTime`][slowpoints.ContinuousTime]), the real part takes the place of the magnitude:
+    eigenvalues are sorted by it, the `k` leading ones are those of largest real part, and a point
+    is stable if its largest real part is below 0. If the leading eigenvalues are close together
+    compared with the width of the spectrum, as in stiff systems, Arnoldi's method may not find
+    them. They are then NaN; to get them, compute all eigenvalues of the Jacobians, without `k`.
 
     Args:
         fps: points with `J_xstar`; or, given `k` and `F`, with `xstar` and `inputs`.
@@ -44,9 +44,9 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     Returns:
         `fps` with `eigval_J_xstar` `[n, k]`, by falling magnitude, `eigvec_J_xstar`
         `[n, n_states, k]`, right eigenvectors of norm 1 in columns of the same order, and
-        `is_stable` `[n]`, whether the largest `|eigenvalue|` is below 1. A row whose Jacobian is
-        not finite, or an eigenvalue that did not converge, is NaN, and such a row counts as
-        unstable if the largest is concerned.
+        `is_stable` `[n]`, whether the largest `|eigenvalue|` is below 1. If the Jacobian of a row
+        is not finite, or an eigenvalue did not converge, the result is NaN, and the row counts as
+        unstable if this concerns its largest eigenvalue.
 
     Raises:
         ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.

@@ -22,7 +22,7 @@ _MOST_ENTRIES = 2**24
 def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     """Fill the Jacobians `J_xstar` (`dF/dx`) and `dFdu` at every point.
 
-    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`. Of a
+    To first order, `F(xstar + e, u + v) = F(xstar, u) + J_xstar @ e + dFdu @ v`. For a
     [`ContinuousTime`][slowpoints.ContinuousTime] they are `df/dx` and `df/du`.
 
     Args:
@@ -31,10 +31,11 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
 
     Returns:
         `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`, and
-        `continuous_time` as it is for `F`.
+        `continuous_time` set according to `F`.
 
     Raises:
-        TypeError: if `F` is of no known kind, or `fps` are not fixed points, or in half precision.
+        TypeError: if `F` is of no known kind, `fps` is not a `FixedPoints`, or `xstar` is in half
+            precision.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states.
     """
@@ -54,7 +55,8 @@ def _jacobians(
     def one(point: tuple[Array, Array]) -> tuple[Array, Array]:
         return jax.jacfwd(F, argnums=(0, 1))(*point)
 
-    # A few points at a time: the products take some times the memory of the Jacobians themselves.
+    # A few points at a time: the products take several times the memory of the Jacobians
+    # themselves.
     at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
     if x.shape[0] <= at_a_time:
         return jax.vmap(lambda x, u: one((x, u)))(x, u)

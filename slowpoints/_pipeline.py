@@ -62,25 +62,26 @@ def find_fixed_points(
     far points; search on from points with an outlying `q`; drop points with a high `q`; keep the
     best; compute Jacobians and eigenvalues.
 
-    Outside `jit` the points that are kept come without gaps. Inside, where shapes are static, they
-    are the `valid` rows of as many as there are states, or of `max_n_unique` if that is given.
+    Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
+    static, there are as many rows as initial states, or `max_n_unique` if that is given, and the
+    points that are kept are the `valid` rows.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x_init: `[n, n_states]` the states to start from.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
-        solver: see [`optimize_batch`][slowpoints.optimize_batch], as for the next four.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], also for the next four arguments.
         max_iters: the most iterations of a row.
         tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
             solvers go on below it unless told otherwise.
         tol_dq: a row ends when `q` changes by less than this.
-        cond_id: `[n]` condition numbers, handed through.
-        tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
-        within_conditions: whether only points of the same `cond_id` can be one.
+        cond_id: `[n]` condition numbers, which are passed on to the result.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, count as one.
+        within_conditions: whether only points with the same `cond_id` can count as one.
         outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
             times the mean distance of `x_init` from it; `None` keeps all.
-        outlier_q_scale: search on from points with `q` above this many times the median; `None`
-            does not.
+        outlier_q_scale: continue the search from points with `q` above this many times the median;
+            `None` skips this.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
@@ -90,15 +91,17 @@ def find_fixed_points(
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
         progress: called with the rows of each chunk when it is done.
         report: called on the host every few iterations.
-        mesh: share the rows out over its devices; `"local"` means all of this process's devices if
-            there is more than one, and `None` the default device. Inside `jit` the default is none.
+        mesh: divide the rows among the devices of this mesh. `"local"` means all of this process's
+            devices if there is more than one, and `None` the default device. Inside `jit`, the
+            default means `None`.
         across_processes: whether all processes of a job of `jax.distributed` make this call
             together, each with states of its own; not inside `jit`. The distinct points are then
-            those of all processes, the same in each, and all rows are those of this process.
+            those of all processes together, the same in each process, while the second result
+            holds only the rows of this process.
 
     Returns:
         The distinct points, and all `n` rows of the search in the order of `x_init`. `status` says
-        of each row how its search ended, and [`account`][slowpoints.account] what was dropped.
+        for each row how its search ended, and [`account`][slowpoints.account] what was dropped.
 
     Raises:
         ValueError: if an argument has the wrong shape or range, or an input is not finite, or the
@@ -107,8 +110,8 @@ def find_fixed_points(
 
     Warns:
         UserWarning: if rows that ended at fixed points are dropped for their distance or their
-            `q`; if many that ended at slow points are; or if no point is kept. It says why, and
-            what keeps them. Not inside `jit`.
+            `q`; if many rows that ended at slow points are; or if no point is kept. The warning
+            says why, and which setting keeps them. There are no warnings inside `jit`.
     """
     F = as_transition(F)
     caller = "find_fixed_points"

@@ -31,10 +31,11 @@ def sample_states(
 ) -> Float[Array, "n_inits n_states"]:
     """Draw states from trajectories and add Gaussian noise (Golub & Sussillo 2018).
 
-    States are drawn without replacement, or, if there are fewer than `n_inits` of them, with.
+    States are drawn without replacement, or with replacement if there are fewer than `n_inits` of
+    them.
 
     If the network's own states are not known, or the noise is large, let it run from the drawn ones
-    for some steps: `n_steps`. The steps take off what the network forgets at once, and bring states
+    for some steps: `n_steps`. The steps remove what the network forgets at once, and bring states
     from anywhere to where its dynamics are slow. After many steps only attractors are left.
 
     Args:
@@ -50,8 +51,8 @@ def sample_states(
         n_steps: for how many steps it runs.
 
     Returns:
-        `[n_inits, n_states]` the initial states. Those that diverge within `n_steps` are not
-        finite, and the rows of a search from them not valid.
+        `[n_inits, n_states]` the initial states. States that diverge within `n_steps` steps are not
+        finite, and the rows of a search that starts from them are not valid.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `F` is in continuous time.
@@ -96,8 +97,8 @@ def sample_inputs_and_states(
 ) -> tuple[Float[Array, "n_inits n_inputs"], Float[Array, "n_inits n_states"]]:
     """Draw states as `sample_states` does, each with the input of its own time step.
 
-    For searches under the inputs that the network has when it is in these states (Golub & Sussillo
-    2018). The same key draws the same states as `sample_states`.
+    This is for searches under the inputs that the network has when it is in these states (Golub &
+    Sussillo 2018). The same key draws the same states as `sample_states`.
 
     Args:
         key: a JAX random key.
@@ -137,7 +138,7 @@ def _draw(
     noise_scale: Scalar,
     valid_bxt: Bool[RealArray, "trials time"] | None,
 ) -> tuple[Float[Array, "n_inits n_states"], Int[Array, " n_inits"]]:
-    """Return the states with noise, and which rows of all trials' time steps they are."""
+    """Return the states with noise, and their row numbers among the time steps of all trials."""
     n_trials, n_time, n_states = state_traj.shape
     n_candidates = n_trials * n_time
     choice_key, noise_key = jax.random.split(key)
@@ -148,7 +149,7 @@ def _draw(
     )
 
     # A random order of the candidates with the valid ones in front: its first rows are a draw
-    # without replacement, and random positions among the valid ones a draw with.
+    # without replacement, and random positions among the valid ones are a draw with replacement.
     order = jnp.argsort(jnp.where(valid, jax.random.uniform(choice_key, (n_candidates,)), jnp.inf))
     n_valid = jnp.sum(valid)
     positions = jnp.arange(n_inits)
@@ -189,10 +190,10 @@ def check_trajectories(
         caller: named in errors.
         state_traj: see `sample_states`.
         valid_bxt: see `sample_states`.
-        floating: whether states that are whole numbers are refused.
+        floating: whether to refuse states that are whole numbers.
 
     Raises:
-        TypeError: if one of them holds something else than numbers.
+        TypeError: if one of them holds something other than numbers.
         ValueError: if a shape is wrong, no state is valid, or a valid state is not finite.
     """
     hint = (

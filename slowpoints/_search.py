@@ -51,30 +51,30 @@ def optimize_batch(
 ) -> FixedPoints:
     """Minimise the speed `q(., u)` from each of a batch of states (Sussillo & Barak 2013).
 
-    Pure: runs inside `jit`, `vmap` and `pmap`. Rows do not depend on each other, except under
-    `Adam(joint=True)`. Fixed points are differentiable, forward and backward, in the leaves of `F`
-    and in `inputs`, by the implicit function theorem: `(I - J) dx = dF`. Rows that did not converge
-    have the derivative zero.
+    A pure function, which runs inside `jit`, `vmap` and `pmap`. Rows do not depend on each other,
+    except with `Adam(joint=True)`. Fixed points are differentiable, in forward and reverse mode,
+    with respect to the leaves of `F` and to `inputs`, by the implicit function theorem:
+    `(I - J) dx = dF`. The derivative of rows that did not converge is zero.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
         solver: the strategy; by default [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion].
-        max_iters: the most iterations that a row may take in all, whatever phases the solver has.
+        max_iters: the most iterations that a row may take, in all phases of the solver together.
         tol_q: a `q` that is low enough. Rows of `Adam`, and of solvers with `polish=False`, end
-            when `q` falls below it; under `Adam(joint=True)` none ends before all have met this or
+            when `q` falls below it; with `Adam(joint=True)`, none ends before all have met this or
             `tol_dq`. The default solver and the other Newton-type solvers go on to the last digits:
             their last steps gain the most.
         tol_dq: a row ends when an iteration changes `q` by less than this.
-        cond_id: `[n]` condition numbers, handed through.
+        cond_id: `[n]` condition numbers, which are passed on to the result.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
             the machine's memory. More rows than fit are searched in chunks (not inside `jit`).
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
         progress: called with the rows of each chunk when it is done.
         report: called on the host every few iterations.
-        mesh: share the rows out over its devices, along all its axes. Each device runs a loop of
-            its own, so none waits for another's rows.
+        mesh: divide the rows among the devices of this mesh, along all its axes. Each device runs a
+            loop of its own, so none waits for another's rows.
 
     Returns:
         Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
@@ -107,8 +107,8 @@ def optimize_batch(
     if solver.couples_rows:
         mesh = None  # rows that depend on each other stay together
 
-    # What is traced in float64 must also be lowered there; inside an outer `jit` it is not, which
-    # only operations with an integer result, such as `argmax`, notice.
+    # What is traced with x64 enabled must also be lowered so. Inside an outer `jit` it is not,
+    # which matters only for operations with an integer result, such as `argmax`.
     wide = computes_in_float64(F, x_init, inputs)
 
     def search(rows: tuple[Any, Any]) -> FixedPoints:
@@ -121,7 +121,7 @@ def optimize_batch(
     traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, x_init, inputs, stopping)))
     if traced or solver.couples_rows or n == 0:
         return search((x_init, inputs)).replace(cond_id=cond_id)
-    # With as many rows as lanes at the least, parts compute alike, whatever their number.
+    # Parts with at least as many rows as lanes compute the same, whatever their number.
     least = getattr(solver, "lanes", _LEAST_ROWS)
     n_cores = 1
     if solver.may_run_side_by_side and mesh is None and report is None and n >= 2 * least:
@@ -161,7 +161,7 @@ def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[An
     rows = [np.minimum(np.arange(i, i + size), end - 1) for i in range(start, end, size)]
     if len(x.devices()) > 1:
         return [(x[here], u[here]) for here in rows]
-    # By NumPy, which compiles nothing for other numbers of rows.
+    # With NumPy, which need not compile anything for another number of rows.
     on_host = np.asarray(x), np.asarray(u)
     return [jax.device_put(tuple(a[here] for a in on_host), place_of(x)) for here in rows]
 
@@ -194,7 +194,7 @@ def _search(
         F = eqx.combine(parameters, structure)
         x, u, G = x_init, inputs, _Rounded(F)
         wide = computes_in_float64(F, x, u)
-        # Here as well, for a batch is traced when nothing of the outer context is left.
+        # Here as well, because a batch is traced when the outer context has already been left.
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             if solver.refines and wide:
                 x, u = x.astype(np.float64), u.astype(np.float64)
@@ -207,8 +207,8 @@ def _search(
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
-        # A batch of searches is one search of more rows, which then share the lanes, if the model
-        # and the settings are the same. Else, the searches run one after another: side by side,
+        # If the model and the settings are the same, a batch of searches becomes one search of more
+        # rows, which share the lanes. Otherwise, the searches run one after another: side by side,
         # each would take as long as the slowest.
         parameters_b, x_b, u_b, stopping_b = in_batched
         shared = not any(jax.tree.leaves((parameters_b, stopping_b)))
@@ -226,7 +226,7 @@ def _search(
 
     held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
     x, dq, n_iters, status = (search if mesh is None else _over_mesh(search, mesh))(*held)
-    # Gradient descent ends close enough for the theorem to be as good as its points are.
+    # Gradient descent ends close enough for the theorem to be as accurate as its points.
     q = half_squared_norm(x - jax.vmap(F)(x, inputs).astype(x.dtype))
     near = (status == Status.WITHIN_TOLERANCE) | (status == Status.UNFINISHED) & (q < _NEARLY)
     x = differentiable(F, x, inputs, (status == Status.FIXED_POINT) | near)
@@ -244,11 +244,11 @@ def _search(
 
 
 _NEARLY = 1e-10
-"""A row that was ended with a `q` below this is taken for near a fixed point by derivatives."""
+"""Derivatives treat a row that was cut off with `q` below this as close to a fixed point."""
 
 
 class _Rounded(Transition):
-    """A network whose next states are of the states' own precision, whatever it computes in."""
+    """A network whose next state has the precision of the state, whatever it computes in."""
 
     F: Transition
 
@@ -259,7 +259,7 @@ class _Rounded(Transition):
 
 
 def _with_types(F: Transition) -> Transition:
-    """Return `F` with leaves that keep their type in float64, which Python's numbers do not."""
+    """Return `F` with leaves that keep their type if x64 is enabled; Python's numbers do not."""
 
     def fix(leaf: Any) -> Any:
         if not isinstance(leaf, Tracer) or not jax.typeof(leaf).weak_type:
@@ -272,13 +272,13 @@ def _with_types(F: Transition) -> Transition:
 def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Give each device its share of the rows, and a loop of its own."""
     rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
-    mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are not explicit ones
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # the same mesh without explicit axes
     sharded = jax.shard_map(
         search,
         mesh=mesh,
         in_specs=(everywhere, rows, rows, everywhere),
         out_specs=rows,
-        # A device's loop ends when its own rows do, which the check takes for an inconsistency.
+        # A device's loop ends when its own rows do, which the check mistakes for an inconsistency.
         check_vma=False,
     )
 
@@ -320,10 +320,10 @@ def check_search(
     memory_limit: Any = None,
     rows_at_a_time: Any = None,
 ) -> tuple[Any, Any, Any, int | None, int | None]:
-    """Check the settings of a search, as all functions and classes take them.
+    """Check the settings of a search, for all functions that take them.
 
     Returns:
-        Those that are numbers, in the order of the arguments, as Python has them.
+        The settings that are numbers, in the order of the arguments, as Python's own types.
 
     Raises:
         TypeError: if one is of the wrong kind.

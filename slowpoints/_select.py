@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
     centroid: Float[RealArray, " n_states"]
     distance: Float[RealArray, ""]
-    """Their mean distance from it."""
+    """The mean distance of the states from the centroid."""
 
 
 def select(
@@ -43,34 +43,38 @@ def select(
     tol_q: Scalar = 1e-12,
     tol_dq: Scalar = 1e-20,
 ) -> FixedPoints:
-    """Keep those of the distinct points that a search is for, by rules that can be switched off.
+    """Keep the distinct points that a search is meant to find, by rules that can be switched off.
 
-    In this order: drop points far from the initial states; search on from points with an outlying
-    `q`, and look again which are distinct; drop points with a high `q`; keep the best.
-    [`account`][slowpoints.account] says of each row whether its point was kept, and if not, why.
+    The rules are, in this order: drop points far from the initial states; continue the search from
+    points with an outlying `q`, and merge equal points again; drop points with a high `q`; keep the
+    best. [`account`][slowpoints.account] says for each row whether its point was kept, and if not,
+    why.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
-        fps: points with `xstar`, `inputs` and `qstar`; those that `unique` marked as `valid`.
-        x_init: `[k, n_states]` the states that the search started from, or their `Spread` where
-            they are not in one place. By default the initial states of all rows of `fps`, valid or
-            not; so give them if rows were dropped from `fps` before.
+        fps: points with `xstar`, `inputs` and `qstar`. Only those that `unique` marked as `valid`
+            count.
+        x_init: `[k, n_states]` the states that the search started from, or their `Spread` if
+            several processes hold them. By default, the initial states of all rows of `fps`, valid
+            or not; so pass them if rows were dropped from `fps` before.
         outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
             times the mean distance of `x_init` from it; `None` keeps all.
-        outlier_q_scale: search on from points with `q` above this many times the median; `None`
-            does not. Jacobians and what follows from them are dropped, as points may move.
+        outlier_q_scale: continue the search from points with `q` above this many times the median;
+            `None` skips this. Jacobians and what follows from them are dropped, because points may
+            move.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
-        within_conditions: whether only points of the same `cond_id` can be one.
-        solver: how to search on, see [`optimize_batch`][slowpoints.optimize_batch], as for the
-            next three. Not used without `outlier_q_scale`.
+        within_conditions: whether only points with the same `cond_id` can count as one.
+        solver: how to continue the search: see [`optimize_batch`][slowpoints.optimize_batch], also
+            for the next three arguments. None of these is used without `outlier_q_scale`.
         max_iters: the most further iterations of a row.
         tol_q: a `q` that is low enough, or `final_q_threshold` if that is less.
         tol_dq: a row ends when `q` changes by less than this.
 
     Returns:
-        The points that are kept, without gaps. Inside `jit`, where shapes are static, they are the
-        `valid` ones of as many rows as there were, or of `max_n_unique`, the best first.
+        The points that are kept, without gaps. Inside `jit`, where shapes are static, there are as
+        many rows as before, or `max_n_unique` rows with the best first, and the points that are
+        kept are the `valid` ones.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -141,7 +145,8 @@ def ending_tolerance(
 ) -> Scalar:
     """Return the `q` below which rows may end: what is kept has to be below both.
 
-    Rows that end together, as under `Adam(joint=True)`, end as documented: most come far below.
+    Rows that end together, as with `Adam(joint=True)`, end at `tol_q` as documented; most of them
+    come far below it.
     """
     if not final_q_threshold or (solver is not None and solver.couples_rows):
         return tol_q
@@ -172,7 +177,7 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
     valid = jnp.ones(fps.n, bool) if fps.valid is None else fps.valid
     median = jnp.nanmedian(jnp.where(valid, fps.qstar, jnp.nan))
     if isinstance(search["solver"], Adam):
-        # As documented: rows that are not searched on have no say in those that are.
+        # As documented, rows that are not searched further have no influence on those that are.
         search = search | {"solver": dataclasses.replace(search["solver"], joint=False)}
     again = optimize_batch(F, fps.xstar, fps.inputs, **search)
     take = valid & (fps.qstar > scale * median) & again.valid & (again.qstar < fps.qstar)
@@ -185,7 +190,7 @@ def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) 
     changes = {name: merged(name) for name in names if getattr(fps, name) is not None}
     if fps.n_iters is not None:
         changes["n_iters"] = fps.n_iters + jnp.where(take, again.n_iters, 0)
-    # What was computed of the points before they moved is not theirs any more.
+    # What was computed for the points before they moved is no longer true of them.
     changes |= dict.fromkeys(_OF_ONE_PLACE)
     return fps.replace(**changes, valid=valid)
 
@@ -209,10 +214,10 @@ def _best(fps: FixedPoints, size: int) -> FixedPoints:
 
 
 def check_selection(caller: str, **settings: Any) -> list[Any]:
-    """Check the settings that say which points are kept, as all functions and classes take them.
+    """Check the settings that say which points are kept, for all functions that take them.
 
     Returns:
-        The settings in their order, as Python has them.
+        The settings in their order, as Python's own types.
 
     Raises:
         TypeError: if one is of the wrong kind, or one that decides what is compiled is traced.

@@ -28,8 +28,8 @@ def unique(
     Two rows are the same point if their Euclidean distance in the joint `(xstar, inputs)` space,
     in float64, is at most `tol`. Rows are taken by rising `qstar`, and each is kept unless a row
     kept before is the same point. So the lowest `qstar` survives, survivors are more than `tol`
-    apart, and every dropped row is within `tol` of a survivor. The order of the rows plays no
-    part: where `qstar` ties or is missing, the points themselves decide. Rows that are invalid or
+    apart, and every dropped row is within `tol` of a survivor. The order of the rows does not
+    matter: if `qstar` ties or is missing, the points themselves decide. Rows that are invalid or
     not finite never survive, and drop no others.
 
     Runs inside `jit` and `vmap`, in memory proportional to the rows. All fields but `valid` are
@@ -38,11 +38,11 @@ def unique(
     Args:
         fps: `n` rows with `xstar` `[n, N]` and, optionally, `inputs` `[n, M]`, `qstar` `[n]` and
             `valid` `[n]`.
-        tol: the largest distance between two rows that are one point, `fps.tol_unique` if `None`.
+        tol: the largest distance at which two rows count as one point; by default `fps.tol_unique`.
             Unless it is traced, the result carries it as its `tol_unique`.
-        size: return exactly this many rows: the survivors of lowest `qstar`, best first, then as
-            many copies of the best, marked invalid, as it takes (zeros if there are no rows).
-        within_conditions: compare only rows of the same `cond_id`, so that each condition keeps
+        size: return exactly this many rows: the survivors of lowest `qstar`, best first, padded
+            with copies of the best that are marked invalid (with zeros if there are no rows).
+        within_conditions: compare only rows with the same `cond_id`, so that each condition keeps
             its own points, however close its input is to another's.
 
     Returns:
@@ -74,7 +74,7 @@ def unique(
 
 
 def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
-    """Return numbers that are the same where `cond_id` is."""
+    """Return a number for each row, the same for rows with the same `cond_id`."""
     if fps.cond_id is None:
         raise ValueError(
             "unique: `fps.cond_id` is None; expected the points' conditions, since "
@@ -88,7 +88,7 @@ def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
 def _take(
     fps: FixedPoints, ranking: Int[Array, " padded"], n_survivors: Int[Array, ""], size: int
 ) -> FixedPoints:
-    """Return the first `size` survivors, and copies of the best in the places left over."""
+    """Return the first `size` survivors, with copies of the best in the places left over."""
     rows, valid = _best(ranking, n_survivors, size)
 
     def take(value: Any) -> Any:
