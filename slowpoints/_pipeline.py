@@ -59,8 +59,8 @@ def find_fixed_points(
 
     In this order: optimise; drop rows that are not finite or that escaped, such as those in the
     tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
-    far points; search on from points with an outlying `q`; drop points with a high `q`; keep the
-    best; compute Jacobians and eigenvalues.
+    far points; continue the search from points with an outlying `q`; drop points with a high `q`;
+    keep the best; compute Jacobians and eigenvalues.
 
     Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
     static, there are as many rows as initial states, or `max_n_unique` if that is given, and the

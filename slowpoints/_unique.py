@@ -60,7 +60,7 @@ def unique(
     condition = condition_numbers(fps) if within_conditions else None
     if not isinstance(tol, Tracer):
         fps = fps.replace(tol_unique=tol)
-    # Rows that are stored in float64 stay so.
+    # Rows that are stored in float64 stay in float64.
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)

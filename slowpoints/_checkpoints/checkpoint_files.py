@@ -39,7 +39,7 @@ def write_tree(path: str, tree: dict[str, Any]) -> None:
 
     folder = os.path.dirname(path) or os.curdir
     os.makedirs(folder, exist_ok=True)
-    # BrainPy falls back to deleting the old file where it cannot rename, hence a folder of our own.
+    # BrainPy falls back to deleting the old file if it cannot rename, hence a folder of our own.
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as temporary_folder:
         temporary = os.path.join(temporary_folder, "checkpoint")
         brainpy.checkpoints.save_pytree(temporary, tree, verbose=False)

@@ -61,7 +61,7 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
                 queue.append(([*steps, step], child))
             elif isinstance(child, collections):
                 later.append(([*steps, step], child))
-    # A view shows a part of a Variable, which some other object holds as a rule.
+    # A view shows a part of a Variable, which is usually held by another object.
     for steps, target in views:
         while isinstance(target, bm.VariableView):
             target = target._value
@@ -74,8 +74,8 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
             "layers hold their weights in Variables if created with `mode=bm.training_mode`."
         )
 
-    # BrainPy makes keys from names of instances, ids (`var140235`) and representations. Where they
-    # differ from instance to instance, the position in the dictionary stands for them.
+    # BrainPy makes keys from names of instances, ids (`var140235`) and representations. If they
+    # differ from instance to instance, the position in the dictionary replaces them.
     names = "|".join(re.escape(name) for name in instance_names)
     unstable = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])|^var\d{{7,}}| at 0x")
 

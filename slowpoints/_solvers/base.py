@@ -233,7 +233,7 @@ class AbstractRowSolver(AbstractSolver):
         report: Report | None = None,
         **start_with: Shaped[Array, "n ..."],
     ) -> Found:
-        """Take the `unfinished` rows on from where they are; the others stay as they are.
+        """Continue with the `unfinished` rows from where they are; the others stay as they are.
 
         The new iterations are added to the rows' counts, and `max_iters` bounds their sum. Fields
         of the rows' states that are named in `start_with` start with its values.

@@ -46,7 +46,7 @@ _AT_A_TIME = 4
 """How many rows are judged at a time. Rows close to one that has been judged take its status."""
 
 _SAME_PLACE = 1e-7
-"""Rows closer than this part of the state's size ended at the same place."""
+"""Rows closer than this fraction of the state's size ended at the same place."""
 
 
 _MATRICES = 6

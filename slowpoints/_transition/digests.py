@@ -58,7 +58,7 @@ def setting_as_text(value: Any) -> str:
 
 def operations_of(traced: ClosedJaxpr) -> str:
     """Return the text of a traced function, the same for each trace of the same function."""
-    return re.sub(r" at 0x\w+", "", str(traced))  # where functions are in memory
+    return re.sub(r" at 0x\w+", "", str(traced))  # the functions' addresses in memory
 
 
 def equations_of(jaxpr: Any) -> Iterator[Any]:

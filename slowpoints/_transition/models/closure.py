@@ -100,7 +100,7 @@ class _Function:
 
 
 def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
-    """Return the structure of `obj`, and append what belongs into its holes to `values`."""
+    """Return the structure of `obj`, and append what belongs in its holes to `values`."""
     if isinstance(obj, Tracer):
         values.append(obj)
         return _Hole()
