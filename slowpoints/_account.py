@@ -48,7 +48,7 @@ class Account:
         n_near: how many pairs of kept points are less than 3 `tol_unique` apart.
         lines: the account in sentences.
         warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
-            points that are dropped, slow points that are dropped where at least 1 % of the rows
+            points that are dropped, slow points that are dropped if at least 5 % of the rows
             ended at them and a state lingers there for 100 steps, and a search that keeps nothing.
     """
 
@@ -297,6 +297,3 @@ class _Rows:
             "shows."
         )
         return n_near, [line]
-
-
-# ---- words -------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def find_fixed_points(
         max_iters: the most iterations of a row.
         tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
             solvers go on below it unless told otherwise.
-        tol_dq: a row ends when `q` changes by less than this.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
         cond_id: `[n]` condition numbers, which are passed on to the result.
         tol_unique: points at most this far apart, in the joint `(x, u)` space, count as one.
         within_conditions: whether only points with the same `cond_id` can count as one.

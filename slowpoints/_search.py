@@ -66,7 +66,8 @@ def optimize_batch(
             when `q` falls below it; with `Adam(joint=True)`, none ends before all have met this or
             `tol_dq`. The default solver and the other Newton-type solvers go on to the last digits:
             their last steps gain the most.
-        tol_dq: a row ends when an iteration changes `q` by less than this.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
         cond_id: `[n]` condition numbers, which are passed on to the result.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
             the machine's memory. More rows than fit are searched in chunks (not inside `jit`).

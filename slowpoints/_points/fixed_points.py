@@ -374,11 +374,11 @@ class FixedPoints:
     def types(self, line_tol: Number = 1e-2) -> list[str]:
         """Name the type of each point, such as `"attractor, node"`. Not inside `jit`.
 
-        - `"attractor"` if all directions are stable, `"repeller"` if none is, and otherwise
-          `"saddle of index i"`, with `i` unstable directions. If only leading eigenvalues are known
-          and all of them are unstable, it is `"saddle of index i or more"`. `"marginal"` if
-          deviations neither grow nor decay, as in a rotation. `"unknown"` if an eigenvalue is NaN,
-          or if the leading ones do not decide.
+        - `"attractor"` if all directions are stable, `"repeller"` if all are unstable, and
+          otherwise `"saddle of index i"`, with `i` unstable directions. If only leading eigenvalues
+          are known and all of them are unstable, it is `"saddle of index i or more"`. `"marginal"`
+          if no deviation grows and some do not decay either, as in a rotation. `"unknown"` if an
+          eigenvalue is NaN, or if the leading ones do not decide.
         - `"spiral"` if the leading eigenvalue is complex, else `"node"`.
         - `"1 line direction"`, or a higher number: how many eigenvalues are within `line_tol` of 1
           (in continuous time, of 0). Along their eigenvectors the network integrates. They count

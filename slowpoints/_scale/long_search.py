@@ -82,7 +82,8 @@ class Search:
             arguments.
         max_iters: the most iterations of a row.
         tol_q: a `q` that is low enough; rows of most solvers go on below it unless told otherwise.
-        tol_dq: a row ends when an iteration changes `q` by less than this.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
         tol_unique: points at most this far apart, in the joint `(x, u)` space, count as one.
         final_q_threshold: store points with `q` below this; `None` or 0 stores all.
         keep_rows: whether to store every row as well (in `find_fixed_points`, these are `all_fps`),

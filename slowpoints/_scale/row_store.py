@@ -100,7 +100,7 @@ class RowStore:
     def read(self, first: int, end: int, digest: str, like: FixedPoints) -> FixedPoints:
         """Return the rows from `first` to `end`, with the dimensions and settings of `like`.
 
-        Takes at most `SMALL` bytes, or `LARGEST_RATIO` times what is stored.
+        Takes at most `SMALL` bytes, and `LARGEST_RATIO` times what is stored.
 
         Raises:
             ValueError: if they are not what was written.

@@ -32,7 +32,11 @@ def chunk_paths(directory: Path, chunk: int) -> tuple[Path, Path]:
 
 
 def count_chunks(directory: Path) -> int:
-    """Return how many chunks are done; none of those before may be missing."""
+    """Return how many chunks are done.
+
+    Raises:
+        ValueError: if one is missing before the last of them.
+    """
     records = sorted(directory.glob("chunk-*.json"))
     for chunk, path in enumerate(sorted(records, key=lambda path: (len(path.name), path.name))):
         expected = chunk_paths(directory, chunk)[1]

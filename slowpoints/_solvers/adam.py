@@ -42,9 +42,9 @@ class Adam(AbstractRowSolver):
 
     With `joint`, all rows go on until every one of them has `q < tol_q` or `dq < tol_dq * lr` in
     the same iteration. By then, rows that got there early are far below `tol_q`, and all rows have
-    the same number of iterations. A row that is no longer finite ends there, and does not hold up
-    the others. Without `joint`, each row ends as soon as it meets this rule by itself, so its `q`
-    stays just below `tol_q`.
+    the same number of iterations, except those that are no longer finite: such a row ends there,
+    and does not hold up the others. Without `joint`, each row ends as soon as it meets this rule by
+    itself, so its `q` stays just below `tol_q`.
 
     Attributes:
         joint: whether all rows share one schedule, driven by their mean `q`, and end together;

@@ -149,7 +149,8 @@ class AbstractSolver(eqx.Module):
 
         They may not if `run` decomposes batches of matrices (`jnp.linalg`). XLA divides a batch
         among its threads and blocks one of them until the others are done. If all threads are
-        blocked in this way, the search hangs.
+        blocked in this way, the search hangs. Nor is it worth it if `run` consists of matrix
+        products that are so large that XLA divides them among all cores.
         """
         return False
 

@@ -31,12 +31,13 @@ class KrylovTrustRegion(AbstractSolver):
        1990), within a radius of its own. No Jacobian is formed. Most rows end here, at fixed
        points.
     2. Rows that this space cannot serve, at slow points or in curved valleys, go on with steps that
-       minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7). Up to 256
-       states, the model covers the network's slow directions and Newton's step, from a factorised
-       Jacobian; above that, it covers a larger Krylov space with the gradient of `q`. If `q` falls
-       slowly, the model is given the exact curvature of `q`, with which rows approach slow points
-       as quickly as fixed points. Steps are corrected for what the model missed, as geodesic
-       acceleration does (Transtrum & Sethna 2012), so that rows follow curved valleys.
+       minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7). Up to 16
+       states, the model covers all directions; up to 256, the network's slow directions and
+       Newton's step, from a factorised Jacobian; above that, it covers a larger Krylov space with
+       the gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`, with
+       which rows approach slow points as quickly as fixed points. Steps are corrected for what the
+       model missed, as geodesic acceleration does (Transtrum & Sethna 2012), so that rows follow
+       curved valleys.
 
     In networks of more than `n_vectors` states, about half of the rows start with a step of the
     network itself, if that lowers `q`.

@@ -101,10 +101,10 @@ class _Step(NamedTuple):
 class SubspaceTrustRegion(AbstractRowSolver):
     """Steps that minimise a model of `q` exactly within a radius, in a subspace of few directions.
 
-    Up to 256 states, the subspace contains Newton's step and the network's slow directions, from a
-    factorised Jacobian; above that, it is a Krylov space with the gradient of `q`. If `q` falls
-    slowly, the model is given the exact curvature of `q`, with which rows approach slow points as
-    quickly as fixed points (Conn, Gould & Toint 2000, ch. 7).
+    Up to 16 states, the subspace is all of space. Up to 256, it contains Newton's step and the
+    network's slow directions, from a factorised Jacobian; above that, it is a Krylov space with the
+    gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`, with which
+    rows approach slow points as quickly as fixed points (Conn, Gould & Toint 2000, ch. 7).
 
     What the model misses along a step is corrected for in all directions (Transtrum & Sethna 2012,
     who call it geodesic acceleration), so that rows follow curved valleys with long steps.

@@ -77,7 +77,7 @@ def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]
 def is_far(
     x: Float[Array, "lanes n_states"], x_init: Float[Array, "lanes n_states"]
 ) -> Bool[Array, " lanes"]:
-    """Return whether rows are further from their starts than the starts are from the origin."""
+    """Return whether rows are further from their starts than these from the origin, plus 1."""
     return jnp.linalg.norm(x - x_init, axis=1) > 1 + jnp.linalg.norm(x_init, axis=1)
 
 

@@ -173,7 +173,7 @@ def carry_layout(
         example_state: the example state that the caller gave, if any.
 
     Raises:
-        TypeError: if it is not known how to call the module.
+        TypeError: if it is not known how to call the module, or its inputs have several axes.
     """
     if example_state is not None:
         return StateLayout.like(example_state)
