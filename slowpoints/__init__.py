@@ -6,7 +6,7 @@ scikit-learn) at first use.
 """
 
 # ruff: noqa: I001
-from slowpoints._version import __version__ as __version__
+from slowpoints._core.version import __version__ as __version__
 
 # The pipeline.
 from slowpoints._transition.base import Transition as Transition
@@ -16,7 +16,7 @@ from slowpoints._transition.iterates import iterate as iterate
 from slowpoints._transition.speed import q_fn as q_fn
 from slowpoints._sample import sample_inputs_and_states as sample_inputs_and_states
 from slowpoints._sample import sample_states as sample_states
-from slowpoints._input_grid import input_grid as input_grid
+from slowpoints._sample import input_grid as input_grid
 from slowpoints._core.status import Status as Status
 from slowpoints._points.fixed_points import FixedPoints as FixedPoints
 from slowpoints._search import optimize_batch as optimize_batch

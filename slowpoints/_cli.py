@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from slowpoints._version import __version__
+from slowpoints._core.version import __version__
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

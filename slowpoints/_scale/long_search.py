@@ -17,6 +17,7 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.version import __version__
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
@@ -42,7 +43,6 @@ from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.digests import digest_of_arrays, digest_of_model, setting_as_text
 from slowpoints._unique import unique
-from slowpoints._version import __version__
 
 
 class Search:
