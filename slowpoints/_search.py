@@ -130,7 +130,10 @@ def optimize_batch(
     limit = default_memory_limit() if memory_limit is None else memory_limit
     sizes = (2 * n, n_states, inputs.shape[1])
     rows, n_cores = rows_within(limit, solver, *sizes, n_searches=n_cores, least=least)
-    chunk = min(rows, rows_at_a_time or n, n)
+    in_parallel = n_cores if mesh is None else mesh.size
+    chunk = min(rows, rows_at_a_time or _MOST_ROWS * in_parallel, n)
+    if rows_at_a_time is None:
+        chunk = -(-n // -(-n // chunk))  # as many, but all of about one size
     n_cores = max(1, min(n_cores, chunk // least))
     size = -(-chunk // n_cores)
     if mesh is None and len(x_init.devices()) == 1:
@@ -147,6 +150,10 @@ def optimize_batch(
                 progress(chunks[-1])
     return _joined(chunks, n).replace(cond_id=cond_id)
 
+
+_MOST_ROWS = 2**14
+"""The most rows of one loop. A loop copies the results of all its rows whenever some of them end:
+for 100,000 rows, that takes as long as the search, and for a million, ten times as long."""
 
 _LEAST_ROWS = 64
 """The fewest rows that are worth a thread of their own, for solvers without lanes."""

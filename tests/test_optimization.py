@@ -18,6 +18,7 @@ from slowpoints import (
     as_transition,
     optimize_batch,
 )
+from slowpoints import _search as search_module
 from slowpoints._search import _search
 from slowpoints._solvers.memory import rows_within
 from slowpoints.solvers import Stopping
@@ -95,6 +96,15 @@ def test_rows_in_chunks_are_the_rows_of_one_search():
     np.testing.assert_array_equal(parts.cond_id, whole.cond_id)
     np.testing.assert_array_equal(parts.x_init, whole.x_init)
     np.testing.assert_allclose(parts.xstar, whole.xstar, atol=2e-4)
+
+
+def test_many_rows_are_searched_in_loops_of_about_one_size(monkeypatch):
+    done = []
+    monkeypatch.setattr(search_module, "_MOST_ROWS", 24)
+    parts = search("default", progress=lambda fps: done.append(fps.n))
+    assert done == [22, 22, 20]
+    monkeypatch.undo()
+    np.testing.assert_allclose(parts.xstar, search("default").xstar, atol=2e-4)
 
 
 def test_a_bound_on_memory_makes_the_chunks_small():
