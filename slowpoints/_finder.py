@@ -342,7 +342,7 @@ class _Progress:
     """
 
     def __init__(self, n_rows: int, shown: bool, announced: bool = False):
-        from tqdm import tqdm  # as few imports as can be with the package
+        from tqdm import tqdm  # only here, so that importing the package stays quick
 
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._announced, self._n_done, self._n_exact = announced, 0, 0

@@ -117,7 +117,10 @@ def test_a_bound_on_memory_makes_the_chunks_small():
 
 def taken_by_a_chunk(limit, solver, n_states):
     """Return the bytes of as many rows as fit, as the compiler counts them, but for the network."""
-    n, _ = rows_within(limit, solver, 10**7, n_states, 1)
+    return taken_by(rows_within(limit, solver, 10**7, n_states, 1)[0], solver, n_states)
+
+
+def taken_by(n, solver, n_states):
     F = Affine(jnp.zeros((n_states, n_states)), jnp.zeros((n_states, 1)))
     rows, zero = [jnp.zeros((n, size)) for size in (n_states, 1)], jnp.zeros(())
     stopping = Stopping(jnp.asarray(100), zero, zero)
@@ -137,9 +140,24 @@ def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
     "solver", [NewtonKrylov(), LevenbergMarquardt(), Adam(), Adam(joint=False)]
 )
 def test_every_solver_says_what_memory_it_takes(solver):
-    """`LevenbergMarquardt` holds matrices of every row; joint `Adam` works on all rows at once."""
-    limit = 100_000_000
+    """`LevenbergMarquardt` holds matrices of every row in work."""
+    limit = 20_000_000
     assert limit / 20 < taken_by_a_chunk(limit, solver, n_states=128) < limit
+
+
+@pytest.mark.parametrize("solver", [NewtonKrylov(), LevenbergMarquardt()])
+def test_a_single_row_takes_no_more_memory_than_its_refusal_says(solver):
+    """Most of it is what judging the row takes."""
+    with pytest.raises(ValueError) as refused:
+        rows_within(1, solver, 3, 700, 1)
+    for_one_row = int(str(refused.value).rstrip(".").split()[-1])
+    assert for_one_row / 2 < taken_by(1, solver, 700) < for_one_row
+
+
+def test_joint_adam_has_all_rows_in_work_and_the_other_one_as_many_as_lanes():
+    joint, alone = Adam(), Adam(joint=False, lanes=10)
+    assert joint.bytes_to_work(1000, 8) == 1000 * joint.bytes_per_lane(8)
+    assert alone.bytes_to_work(1000, 8) == 10 * alone.bytes_per_lane(8)
 
 
 def test_rows_of_a_solver_of_ones_own_that_needs_more_are_searched_in_more_parts():

@@ -46,8 +46,8 @@ def rows_within(
 
     def taken(rows: int) -> int:
         row = 8 * (9 * n_states + 2 * n_inputs + 10)
-        work = solver.bytes_to_work(rows, n_states)
-        return rows * row + max(work, bytes_to_judge(rows, n_states))
+        work = solver.bytes_to_work(rows, n_states) + bytes_to_judge(rows, n_states)
+        return rows * row + work
 
     def most(limit: int) -> int:
         if taken(n_rows) <= limit:  # as nearly always

@@ -49,7 +49,7 @@ _SAME_PLACE = 1e-7
 """Rows closer than this fraction of the state's size ended at the same place."""
 
 
-_MATRICES = 6
+_MATRICES = 7
 """How many matrices of `n_states` x `n_states` float64 a row holds while it is judged densely."""
 
 
