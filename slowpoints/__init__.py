@@ -20,6 +20,7 @@ from slowpoints._sample import input_grid as input_grid
 from slowpoints._core.status import Status as Status
 from slowpoints._points.fixed_points import FixedPoints as FixedPoints
 from slowpoints._search import optimize_batch as optimize_batch
+from slowpoints._certificates.certify import Certificates as Certificates, certify as certify
 from slowpoints._unique import unique as unique
 from slowpoints._select import select as select
 from slowpoints._jacobians import jacobians as jacobians
@@ -41,6 +42,8 @@ from slowpoints import solvers as solvers
 # What is read from a network and its points, and searches that take long.
 from slowpoints._analysis.cycles import cycles as cycles
 from slowpoints._analysis.find_cycles import find_cycles as find_cycles
+from slowpoints._analysis.degree import degree as degree
+from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
 from slowpoints._scale.long_search import Search as Search
 
 # The documented class, and what goes with it.

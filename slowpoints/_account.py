@@ -12,7 +12,8 @@ from slowpoints._core.status import Status
 from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
-from slowpoints._points.parts import Part, brief, count_of, sentence
+from slowpoints._points.parts import Part, are, brief, count_of, sentence
+from slowpoints._points.signs import signs_of, sums_by_input
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
@@ -216,10 +217,38 @@ class _Rows:
             warning = f"None of the {self.fps.n} rows is kept: {' '.join(lines)}"
         elif warned:
             warning = f"Of {count_of(self.fps.n, 'row')}, {' '.join(warned)}"
-        lines += of_merged + of_near
+        lines += of_merged + of_near + self._signs()
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
         )
+
+    def _signs(self) -> list[str]:
+        """Say whether the signs of `det(I - J)` show that points are missing."""
+        J, status = self.kept.J_xstar, self.kept.status
+        if J is None or self.kept.n == 0:
+            return []
+        exact = np.ones(self.kept.n, bool) if status is None else status == Status.FIXED_POINT
+        signs = signs_of(J[exact], self.kept.continuous_time)
+        if not exact.any() or not signs.all():
+            return []  # on a line of fixed points they have no sign
+        inputs = self.kept.inputs
+        sums = sums_by_input(signs, None if inputs is None else inputs[exact])
+        wrong = sums[sums != 1]
+        told = "The signs of det(I - J) at the fixed points sum to"
+        if sums.size == 1 and wrong.size == 0:
+            return [f"{told} 1, as for a complete set of a network whose states stay bounded."]
+        if sums.size == 1:
+            n_missing = abs(1 - int(sums[0]))
+            return [
+                f"{told} {sums[0]}, not 1: at least {count_of(n_missing, 'point')} "
+                f"{are(n_missing)} missing, if the network's states stay bounded."
+            ]
+        if wrong.size == 0:
+            return [f"{told} 1 under each of {sums.size} inputs, as for complete sets."]
+        return [
+            f"{told} another number than 1 under {wrong.size} of {sums.size} inputs: points are "
+            "missing there, if the network's states stay bounded."
+        ]
 
     def _part(
         self, status: Status, rule: str, rows: Bool[np.ndarray, " n"]

@@ -57,14 +57,16 @@ def unique_across_processes(fps: FixedPoints, *, within_conditions: bool = False
         The survivors, without gaps and backed by NumPy. They are the same in all processes.
     """
     choose = partial(unique, within_conditions=within_conditions)
-    own = fps.to_numpy()
-    candidates = gather_rows(choose(own).compact())
+    own = fps.to_numpy().replace(hits=None)
+    candidates = gather_rows(choose(own).compact().replace(hits=None))
     while True:
-        merged = choose(candidates).compact()
-        beside = np.asarray(choose(FixedPoints.concatenate([merged, own])).valid)
-        missed = gather_rows(own[beside[merged.n :]].replace(valid=None))
+        merged = choose(candidates).compact().replace(hits=None)
+        beside = choose(FixedPoints.concatenate([merged, own]))
+        missed = gather_rows(own[np.asarray(beside.valid)[merged.n :]].replace(valid=None))
         if missed.n == 0:
-            return merged
+            # Every row of this process is now counted at one of the points, and each point itself.
+            hits = np.asarray(beside.hits)[: merged.n] - 1
+            return merged.replace(hits=_gather(hits).sum(axis=0, dtype=np.int32))
         candidates = FixedPoints.concatenate([candidates, missed])
 
 

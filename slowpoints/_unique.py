@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, Shaped
 
+from slowpoints._certificates.same_points import one_row_per_point
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, Scalar
+from slowpoints._points.check import check_points
 from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._transition.convert import as_transition
 
 
 def unique(
@@ -22,6 +25,8 @@ def unique(
     *,
     size: int | None = None,
     within_conditions: bool = False,
+    by: Literal["distance", "certificate"] = "distance",
+    F: Any = None,
 ) -> FixedPoints:
     """Mark one representative per fixed point.
 
@@ -31,6 +36,11 @@ def unique(
     apart, and every dropped row is within `tol` of a survivor. The order of the rows does not
     matter: if `qstar` ties or is missing, the points themselves decide. Rows that are invalid or
     not finite never survive, and drop no others.
+
+    With `by="certificate"`, [`certify`][slowpoints.certify] decides first: two rows are the same
+    point, however far apart, if they are proven to be at the same fixed point, and two points,
+    however close, if they are proven to be at two. The distance decides where nothing is proven,
+    as between slow points. This is done on the host, not inside `jit`.
 
     Runs inside `jit` and `vmap`, in memory proportional to the rows. All fields but `valid` are
     passed on as they are, and gradients reach them; the choice of the rows has none.
@@ -44,33 +54,68 @@ def unique(
             with copies of the best that are marked invalid (with zeros if there are no rows).
         within_conditions: compare only rows with the same `cond_id`, so that each condition keeps
             its own points, however close its input is to another's.
+        by: what tells rows apart, `"distance"` or `"certificate"`.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, for
+            certificates.
 
     Returns:
-        The same rows with a new `valid` `[n]`; or, given `size`, the best `size` survivors.
+        The same rows with a new `valid` `[n]`; or, given `size`, the best `size` survivors. `hits`
+        `[n]` counts the rows that each survivor stands for: itself and those dropped for it, or
+        their own `hits` if `fps` has them; 0 for other rows.
 
     Raises:
-        TypeError: if an argument is of the wrong kind.
+        TypeError: if an argument is of the wrong kind, or `by="certificate"` and one is traced.
         ValueError: if `xstar` is missing, `tol` is negative or NaN, `size` is negative, or
-            `within_conditions` is set and `cond_id` is missing.
+            `within_conditions` is set and `cond_id` is missing, `by` is another word, or
+            `by="certificate"` and `F` or `inputs` is missing.
     """
     arguments.fields("unique", fps, FixedPoints, "xstar")
     size = arguments.whole("unique", "size", size, or_none=True)
     tol = fps.tol_unique if tol is None else arguments.number("unique", "tol", tol)
     within_conditions = arguments.flag("unique", "within_conditions", within_conditions)
+    arguments.choice("unique", "by", by, ("distance", "certificate"))
     condition = condition_numbers(fps) if within_conditions else None
     if not isinstance(tol, Tracer):
         fps = fps.replace(tol_unique=tol)
+    if fps.n == 0:
+        fps = fps.replace(hits=np.zeros(0, np.int32))
+    elif by == "certificate":
+        return _by_certificate(F, fps, tol, size, condition)
     # Rows that are stored in float64 stay in float64.
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
         tol = jnp.asarray(tol, jnp.float64)
-        survives, ranking, n_survivors = cover(
-            fps.xstar, fps.inputs, fps.qstar, fps.valid, tol, condition
+        survives, ranking, n_survivors, hits = cover(
+            fps.xstar, fps.inputs, fps.qstar, fps.valid, tol, condition, fps.hits
         )
+        fps = fps.replace(hits=hits)
         if size is None:
             return fps.replace(valid=survives)
         return _take(fps, ranking, n_survivors, size)
+
+
+def _by_certificate(
+    F: Any, fps: FixedPoints, tol: Any, size: int | None, condition: Any
+) -> FixedPoints:
+    if F is None:
+        arguments.refuse(
+            "unique", "F", "is None", "the network, since `by` is 'certificate'", ValueError
+        )
+    F = as_transition(F)
+    arguments.fields("unique", fps, FixedPoints, "xstar", "inputs")
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps, tol))):
+        expected = "to be called outside of `jit`, since `by` is 'certificate'"
+        arguments.refuse("unique", "fps", "is traced", expected, TypeError)
+    check_points("unique", F, fps)
+    survives, hits = one_row_per_point(F, fps, tol, condition)
+    fps = fps.replace(valid=survives, hits=hits)
+    if size is None:
+        return fps
+    q = np.zeros(fps.n) if fps.qstar is None else np.asarray(fps.qstar)
+    with jax.enable_x64(True):
+        ranking = jnp.asarray(np.lexsort((q, ~survives)))
+        return _take(fps, ranking, jnp.asarray(survives.sum()), size)
 
 
 def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
@@ -95,7 +140,8 @@ def _take(
         stays_numpy = isinstance(value, np.ndarray) and not isinstance(rows, Tracer)
         return value[np.asarray(rows)] if stays_numpy else _gather(value, rows)
 
-    return _map_fields(fps, take).replace(valid=valid)
+    taken = _map_fields(fps, take)
+    return taken.replace(valid=valid, hits=jnp.where(valid, taken.hits, 0))
 
 
 @partial(jax.jit, static_argnames="size")

@@ -108,7 +108,7 @@ def test_the_keywords_stand_in_the_documented_order():
         "tol_unique",
         "dtype",
     ]
-    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id", "status"]
+    assert names[15:] == ["valid", "continuous_time", "period", "cycle_id", "status", "hits"]
 
 
 def test_all_fields_are_optional():

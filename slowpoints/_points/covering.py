@@ -24,7 +24,8 @@ def cover(
     valid: Bool[RealArray, " n"] | None,
     tol: Scalar,
     condition: Shaped[RealArray, " n"] | None = None,
-) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
+    hits: Shaped[RealArray, " n"] | None = None,
+) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""], Int[Array, " n"]]:
     """Choose one row per point, by the rules that [`unique`][slowpoints.unique] documents.
 
     Distances are computed in float64, whatever JAX's global setting. The choice has no gradient.
@@ -36,34 +37,37 @@ def cover(
         valid: `[n]` which rows take part, or `None` for all.
         tol: the largest distance at which two rows count as one point.
         condition: `[n]` labels; rows with different labels never count as one point.
+        hits: `[n]` how many rows each row stands for, or `None` for one each.
 
     Returns:
         Which rows survive, `[n]`; the row numbers of the survivors, best first, at the front of an
-        array whose other entries mean nothing; and how many rows survive.
+        array whose other entries mean nothing; how many rows survive; and for how many rows each
+        row stands, `[n]`: a survivor for itself and those that are dropped for it, others for none.
     """
     with jax.enable_x64(True):
         tol = jnp.asarray(tol, jnp.float64)
-        given = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition
+        given = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition, hits
         n = xstar.shape[0]
         traced = any(isinstance(array, Tracer) for array in (*given, tol))
         filled = given if traced or rounded_up(n) == n else _filled_up(*given)
-        survives, ranking, n_survivors = _survivors(*filled, tol)
+        survives, ranking, n_survivors, counts = _survivors(*filled, tol)
         if survives.size != n:
-            survives = jnp.asarray(np.asarray(survives)[:n])
-        return survives, ranking, n_survivors
+            survives, counts = (jnp.asarray(np.asarray(a)[:n]) for a in (survives, counts))
+        return survives, ranking, n_survivors, counts
 
 
 def _filled_up(
-    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any
-) -> tuple[Any, Any, Any, Any, Any]:
+    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any, hits: Any
+) -> tuple[Any, Any, Any, Any, Any, Any]:
     """Return the arrays padded with invalid rows, so that few sizes have to be compiled."""
     n = xstar.shape[0]
     rows = np.minimum(np.arange(rounded_up(n)), n - 1)
-    x, u, q, valid, condition = (
-        a if a is None else np.asarray(a)[rows] for a in (xstar, inputs, qstar, valid, condition)
+    x, u, q, valid, condition, hits = (
+        a if a is None else np.asarray(a)[rows]
+        for a in (xstar, inputs, qstar, valid, condition, hits)
     )
     there = np.arange(rows.size) < n
-    return x, u, q, there if valid is None else there & valid, condition
+    return x, u, q, there if valid is None else there & valid, condition, hits
 
 
 @jax.jit
@@ -73,9 +77,10 @@ def _survivors(
     qstar: Real[RealArray, " n"] | None,
     valid: Bool[RealArray, " n"] | None,
     condition: Shaped[RealArray, " n"] | None,
+    hits: Shaped[RealArray, " n"] | None,
     tol: Float[Array, ""],
-) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
-    """Return which rows survive, the row numbers of survivors (best first), and their count."""
+) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""], Int[Array, " n"]]:
+    """Return what `cover` returns."""
     parts = [xstar] if inputs is None else [xstar, inputs]
     points = jnp.concatenate([jnp.asarray(part, jnp.float64) for part in parts], axis=1)
     n = points.shape[0]
@@ -89,10 +94,14 @@ def _survivors(
     padded = -(-n // block) * block
     order = _order(points, jnp.where(usable, q, jnp.inf))
     order = order[jnp.minimum(jnp.arange(padded), n - 1)]
-    ranking, n_survivors = _greedy_cover(points[order], order, condition, n_usable, tol, block)
+    weight = jnp.ones(n, jnp.int32) if hits is None else jnp.asarray(hits, jnp.int32)
+    ranking, n_survivors, counts = _greedy_cover(
+        points[order], order, condition, weight[order], n_usable, tol, block
+    )
     survivors = jnp.where(jnp.arange(ranking.size) < n_survivors, ranking, n)
     survives = jnp.zeros(n, bool).at[survivors].set(True, mode="drop")
-    return survives, ranking, n_survivors
+    stands_for = jnp.zeros(n, jnp.int32).at[survivors].set(counts, mode="drop")
+    return survives, ranking, n_survivors, stands_for
 
 
 def _order(points: Float[Array, "n d"], q: Float[Array, " n"]) -> Int[Array, " n"]:
@@ -108,34 +117,43 @@ def _greedy_cover(
     points: Float[Array, "padded d"],
     rows: Int[Array, " padded"],
     condition: Shaped[RealArray, " n"] | None,
+    weight: Int[Array, " padded"],
     n_usable: Int[Array, ""],
     tol: Float[Array, ""],
     block: int,
-) -> tuple[Int[Array, " padded"], Int[Array, ""]]:
+) -> tuple[Int[Array, " padded"], Int[Array, ""], Int[Array, " padded"]]:
     """Go through the first `n_usable` points in order, a block at a time, and keep a cover.
 
     Kept points are moved to the front of the arrays, over entries that are no longer needed.
-    Returns the moved `rows` and how many were kept.
+    Returns the moved `rows`, how many were kept, and the weight of the rows at each of them.
     """
     # The origin is a typical point; a mean could be carried off by a single diverged row.
     origin = points[n_usable // 2]
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        points, rows, n_kept, start = state
-        is_open = start + jnp.arange(block) < n_usable
+        points, rows, counts, n_kept, start = state
+        is_usable = start + jnp.arange(block) < n_usable
         labels = None if condition is None else jnp.asarray(condition)[rows]
-        is_open, near = _drop_known(points, labels, origin, tol, n_kept, start, is_open)
+        is_open, near, owner = _drop_known(points, labels, origin, tol, n_kept, start, is_usable)
         kept = keep_first(is_open, near)
         slots = jnp.where(kept, n_kept + jnp.cumsum(kept, dtype=jnp.int32) - 1, rows.size)
+        # Rows that are open and not kept are near an earlier row of the block that is.
+        own = jnp.where(kept, jnp.arange(block), lax.argmax(near & kept, 1, jnp.int32))
+        owner = jnp.where(is_open, slots[own], owner)
+        counts = counts.at[jnp.where(is_usable, owner, rows.size)].add(
+            _block_at(weight, start, block), mode="drop"
+        )
         points = points.at[slots].set(_block_at(points, start, block), mode="drop")
         rows = rows.at[slots].set(_block_at(rows, start, block), mode="drop")
-        return points, rows, n_kept + jnp.sum(kept, dtype=jnp.int32), start + block
+        return points, rows, counts, n_kept + jnp.sum(kept, dtype=jnp.int32), start + block
 
     zero = jnp.zeros((), jnp.int32)
-    _, rows, n_kept, _ = lax.while_loop(
-        lambda state: state[-1] < n_usable, step, (points, rows, zero, zero)
+    _, rows, counts, n_kept, _ = lax.while_loop(
+        lambda state: state[-1] < n_usable,
+        step,
+        (points, rows, jnp.zeros(rows.size, jnp.int32), zero, zero),
     )
-    return rows, n_kept
+    return rows, n_kept, counts
 
 
 def _drop_known(
@@ -146,11 +164,12 @@ def _drop_known(
     n_kept: Int[Array, ""],
     start: Int[Array, ""],
     is_open: Bool[Array, " block"],
-) -> tuple[Bool[Array, " block"], Bool[Array, "block block"]]:
+) -> tuple[Bool[Array, " block"], Bool[Array, "block block"], Int[Array, " block"]]:
     """Close the rows of the block at `start` that are near one of the `n_kept` first points.
 
     If there are labels, only rows with the same label are compared. Returns which rows are still
-    open, and (if any is) which earlier open rows each one is near.
+    open, (if any is) which earlier open rows each one is near, and which of the first points each
+    row that was closed is near, the best of them.
     """
     size = is_open.size
     block = _block_at(points, start, size)
@@ -158,7 +177,7 @@ def _drop_known(
     n_tiles = (n_kept + size - 1) // size
 
     def compare(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        tile, is_open, _ = state
+        tile, is_open, _, owner = state
         # The last tile is the block itself, so that the program holds one comparison, not two.
         is_own = tile == n_tiles
         tile_start = jnp.where(is_own, start, tile * size)
@@ -168,14 +187,16 @@ def _drop_known(
             own, others = (_block_at(labels, at, size) for at in (start, tile_start))
             wanted &= own[:, None] == others
         near = _near(block, _block_at(points, tile_start, size), origin, tol, wanted)
-        return tile + 1, is_open & (is_own | ~near.any(axis=1)), near
+        closes = near.any(axis=1) & ~is_own
+        owner = jnp.where(closes, tile_start + lax.argmax(near, 1, jnp.int32), owner)
+        return tile + 1, is_open & ~closes, near, owner
 
-    _, is_open, near = lax.while_loop(
+    _, is_open, near, owner = lax.while_loop(
         lambda state: (state[0] <= n_tiles) & state[1].any(),
         compare,
-        (jnp.zeros((), jnp.int32), is_open, jnp.zeros((size, size), bool)),
+        (jnp.zeros((), jnp.int32), is_open, jnp.zeros((size, size), bool), slots),
     )
-    return is_open, near
+    return is_open, near, owner
 
 
 def keep_first(

@@ -54,6 +54,8 @@ class FixedPoints:
         cycle_id: `[n]` the number of the cycle that each point lies on.
         status: `[n]` int8, how the search of each row ended, in the numbers of
             [`Status`][slowpoints.Status]; `None` if the points do not come from a search.
+        hits: `[n]` int32, how many rows of the search each point stands for, as
+            [`unique`][slowpoints.unique] counts them; `None` if they were not counted.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, count as one
             point.
         dtype: the real NumPy type of the stored values.
@@ -86,6 +88,7 @@ class FixedPoints:
     period: Annotated[Any, "n"] = None
     cycle_id: Annotated[Any, "n"] = None
     status: Annotated[Any, "n"] = None
+    hits: Annotated[Any, "n"] = None
 
     array_fields: ClassVar[tuple[str, ...]]
     _settings: ClassVar[tuple[str, ...]]
@@ -263,8 +266,12 @@ class FixedPoints:
         if self.n == 0:
             return self
         arguments.fields("FixedPoints.get_unique", self, FixedPoints, "xstar")
-        survives, *_ = cover(self.xstar, self.inputs, self.qstar, self.valid, self.tol_unique)
-        return self[np.asarray(survives)].replace(valid=None)
+        survives, _, _, hits = cover(
+            self.xstar, self.inputs, self.qstar, self.valid, self.tol_unique, hits=self.hits
+        )
+        numpy_backed = isinstance(self.xstar, np.ndarray)
+        counted = self.replace(hits=np.asarray(hits) if numpy_backed else hits)
+        return counted[np.asarray(survives)].replace(valid=None)
 
     # ---- linearised dynamics -------------------------------------------------------------------
 

@@ -59,9 +59,9 @@ def sentence(
     single = part.n_points == 1
     if not rule:
         if part.status == Status.UNFINISHED:
-            return f"{text}; {count_of(part.n_points, 'point')} of these {_are(single)} kept."
+            return f"{text}; {count_of(part.n_points, 'point')} of these {are(part.n_points)} kept."
         slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
-        return f"{text}{slow}, which {_are(single)} kept."
+        return f"{text}{slow}, which {are(part.n_points)} kept."
     value = f"`{rule}` = {brief(rules[rule])}"
     if rule == "outlier_distance_scale":
         text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
@@ -115,5 +115,6 @@ def count_of(n: int | None, name: str) -> str:
     return f"{n} {name}{'' if n == 1 else 's'}"
 
 
-def _are(single: bool) -> str:
-    return "is" if single else "are"
+def are(n: int | None) -> str:
+    """Return the verb for a number of things."""
+    return "is" if n == 1 else "are"

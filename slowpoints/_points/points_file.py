@@ -12,7 +12,7 @@ from slowpoints._core.files import replaced
 from slowpoints._core.npz import read_npz
 from slowpoints._core.status import Status
 
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 
 # The values of `dtype.kind` that each field may have; text, for example, is not a fixed point.
 _KINDS = {
@@ -21,7 +21,7 @@ _KINDS = {
     **dict.fromkeys(("eigval_J_xstar", "eigvec_J_xstar"), "fciu"),
     **dict.fromkeys(("n_iters", "period", "cycle_id"), "iuf"),
     **dict.fromkeys(("is_stable", "valid"), "biu"),
-    "status": "iu",
+    **dict.fromkeys(("status", "hits"), "iu"),
     "cond_id": "biufUSMm",
 }
 _SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}

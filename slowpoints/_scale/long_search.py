@@ -458,4 +458,5 @@ def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
 
 
 def _merged(parts: list[FixedPoints]) -> FixedPoints:
-    return unique(FixedPoints.concatenate(parts)).compact()
+    # Rows that found nothing new are not stored, so the rows at each point cannot be counted.
+    return unique(FixedPoints.concatenate(parts)).compact().replace(hits=None)

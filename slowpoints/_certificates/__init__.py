@@ -1,0 +1,1 @@
+"""Proofs in ball arithmetic: what a network does to a whole box of states, rounding included."""

@@ -1,0 +1,245 @@
+"""`certify`: a proof for each point that there is exactly one fixed point near it."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Bool, Float, Int, Shaped
+
+from slowpoints._certificates.balls import Ball
+from slowpoints._certificates.enclosure import NotCovered
+from slowpoints._certificates.interpreter import Program
+from slowpoints._certificates.krawczyk import Boxes, boxes_around
+from slowpoints._certificates.stability import count_unstable
+from slowpoints._core import arguments
+from slowpoints._points.check import check_points
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._transition.base import Transition
+from slowpoints._transition.continuous_time import ContinuousTime
+from slowpoints._transition.convert import as_transition
+
+_MOST_ENTRIES = 2**21
+"""Rows are certified together as long as their Jacobians have no more entries than this; a few
+dozen arrays of this size are in use at a time, which makes about a gigabyte."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificates:
+    """What is proven about each of `n` points: see [`certify`][slowpoints.certify].
+
+    Attributes:
+        is_certified: `[n]` whether the ball of radius `radius` around `xstar` holds a fixed point.
+        is_unique: `[n]` whether it holds only one.
+        radius: `[n]` the Euclidean radius of that ball; infinite if there is no certificate.
+        reason: `[n]` why a point is not certified or not unique; empty if it is both.
+        is_stable: `[n]` `True` or `False` where stability of the fixed point is proven or refuted,
+            and `None` where neither is.
+        index: `[n]` the fixed point's number of unstable directions, -1 if it is not proven.
+        centre: `[n, n_states]` a state nearer to the fixed point than `xstar`, in float64.
+        inner_radius: `[n]` no entry of the fixed point differs from `centre` by more than this.
+        outer_radius: `[n]` there is no other fixed point all of whose entries differ from `centre`
+            by at most this; 0 if there is no certificate.
+        inputs: `[n, n_inputs]` the points' inputs.
+    """
+
+    is_certified: Bool[np.ndarray, " n"]
+    is_unique: Bool[np.ndarray, " n"]
+    radius: Float[np.ndarray, " n"]
+    reason: Shaped[np.ndarray, " n"]
+    is_stable: Shaped[np.ndarray, " n"]
+    index: Int[np.ndarray, " n"]
+    centre: Float[np.ndarray, "n n_states"] = dataclasses.field(repr=False)
+    inner_radius: Float[np.ndarray, " n"] = dataclasses.field(repr=False)
+    outer_radius: Float[np.ndarray, " n"] = dataclasses.field(repr=False)
+    inputs: Float[np.ndarray, "n n_inputs"] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.is_certified)
+
+    def __getitem__(self, index: Any) -> "Certificates":
+        """Select rows by a slice, a mask or an index array."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return Certificates(**{name: getattr(self, name)[index] for name in names})
+
+    @staticmethod
+    def concatenate(parts: Sequence["Certificates"]) -> "Certificates":
+        """Join the rows of several objects for networks of one size."""
+        names = [field.name for field in dataclasses.fields(Certificates)]
+        columns = {name: [getattr(part, name) for part in parts] for name in names}
+        return Certificates(**{name: np.concatenate(column) for name, column in columns.items()})
+
+    def are_same(self) -> Bool[np.ndarray, "n n"]:
+        """Return which pairs of rows are proven to be at one and the same fixed point."""
+        within = self._distance_bounds()[1] + self.inner_radius <= self.outer_radius[:, None]
+        same = within & self.is_certified & self.is_certified[:, None] & self._same_input()
+        return same | same.T
+
+    def are_distinct(self) -> Bool[np.ndarray, "n n"]:
+        """Return which pairs of rows are proven to be at two fixed points."""
+        both = self.is_certified & self.is_certified[:, None]
+        apart = self._distance_bounds()[0] > self.inner_radius + self.inner_radius[:, None]
+        return both & (apart | ~self._same_input())
+
+    def _same_input(self) -> Bool[np.ndarray, "n n"]:
+        return np.all(self.inputs[:, None] == self.inputs, axis=2)
+
+    def _distance_bounds(self) -> tuple[Any, Any]:
+        """Return bounds of the centres' distances in the maximum norm, from below and above."""
+        distance = np.zeros((len(self), len(self)))
+        for state in self.centre.T:
+            distance = np.maximum(distance, np.abs(state[:, None] - state))
+        return distance * (1 - 2.0**-50), distance * (1 + 2.0**-50)
+
+    def __str__(self) -> str:
+        n, n_certified, n_unique = len(self), self.is_certified.sum(), self.is_unique.sum()
+        distinct = self.are_distinct() | np.eye(n, dtype=bool) | ~self.is_certified
+        n_distinct = int((distinct | ~self.is_certified[:, None]).all(axis=1).sum())
+        lines = [
+            f"{n_certified} of {n} points are certified: a fixed point is proven within their "
+            f"radius, and the only one there for {n_unique} of them."
+        ]
+        if n_certified:
+            all_distinct = n_distinct == n
+            known = [sum(x is value for x in self.is_stable) for value in (True, False)]
+            lines += [
+                "All of them are proven to be distinct."
+                if all_distinct
+                else "Not all of them are proven to be distinct.",
+                f"{known[0]} are proven to be stable, {known[1]} not to be; "
+                f"{n_certified - sum(known)} undecided.",
+            ]
+        reasons, counts = np.unique(self.reason[~self.is_certified], return_counts=True)
+        lines += [f"{k}: {reason}" for reason, k in zip(reasons, counts, strict=True)]
+        return "\n".join(lines)
+
+
+def certify(F: Any, fps: FixedPoints) -> Certificates:
+    """Prove for each point that there is one fixed point near it, and no other.
+
+    Newton's method is run in float64 from each `xstar`, and Krawczyk's test (Krawczyk 1969) then
+    decides in ball arithmetic whether there is exactly one fixed point in a box around where it
+    ends. All rounding is accounted for, that of `exp` and `tanh` included, so what is certified is
+    certain, up to defects of the machine, of NumPy's sums, products and quotients, and of this
+    code. Stability is decided likewise, by Gershgorin's discs or norms of powers.
+
+    The proof is about the network in real arithmetic with the weights as they are stored. A search
+    in float32 rounds each step, and may call a point stable or not for another reason.
+
+    What a network is made of has to be known: sums, products, `tanh`, `sigmoid`, `exp`, `log`,
+    `relu`, `softplus`, square roots, sines, maxima, and what moves numbers about; layers, gates,
+    normalisations and loops of fixed length are made of these. If there is something else, no point
+    is certified, and `reason` says what it is.
+
+    Runs on the host, not inside `jit`, and compiles nothing.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        fps: points with `xstar` and `inputs`. Invalid rows are not certified.
+
+    Returns:
+        What is proven, row by row.
+
+    Raises:
+        TypeError: if `F` is of no known kind, `fps` is not a `FixedPoints`, or `fps` is traced.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
+            states.
+    """
+    F = as_transition(F)
+    arguments.fields("certify", fps, FixedPoints, "xstar", "inputs")
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
+        arguments.refuse("certify", "fps", "is traced", "to be called outside of `jit`", TypeError)
+    check_points("certify", F, fps)
+    x, u = np.asarray(fps.xstar), np.asarray(fps.inputs)
+    u = u.astype(x.dtype)
+    found = _Found(x, u)
+    valid = np.ones(len(x), bool) if fps.valid is None else np.array(fps.valid, bool)
+    finite = np.isfinite(x).all(axis=1) & np.isfinite(u).all(axis=1)
+    found.reason[~finite] = "not certified: the row is not finite"
+    found.reason[~valid] = "not certified: the row is not valid"
+    for rows in _chunks(np.flatnonzero(valid & finite), fps.n_states):
+        try:
+            found.add(F, rows)
+        except NotCovered as operation:
+            found.reason[rows] = f"not certified: {operation} is not covered"
+    return found.certificates()
+
+
+def _chunks(rows: Int[np.ndarray, " k"], n_states: int) -> Iterator[Int[np.ndarray, " m"]]:
+    at_a_time = max(1, _MOST_ENTRIES // max(1, n_states**2))
+    for start in range(0, rows.size, at_a_time):
+        yield rows[start : start + at_a_time]
+
+
+class _Found:
+    """The certificates, filled in row by row."""
+
+    def __init__(self, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]):
+        n = len(x)
+        self.x, self.u = x, u
+        self.centre = x.astype(np.float64)
+        self.is_certified, self.is_unique = np.zeros(n, bool), np.zeros(n, bool)
+        self.radius, self.inner, self.outer = np.full(n, np.inf), np.full(n, np.inf), np.zeros(n)
+        self.is_stable, self.index = np.full(n, None, object), np.full(n, -1)
+        self.reason = np.full(n, "", object)
+
+    def add(self, F: Transition, rows: Int[np.ndarray, " k"]) -> None:
+        """Certify some rows."""
+        x = self.x[rows].astype(np.float64)
+        boxes = boxes_around(Program(F, self.x[rows], self.u[rows]), x)
+        proven, exists = rows[boxes.exists], boxes.exists
+        # The centre and its box within a Euclidean ball around `xstar`, and that in the outer box.
+        moved = np.abs(boxes.centre - x)
+        diagonal = np.sqrt(x.shape[1]) * boxes.inner
+        with np.errstate(invalid="ignore"):
+            radius = (np.linalg.norm(moved, axis=1) + diagonal) * (1 + 2.0**-40)
+            reach = (moved.max(axis=1, initial=0) + radius) * (1 + 2.0**-40)
+        self.centre[proven] = boxes.centre[exists]
+        self.inner[proven], self.outer[proven] = boxes.inner[exists], boxes.outer[exists]
+        self.is_certified[proven], self.radius[proven] = True, radius[exists]
+        self.is_unique[proven] = (reach <= boxes.outer)[exists]
+        self.reason[rows] = _reasons(boxes)
+        self.reason[proven[~self.is_unique[proven]]] = (
+            "not unique: the ball around `xstar` reaches beyond the box in which only one fixed "
+            "point is proven to be"
+        )
+        J = boxes.slope
+        if isinstance(F, ContinuousTime):
+            J = J - Ball(np.eye(x.shape[1]))
+        stable, unstable, index = count_unstable(J, isinstance(F, ContinuousTime))
+        for row, holds, refuted in zip(proven, stable[exists], unstable[exists], strict=True):
+            self.is_stable[row] = True if holds else False if refuted else None
+        self.index[proven] = index[exists]
+
+    def certificates(self) -> Certificates:
+        """Return what is proven."""
+        return Certificates(
+            is_certified=self.is_certified,
+            is_unique=self.is_unique,
+            radius=self.radius,
+            reason=self.reason,
+            is_stable=self.is_stable,
+            index=self.index,
+            centre=self.centre,
+            inner_radius=self.inner,
+            outer_radius=self.outer,
+            inputs=self.u.astype(np.float64),
+        )
+
+
+def _reasons(boxes: Boxes) -> Shaped[np.ndarray, " k"]:
+    reasons = np.full(len(boxes.exists), "", object)
+    nothing = "not certified: no box around the row is proven to hold a fixed point"
+    for i in np.flatnonzero(~boxes.exists):
+        if boxes.is_singular[i]:
+            reasons[i] = "not certified: I - J is singular, as on a line of fixed points"
+        elif boxes.outer[i] == 0:
+            reasons[i] = (
+                f"{nothing}, since I - J is nearly singular there, as near a fold or on a line of "
+                "fixed points, or a unit is at a kink"
+            )
+        else:
+            reasons[i] = f"{nothing}, since F(x) and x are too far apart"
+    return reasons
