@@ -44,6 +44,8 @@ from slowpoints._analysis.cycles import cycles as cycles
 from slowpoints._analysis.find_cycles import find_cycles as find_cycles
 from slowpoints._analysis.degree import degree as degree
 from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
+from slowpoints._analysis.find_all import find_all as find_all
+from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
 from slowpoints._scale.long_search import Search as Search
 
 # The documented class, and what goes with it.
