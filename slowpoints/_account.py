@@ -225,7 +225,8 @@ class _Rows:
     def _signs(self) -> list[str]:
         """Say whether the signs of `det(I - J)` show that points are missing."""
         J, status = self.kept.J_xstar, self.kept.status
-        if J is None or self.kept.n == 0:
+        dropped = (self.status == Status.FIXED_POINT) & (self.dropped_by != "")
+        if J is None or self.kept.n == 0 or dropped.any():
             return []
         exact = np.ones(self.kept.n, bool) if status is None else status == Status.FIXED_POINT
         signs = signs_of(J[exact], self.kept.continuous_time)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 
 from slowpoints._account import account
+from slowpoints._analysis.search_until import search_until
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
@@ -95,6 +96,10 @@ class FixedPointFinder:
         across_processes: whether all processes of a job of `jax.distributed` search together. Each
             draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
             with the same distinct points.
+        coverage: search on in rounds, from states of other kinds as well, until at least this share
+            of starts would lead to points that are known, such as 0.99, and until signs sum to 1
+            where they can: see [`search_until`][slowpoints.search_until]. `None` searches from the
+            `n_inits` states only. With `coverage`, `n_inits` is the most states that are tried.
 
     Raises:
         ValueError: if an argument is out of range or none of the choices.
@@ -131,6 +136,7 @@ class FixedPointFinder:
         memory_limit: int | None = None,
         mesh: Mesh | Literal["local"] | None = "local",
         across_processes: bool = False,
+        coverage: Number | None = None,
     ):
         as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
         choice = partial(arguments.choice, _CLASS)
@@ -175,6 +181,10 @@ class FixedPointFinder:
             None if isinstance(mesh, str) and self.super_verbose else mesh
         )
         self.across_processes = flag("across_processes", across_processes)
+        self.coverage = number("coverage", coverage, or_none=True)
+        if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
+            expected = "None, or a number below 1 for a search in one process"
+            arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
         self._n_searches = 0
 
     def _solver(self, name: str) -> AbstractSolver:
@@ -235,6 +245,10 @@ class FixedPointFinder:
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
         cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
+        if self.coverage is not None and (len(inputs) != 1 or cond_ids is not None):
+            name = "inputs" if len(inputs) != 1 else "cond_ids"
+            was, expected = "is given for each state", "one input, since `coverage` is set"
+            arguments.refuse(caller, name, was, expected, ValueError)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
         progress = _Progress(n_inits, self.verbose, self.super_verbose)
@@ -247,42 +261,60 @@ class FixedPointFinder:
                 key = jax.random.fold_in(key, jax.process_index())
             n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
             check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
-            x_init = sample_states(
-                key, jnp.asarray(state_traj, self.dtype), n_inits, noise_scale, valid_bxt
-            )
-            unique_fps, all_fps = find_fixed_points(
-                F,
-                x_init,
-                inputs,
-                solver=self.solver,
-                max_iters=self.max_iters,
-                tol_q=self.tol_q,
-                tol_dq=self.tol_dq,
-                cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
-                tol_unique=self.tol_unique,
-                outlier_distance_scale=self._distance_scale,
-                outlier_q_scale=self._q_scale,
-                final_q_threshold=self.final_q_threshold,
-                max_n_unique=self.max_n_unique,
-                compute_jacobians=self.do_compute_jacobians,
-                decompose_jacobians=self.do_decompose_jacobians,
-                memory_limit=self.memory_limit,
-                rows_at_a_time=_rows_at_a_time(n_inits, x_init.shape[1]),
-                progress=bar.update if self.verbose or self.super_verbose else None,
-                report=report,
-                mesh=self.mesh,
-                across_processes=self.across_processes,
-            )
+            settings: dict[str, Any] = {
+                "solver": self.solver,
+                "max_iters": self.max_iters,
+                "tol_q": self.tol_q,
+                "tol_dq": self.tol_dq,
+                "tol_unique": self.tol_unique,
+                "outlier_distance_scale": self._distance_scale,
+                "outlier_q_scale": self._q_scale,
+                "final_q_threshold": self.final_q_threshold,
+                "max_n_unique": self.max_n_unique,
+                "compute_jacobians": self.do_compute_jacobians,
+                "decompose_jacobians": self.do_decompose_jacobians,
+                "progress": bar.update if self.verbose or self.super_verbose else None,
+            }
+            state_traj = jnp.asarray(state_traj, self.dtype)
+            rounds = None
+            if self.coverage is None:
+                x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
+                unique_fps, all_fps = find_fixed_points(
+                    F,
+                    x_init,
+                    inputs,
+                    cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
+                    memory_limit=self.memory_limit,
+                    rows_at_a_time=_rows_at_a_time(n_inits, x_init.shape[1]),
+                    report=report,
+                    mesh=self.mesh,
+                    across_processes=self.across_processes,
+                    **settings,
+                )
+            else:
+                unique_fps, all_fps, rounds = search_until(
+                    F,
+                    state_traj,
+                    inputs,
+                    coverage=self.coverage,
+                    max_rows=n_inits,
+                    key=key,
+                    noise_scale=noise_scale,
+                    valid_bxt=valid_bxt,
+                    **settings,
+                )
             if report is not None:
                 jax.effects_barrier()  # all its lines before the summary
             unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
         self._n_searches += 1
-        if not self.across_processes:
+        if not self.across_processes and rounds is None:
             # The search carried row numbers, so that condition numbers may be of any type.
             conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
             unique_fps.cond_id = conditions(unique_fps.cond_id)
             all_fps.cond_id = conditions(all_fps.cond_id)
         self._say_result(unique_fps, all_fps, time.perf_counter() - started)
+        if rounds is not None:
+            self._say(f"\t{rounds}")
         return unique_fps, all_fps
 
     def __getattr__(self, name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from slowpoints._certificates.balls import Ball, from_bounds, matmul
 from slowpoints._certificates.enclosure import NotCovered
@@ -140,7 +140,7 @@ class _Boxes(NamedTuple):
     low: Float[np.ndarray, "k n_states"]
     high: Float[np.ndarray, "k n_states"]
 
-    def where(self, mask: Bool[np.ndarray, " k"]) -> "_Boxes":
+    def where(self, mask: Any) -> "_Boxes":
         return _Boxes(self.low[mask], self.high[mask])
 
 
@@ -262,16 +262,16 @@ def _look_at(found: _Found, boxes: _Boxes) -> tuple[_Boxes, _Boxes, Any]:
     margin = Ball(exact.mid, exact.rad * _INFLATION + found.smallest)
     outer = _Boxes(*margin.bounds())
     values, image, slope = _images(found.program(rows.size), margin)
-    single = ((image.low > outer.low) & (image.high < outer.high)).all(axis=1)
+    single = np.all((image.low > outer.low) & (image.high < outer.high), axis=1)
     low = np.maximum(boxes.low, np.maximum(values.low, image.low))
     high = np.minimum(boxes.high, np.minimum(values.high, image.high))
-    is_open = (low <= high).all(axis=1) & ~single
+    is_open = np.all(low <= high, axis=1) & ~single
     first = np.arange(rows.size) < count
     spread = np.where(np.isfinite(slope.radius), slope.radius, 1e300)
     return (
-        outer.where(single & first),
-        _Boxes(low, high).where(is_open & first),
-        np.max(spread, axis=1)[is_open & first],
+        outer.where(first & single),
+        _Boxes(low, high).where(first & is_open),
+        np.max(spread, axis=1)[first & is_open],
     )
 
 

@@ -87,7 +87,13 @@ def search_until(
     tol_q: Scalar = 1e-12,
     tol_dq: Scalar = 1e-20,
     tol_unique: Number = 1e-3,
+    outlier_distance_scale: Number | None = None,
+    outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
+    compute_jacobians: bool = True,
+    decompose_jacobians: bool = True,
+    progress: Callable[[FixedPoints], None] | None = None,
 ) -> tuple[FixedPoints, FixedPoints, Rounds]:
     """Search in rounds until as many points are known as asked for, or the budget ends.
 
@@ -114,17 +120,23 @@ def search_until(
         noise_scale: standard deviation of the noise that is added to states of the first round.
         valid_bxt: `[trials, time]` which states may be drawn.
         rows_at_a_time: the rows of a round.
-        solver: see [`find_fixed_points`][slowpoints.find_fixed_points], also for the next five
+        solver: see [`find_fixed_points`][slowpoints.find_fixed_points], also for the following
             arguments.
         max_iters: the most iterations of a row.
         tol_q: a `q` that is low enough.
         tol_dq: a row ends when an iteration changes `q` by less than this.
         tol_unique: points at most this far apart count as one.
+        outlier_distance_scale: drop points far from where rows started; by default none, as every
+            fixed point counts for `degree`.
+        outlier_q_scale: continue the search from points with an outlying `q`.
         final_q_threshold: keep points with `q` below this.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        compute_jacobians: whether to fill `J_xstar` and `dFdu`.
+        decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
+        progress: called with the rows of each round when it is done.
 
     Returns:
-        The distinct points with Jacobians, spectra and `hits`, wherever they are; all rows of all
-        rounds; and how the search went.
+        The distinct points, with `hits`; all rows of all rounds; and how the search went.
 
     Raises:
         ValueError: if an argument has the wrong shape or range, or the model does not map states to
@@ -148,9 +160,17 @@ def search_until(
     most = arguments.whole(caller, "max_rows", max_rows, least=1)
     size = min(arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1), most)
     check_draw(caller, size, noise_scale)
-    tol_unique, final_q_threshold = check_selection(
-        caller, tol_unique=tol_unique, final_q_threshold=final_q_threshold
-    )
+    rules = {
+        "outlier_distance_scale": outlier_distance_scale,
+        "outlier_q_scale": outlier_q_scale,
+        "final_q_threshold": final_q_threshold,
+        "max_n_unique": max_n_unique,
+    }
+    tol_unique, *checked = check_selection(caller, tol_unique=tol_unique, **rules)
+    rules = dict(zip(rules, checked, strict=True))
+    arguments.flag(caller, "compute_jacobians", compute_jacobians)
+    arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
+    arguments.function(caller, "progress", progress)
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=True)
     u = arguments.inputs_of_rows(caller, inputs, 1, "search", state_traj.dtype)
     check_transition(
@@ -166,13 +186,15 @@ def search_until(
 
     drawn = sample_states(key, jnp.asarray(state_traj), size, noise_scale, valid_bxt)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    rounds = _Search(F, _visited(state_traj, valid_bxt), rng, tol_unique)
+    rounds = _Search(F, _visited(state_traj, valid_bxt), rng, float(tol_unique))
     starts, kinds = np.asarray(drawn), ["trajectories"] * size
     parts: list[FixedPoints] = []
     ended_by = "max_rows"
     while True:
         part = optimize_batch(F, starts, u, **search).to_numpy().replace(tol_unique=tol_unique)
         parts.append(part)
+        if progress is not None:
+            progress(part)
         rounds.learn(part, kinds)
         sums = rounds.sum_of_signs()
         by_degree = degree is not None and sums is not None
@@ -184,14 +206,10 @@ def search_until(
             break
         starts, kinds = rounds.starts(min(size, n_left))
     all_fps = FixedPoints.concatenate(parts)
-    fps = unique(all_fps, tol_unique)
-    fps = select(
-        F,
-        fps,
-        outlier_distance_scale=None,
-        final_q_threshold=final_q_threshold,
-    )
-    fps = decompose(jacobians(F, fps))
+    fps = select(F, unique(all_fps, tol_unique), all_fps.x_init, **rules, **search)
+    if compute_jacobians:
+        fps = jacobians(F, fps)
+        fps = decompose(fps) if decompose_jacobians else fps
     told = Rounds(ended_by, all_fps.n, rounds.coverage(), rounds.sum_of_signs(), rounds.found())
     return fps, all_fps, told
 

@@ -53,8 +53,10 @@ class Ball:
         if self.rad is None:
             return self.mid, self.mid
         with np.errstate(all="ignore"):
-            low, high = self.mid - self.rad, self.mid + self.rad
-            return np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
+            known = np.isfinite(self.mid)  # an overflow may have had either sign
+            low = np.where(known, np.nextafter(self.mid - self.rad, -np.inf), -np.inf)
+            high = np.where(known, np.nextafter(self.mid + self.rad, np.inf), np.inf)
+            return low, high
 
     def map(self, move: Callable[[Any], Any]) -> "Ball":
         """Return the ball with `move` applied to midpoints and radii, such as a transposition."""
@@ -86,7 +88,9 @@ class Ball:
             # Smaller than any value of the divisor, or below zero if that may vanish.
             least = (np.abs(other.mid) - other.radius) * (1 - 2.0**-40)
             mid = self.mid / other.mid
-            rad = (self.radius + np.abs(mid) * other.radius) / least + ROUNDING * np.abs(mid)
+            # An underflow of the product would be divided as well.
+            rad = (self.radius + np.abs(mid) * other.radius + TINY) / least
+            rad = rad + ROUNDING * np.abs(mid)
             safe = least > TINY
             return Ball(np.where(safe, mid, 0.0), np.where(safe, _wider(rad), np.inf))
 
@@ -96,7 +100,8 @@ class Ball:
         with np.errstate(all="ignore"):
             mid = np.sum(self.mid, axis=axes)
             rad = np.sum(self.radius + _gamma(count) * np.abs(self.mid), axis=axes)
-            return Ball(mid, _wider(rad * (1 + _gamma(count))))
+            rad = np.where(np.isfinite(mid), rad, np.inf)
+            return Ball(mid, _wider(rad * (1 + _gamma(count)) + count * TINY))
 
 
 def matmul(a: Ball, b: Ball) -> Ball:
@@ -110,9 +115,10 @@ def matmul(a: Ball, b: Ball) -> Ball:
     gamma = _gamma(count)
     with np.errstate(all="ignore"):
         mid = a.mid @ b.mid
-        rad = np.abs(a.mid) @ (gamma * np.abs(b.mid) + b.radius)
+        rad = np.abs(a.mid) @ (gamma * np.abs(b.mid) + b.radius + TINY)
         if a.rad is not None:
             rad = rad + a.rad @ (np.abs(b.mid) + b.radius)
+        rad = np.where(np.isfinite(mid), rad, np.inf)
         return Ball(mid, _wider(rad * (1 + 2 * gamma) + count * TINY))
 
 

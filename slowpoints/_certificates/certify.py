@@ -31,7 +31,8 @@ class Certificates:
     """What is proven about each of `n` points: see [`certify`][slowpoints.certify].
 
     Attributes:
-        is_certified: `[n]` whether the ball of radius `radius` around `xstar` holds a fixed point.
+        is_certified: `[n]` whether the ball of radius `radius` around `xstar` holds a fixed point,
+            and either holds only one or is no larger than `tol_unique`.
         is_unique: `[n]` whether it holds only one.
         radius: `[n]` the Euclidean radius of that ball; infinite if there is no certificate.
         reason: `[n]` why a point is not certified or not unique; empty if it is both.
@@ -73,7 +74,8 @@ class Certificates:
 
     def are_same(self) -> Bool[np.ndarray, "n n"]:
         """Return which pairs of rows are proven to be at one and the same fixed point."""
-        within = self._distance_bounds()[1] + self.inner_radius <= self.outer_radius[:, None]
+        reach = (self._distance_bounds()[1] + self.inner_radius) * (1 + 2.0**-50)
+        within = reach <= self.outer_radius[:, None]
         same = within & self.is_certified & self.is_certified[:, None] & self._same_input()
         return same | same.T
 
@@ -84,7 +86,9 @@ class Certificates:
         return both & (apart | ~self._same_input())
 
     def _same_input(self) -> Bool[np.ndarray, "n n"]:
-        return np.all(self.inputs[:, None] == self.inputs, axis=2)
+        _, number = np.unique(self.inputs, axis=0, return_inverse=True)
+        number = number.reshape(len(self))
+        return number[:, None] == number
 
     def _distance_bounds(self) -> tuple[Any, Any]:
         """Return bounds of the centres' distances in the maximum norm, from below and above."""
@@ -152,6 +156,9 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
         arguments.refuse("certify", "fps", "is traced", "to be called outside of `jit`", TypeError)
     check_points("certify", F, fps)
+    if fps.n_states == 0:
+        was = f"has shape {tuple(fps.xstar.shape)}"
+        arguments.refuse("certify", "fps.xstar", was, "at least one state", ValueError)
     x, u = np.asarray(fps.xstar), np.asarray(fps.inputs)
     u = u.astype(x.dtype)
     found = _Found(x, u)
@@ -161,7 +168,7 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
     found.reason[~valid] = "not certified: the row is not valid"
     for rows in _chunks(np.flatnonzero(valid & finite), fps.n_states):
         try:
-            found.add(F, rows)
+            found.add(F, rows, fps.tol_unique)
         except NotCovered as operation:
             found.reason[rows] = f"not certified: {operation} is not covered"
     return found.certificates()
@@ -185,22 +192,32 @@ class _Found:
         self.is_stable, self.index = np.full(n, None, object), np.full(n, -1)
         self.reason = np.full(n, "", object)
 
-    def add(self, F: Transition, rows: Int[np.ndarray, " k"]) -> None:
-        """Certify some rows."""
+    def add(self, F: Transition, rows: Int[np.ndarray, " k"], tol: float) -> None:
+        """Certify some rows; points at most `tol` apart count as one."""
         x = self.x[rows].astype(np.float64)
         boxes = boxes_around(Program(F, self.x[rows], self.u[rows]), x)
-        proven, exists = rows[boxes.exists], boxes.exists
         # The centre and its box within a Euclidean ball around `xstar`, and that in the outer box.
         moved = np.abs(boxes.centre - x)
         diagonal = np.sqrt(x.shape[1]) * boxes.inner
         with np.errstate(invalid="ignore"):
-            radius = (np.linalg.norm(moved, axis=1) + diagonal) * (1 + 2.0**-40)
+            # Unlike a sum of squares, `hypot` neither over- nor underflows on the way.
+            radius = (np.hypot.reduce(moved, axis=1) + diagonal) * (1 + x.shape[1] * 2.0**-50)
+            radius = radius * (1 + 2.0**-40)
             reach = (moved.max(axis=1, initial=0) + radius) * (1 + 2.0**-40)
-        self.centre[proven] = boxes.centre[exists]
-        self.inner[proven], self.outer[proven] = boxes.inner[exists], boxes.outer[exists]
-        self.is_certified[proven], self.radius[proven] = True, radius[exists]
-        self.is_unique[proven] = (reach <= boxes.outer)[exists]
+        single = reach <= boxes.outer
+        # Newton's method may have gone anywhere, such as from a slow point to a fixed point far
+        # away, of whose existence this row is no sign.
+        proves = boxes.exists & (single | (radius <= tol))
+        proven = rows[proves]
+        self.centre[proven] = boxes.centre[proves]
+        self.inner[proven], self.outer[proven] = boxes.inner[proves], boxes.outer[proves]
+        self.is_certified[proven], self.radius[proven] = True, radius[proves]
+        self.is_unique[proven] = single[proves]
         self.reason[rows] = _reasons(boxes)
+        self.reason[rows[boxes.exists & ~proves]] = (
+            "not certified: the fixed point that Newton's method reaches is farther away than "
+            f"`tol_unique` = {tol:g}, and may be another one"
+        )
         self.reason[proven[~self.is_unique[proven]]] = (
             "not unique: the ball around `xstar` reaches beyond the box in which only one fixed "
             "point is proven to be"
@@ -209,9 +226,9 @@ class _Found:
         if isinstance(F, ContinuousTime):
             J = J - Ball(np.eye(x.shape[1]))
         stable, unstable, index = count_unstable(J, isinstance(F, ContinuousTime))
-        for row, holds, refuted in zip(proven, stable[exists], unstable[exists], strict=True):
+        for row, holds, refuted in zip(proven, stable[proves], unstable[proves], strict=True):
             self.is_stable[row] = True if holds else False if refuted else None
-        self.index[proven] = index[exists]
+        self.index[proven] = index[proves]
 
     def certificates(self) -> Certificates:
         """Return what is proven."""
@@ -233,7 +250,9 @@ def _reasons(boxes: Boxes) -> Shaped[np.ndarray, " k"]:
     reasons = np.full(len(boxes.exists), "", object)
     nothing = "not certified: no box around the row is proven to hold a fixed point"
     for i in np.flatnonzero(~boxes.exists):
-        if boxes.is_singular[i]:
+        if not boxes.is_differentiable[i]:
+            reasons[i] = "not certified: the Jacobian at the row has no finite bound"
+        elif boxes.is_singular[i]:
             reasons[i] = "not certified: I - J is singular, as on a line of fixed points"
         elif boxes.outer[i] == 0:
             reasons[i] = (

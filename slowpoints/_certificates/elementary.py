@@ -79,6 +79,18 @@ def tanh(x: Any) -> Bounded:
         return np.copysign(value, x), 2.01 * error + 4 * ROUNDING * value + TINY
 
 
+def sinh(x: Any) -> Bounded:
+    """Return `sinh(x)`, as `(t + t / (1 + t)) / 2` with `t = expm1(|x|)`.
+
+    The derivative by `t` is at most 1.
+    """
+    x = np.asarray(x, np.float64)
+    with np.errstate(all="ignore"):
+        t, error = expm1(np.abs(x))
+        value = np.where(np.isinf(t), t, 0.5 * (t + t / (1 + t)))
+        return np.copysign(value, x), 1.01 * error + 4 * ROUNDING * value + TINY
+
+
 def logistic(x: Any) -> Bounded:
     """Return `1 / (1 + exp(-x))`, from `e = exp(-|x|)`, by which its derivative is at most 1."""
     x = np.asarray(x, np.float64)

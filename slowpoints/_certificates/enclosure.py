@@ -24,8 +24,9 @@ class Enclosure:
 
     Attributes:
         value: the values, of the shape that the program has.
-        slope: slopes, with one more axis at the end, along the state; `None` for values that do not
-            depend on the state.
+        slope: slopes, with one more axis at the end, along the state, which may be of length 1 if
+            the slopes along all of it are the same; `None` for values that do not depend on the
+            state.
     """
 
     value: Ball
@@ -95,9 +96,8 @@ def hull_of(a: Enclosure, b: Enclosure) -> Enclosure:
     value = hull(a.value, b.value)
     if a.slope is None and b.slope is None:
         return Enclosure(value)
-    length = next(e.slope.shape[-1] for e in (a, b) if e.slope is not None)
-    zeros = Ball(np.zeros((*value.shape, length)))
-    return Enclosure(value, hull(a.slope or zeros, b.slope or zeros))
+    length = max(e.slope.shape[-1] for e in (a, b) if e.slope is not None)
+    return Enclosure(value, hull(with_slope(a, length), with_slope(b, length)))
 
 
 def chosen(where: Any, a: Enclosure, b: Enclosure) -> Enclosure:
@@ -117,6 +117,12 @@ def chosen(where: Any, a: Enclosure, b: Enclosure) -> Enclosure:
     slope = choose(slope_a, slope_b, np.asarray(where)[..., None])
     length = max(slope_a.shape[-1], slope_b.shape[-1])
     return Enclosure(value, slope.map(lambda s: np.broadcast_to(s, (*value.shape, length))))
+
+
+def with_slope(e: Enclosure, length: int) -> Ball:
+    """Return the slope along a state of this length, which is 0 if there is none."""
+    slope = e.slope or Ball(np.zeros(1))
+    return slope.map(lambda a: np.broadcast_to(a, (*e.shape, length)))
 
 
 def with_a_jump(e: Enclosure, jumps: Any) -> Enclosure:

@@ -10,12 +10,54 @@ from jax.extend import core
 from jaxtyping import Float
 
 from slowpoints._certificates.balls import Ball
-from slowpoints._certificates.enclosure import Decision, Enclosure, NotCovered, enclosure_of
+from slowpoints._certificates.enclosure import (
+    Decision,
+    Enclosure,
+    NotCovered,
+    enclosure_of,
+    with_slope,
+)
 from slowpoints._certificates.rules import MOVED_BY_JAX, RULES, moved_by_jax
 from slowpoints._transition.base import Transition
 
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "checkpoint",
+    "remat",
+    "remat2",
+    "composite",
+)
+"""Operations that apply a program as it is, in this or other versions of JAX."""
+
 _INNER_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-"""The parameters under which JAX's calls (`jit`, `custom_jvp_call`, `checkpoint`) keep programs."""
+"""The parameters under which they keep it."""
+
+_ON_UNDECIDED_NUMBERS = (
+    "broadcast_in_dim",
+    "concatenate",
+    "convert_element_type",
+    "copy",
+    "eq",
+    "expand_dims",
+    "ne",
+    "reshape",
+    "rev",
+    "select_n",
+    "slice",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transpose",
+    "unstack",
+)
+"""What may be done with whole numbers that stand for undecided truth values, as in `lax.cond`."""
 
 
 class Program:
@@ -56,7 +98,7 @@ class Program:
         n, n_states = x.shape
         shape = (n, n_states, n_states)
         result = self._run(Enclosure(x, Ball(np.broadcast_to(np.eye(n_states), shape))))
-        return result.value, result.slope or Ball(np.zeros(shape))
+        return result.value, with_slope(result, n_states)
 
     def _run(self, state: Enclosure) -> Enclosure:
         (result,) = _run(self._program.jaxpr, self._program.consts, [state, self._u])
@@ -71,7 +113,7 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
             return np.asarray(atom.val, getattr(atom.aval, "dtype", None))
         return known[atom]
 
-    known.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
+    known.update(zip(jaxpr.constvars, map(_exact, consts), strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
         results = _apply(eqn, [read(atom) for atom in eqn.invars])
@@ -79,31 +121,44 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def _exact(const: Any) -> Any:
+    is_key = isinstance(const, jax.Array) and jnp.issubdtype(const.dtype, jax.dtypes.extended)
+    return const if is_key else np.asarray(const)
+
+
 def _apply(eqn: Any, args: list[Any]) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
-    if not any(isinstance(arg, (Enclosure, Decision)) for arg in args) and not any(
-        jnp.issubdtype(getattr(var.aval, "dtype", np.float64), np.inexact)
-        for var in (*eqn.invars, *eqn.outvars)
-    ):
-        return _exactly(eqn, args)
-    if name == "iota":
-        return _exactly(eqn, args)  # whole numbers, which are exact as floats too
+    if name in _CALLS:
+        return _call(next(params[key] for key in _INNER_PROGRAMS if key in params), args)
+    dtypes = [getattr(var.aval, "dtype", None) for var in (*eqn.invars, *eqn.outvars)]
+    if any(jnp.issubdtype(dtype, jax.dtypes.extended) for dtype in dtypes if dtype):
+        raise NotCovered(f"`{name}` of random keys")
+    computed = any(isinstance(arg, (Enclosure, Decision)) for arg in args)
+    if name not in _CONTROL_FLOW and not computed:
+        if not any(jnp.issubdtype(dtype, np.inexact) for dtype in dtypes if dtype):
+            return _exactly(eqn, args)
+        if name == "iota":
+            return _exactly(eqn, args)  # whole numbers, which are exact as floats too
+    takes_numbers = computed and name not in _CONTROL_FLOW and name not in _ON_UNDECIDED_NUMBERS
+    if takes_numbers and any(jnp.issubdtype(d, np.integer) for d in _dtypes_of_numbers(eqn)):
+        # In ball arithmetic, division would leave no remainder, and large numbers not wrap.
+        raise NotCovered(f"`{name}` of whole numbers that are computed")
     if name in RULES:
         result = RULES[name](params | {"name": name}, *args)
         return result if isinstance(result, list) else [result]
     if name in MOVED_BY_JAX:
-        first, *rest = args
-        return [moved_by_jax(eqn.primitive, params, enclosure_of(first), *rest)]
-    if name == "scan":
-        return _scan(params, args)
-    if name == "cond":
-        return _cond(params, args)
-    if name == "while":
-        return _while(params, args)
-    for key in _INNER_PROGRAMS:
-        if key in params:
-            return _call(params[key], args)
+        return [moved_by_jax(eqn.primitive, params, *args)]
+    if name in _CONTROL_FLOW:
+        return _CONTROL_FLOW[name](params, args)
     raise NotCovered(f"`{name}`")
+
+
+def _dtypes_of_numbers(eqn: Any) -> list[Any]:
+    """Return the types of an operation's operands and results, except for operands of places."""
+    operands = eqn.invars
+    if eqn.primitive.name in MOVED_BY_JAX:
+        operands = [operands[i] for i in MOVED_BY_JAX[eqn.primitive.name]]
+    return [var.aval.dtype for var in (*operands, *eqn.outvars)]
 
 
 def _exactly(eqn: Any, args: list[Any]) -> list[Any]:
@@ -162,6 +217,11 @@ def _while(params: Any, args: list[Any]) -> list[Any]:
         (goes_on,) = _call(params["cond_jaxpr"], [*of_cond, *carry])
         if isinstance(goes_on, (Enclosure, Decision)):
             raise NotCovered("`while` on an undecided comparison")
+        if np.ndim(goes_on):
+            raise NotCovered("`while` with a number of steps of its own for each row")
         if not goes_on:
             return carry
         carry = _call(params["body_jaxpr"], [*of_body, *carry])
+
+
+_CONTROL_FLOW = {"scan": _scan, "cond": _cond, "while": _while}

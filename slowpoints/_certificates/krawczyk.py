@@ -45,6 +45,7 @@ class Boxes:
         slope: `[n, n_states, n_states]` the slopes of `F` over the inner boxes.
         residual: `[n]` a bound of `|F(x) - x|` at the centre.
         is_singular: `[n]` whether `I - J` is singular as far as float64 can tell.
+        is_differentiable: `[n]` whether there is a finite bound of the slopes at the centre.
     """
 
     centre: Float[np.ndarray, "n n_states"]
@@ -54,6 +55,7 @@ class Boxes:
     slope: Ball
     residual: Float[np.ndarray, " n"]
     is_singular: Bool[np.ndarray, " n"]
+    is_differentiable: Bool[np.ndarray, " n"]
 
 
 def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
@@ -80,6 +82,7 @@ def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
         slope=slope,
         residual=_largest(residual, (1,)),
         is_singular=~np.isfinite(inverse).all(axis=(1, 2)),
+        is_differentiable=np.isfinite(slope.magnitude).all(axis=(1, 2)),
     )
 
 

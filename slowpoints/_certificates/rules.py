@@ -4,6 +4,7 @@ A rule takes an operation's parameters and its operands (exact NumPy arrays, enc
 decisions) and returns its result, or a list of results. The names are those of JAX's primitives.
 """
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -31,6 +32,7 @@ from slowpoints._certificates.enclosure import (
     enclosure_of,
     hull_of,
     with_a_jump,
+    with_slope,
 )
 
 RULES: dict[str, Callable[..., Any]] = {}
@@ -96,8 +98,10 @@ def _integer_pow(params: Any, a: Any) -> Enclosure:
 
 @_rule("pow")
 def _pow(params: Any, a: Any, b: Any) -> Enclosure:
-    if not isinstance(b, Enclosure) and np.all(b == np.rint(b)) and np.unique(b).size == 1:
-        return _integer_pow({"y": int(np.ravel(b)[0])}, a)
+    if not isinstance(b, Enclosure) and np.unique(b).size == 1:
+        exponent = float(np.ravel(b)[0])
+        if exponent.is_integer() and abs(exponent) < 2**31:
+            return _integer_pow({"y": int(exponent)}, a)
     return _exp({}, _mul({}, b, _log({}, a)))
 
 
@@ -120,16 +124,19 @@ def _dot(numbers: Any, a: Ball, b: Ball, *, extra_a: int = 0, extra_b: int = 0) 
     (contract_a, contract_b), (batch_a, batch_b) = numbers
     free_a = [i for i in range(len(a.shape)) if i not in (*contract_a, *batch_a)]
     free_b = [i for i in range(len(b.shape)) if i not in (*contract_b, *batch_b)]
-    batch = [a.shape[i] for i in batch_a]
-    count = int(np.prod([a.shape[i] for i in contract_a]))
+    batch, rows, columns = (
+        [x.shape[i] for i in axes] for x, axes in ((a, batch_a), (a, free_a), (b, free_b))
+    )
+    count = math.prod(a.shape[i] for i in contract_a)
+    n_rows, n_columns = math.prod(rows), math.prod(columns)
 
     def left(x: Any) -> Any:
-        return np.transpose(x, (*batch_a, *free_a, *contract_a)).reshape(*batch, -1, count)
+        return np.transpose(x, (*batch_a, *free_a, *contract_a)).reshape(*batch, n_rows, count)
 
     def right(x: Any) -> Any:
-        return np.transpose(x, (*batch_b, *contract_b, *free_b)).reshape(*batch, count, -1)
+        return np.transpose(x, (*batch_b, *contract_b, *free_b)).reshape(*batch, count, n_columns)
 
-    shape = (*batch, *(a.shape[i] for i in free_a), *(b.shape[i] for i in free_b))
+    shape = (*batch, *rows, *columns)
     product = matmul(a.map(left), b.map(right)).map(lambda x: x.reshape(shape))
     if extra_a:
         own = len(batch) + len(free_a) - 1
@@ -139,7 +146,7 @@ def _dot(numbers: Any, a: Ball, b: Ball, *, extra_a: int = 0, extra_b: int = 0) 
 
 @_rule("reduce_sum")
 def _reduce_sum(params: Any, a: Any) -> Enclosure:
-    a, axes = enclosure_of(a), tuple(params["axes"])
+    a, axes = enclosure_of(a), tuple(map(int, params["axes"]))
     return Enclosure(a.value.sum(axes), None if a.slope is None else a.slope.sum(axes))
 
 
@@ -239,9 +246,30 @@ def _wave(function: Any, x: Ball) -> Ball:
         return clipped(Ball(value, (error + x.radius) * (1 + 2.0**-40)), -1.0, 1.0)
 
 
+@_rule("tan")
+def _tan(params: Any, a: Any) -> Enclosure:
+    return _div({}, _sin({}, a), _cos({}, a))
+
+
+@_rule("sinh")
+def _sinh(params: Any, a: Any) -> Enclosure:
+    a = enclosure_of(a)
+    value = monotone(elementary.sinh, a.value)
+    return chained(value, (_cosh({}, Enclosure(a.value)).value, a.slope))
+
+
+@_rule("cosh")
+def _cosh(params: Any, a: Any) -> Enclosure:
+    a = enclosure_of(a)
+    rising, falling = (_exp({}, Enclosure(x)).value for x in (a.value, -a.value))
+    value = clipped(Ball(np.float64(0.5)) * (rising + falling), 1.0, np.inf)
+    return chained(value, (monotone(elementary.sinh, a.value), a.slope))
+
+
 @_rule("abs")
 def _abs(params: Any, a: Any) -> Enclosure:
-    return _max(params, a, _neg(params, a))
+    result = _max(params, a, _neg(params, a))
+    return Enclosure(clipped(result.value, 0.0, np.inf), result.slope)
 
 
 @_rule("sign")
@@ -261,7 +289,7 @@ def _ceil(params: Any, a: Any) -> Any:
 
 @_rule("round")
 def _round(params: Any, a: Any) -> Any:
-    if "TO_NEAREST_EVEN" not in str(params["rounding_method"]):
+    if params["rounding_method"] != jax.lax.RoundingMethod.TO_NEAREST_EVEN:
         raise NotCovered("`round` away from zero")
     return _steps(a, np.rint)
 
@@ -272,7 +300,7 @@ def _steps(a: Any, function: Callable[[Any], Any]) -> Any:
     low, high = map(function, a.value.bounds())
     if a.slope is None:
         return Enclosure(from_bounds(low, high))
-    flat = Enclosure(Ball(0.5 * (low + high), 0.5 * (high - low)), a.slope.map(np.zeros_like))
+    flat = Enclosure(from_bounds(low, high), a.slope.map(np.zeros_like))
     return with_a_jump(flat, low != high)
 
 
@@ -317,9 +345,14 @@ def _reduce_min(params: Any, a: Any) -> Enclosure:
 @_rule("lt", "le", "gt", "ge", "eq", "ne")
 def _compare(params: Any, a: Any, b: Any) -> Any:
     name = params["name"]
+    if not isinstance(a, (Enclosure, Decision)) and not isinstance(b, (Enclosure, Decision)):
+        return _EXACTLY[name](a, b)
+    if isinstance(a, Decision) or isinstance(b, Decision):
+        return _compare_decision(name, a, b)
     if a is b:  # so JAX asks whether a number is NaN, which no real number is
-        result = name in ("le", "ge", "eq")
-        return np.full(np.shape(_mid(a)), result)
+        known = _is_finite(params, a)
+        holds = name in ("le", "ge", "eq")
+        return known if holds else _not(params, known)
     if name in ("gt", "ge"):
         a, b = b, a
         name = {"gt": "lt", "ge": "le"}[name]
@@ -332,6 +365,33 @@ def _compare(params: Any, a: Any, b: Any) -> Any:
     same = (a_low == a_high) & (b_low == b_high) & (a_low == b_low)
     apart = (a_high < b_low) | (b_high < a_low)
     return Decision(*((same, apart) if name == "eq" else (apart, same))).settled()
+
+
+def _compare_decision(name: str, a: Any, b: Any) -> Any:
+    """Compare undecided truth values, taken as 0 and 1, with known numbers, as `lax.cond` does."""
+    if isinstance(b, Decision):
+        a, b = b, a
+    if (
+        not isinstance(a, Decision)
+        or isinstance(b, (Enclosure, Decision))
+        or name not in ("eq", "ne")
+    ):
+        raise NotCovered(f"`{name}` of undecided comparisons")
+    equal = Decision(
+        np.where(b == 1, a.is_true, (b == 0) & a.is_false),
+        np.where(b == 1, a.is_false, (b != 0) | a.is_true),
+    )
+    return (equal if name == "eq" else Decision(equal.is_false, equal.is_true)).settled()
+
+
+_EXACTLY = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
 
 
 @_rule("not")
@@ -360,11 +420,17 @@ def _decision(a: Any) -> Decision:
 
 @_rule("is_finite")
 def _is_finite(params: Any, a: Any) -> Any:
-    return np.full(np.shape(_mid(a)), True)  # as every real number is
+    if not isinstance(a, Enclosure):
+        return np.isfinite(a)
+    # What has no finite bound may be a number, or not be defined.
+    known = np.isfinite(a.value.mid) & np.isfinite(a.value.radius)
+    return Decision(known, np.zeros_like(known)).settled()
 
 
 @_rule("select_n")
 def _select_n(params: Any, which: Any, *cases: Any) -> Any:
+    if isinstance(which, Enclosure):
+        raise NotCovered("a choice by a whole number that is computed")
     if not any(isinstance(case, (Enclosure, Decision)) for case in cases):
         if not isinstance(which, Decision):
             return _choose_exactly(np.asarray(which), cases)
@@ -394,6 +460,8 @@ def _choose_exactly(which: Any, cases: tuple[Any, ...]) -> Any:
 
 
 def _mid(a: Any) -> Any:
+    if isinstance(a, Decision):
+        return a.is_true
     return a.value.mid if isinstance(a, Enclosure) else a
 
 
@@ -461,6 +529,11 @@ def _broadcast_in_dim(x: Any, extra: int, params: Any) -> Any:
     return np.broadcast_to(x.reshape(*spread, *tail), (*shape, *tail))
 
 
+@_moves("tile")
+def _tile(x: Any, extra: int, params: Any) -> Any:
+    return np.tile(x, (*params["reps"], *(1,) * extra))
+
+
 @_moves("slice")
 def _slice(x: Any, extra: int, params: Any) -> Any:
     strides = params["strides"] or (1,) * len(params["start_indices"])
@@ -519,8 +592,21 @@ def _concatenate(params: Any, *parts: Any) -> Any:
     value = join([e.value for e in known])
     if not lengths:
         return Enclosure(value)
-    slopes = [e.slope or Ball(np.zeros((*e.shape, lengths[0]))) for e in known]
-    return Enclosure(value, join(slopes))
+    return Enclosure(value, join([with_slope(e, max(lengths)) for e in known]))
+
+
+@_rule("stack")
+def _stack(params: Any, *parts: Any) -> Any:
+    axis = params["axis"]
+    rows = [RULES["expand_dims"]({"dimensions": (axis,)}, part) for part in parts]
+    return _concatenate({"dimension": axis}, *rows)
+
+
+@_rule("unstack")
+def _unstack(params: Any, a: Any) -> Any:
+    axis = params["axis"]
+    parts = _split({"sizes": (1,) * np.shape(_mid(a))[axis], "axis": axis}, a)
+    return [RULES["squeeze"]({"dimensions": (axis,)}, part) for part in parts]
 
 
 @_rule("pad")
@@ -528,6 +614,8 @@ def _pad(params: Any, a: Any, fill: Any) -> Any:
     config = params["padding_config"]
     if any(min(low, high) < 0 for low, high, _ in config) or isinstance(fill, Enclosure):
         raise NotCovered("`pad` that cuts, or with a value that is computed")
+    if isinstance(a, Decision):
+        raise NotCovered("`pad` of an undecided comparison")
     fill = np.asarray(fill)
 
     def pad(x: Any, fill: Any) -> Any:
@@ -556,8 +644,8 @@ def _convert_element_type(params: Any, a: Any) -> Any:
             raise NotCovered("conversion of what is computed to whole numbers or truth values")
         return a  # the certificate is for real numbers, which are not rounded
     if isinstance(a, Decision):
-        if to.kind == "b":
-            return a
+        if to.kind in "biu":
+            return a  # as 0 and 1, of which only choices are made
         return _select_n({}, a, *_alike(np.zeros(a.is_true.shape), np.ones(a.is_true.shape)))
     a = np.asarray(a)
     if jnp.issubdtype(to, np.floating):
@@ -565,19 +653,53 @@ def _convert_element_type(params: Any, a: Any) -> Any:
     return a.astype(to)
 
 
-def moved_by_jax(primitive: Any, params: Any, a: Enclosure, *rest: Any) -> Enclosure:
+MOVED_BY_JAX = {
+    "gather": (0,),
+    "dynamic_slice": (0,),
+    "dynamic_update_slice": (0, 1),
+    "scatter": (0, 2),
+}
+"""Operations of which `moved_by_jax` takes care, and which of their operands hold numbers; the
+others hold places."""
+
+
+def moved_by_jax(primitive: Any, params: Any, *args: Any) -> Enclosure:
     """Apply an operation that only moves numbers, such as `gather`, as JAX itself does."""
-    if any(isinstance(value, (Enclosure, Decision)) for value in rest):
-        raise NotCovered(f"`{primitive.name}` at places that are computed")
+    name, holders = primitive.name, MOVED_BY_JAX[primitive.name]
+    places = [arg for i, arg in enumerate(args) if i not in holders]
+    if any(isinstance(value, (Enclosure, Decision)) for value in places):
+        raise NotCovered(f"`{name}` at places that are computed")
+    fill = params.get("fill_value")  # NaN is as good as none: it proves nothing
+    if fill is not None and not np.isnan(fill):
+        raise NotCovered(f"`{name}` with a value to fill in")
+    if name == "scatter" and (not params["unique_indices"] or _computes(params["update_jaxpr"])):
+        raise NotCovered(f"`{name}` at places that may coincide, or of a function")
+    held = [enclosure_of(args[i]) for i in holders]
 
-    def move(x: Any, extra: int) -> Any:
-        with jax.enable_x64(True):
-            operation = lambda x: primitive.bind(x, *map(jnp.asarray, rest), **params)  # noqa: E731
-            along = jax.vmap(operation, in_axes=-1, out_axes=-1) if extra else operation
-            return np.asarray(along(jnp.asarray(x)))
+    def move(*arrays: Any) -> Any:
+        filled = list(map(jnp.asarray, args_without_numbers))
+        for i, array in zip(holders, arrays, strict=True):
+            filled[i] = array
+        return primitive.bind(*filled, **params)
 
-    return a.map(move)
+    args_without_numbers = [0 if i in holders else arg for i, arg in enumerate(args)]
+    lengths = [e.slope.shape[-1] for e in held if e.slope is not None]
+    with jax.enable_x64(True):
+        value = _moved([e.value for e in held], move)
+        if not lengths:
+            return Enclosure(value)
+        slopes = [with_slope(e, max(lengths)) for e in held]
+        return Enclosure(value, _moved(slopes, jax.vmap(move, in_axes=-1, out_axes=-1)))
 
 
-MOVED_BY_JAX = ("gather", "dynamic_slice")
-"""Operations of which `moved_by_jax` takes care; all their operands but the first are places."""
+def _computes(update: Any) -> bool:
+    """Return whether a scattered number is more than put in its place."""
+    return update is not None and bool(update.eqns)
+
+
+def _moved(balls: list[Ball], move: Callable[..., Any]) -> Ball:
+    mid = np.asarray(move(*(jnp.asarray(ball.mid) for ball in balls)))
+    if all(ball.rad is None for ball in balls):
+        return Ball(mid)
+    radii = (jnp.asarray(np.broadcast_to(ball.radius, ball.shape)) for ball in balls)
+    return Ball(mid, np.asarray(move(*radii)))

@@ -41,7 +41,8 @@ def count_unstable(
     powers may: the spectral radius of `J` to the power `k` is at most `||J^k||`.
 
     Args:
-        J: `[n, n_states, n_states]` balls of matrices.
+        J: `[n, n_states, n_states]` balls of matrices. Where a unit is at a kink, a ball holds the
+            matrices on both sides of it, and what is proven holds for each of them.
         continuous_time: whether to count positive real parts instead.
 
     Returns:
@@ -50,11 +51,11 @@ def count_unstable(
     """
     n = J.shape[0]
     stable, unstable, index = np.zeros(n, bool), np.zeros(n, bool), np.full(n, -1)
-    usable = np.isfinite(J.mid).all(axis=(1, 2)) & np.isfinite(J.radius).all(axis=(1, 2))
-    rows = np.flatnonzero(usable)
+    radius = np.broadcast_to(J.radius, J.shape)
+    rows = np.flatnonzero((np.isfinite(J.mid) & np.isfinite(radius)).all(axis=(1, 2)))
     if rows.size == 0:
         return stable, unstable, index
-    J = Ball(J.mid[rows], np.broadcast_to(J.radius, J.shape)[rows])
+    J = Ball(J.mid[rows], radius[rows])
     centre, radius = _discs(J)
     with np.errstate(all="ignore"):
         if continuous_time:
@@ -85,7 +86,7 @@ def _discs(J: Ball) -> tuple[Any, Any]:
     """Return the centres and the radii of Gershgorin's discs, `[n, n_states]`."""
     n_states = J.shape[1]
     with np.errstate(all="ignore"):
-        V: Any = np.linalg.eig(J.mid)[1]
+        V: Any = _eigenvectors(J.mid)
         W: Any = inverses(V)  # NaN if there is none, and then no disc is known
         right = Complex(Ball(V.real), Ball(V.imag))
         left = Complex(Ball(W.real), Ball(W.imag))
@@ -101,6 +102,20 @@ def _discs(J: Ball) -> tuple[Any, Any]:
         np.einsum("nii->ni", others)[:] = 0.0
         radius = own + _upper_sum(others) + error[:, None]
         return centre, radius * (1 + 2.0**-40)
+
+
+def _eigenvectors(matrices: Float[np.ndarray, "n d d"]) -> Any:
+    """Return approximate eigenvectors of each matrix; NaN where LAPACK does not find them."""
+    try:
+        return np.linalg.eig(matrices)[1]
+    except np.linalg.LinAlgError:
+        found = np.full(matrices.shape, np.nan, complex)
+        for i, matrix in enumerate(matrices):
+            try:
+                found[i] = np.linalg.eig(matrix)[1]
+            except np.linalg.LinAlgError:
+                continue
+        return found
 
 
 def _has_group_outside(
@@ -134,4 +149,5 @@ def _norm(magnitude: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, " n"]:
 
 
 def _upper_sum(terms: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, "n d"]:
-    return np.sum(terms, axis=2) * (1 + terms.shape[2] * 2.0**-52)
+    with np.errstate(over="ignore"):
+        return np.sum(terms, axis=2) * (1 + terms.shape[2] * 2.0**-52)
