@@ -13,7 +13,7 @@ from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.parts import Part, are, brief, count_of, sentence
-from slowpoints._points.signs import signs_of, sums_by_input
+from slowpoints._points.signs import neutral_directions, signs_of, sums_by_input
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
@@ -29,6 +29,13 @@ leaves within a few steps, and nobody looks for those."""
 SCATTER = 1e-5
 """Rows at one fixed point agree in each state to `1e-6` or so, or to the rounding of a large one.
 Rows that are ten times as far apart look like several points."""
+
+_SAMPLE = 64
+"""So many points are looked at to see whether they lie on a line of fixed points."""
+
+_ALONG = 0.9
+"""Points lie on a line if the nearest other point is in its direction: the cosine of the angle is
+at least this."""
 
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
@@ -229,9 +236,11 @@ class _Rows:
         if J is None or self.kept.n == 0 or dropped.any():
             return []
         exact = np.ones(self.kept.n, bool) if status is None else status == Status.FIXED_POINT
-        signs = signs_of(J[exact], self.kept.continuous_time)
-        if not exact.any() or not signs.all():
-            return []  # on a line of fixed points they have no sign
+        signs = signs_of(self.kept[exact])
+        if not exact.any():
+            return []
+        if not signs.all():
+            return self._continua(np.flatnonzero(exact)[signs == 0])
         inputs = self.kept.inputs
         sums = sums_by_input(signs, None if inputs is None else inputs[exact])
         wrong = sums[sums != 1]
@@ -249,6 +258,34 @@ class _Rows:
         return [
             f"{told} another number than 1 under {wrong.size} of {sums.size} inputs: points are "
             "missing there, if the network's states stay bounded."
+        ]
+
+    def _continua(self, rows: Int[np.ndarray, " k"]) -> list[str]:
+        """Say which of some points, at which `I - J` is singular, sample a line of fixed points."""
+        if rows.size < 2:
+            return []
+        shown = rows[np.linspace(0, rows.size - 1, min(rows.size, _SAMPLE)).astype(int)]
+        x = np.asarray(self.kept.xstar, np.float64)
+        dimensions = []
+        for row in shown:
+            neutral = neutral_directions(self.kept, row)
+            away = x[rows[rows != row]] - x[row]
+            length = np.linalg.norm(away, axis=1)
+            to_nearest = away[np.argmin(length)] / max(length.min(), np.finfo(float).tiny)
+            if np.linalg.norm(neutral.T @ to_nearest) >= _ALONG:
+                dimensions.append(neutral.shape[1])
+        if 2 * len(dimensions) < len(shown):
+            return [
+                f"I - J is singular at {count_of(rows.size, 'fixed point')} as far as can be told, "
+                "as at a fold: there may be one point each, two or none."
+            ]
+        dimension = int(np.median(dimensions))
+        what = {1: "a curve", 2: "a surface"}.get(dimension, f"a set of {dimension} dimensions")
+        along = "its direction" if dimension == 1 else "its directions"
+        return [
+            f"{count_of(rows.size, 'fixed point')} lie on {what}: I - J is singular along {along}, "
+            "in which the nearest other points are. They sample a continuum, such as a line or "
+            "ring attractor; how many there are depends on the starts and on `tol_unique`."
         ]
 
     def _part(

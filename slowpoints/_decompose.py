@@ -44,7 +44,9 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     Returns:
         `fps` with `eigval_J_xstar` `[n, k]`, by falling magnitude, `eigvec_J_xstar`
         `[n, n_states, k]`, right eigenvectors of norm 1 in columns of the same order, and
-        `is_stable` `[n]`, whether the largest `|eigenvalue|` is below 1. If the Jacobian of a row
+        `is_stable` `[n]`, whether the largest `|eigenvalue|` is below 1, by more than rounding and
+        the speed at the point explain (at most 1e-5, so that all points of a line attractor count
+        as not stable). If the Jacobian of a row
         is not finite, or an eigenvalue did not converge, the result is NaN, and the row counts as
         unstable if this concerns its largest eigenvalue.
 
@@ -54,11 +56,11 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     arguments.fields("decompose", fps, FixedPoints)
     if k is None:
         J = square_jacobians("decompose", fps.J_xstar)
-        return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time))
+        return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time, fps.qstar))
     F = None if F is None else as_transition(F)
     if F is not None:
         fps = fps.replace(continuous_time=isinstance(F, ContinuousTime))
-    return fps.replace(**as_fields(*_leading(fps, k, F), fps.continuous_time))
+    return fps.replace(**as_fields(*_leading(fps, k, F), fps.continuous_time, fps.qstar))
 
 
 # ---- the leading eigenvalues, from products ------------------------------------------------------

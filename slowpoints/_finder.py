@@ -347,8 +347,11 @@ class FixedPointFinder:
         exact = fps.status == Status.FIXED_POINT
         if fps.is_stable is not None and exact.any():
             n_stable = int(fps.is_stable[exact].sum())
+            n_neutral = int((~fps.is_stable & (fps.n_unstable() == 0))[exact].sum())
             them = "them" if exact.all() else "the fixed points"
-            print(f"\t{n_stable} of {them} are stable, {exact.sum() - n_stable} unstable.")
+            neutral = f", {n_neutral} neutral" if n_neutral else ""
+            n_unstable = exact.sum() - n_stable - n_neutral
+            print(f"\t{n_stable} of {them} are stable, {n_unstable} unstable{neutral}.")
         told = account(
             fps,
             all_fps,

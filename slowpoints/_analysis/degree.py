@@ -51,7 +51,7 @@ def degree(F: Any, fps: FixedPoints) -> int:
         return 0
     if fps.J_xstar is None:
         fps = jacobians(F, fps)
-    signs = signs_of(fps.J_xstar, fps.continuous_time)
+    signs = signs_of(fps)
     if not signs.all():
         warnings.warn(
             f"degree: I - J is singular to rounding at {np.sum(signs == 0)} of {fps.n} points, as "

@@ -354,7 +354,7 @@ class _Search:
         # A power of two of rows, so that few sizes are compiled.
         filled = new[np.arange(power_of_two(new.n)) % new.n].replace(valid=None)
         fps = decompose(jacobians(self._F, filled)).to_numpy()[: new.n]
-        self._signs = np.concatenate([self._signs, signs_of(fps.J_xstar, fps.continuous_time)])
+        self._signs = np.concatenate([self._signs, signs_of(fps)])
         values = fps.eigval_J_xstar
         row, direction = np.nonzero(values.real > 0 if fps.continuous_time else np.abs(values) > 1)
         vectors = fps.eigvec_J_xstar[row, :, direction].real

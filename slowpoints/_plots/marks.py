@@ -78,7 +78,9 @@ def _fixed_groups(points: FixedPoints) -> list[Group]:
         if rows.any():
             name = _index_name(int(index[rows].min()), int(index[rows].max()), points.n_states)
             groups.append(Group(rows, name, *style))
-    groups.append(Group(~stable & (index < 1), "unstable fixed point", *_UNSTABLE))
+    # Neither stable nor unstable: on a line of fixed points, nothing grows and something stays.
+    groups.append(Group(~stable & (index == 0), "neutral fixed point", *_UNKNOWN))
+    groups.append(Group(~stable & (index < 0), "unstable fixed point", *_UNSTABLE))
     return [group for group in groups if group.rows.any()]
 
 

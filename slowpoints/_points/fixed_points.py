@@ -297,7 +297,7 @@ class FixedPoints:
             wide = np.dtype(self.J_xstar.dtype) == np.float64
             with jax.enable_x64(True) if wide else contextlib.nullcontext():
                 J = square_jacobians("FixedPoints.decompose_jacobians", self.J_xstar)
-                done = spectra_of(J, self.continuous_time)
+                done = spectra_of(J, self.continuous_time, self.qstar)
             numpy_backed = isinstance(self.J_xstar, np.ndarray)
             for name, value in done.items():
                 setattr(self, name, np.asarray(value) if numpy_backed else value)

@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Complex, Float
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.types import RealArray
-from slowpoints._points.linear_dynamics import decay
 
 
 def square_jacobians(caller: str, J: Any) -> Any:
@@ -37,20 +36,46 @@ def square_jacobians(caller: str, J: Any) -> Any:
     return J
 
 
-def spectra_of(J: Float[RealArray, "n d d"], continuous_time: bool) -> dict[str, Any]:
+NEUTRAL_ROUNDINGS = 8
+"""Rounding moves the eigenvalue 1 of a line of fixed points by so many units in the last place."""
+
+NEUTRAL_SPEEDS = 4
+"""A state beside a line or ring of fixed points, with `|F(x) - x| = r`, is about `r` from it, and
+its eigenvalue differs from 1 by some such multiple of `r`."""
+
+MOST_NEUTRAL = 1e-5
+"""An eigenvalue that is farther from 1 than this is never taken for 1, however high the speed: what
+decays in 100,000 steps or less, does decay."""
+
+
+def spectra_of(
+    J: Float[RealArray, "n d d"], continuous_time: bool, qstar: Float[RealArray, " n"] | None
+) -> dict[str, Any]:
     """Return the fields of `FixedPoints` that `decompose` fills from the Jacobians."""
     n, d, _ = J.shape  # the QR algorithm takes some 10 d^3 operations, and more
     (rows,) = filled_up(10 * d**3, jnp.asarray(J))
     values, vectors = sorted_eig(rows, continuous_time)
-    fields = as_fields(values, vectors, continuous_time)
-    return {name: first_rows(value, n) for name, value in fields.items()}
+    values, vectors = first_rows(values, n), first_rows(vectors, n)
+    return as_fields(values, vectors, continuous_time, qstar)
 
 
 def as_fields(
-    values: Complex[Array, "n k"], vectors: Complex[Array, "n d k"], continuous_time: bool
+    values: Complex[Array, "n k"],
+    vectors: Complex[Array, "n d k"],
+    continuous_time: bool,
+    qstar: Float[RealArray, " n"] | None,
 ) -> dict[str, Any]:
-    """Return eigenvalues, leading first, and eigenvectors as fields, and which rows are stable."""
-    is_stable = decay(values[:, :1], continuous_time).all(axis=1)
+    """Return eigenvalues, leading first, and eigenvectors as fields, and which rows are stable.
+
+    An eigenvalue that may be 1, as far as rounding and the speed `qstar` tell, is not below it. On
+    a line of fixed points it would be on either side by chance.
+    """
+    margin = jnp.full(values.shape[0], NEUTRAL_ROUNDINGS * jnp.finfo(values.dtype).eps)
+    if qstar is not None:
+        speed = jnp.sqrt(2 * jnp.asarray(qstar).astype(margin.dtype))
+        margin += jnp.nan_to_num(jnp.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL))
+    leading = values[:, :1].real if continuous_time else jnp.abs(values[:, :1])
+    is_stable = (leading + margin[:, None] < (0 if continuous_time else 1)).all(axis=1)
     return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": is_stable}
 
 
