@@ -267,7 +267,7 @@ class _Rows:
         shown = rows[np.linspace(0, rows.size - 1, min(rows.size, _SAMPLE)).astype(int)]
         x = np.asarray(self.kept.xstar, np.float64)
         dimensions = []
-        for row in shown:
+        for row in shown.tolist():
             neutral = neutral_directions(self.kept, row)
             away = x[rows[rows != row]] - x[row]
             length = np.linalg.norm(away, axis=1)
