@@ -166,7 +166,9 @@ def test_the_number_of_unseen_points_is_bounded_on_both_sides(name, n):
 def test_the_bounds_say_something():
     """Where most points are unseen, the lower end shows it, and the upper one where none are."""
     few, truth = searches("equal", 32)
-    assert np.median([t.n_unseen_interval[0] for t in few]) >= 0.2 * np.median([t[1] for t in truth])
+    assert np.median([t.n_unseen_interval[0] for t in few]) >= 0.2 * np.median(
+        [t[1] for t in truth]
+    )
     many, truth = searches("equal", 512)
     assert np.median([t.n_unseen_interval[1] for t in many]) <= 8
     assert np.median([t.p_new_interval[1] for t in many]) <= 8 / 512
@@ -266,9 +268,7 @@ def test_only_valid_rows_at_fixed_points_count():
 def test_the_estimates_are_told_in_words():
     told = coverage(points([5, 3, 2, 2, 1, 1, 1]))
     first, second, third = str(told).split("\n")
-    assert first == (
-        "15 rows ended at 7 fixed points, 3 of which were found once and 2 twice."
-    )
+    assert first == ("15 rows ended at 7 fixed points, 3 of which were found once and 2 twice.")
     low, high = told.p_new_interval
     assert f"probability of {told.p_new:.2g} (95 %: {low:.2g} to {high:.2g})" in second
     fewest, most = told.n_unseen_interval

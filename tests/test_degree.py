@@ -194,6 +194,11 @@ def test_a_point_on_a_line_is_singular_in_each_of_the_times():
         assert degree(one_unit, fps) == 0
 
 
+def test_points_with_jacobians_need_no_states():
+    fps = FixedPoints(J_xstar=np.array([0.5, 2.0, 0.5], np.float32)[:, None, None])
+    assert degree(one_unit, fps) == 1
+
+
 # ---- arguments ---------------------------------------------------------------------------------
 
 

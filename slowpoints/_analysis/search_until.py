@@ -34,6 +34,9 @@ _EVEN = 0.5
 """This part of a round's rows is divided evenly among the kinds of start, so that each goes on
 being tried; the rest goes to those that found points lately."""
 
+_LEAST_COMPILED = 16
+"""Jacobians of so few points take less time than a program for still fewer takes to compile."""
+
 _MEMORY = 0.7
 """What a kind of start found counts this much less after each round."""
 
@@ -326,18 +329,16 @@ class _Search:
 
     def learn(self, part: FixedPoints, kinds: list[str]) -> None:
         """Take in the rows of a round."""
-        fresh = part[self._is_new(part)]
-        finders = np.zeros(0, int)
-        if fresh.n:
-            numbers = np.flatnonzero(self._is_new(part))
-            finders = numbers[np.asarray(unique(fresh, self._tol).valid)]
+        is_new = self._is_new(part)
+        # All rows are passed on, so that the same program is run in each round.
+        finders = np.flatnonzero(unique(part.replace(valid=is_new), self._tol).valid)
         for kind in _KINDS:
             self._n_rows[kind] += kinds.count(kind)
             new = sum(kinds[row] == kind for row in finders)
             self._n_new[kind] += new
             self._score[kind] = _MEMORY * self._score[kind] + new
         if finders.size:
-            self._n_since, self._n_missed = part.n, fresh.n
+            self._n_since, self._n_missed = part.n, int(is_new.sum())
             self._add(part[finders])
         else:
             self._n_since += part.n
@@ -351,8 +352,9 @@ class _Search:
         return is_new
 
     def _add(self, new: FixedPoints) -> None:
-        # A power of two of rows, so that few sizes are compiled.
-        filled = new[np.arange(power_of_two(new.n)) % new.n].replace(valid=None)
+        # A power of two of rows, and not the smallest ones, so that few sizes are compiled.
+        size = max(_LEAST_COMPILED, power_of_two(new.n))
+        filled = new[np.arange(size) % new.n].replace(valid=None)
         fps = decompose(jacobians(self._F, filled)).to_numpy()[: new.n]
         self._signs = np.concatenate([self._signs, signs_of(fps)])
         values = fps.eigval_J_xstar
