@@ -101,8 +101,9 @@ def find_fixed_points(
             holds only the rows of this process.
 
     Returns:
-        The distinct points, and all `n` rows of the search in the order of `x_init`. `status` says
-        for each row how its search ended, and [`account`][slowpoints.account] what was dropped.
+        The distinct points, with the number of rows at each in `hits`, and all `n` rows of the
+        search in the order of `x_init`. `status` says for each row how its search ended, and
+        [`account`][slowpoints.account] what was dropped.
 
     Raises:
         ValueError: if an argument has the wrong shape or range, or an input is not finite, or the

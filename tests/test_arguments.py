@@ -33,8 +33,12 @@ from slowpoints import (
     Search,
     account,
     as_transition,
+    certify,
+    coverage,
     cycles,
     decompose,
+    degree,
+    find_all,
     find_cycles,
     find_fixed_points,
     input_grid,
@@ -48,6 +52,7 @@ from slowpoints import (
     sample_inputs_and_states,
     sample_states,
     save_checkpoint,
+    search_until,
     select,
     unique,
 )
@@ -344,8 +349,78 @@ CALLS = {
             "tol": NUMBER_OR_NONE,
             "size": FROM_ZERO_OR_NONE,
             "within_conditions": FLAG,
+            "by": Kind(WORD.wrong),
         },
         {"fps": (points(xstar=None),)},
+    ),
+    "unique.by_certificate": Call(
+        unique,
+        {"fps": points(), "by": "certificate", "F": F},
+        {"fps": POINTS, "F": MODEL},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "certify": Call(
+        certify,
+        {"F": F, "fps": points()},
+        {"F": MODEL, "fps": POINTS},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "degree": Call(
+        degree,
+        {"F": F, "fps": points()},
+        {"F": MODEL, "fps": POINTS},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "coverage": Call(
+        coverage,
+        {"fps": points(hits=np.ones(4, np.int32))},
+        {"fps": POINTS},
+        {"fps": (points(),)},
+    ),
+    "find_all": Call(
+        find_all,
+        {"F": F, "box": (X[0], X[0] + 1), "inputs": U[0], "max_boxes": 100},
+        {
+            "F": MODEL,
+            "box": Kind((None, 3, "x", X, (X[0],))),
+            "inputs": Kind(("x", U, U[0] + np.nan)),
+            "max_boxes": Kind((*NO_COUNTS, None, 0)),
+        },
+    ),
+    "search_until": Call(
+        search_until,
+        {
+            "F": F,
+            "state_traj": TRAJ,
+            "inputs": U,
+            "key": KEY,
+            "noise_scale": 0.5,
+            "valid_bxt": np.ones((2, 5), bool),
+            "coverage": 0.5,
+            "max_rows": 64,
+            "rows_at_a_time": 32,
+            "solver": LevenbergMarquardt(),
+        },
+        {
+            "F": MODEL,
+            "state_traj": TRAJECTORIES,
+            "inputs": Kind((*INPUTS.wrong, np.zeros((2, 1)))),
+            "key": KEYS,
+            "noise_scale": FINITE,
+            "valid_bxt": MASK,
+            "coverage": Kind((*FINITE.wrong, 1.0)),
+            "degree": Kind(("x", True, 1j, np.ones(2), [1], np.nan, 1.5, {})),
+            "max_rows": COUNT,
+            "rows_at_a_time": COUNT,
+            "outlier_distance_scale": NUMBER_OR_NONE,
+            "outlier_q_scale": NUMBER_OR_NONE,
+            "max_n_unique": FROM_ZERO_OR_INFINITY,
+            "compute_jacobians": FLAG,
+            "decompose_jacobians": FLAG,
+            "progress": CALLBACK,
+            **SETTINGS,
+            **SELECTION,
+        },
     ),
     "select": Call(
         select,
@@ -463,6 +538,7 @@ CALLS = {
             "verbose": FLAG,
             "super_verbose": FLAG,
             "across_processes": FLAG,
+            "coverage": Kind((*NO_NUMBERS, 1.0, np.inf)),
             "lr_init": NUMBER,
             "lr_factor": NUMBER,
             "lr_patience": FROM_ZERO_OR_INFINITY,
@@ -697,7 +773,13 @@ def test_a_wrong_argument_is_named_before_anything_is_compiled(
 
 
 # What these compile takes long, and the same rules stand behind the others' arguments.
-TAKE_LONG = ("FixedPointFinder.find_fixed_points", "find_fixed_points", "find_cycles", "Search")
+TAKE_LONG = (
+    "FixedPointFinder.find_fixed_points",
+    "find_fixed_points",
+    "find_cycles",
+    "search_until",
+    "Search",
+)
 
 
 @pytest.mark.parametrize(
@@ -733,7 +815,7 @@ def test_the_table_is_large_and_complete():
         if callable(getattr(slowpoints, name)) and not name.startswith("_")
     }
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
-    results = {"Account", "Part", "Status"}
+    results = {"Account", "Part", "Status", "Certificates", "Coverage", "Rounds"}
     assert public - not_called - results == {name.split(".")[0] for name in CALLS}
     unchecked = set()
     for name, call in CALLS.items():

@@ -178,7 +178,7 @@ def test_the_bounds_say_something():
 
 
 def test_parts_of_a_real_search_tell_what_the_rest_finds():
-    rows, place = rows_of_a_flip_flop()
+    _, place = rows_of_a_flip_flop()
     n_points = place.max() + 1
     assert n_points == 27
     p = np.bincount(place) / place.size

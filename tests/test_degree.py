@@ -1,6 +1,7 @@
 """`degree`, and what the account says of signs: sums over fixed points that show missing ones."""
 
 from functools import cache
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def unit_points(u):
     bend = np.arccosh(np.sqrt(2)) / 2
     turns = [-1.0 - abs(u), (-bend - u / 2), (bend - u / 2), 1.0 + abs(u)]
     roots = []
-    for low, high in zip(turns, turns[1:], strict=False):
+    for low, high in pairwise(turns):
         below, above = (np.tanh(2 * x + u) - x for x in (low, high))
         if below * above > 0:
             continue

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import case, trained
+from networks import Affine, case, trained
 from scipy import stats
 
 import slowpoints
@@ -55,19 +55,20 @@ def states_of(n_states, n=64, scale=1.0):
     return np.float32(scale * rng.uniform(-1, 1, (1, n, n_states)))
 
 
-def doubling(x, u):
-    return 2 * x
+def linear(slope):
+    """Return `slope x + u`; those of all slopes share their compiled programs."""
+    return Affine(jnp.full((1, 1), slope), jnp.ones((1, 1)))
 
 
 def one_unit(x, u):
     return jnp.tanh(2 * x + u)
 
 
-def short_search(F, n_states=1, seed=0, **settings):
+def short_search(F, n_states=1, seed=0, inputs=NO_INPUT, **settings):
     """Return a search of a small network, with few rows in each round."""
     settings = {"rows_at_a_time": 16, "max_rows": 4096, "coverage": 0.9} | settings
     key = jax.random.key(seed)
-    return search_until(F, states_of(n_states), NO_INPUT, key=key, **settings)
+    return search_until(F, states_of(n_states), inputs, key=key, **settings)
 
 
 # ---- trained networks --------------------------------------------------------------------------
@@ -90,29 +91,21 @@ def check_finds_all(cell, seed):
 
 @pytest.mark.parametrize(
     ("cell", "seed"),
-    [
-        ("tanh", 0),
-        ("tanh", 1),
-        ("gru", 0),
-        ("lstm", 0),
-        ("tanh_4", 0),
-        ("tanh_4", 1),
-        ("tanh_6", 0),
-    ],
+    [("tanh", 0), ("tanh_4", 0), ("tanh_6", 0)],
 )
 def test_all_points_are_found_from_one_trial(cell, seed):
     check_finds_all(cell, seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
 @pytest.mark.parametrize("cell", list(N_POINTS))
 def test_all_points_are_found_from_one_trial_whatever_the_key(cell, seed):
     check_finds_all(cell, seed)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-@pytest.mark.parametrize("cell", ["tanh", "gru", "tanh_4", "tanh_6"])
+@pytest.mark.parametrize("cell", ["tanh", "tanh_6"])
 def test_states_of_the_trial_alone_do_not_lead_to_all_points_in_more_rows(cell, noise):
     states, u = one_trial(cell)
     rng = np.random.default_rng(0)
@@ -128,22 +121,21 @@ def test_states_of_the_trial_alone_do_not_lead_to_all_points_in_more_rows(cell, 
 # ---- how it ends -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["tanh", "gru", "tanh_4", "tanh_6"])
+@pytest.mark.parametrize("cell", ["tanh", "tanh_6"])
 def test_the_coverage_is_clopper_and_pearsons_bound(cell):
-    fps, all_fps, told, rounds = searched(cell)
-    seen, n, k = set(), 0, 0
+    fps, _, told, rounds = searched(cell)
+    seen, n = set(), 0
     ends = []
     for part in rounds:
         exact = np.asarray(part.status) == Status.FIXED_POINT
         away = np.linalg.norm(np.asarray(part.xstar)[:, None] - np.asarray(fps.xstar), axis=-1)
         place = np.where(exact, away.argmin(axis=1), -1)
         missed = sum(p >= 0 and p not in seen for p in place)
-        n, k = (part.n, missed) if missed else (n + part.n, k)
+        n = 0 if missed else n + part.n
         seen |= set(place[place >= 0].tolist())
-        # `stats.binomtest(k, n)` has the same bound.
-        ends.append(1 - stats.beta.ppf(0.95, k + 1, n - k) if k < n else 0.0)
+        ends.append(1 - stats.beta.ppf(0.95, 1, n) if n else 0.0)
     np.testing.assert_allclose(told.coverage, ends[-1], rtol=1e-9)
-    bound = stats.binomtest(k, n, alternative="less").proportion_ci(0.95, "exact").high
+    bound = stats.binomtest(0, n, alternative="less").proportion_ci(0.95, "exact").high
     np.testing.assert_allclose(told.coverage, 1 - bound, rtol=1e-9)
     assert told.coverage >= 0.99
     # It ends as soon as it may: one round before, the coverage was less, or points were missing.
@@ -158,7 +150,7 @@ def test_less_coverage_takes_fewer_rows():
         found = search_until(trained("tanh"), states, u, key=jax.random.key(0), **settings)
         assert found[2].ended_by == "coverage" and found[2].coverage >= share
         rows.append(found[2].n_rows)
-    assert rows[0] < rows[1] < rows[2]
+    assert rows[0] <= rows[1] < rows[2]
 
 
 def test_the_search_goes_on_until_the_degree_is_right():
@@ -173,16 +165,16 @@ def test_the_search_goes_on_until_the_degree_is_right():
 
 def test_a_network_with_unbounded_states_ends_by_coverage_or_by_its_own_degree():
     for degree, ended_by in ((None, "coverage"), (-1, "coverage and degree")):
-        fps, _, told = short_search(doubling, degree=degree)
+        fps, _, told = short_search(linear(2.0), degree=degree)
         assert fps.n == 1 and abs(fps.xstar[0, 0]) < 1e-6
         assert (told.ended_by, told.degree) == (ended_by, -1)
         assert told.n_rows < 4096
     assert np.asarray(fps.is_stable).tolist() == [False]
 
 
-@pytest.mark.parametrize("degree", [1, 0, np.int64(2)])
+@pytest.mark.parametrize("degree", [1, 0, 2])
 def test_a_degree_that_is_never_reached_ends_by_the_budget(degree):
-    fps, all_fps, told = short_search(doubling, degree=degree, max_rows=1000)
+    fps, all_fps, told = short_search(linear(2.0), degree=degree, max_rows=1000)
     assert fps.n == 1
     assert (told.ended_by, told.degree) == ("max_rows", -1)
     assert told.n_rows == all_fps.n == 1000
@@ -198,9 +190,9 @@ def test_a_line_of_fixed_points_ends_by_coverage_alone():
 
 
 def test_a_network_without_fixed_points_ends():
-    fps, _, told = short_search(lambda x, u: x + 1.0, degree=0)
+    fps, _, told = short_search(linear(1.0), inputs=NO_INPUT + 1, degree=0)
     assert fps.n == 0 and told.ended_by == "coverage and degree" and told.degree == 0
-    assert short_search(lambda x, u: x + 1.0, max_rows=64)[2].ended_by == "max_rows"
+    assert short_search(linear(1.0), inputs=NO_INPUT + 1, max_rows=64)[2].ended_by == "max_rows"
 
 
 def test_a_network_with_few_points_takes_few_rows():
@@ -213,11 +205,9 @@ def test_a_network_with_few_points_takes_few_rows():
 @pytest.mark.parametrize(
     ("most", "at_a_time", "sizes"),
     [
-        (200, 128, [128, 72]),
-        (100, 128, [100]),
+        (33, 16, [16, 16, 1]),
+        (32, 16, [16, 16]),
         (1, 16, [1]),
-        (65, 16, [16, 16, 16, 16, 1]),
-        (64, 32, [32, 32]),
     ],
 )
 def test_the_budget_is_kept_exactly(most, at_a_time, sizes):
@@ -251,7 +241,7 @@ def test_all_rows_are_returned_in_order_and_progress_is_told_of_each_round(cell)
 
 
 def test_the_first_round_starts_from_states_of_the_trajectories():
-    states, u = one_trial("tanh")
+    states, _ = one_trial("tanh")
     _, all_fps, told, _ = searched("tanh")
     first = sample_states(jax.random.key(0), jnp.asarray(states), 128, 0.0)
     np.testing.assert_array_equal(np.asarray(all_fps.x_init)[:128], first)
@@ -277,12 +267,12 @@ def test_the_first_round_may_have_noise_and_fewer_states():
 
 def test_kinds_of_start_that_need_more_points_wait_for_them():
     # One stable point: nothing to be between, and no saddle.
-    _, _, told = short_search(lambda x, u: 0.5 * x)
+    _, _, told = short_search(linear(0.5))
     rows = {kind: n for kind, (n, _) in told.found.items()}
     assert [rows[kind] for kind in KINDS[1:4]] == [0, 0, 0]
     assert rows["trajectories"] > 16 and rows["anywhere"] > 0
     # One saddle: starts along its unstable direction.
-    _, _, told = short_search(doubling, degree=-1)
+    _, _, told = short_search(linear(2.0), degree=-1)
     rows = {kind: n for kind, (n, _) in told.found.items()}
     assert [rows[kind] for kind in KINDS[1:3]] == [0, 0] and rows["out of saddles"] > 0
 
@@ -359,7 +349,7 @@ def test_inputs_may_have_one_row_and_count():
         ({"degree": "1"}, TypeError),
         ({"max_rows": 0}, ValueError),
         ({"max_rows": 10.5}, TypeError),
-        ({"max_rows": np.inf}, TypeError),
+        ({"max_rows": np.inf}, ValueError),
         ({"rows_at_a_time": 0}, ValueError),
         ({"noise_scale": -1.0}, ValueError),
         ({"key": 0}, TypeError),
@@ -385,7 +375,7 @@ def test_bad_networks_states_and_inputs_are_refused():
         search_until(3, states_of(1), NO_INPUT, key=key)
     with pytest.raises(ValueError, match=r"search_until: `inputs` has shape \(3, 1\)"):
         search_until(one_unit, states_of(1), np.zeros((3, 1)), key=key)
-    with pytest.raises(ValueError, match="`inputs`.*NaN"):
+    with pytest.raises(ValueError, match=r"`inputs`.*NaN"):
         search_until(one_unit, states_of(1), np.full(1, np.nan), key=key)
     with pytest.raises(ValueError, match=r"`state_traj` has shape \(64, 1\)"):
         search_until(one_unit, states_of(1)[0], NO_INPUT, key=key)
@@ -418,14 +408,14 @@ def test_the_class_searches_in_rounds_if_it_is_asked_for_coverage(capsys):
 
 
 def test_the_class_takes_no_more_states_than_it_is_given(capsys):
-    states, u = one_trial("tanh_6")
-    finder = finder_of("tanh_6", coverage=0.99)
-    fps, all_fps = finder.find_fixed_points(states, u[None], n_inits=200, noise_scale=0.01)
-    assert all_fps.n == 200 and fps.n < 81
+    settings = {"do_decompose_jacobians": False, "mesh": None}
+    finder = FixedPointFinder(one_unit, coverage=0.999, **settings)
+    _, all_fps = finder.find_fixed_points(states_of(1), NO_INPUT[None], 200, noise_scale=0.01)
+    assert all_fps.n == 200
     assert "Ended by max_rows after 200 rows." in capsys.readouterr().out
     # A finder that says nothing prints nothing.
-    quiet = finder_of("tanh_6", coverage=0.5, verbose=False)
-    quiet.find_fixed_points(states, u[None], n_inits=200)
+    quiet = FixedPointFinder(one_unit, coverage=0.5, verbose=False, **settings)
+    quiet.find_fixed_points(states_of(1), NO_INPUT[None], 200)
     assert capsys.readouterr().out == ""
 
 

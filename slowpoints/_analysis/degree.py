@@ -37,15 +37,17 @@ def degree(F: Any, fps: FixedPoints) -> int:
 
     Raises:
         TypeError: if `F` is of no known kind, or `fps` is not a `FixedPoints`.
-        ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
-            states.
+        ValueError: if `fps` has neither `J_xstar` nor `xstar` and `inputs`, or if `F`, where it is
+            needed, does not map such states to states.
 
     Warns:
         UserWarning: if `I - J` of a point is singular as far as its precision can tell, so that its
             sign is not known; it counts as 0.
     """
     F = as_transition(F)
-    arguments.fields("degree", fps, FixedPoints, "xstar", "inputs")
+    arguments.fields("degree", fps, FixedPoints)
+    if fps.J_xstar is None:
+        arguments.fields("degree", fps, FixedPoints, "xstar", "inputs")
     fps = fps[np.flatnonzero(counted_rows(fps))]
     if fps.n == 0:
         return 0

@@ -8,6 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float
 
+from slowpoints._analysis.piecewise_linear import by_regions
 from slowpoints._certificates.balls import Ball, from_bounds, matmul
 from slowpoints._certificates.enclosure import NotCovered
 from slowpoints._certificates.interpreter import Program
@@ -52,7 +53,8 @@ def find_all(
     part that it holds no fixed point, or exactly one. Parts are first cut down to what `F` and
     Newton's method leave of them (Neumaier 1990, "Interval methods for systems of equations"). The
     number of parts grows quickly with the number of units, so this is for networks of up to six or
-    eight units, or for small boxes.
+    eight units, or for small boxes. Networks that are piecewise linear, as with `relu` units, with
+    up to 16 kinks are solved region by region instead, of which there are up to 2^16.
 
     The proof is about the network in real arithmetic with the weights as they are stored, as for
     `certify`, and needs the same operations to be known.
@@ -110,7 +112,9 @@ def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Any, Any, Any]:
         expected = "a pair (low, high) of states"
         arguments.refuse(caller, "box", arguments.found(box), expected, TypeError)
     ends = [np.asarray(end) for end in box]
-    size = max((end.size for end in ends if end.ndim == 1), default=F.n_states)
+    size = max((end.shape[0] for end in ends if end.ndim), default=F.n_states)
+    if size == 0:
+        arguments.refuse(caller, "box", "has no states", "at least one state", ValueError)
     if size is None:
         expected = "states [n_states], since the network does not say how many states it has"
         arguments.refuse(caller, "box", "holds two numbers", expected, ValueError)
@@ -230,6 +234,14 @@ class _Found:
 
 def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> _Found:
     found = _Found(F, u, high - low)
+    regions = by_regions(F, u, low, high, most)
+    if regions is not None:
+        parts = [
+            [_Boxes(*(np.array(ends) for ends in zip(*boxes, strict=True)))] if boxes else []
+            for boxes in regions
+        ]
+        found.single, found.given_up = parts
+        return found
     at_a_time = max(1, _AT_A_TIME // max(1, low.size**2))
     stack = [_Boxes(low[None], high[None])]
     n_seen, batch = 0, 1
@@ -267,7 +279,8 @@ def _look_at(found: _Found, boxes: _Boxes) -> tuple[_Boxes, _Boxes, Any]:
     high = np.minimum(boxes.high, np.minimum(values.high, image.high))
     is_open = np.all(low <= high, axis=1) & ~single
     first = np.arange(rows.size) < count
-    spread = np.where(np.isfinite(slope.radius), slope.radius, 1e300)
+    radius = np.broadcast_to(slope.radius, slope.shape)
+    spread = np.where(np.isfinite(radius), radius, 1e300)
     return (
         outer.where(first & single),
         _Boxes(low, high).where(first & is_open),

@@ -20,7 +20,7 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest
 from slowpoints._points.signs import signs_of
 from slowpoints._sample import check_draw, check_trajectories, sample_states
-from slowpoints._search import optimize_batch
+from slowpoints._search import check_search, optimize_batch
 from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._transition.check import check_transition
@@ -33,6 +33,10 @@ _CONFIDENCE = 0.95
 _EVEN = 0.5
 """This part of a round's rows is divided evenly among the kinds of start, so that each goes on
 being tried; the rest goes to those that found points lately."""
+
+_MOST_REACH = 1.0
+"""Starts are drawn from a box that reaches beyond the visited states by at most this many times
+their range, even if points lie farther out."""
 
 _LEAST_COMPILED = 16
 """Jacobians of so few points take less time than a program for still fewer takes to compile."""
@@ -163,6 +167,7 @@ def search_until(
     most = arguments.whole(caller, "max_rows", max_rows, least=1)
     size = min(arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1), most)
     check_draw(caller, size, noise_scale)
+    max_iters, tol_q, tol_dq, *_ = check_search(caller, solver, max_iters, tol_q, tol_dq)
     rules = {
         "outlier_distance_scale": outlier_distance_scale,
         "outlier_q_scale": outlier_q_scale,
@@ -240,8 +245,11 @@ class _Known(NamedTuple):
         """Return the lowest and the highest values of the states that are known."""
         low, high = self.visited.min(axis=0), self.visited.max(axis=0)
         if len(self.points):
-            low = np.minimum(low, self.points.min(axis=0))
-            high = np.maximum(high, self.points.max(axis=0))
+            # Not ever farther out, as it would go on a line of fixed points without an end.
+            reach = _MOST_REACH * (high - low)
+            least, most = low - reach, high + reach
+            low = np.minimum(low, np.maximum(self.points.min(axis=0), least))
+            high = np.maximum(high, np.minimum(self.points.max(axis=0), most))
         return low, high
 
 
@@ -302,7 +310,7 @@ class _Search:
         self._signs = np.zeros(0, int)
         self._n_rows, self._n_new = dict.fromkeys(_KINDS, 0), dict.fromkeys(_KINDS, 0)
         self._score = dict.fromkeys(_KINDS, 0.0)
-        self._n_since, self._n_missed = 0, 0
+        self._n_in_vain = 0
 
     # ---- starts --------------------------------------------------------------------------------
 
@@ -320,7 +328,7 @@ class _Search:
         share = np.full(len(able), 1 / len(able))
         if score.any():
             share = _EVEN * share + (1 - _EVEN) * score / score.sum()
-        counts = self._rng.multinomial(size, share)
+        counts = self._rng.multinomial(size, share).tolist()
         drawn = [_KINDS[kind](self._rng, known, n) for kind, n in zip(able, counts, strict=True)]
         kinds = [kind for kind, n in zip(able, counts, strict=True) for _ in range(n)]
         return np.concatenate(drawn).astype(known.visited.dtype), kinds
@@ -338,10 +346,8 @@ class _Search:
             self._n_new[kind] += new
             self._score[kind] = _MEMORY * self._score[kind] + new
         if finders.size:
-            self._n_since, self._n_missed = part.n, int(is_new.sum())
             self._add(part[finders])
-        else:
-            self._n_since += part.n
+        self._n_in_vain = 0 if finders.size else self._n_in_vain + part.n
 
     def _is_new(self, part: FixedPoints) -> Bool[np.ndarray, " n"]:
         is_new = np.asarray(part.status) == Status.FIXED_POINT
@@ -371,13 +377,11 @@ class _Search:
     def coverage(self) -> float:
         """Return a lower bound of the share of starts that lead to points that are known.
 
-        From the rows of the last round that found something, and those after it, of which `k` of
-        `n` were at points that had not been known before (Clopper & Pearson 1934).
+        If it were lower than this, the rows since the last round that found something would not
+        all have found nothing, but for one search in twenty (Clopper & Pearson 1934).
         """
-        from scipy.special import betaincinv  # only here, so that importing stays quick
-
-        n, k = self._n_since, self._n_missed
-        return 0.0 if k >= n else 1 - float(betaincinv(k + 1, n - k, _CONFIDENCE))
+        n = self._n_in_vain
+        return (1 - _CONFIDENCE) ** (1 / n) if n else 0.0
 
     def sum_of_signs(self) -> int | None:
         """Return the sum of the signs of `det(I - J)`; `None` if one of them is not known."""

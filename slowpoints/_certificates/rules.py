@@ -34,6 +34,7 @@ from slowpoints._certificates.enclosure import (
     with_a_jump,
     with_slope,
 )
+from slowpoints._certificates.regions import IN_FORCE
 
 RULES: dict[str, Callable[..., Any]] = {}
 
@@ -310,6 +311,11 @@ def _steps(a: Any, function: Callable[[Any], Any]) -> Any:
 @_rule("max")
 def _max(params: Any, a: Any, b: Any) -> Enclosure:
     a, b = _alike(a, b)
+    regions = IN_FORCE.get()
+    if regions is not None:
+        difference = _sub({}, a, b)
+        if difference.slope is not None:
+            return regions.maximum(a, b, difference.value)
     (a_low, a_high), (b_low, b_high) = a.value.bounds(), b.value.bounds()
     either = hull_of(a, b)
     value = from_bounds(np.maximum(a_low, b_low), np.maximum(a_high, b_high))

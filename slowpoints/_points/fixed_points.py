@@ -465,9 +465,9 @@ class FixedPoints:
         """Return a `pandas.DataFrame` with one row per point, invalid ones included.
 
         The columns, as far as they are known: `condition`, `status` (in words, such as "fixed
-        point"), `period`, `cycle_id`, `q`, `n_iters`, `valid`, `is_stable`, `type`, `index` (the
-        number of unstable directions, as `n_unstable` gives it), and `leading_eigenvalue` with its
-        `time_constant` and `frequency`.
+        point"), `period`, `cycle_id`, `q`, `n_iters`, `hits`, `valid`, `is_stable`, `type`,
+        `index` (the number of unstable directions, as `n_unstable` gives it), and
+        `leading_eigenvalue` with its `time_constant` and `frequency`.
 
         Raises:
             ImportError: if pandas is not installed.

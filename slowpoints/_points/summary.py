@@ -21,6 +21,7 @@ def columns(fps: Any) -> dict[str, Any]:
         "cycle_id": fps.cycle_id,
         "q": fps.qstar,
         "n_iters": fps.n_iters,
+        "hits": fps.hits,
         "valid": fps.valid,
         "is_stable": fps.is_stable,
     }
@@ -94,6 +95,7 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
         "cycle": shown.get("cycle_id"),
         "type": shown["type"],
         "q": _formatted(shown.get("q"), ".1e"),
+        "hits": shown.get("hits"),
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
         ),

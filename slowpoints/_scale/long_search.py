@@ -283,10 +283,10 @@ class Search:
         """Return the distinct points of the chunks that are stored, with Jacobians and spectra.
 
         They are what [`find_fixed_points`][slowpoints.find_fixed_points] returns for all the
-        states at once, with two reservations. Only the first chunk's initial states decide which
-        points are far. And if points are closer together than twice `tol_unique`, as on a line
-        attractor, other points may represent them: each row that was found is within that distance
-        of one that is returned.
+        states at once, with three reservations. There are no `hits`. Only the first chunk's initial
+        states decide which points are far. And if points are closer together than twice
+        `tol_unique`, as on a line attractor, other points may represent them: each row that was
+        found is within that distance of one that is returned.
 
         Args:
             outlier_distance_scale: see `find_fixed_points`, also for the other arguments.

@@ -1,0 +1,127 @@
+"""All fixed points of a piecewise-linear network, region by region."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from slowpoints._certificates.balls import Ball, from_bounds, matmul
+from slowpoints._certificates.enclosure import NotCovered
+from slowpoints._certificates.interpreter import Program
+from slowpoints._certificates.krawczyk import boxes_around
+from slowpoints._certificates.regions import Regions
+from slowpoints._points.signs import inverses
+from slowpoints._transition.base import Transition
+
+_MOST_KINKS = 16
+"""2^16 regions take a few seconds."""
+
+_ROWS, _PROBE_ROWS = 2053, 37
+"""Regions are looked at so many at a time, and a few are tried first. These are prime numbers, of
+which no other axis is likely to be, so that the axis of the rows can be told from others."""
+
+_LINEAR = 1e-9
+"""Slopes that vary less than this over a whole box, with each unit on one side of its kink, are
+those of an affine map, but for rounding."""
+
+
+def by_regions(
+    F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any, most: Any
+) -> tuple[list[Any], list[Any]] | None:
+    """Find all fixed points in a box, if the network is piecewise linear with few kinks.
+
+    In each region, where no unit crosses its kink, the network is affine and has one fixed point,
+    which counts if it is in the region.
+
+    Args:
+        F: the network.
+        u: `[n_inputs]` the input.
+        low: `[n_states]` the lowest state.
+        high: `[n_states]` the highest.
+        most: look at no more regions than this.
+
+    Returns:
+        Boxes, as pairs of ends `[n_states]`, with one fixed point each; and boxes of which that is
+        not known. `None` if the network is not piecewise linear, or has too many kinks.
+    """
+    n_states = low.size
+
+    def prepared(n_rows: int) -> tuple[Program, Ball]:
+        program = Program(F, np.zeros((n_rows, n_states), u.dtype), np.tile(u, (n_rows, 1)))
+        return program, from_bounds(np.tile(low, (n_rows, 1)), np.tile(high, (n_rows, 1)))
+
+    probe = Regions(np.zeros((_PROBE_ROWS, 0), bool))
+    program, box = prepared(_PROBE_ROWS)
+    try:
+        with probe.in_force():
+            _, slope = program.linearised(box)
+    except NotCovered:
+        return None
+    n_kinks = probe.n_kinks
+    if not 0 < n_kinks <= _MOST_KINKS or 2**n_kinks > most:
+        return None
+    if not np.all(slope.radius < _LINEAR):
+        return None
+    program, box = prepared(_ROWS)
+    single, open_boxes = [], []
+    for start in range(0, 2**n_kinks, _ROWS):
+        numbers = np.minimum(np.arange(start, start + _ROWS), 2**n_kinks - 1)
+        regions = Regions((numbers[:, None] >> np.arange(n_kinks)) % 2 == 0)
+        with regions.in_force():
+            value, slope = program.linearised(box)
+        if not np.all(slope.radius < _LINEAR):
+            return None
+        image = _fixed_points(box, value, slope, program, regions)
+        first = start + np.arange(_ROWS) < 2**n_kinks
+        ends = image.bounds()
+        known = np.isfinite(image.mid).all(axis=1) & np.isfinite(image.radius).all(axis=1)
+        away = np.any((ends[1] < low) | (ends[0] > high), axis=1)
+        if not known.all():
+            return None  # I - J is singular in a whole region
+        with regions.in_force():
+            program.linearised(image)
+        holds, fails = regions.verdict()
+        for row in np.flatnonzero(first & ~away & holds):
+            single.append((ends[0][row], ends[1][row]))
+        doubtful = np.flatnonzero(first & ~away & ~holds & ~fails)
+        single_too, still_open = _at_kinks(F, u, image.mid[doubtful])
+        single += single_too
+        open_boxes += still_open
+    return single, open_boxes
+
+
+def _fixed_points(box: Ball, value: Ball, slope: Ball, program: Program, regions: Regions) -> Ball:
+    """Return where the fixed point of each region's affine map is."""
+    n_states = box.shape[1]
+    centre, eye = Ball(box.mid), Ball(np.eye(n_states))
+    with regions.in_force():
+        there, _ = program.linearised(centre)
+    inverse = inverses(eye.mid - slope.mid)
+    C = Ball(np.where(np.isfinite(inverse), inverse, np.nan))
+    residual = (centre - there).map(lambda a: np.asarray(a)[..., None])
+    step = matmul(C, residual)
+    # T contracts by L over all states, since the map is affine: x is within |step| L / (1 - L).
+    rest = eye - matmul(C, eye - slope)
+    L = np.max(np.sum(rest.magnitude, axis=2), axis=1) * (1 + 2.0**-40)
+    with np.errstate(all="ignore"):
+        size = np.max(step.magnitude, axis=(1, 2))
+        reach = np.where(L < 1, size * L / (1 - L) * (1 + 2.0**-40), np.nan)
+    end = centre - step.map(lambda a: a[..., 0])
+    return Ball(end.mid, (end.rad + reach[:, None]) * (1 + 2.0**-40))
+
+
+def _at_kinks(
+    F: Transition, u: Any, x: Float[np.ndarray, "k n_states"]
+) -> tuple[list[Any], list[Any]]:
+    """Decide about candidates on the edge between regions, with the slopes of both sides."""
+    single, left = [], []
+    if len(x):
+        boxes = boxes_around(Program(F, x.astype(u.dtype), np.tile(u, (len(x), 1))), x)
+        for centre, exists, outer, candidate in zip(
+            boxes.centre, boxes.exists, boxes.outer, x, strict=True
+        ):
+            if exists and np.abs(centre - candidate).max() <= outer:
+                single.append((centre - outer, centre + outer))
+            else:
+                left.append((candidate, candidate))
+    return single, left
