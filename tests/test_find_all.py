@@ -468,3 +468,61 @@ def test_other_bad_arguments_are_refused():
         find_all(uncoupled, cube(1), max_boxes=1.5)
     with pytest.raises(TypeError, match=r"find_all: `F` is traced; expected .*outside of `jit`"):
         jax.jit(lambda low: find_all(uncoupled, (low, jnp.ones(1)))[0].xstar)(jnp.zeros(1))
+
+
+# ---- piecewise-linear networks, region by region -----------------------------------------------
+
+
+def units_of_relu(W, b):
+    return lambda x, u: jax.nn.relu(W @ x + b)
+
+
+@unchecked
+def test_twelve_units_of_relu_have_the_points_of_their_4096_regions():
+    rng = np.random.default_rng(1)
+    W = np.float32(1.5 / np.sqrt(12) * rng.standard_normal((12, 12)))
+    b = np.float32(0.3 * rng.standard_normal(12))
+    active = (np.arange(2**12)[:, None] >> np.arange(12)) % 2 == 1
+    A = np.eye(12) - np.where(active[:, :, None], W, 0).astype(np.float64)
+    x = np.linalg.solve(A, np.where(active, b, 0)[:, :, None].astype(np.float64))[..., 0]
+    drive = x @ W.T.astype(np.float64) + b
+    expected = x[((drive > 0) == active).all(axis=1)]
+    expected = expected[(expected < 10).all(axis=1)]
+    fps, complete = find_all(units_of_relu(W, b), (np.zeros(12), np.full(12, 10.0)))
+    assert complete and fps.n == len(expected) > 0
+    order, known = np.lexsort(fps.xstar.T), np.lexsort(expected.T)
+    np.testing.assert_allclose(fps.xstar[order], expected[known], atol=1e-12)
+
+
+@unchecked
+def test_a_point_at_the_kinks_of_all_units_is_found_or_left_open():
+    """Without biases, the origin is on the edge of every region."""
+    W = np.float32([[0.5, -0.25], [0.25, 0.5]])
+    fps, complete = find_all(units_of_relu(W, 0.0), (-np.ones(2), np.ones(2)))
+    assert complete and fps.n == 1 and np.abs(fps.xstar).max() < 1e-12
+    with pytest.warns(UserWarning, match="may not be all"):  # a line from the origin
+        fps, complete = find_all(
+            units_of_relu(np.eye(2, dtype=np.float32), 0.0), (-1.0, np.ones(2))
+        )
+    assert not complete
+
+
+@unchecked
+def test_kinks_among_smooth_units_are_left_to_the_boxes():
+    def mixed(x, u):
+        return jnp.concatenate([jax.nn.relu(jnp.tanh(2 * x[:1])), 0.5 * x[1:]])
+
+    # The point at 0 is at the kink, where the slope is from 0 to 2.
+    with pytest.warns(UserWarning, match="or a unit is at a kink"):
+        fps, complete = find_all(mixed, (np.array([-1.0, -1]), np.ones(2)))
+    assert not complete
+    assert np.abs(np.max(fps.xstar[:, 0]) - 0.9575040240772687) < 1e-12
+
+
+@unchecked
+def test_absolute_values_and_clips_have_regions_too():
+    fps, complete = find_all(lambda x, u: 1 - 1.5 * jnp.abs(x), (-2 * np.ones(2), np.ones(2)))
+    expected = {(0.4, 0.4), (0.4, -2.0), (-2.0, 0.4), (-2.0, -2.0)}
+    assert complete and {tuple(np.round(x, 9)) for x in fps.xstar} == expected
+    fps, complete = find_all(lambda x, u: jnp.clip(3 * x, -1, 1), (-2.0, 2 * np.ones(1)))
+    assert complete and sorted(np.round(fps.xstar[:, 0], 9)) == [-1, 0, 1]

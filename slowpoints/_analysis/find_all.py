@@ -234,7 +234,7 @@ class _Found:
 
 def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> _Found:
     found = _Found(F, u, high - low)
-    regions = by_regions(F, u, low, high, most)
+    regions = by_regions(F, u, low, high, most, found.smallest)
     if regions is not None:
         parts = [
             [_Boxes(*(np.array(ends) for ends in zip(*boxes, strict=True)))] if boxes else []

@@ -26,7 +26,7 @@ those of an affine map, but for rounding."""
 
 
 def by_regions(
-    F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any, most: Any
+    F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any, most: Any, margin: Any
 ) -> tuple[list[Any], list[Any]] | None:
     """Find all fixed points in a box, if the network is piecewise linear with few kinks.
 
@@ -39,6 +39,7 @@ def by_regions(
         low: `[n_states]` the lowest state.
         high: `[n_states]` the highest.
         most: look at no more regions than this.
+        margin: `[n_states]` by how much boxes reach beyond what is known of the fixed point.
 
     Returns:
         Boxes, as pairs of ends `[n_states]`, with one fixed point each; and boxes of which that is
@@ -73,13 +74,15 @@ def by_regions(
             return None
         image = _fixed_points(box, value, slope, program, regions)
         first = start + np.arange(_ROWS) < 2**n_kinks
+        # With a margin in which the fixed point can be computed by other means as well.
+        image = Ball(image.mid, image.rad + margin)
         ends = image.bounds()
         known = np.isfinite(image.mid).all(axis=1) & np.isfinite(image.radius).all(axis=1)
         away = np.any((ends[1] < low) | (ends[0] > high), axis=1)
         if not known.all():
             return None  # I - J is singular in a whole region
         with regions.in_force():
-            program.linearised(image)
+            program.linearised(image)  # to see on which side of its kinks each unit is
         holds, fails = regions.verdict()
         for row in np.flatnonzero(first & ~away & holds):
             single.append((ends[0][row], ends[1][row]))

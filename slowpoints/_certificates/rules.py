@@ -270,6 +270,8 @@ def _cosh(params: Any, a: Any) -> Enclosure:
 @_rule("abs")
 def _abs(params: Any, a: Any) -> Enclosure:
     result = _max(params, a, _neg(params, a))
+    if IN_FORCE.get() is not None:
+        return result  # beyond the region that is supposed, it is negative
     return Enclosure(clipped(result.value, 0.0, np.inf), result.slope)
 
 
