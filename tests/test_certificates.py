@@ -44,7 +44,9 @@ def found(cell, n=2048):
 # ---- networks whose points are known -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize(
+    "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
+)
 def test_all_points_of_a_flip_flop_are_certified_and_distinct(cell):
     fps = found(cell)
     proven = certify(trained(cell), fps)
@@ -64,6 +66,7 @@ def test_all_points_of_a_flip_flop_are_certified_and_distinct(cell):
     assert "All of them are proven to be distinct." in str(proven)
 
 
+@pytest.mark.slow
 def test_points_of_networks_as_laboratories_train_them_are_certified_in_one_batch():
     name = "context_gru_128_s12"
     F, u = field_network(name), np.float32(field_case(name)["inputs"][0])

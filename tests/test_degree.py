@@ -71,6 +71,7 @@ def with_jacobians(slopes, dtype=np.float32, **fields):
 # ---- networks whose points are known -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_a_complete_set_of_a_flip_flop_has_degree_one_and_each_point_counts(cell):
     fps = found(cell)
@@ -317,6 +318,7 @@ def test_the_class_prints_how_many_points_are_missing(capsys):
     assert "signs" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_class_prints_a_sum_of_one_for_a_complete_set(capsys):
     finder = FixedPointFinder(
         lambda x, u: jnp.tanh(2 * x + u), do_decompose_jacobians=False, mesh=None

@@ -168,6 +168,7 @@ def random_network(cls, n, seed, scale):
     return cls(*(jnp.asarray(a, jnp.float32) for a in (Wi, scale * Wh, 0.3 * b)))
 
 
+@pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_random_tanh_networks_have_what_newtons_method_finds(n):
@@ -180,6 +181,7 @@ def test_random_tanh_networks_have_what_newtons_method_finds(n):
     assert all(k % 2 for k in n_points) and max(n_points) >= 5 and min(n_points) <= 3
 
 
+@pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize("n", [2, 3])
 def test_random_gated_networks_have_what_newtons_method_finds(n):
@@ -494,6 +496,7 @@ def test_twelve_units_of_relu_have_the_points_of_their_4096_regions():
     np.testing.assert_allclose(fps.xstar[order], expected[known], atol=1e-12)
 
 
+@pytest.mark.slow
 @unchecked
 def test_a_point_at_the_kinks_of_all_units_is_found_or_left_open():
     """Without biases, the origin is on the edge of every region."""

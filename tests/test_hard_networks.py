@@ -19,6 +19,8 @@ from slowpoints import (
     unique,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def ring(p, x):
     """Every state of norm 1 in the first two units is a fixed point, and so is the origin."""

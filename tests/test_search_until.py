@@ -104,6 +104,7 @@ def test_all_points_are_found_from_one_trial_whatever_the_key(cell, seed):
     check_finds_all(cell, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize("cell", ["tanh", "tanh_6"])
 def test_states_of_the_trial_alone_do_not_lead_to_all_points_in_more_rows(cell, noise):
@@ -153,6 +154,7 @@ def test_less_coverage_takes_fewer_rows():
     assert rows[0] <= rows[1] < rows[2]
 
 
+@pytest.mark.slow
 def test_the_search_goes_on_until_the_degree_is_right():
     settings = {"coverage": 0.0, "rows_at_a_time": 64, "max_rows": 8192}
     some, _, told, _ = searched("tanh", 0, degree=None, **settings)
@@ -163,6 +165,7 @@ def test_the_search_goes_on_until_the_degree_is_right():
     assert told.ended_by == "coverage and degree"
 
 
+@pytest.mark.slow
 def test_a_network_with_unbounded_states_ends_by_coverage_or_by_its_own_degree():
     for degree, ended_by in ((None, "coverage"), (-1, "coverage and degree")):
         fps, _, told = short_search(linear(2.0), degree=degree)
@@ -172,6 +175,7 @@ def test_a_network_with_unbounded_states_ends_by_coverage_or_by_its_own_degree()
     assert np.asarray(fps.is_stable).tolist() == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degree", [1, 0, 2])
 def test_a_degree_that_is_never_reached_ends_by_the_budget(degree):
     fps, all_fps, told = short_search(linear(2.0), degree=degree, max_rows=1000)
@@ -181,6 +185,7 @@ def test_a_degree_that_is_never_reached_ends_by_the_budget(degree):
     assert told.coverage >= 0.9  # which it had long before
 
 
+@pytest.mark.slow
 def test_a_line_of_fixed_points_ends_by_coverage_alone():
     line = lambda x, u: jnp.stack([jnp.clip(x[0], -1, 1), 0.5 * x[1]])  # noqa: E731
     fps, _, told = short_search(line, 2, tol_unique=0.2, max_rows=8192)
@@ -195,6 +200,7 @@ def test_a_network_without_fixed_points_ends():
     assert short_search(linear(1.0), inputs=NO_INPUT + 1, max_rows=64)[2].ended_by == "max_rows"
 
 
+@pytest.mark.slow
 def test_a_network_with_few_points_takes_few_rows():
     """0.99 takes 299 rows in a row that find nothing: all three points are in the first round."""
     fps, _, told = search_until(one_unit, states_of(1), NO_INPUT, key=jax.random.key(0))
@@ -202,6 +208,7 @@ def test_a_network_with_few_points_takes_few_rows():
     assert told.n_rows <= 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("most", "at_a_time", "sizes"),
     [
@@ -277,6 +284,7 @@ def test_kinds_of_start_that_need_more_points_wait_for_them():
     assert [rows[kind] for kind in KINDS[1:3]] == [0, 0] and rows["out of saddles"] > 0
 
 
+@pytest.mark.slow
 def test_starts_out_of_saddles_lie_on_their_unstable_lines():
     """The unstable direction is (1, 1), which no other kind of start is on."""
     A = jnp.array([[1.25, 0.75], [0.75, 1.25]])
@@ -392,6 +400,7 @@ def finder_of(cell, **settings):
     return FixedPointFinder(trained(cell), do_decompose_jacobians=False, mesh=None, **settings)
 
 
+@pytest.mark.slow
 def test_the_class_searches_in_rounds_if_it_is_asked_for_coverage(capsys):
     states, u = one_trial("tanh_6")
     finder = finder_of("tanh_6", coverage=0.99)
@@ -407,6 +416,7 @@ def test_the_class_searches_in_rounds_if_it_is_asked_for_coverage(capsys):
     assert fps.n < 20 and all_fps.n == 1024 and "Ended by" not in printed
 
 
+@pytest.mark.slow
 def test_the_class_takes_no_more_states_than_it_is_given(capsys):
     settings = {"do_decompose_jacobians": False, "mesh": None}
     finder = FixedPointFinder(one_unit, coverage=0.999, **settings)
@@ -448,6 +458,7 @@ def test_the_class_refuses_bad_coverage(settings, kind):
         FixedPointFinder(one_unit, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input
 def test_the_class_in_rounds_takes_one_input_and_no_conditions():
     finder = FixedPointFinder(one_unit, coverage=0.9, verbose=False)
