@@ -821,6 +821,8 @@ UNREACHED = {
     "copy_p": "the name of `copy` in other releases of JAX",
     "expand_dims": "JAX writes it as `broadcast_in_dim`",
 }
+OF_SOME_RELEASES = {"one_minus_square", "stack", "tile", "unstack"}
+"""Other releases of JAX write these as several operations."""
 
 
 def primitives(jaxpr):
@@ -855,7 +857,7 @@ def test_each_rule_is_exercised_by_a_function_of_the_tables(monkeypatch):
         traced |= primitives(program(name)._program.jaxpr)
         with contextlib.suppress(NotCovered):
             program(name).linearised(BOXES)
-    assert set(RULES) - met <= set(UNREACHED)
+    assert set(RULES) - met <= set(UNREACHED) | (OF_SOME_RELEASES - traced)
     inner = {"scan", "cond", "while", "jit", "custom_jvp_call", "custom_vjp_call"}
     assert {*MOVED_BY_JAX, *inner, "iota"} <= traced
     assert traced & {"checkpoint", "remat2"}  # its name depends on the release

@@ -149,7 +149,7 @@ def _apply(eqn: Any, args: list[Any]) -> list[Any]:
     if name in MOVED_BY_JAX:
         return [moved_by_jax(eqn.primitive, params, *args)]
     if name in _CONTROL_FLOW:
-        return _CONTROL_FLOW[name](params, args)
+        return _CONTROL_FLOW[name](eqn, args)
     raise NotCovered(f"`{name}`")
 
 
@@ -174,8 +174,17 @@ def _call(program: Any, args: list[Any]) -> list[Any]:
     return _run(program, (), args)
 
 
-def _scan(params: Any, args: list[Any]) -> list[Any]:
-    n_consts, n_carry, length = params["num_consts"], params["num_carry"], params["length"]
+def _scan(eqn: Any, args: list[Any]) -> list[Any]:
+    params, length = eqn.params, eqn.params["length"]
+    inner = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+    # What is gone through, and what is stacked, has one axis more outside. (Releases of JAX say in
+    # different ways how many these are.)
+    n_xs, n_ys = (
+        sum(a.aval.ndim != b.aval.ndim for a, b in zip(outer, within, strict=True))
+        for outer, within in ((eqn.invars, inner.invars), (eqn.outvars, inner.outvars))
+    )
+    n_carry = len(eqn.outvars) - n_ys
+    n_consts = len(args) - n_carry - n_xs
     consts, carry = args[:n_consts], args[n_consts : n_consts + n_carry]
     steps = range(length)[:: -1 if params["reverse"] else 1]
     rows: list[list[Any]] = []
@@ -201,15 +210,16 @@ def _with_row_axis(y: Any) -> Any:
     return np.asarray(y)[None]
 
 
-def _cond(params: Any, args: list[Any]) -> list[Any]:
+def _cond(eqn: Any, args: list[Any]) -> list[Any]:
     which, *operands = args
     if isinstance(which, (Enclosure, Decision)):
         raise NotCovered("`cond` on an undecided comparison")
-    branches = params["branches"]
+    branches = eqn.params["branches"]
     return _call(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands)
 
 
-def _while(params: Any, args: list[Any]) -> list[Any]:
+def _while(eqn: Any, args: list[Any]) -> list[Any]:
+    params = eqn.params
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     of_cond, of_body = args[:n_cond], args[n_cond : n_cond + n_body]
     carry = args[n_cond + n_body :]

@@ -90,6 +90,11 @@ def _square(params: Any, a: Any) -> Enclosure:
     return _integer_pow({"y": 2}, a)
 
 
+@_rule("one_minus_square")
+def _one_minus_square(params: Any, a: Any) -> Enclosure:
+    return _sub(params, np.float64(1), _square(params, a))
+
+
 @_rule("integer_pow")
 def _integer_pow(params: Any, a: Any) -> Enclosure:
     a, y = enclosure_of(a), params["y"]
