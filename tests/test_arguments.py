@@ -795,7 +795,9 @@ def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monk
     expected = call.function(**call.right)
     for value in (same(call.right[argument]) for n, a, same in SAME if (n, a) == (name, argument)):
         result = call.function(**(call.right | {argument: value}))
-        if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(result)):
+        if isinstance(result, tuple) and isinstance(result[-1], slowpoints.Rounds):
+            assert result[-1] == expected[-1] and leaves_close(result[:2], expected[:2]), value
+        elif all(eqx.is_array(leaf) for leaf in jax.tree.leaves(result)):
             # A NumPy number is an argument of the compiled program, a Python number a constant of
             # it, and the two programs may round apart.
             assert leaves_close(result, expected), value

@@ -180,11 +180,11 @@ def search_until(
     arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
     arguments.function(caller, "progress", progress)
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=True)
-    u = arguments.inputs_of_rows(caller, inputs, 1, "search", state_traj.dtype)
-    check_transition(
-        caller, F, state_traj.shape[2], u.shape[1], state_traj.dtype, states="state_traj"
-    )
+    dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
+    u = arguments.inputs_of_rows(caller, inputs, 1, "search", dtype)
+    check_transition(caller, F, state_traj.shape[2], u.shape[1], dtype, states="state_traj")
     key = arguments.random_key(caller, key)
+    state_traj = jnp.asarray(state_traj, dtype)
     search = {
         "solver": solver,
         "max_iters": max_iters,
