@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Transition
+from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Transition, find_fixed_points
 
 SOLVERS = {
     "default": None,
@@ -85,6 +85,18 @@ def trained(cell):
     """Return a trained network as a `Transition`."""
     cls = {"gru": GRUNet, "lstm": LSTMNet}.get(cell, TanhNet)
     return cls(*(jnp.asarray(case(cell)[name]) for name in ("Wi", "Wh", "b")))
+
+
+@cache
+def found_in(cell, n=2048):
+    """Return the points that a search finds in a trained network, in float32, with Jacobians."""
+    traj = case(cell)["traj"]
+    rng = np.random.default_rng(0)
+    states = traj.reshape(-1, traj.shape[-1])[rng.integers(0, 4096, n)]
+    starts = np.float32(states + 0.5 * rng.standard_normal(states.shape))
+    zeros = np.zeros(case(cell)["Wi"].shape[1], np.float32)
+    fps, _ = find_fixed_points(trained(cell), starts, zeros, decompose_jacobians=False, mesh=None)
+    return fps.to_numpy().replace(valid=None)
 
 
 @cache

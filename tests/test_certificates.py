@@ -8,10 +8,10 @@ import pytest
 from networks import (
     INDEX_COUNTS,
     FlipFlop,
-    case,
     field_case,
     field_network,
     field_starts,
+    found_in,
     henon,
     henon_points,
     newton_polish,
@@ -31,16 +31,6 @@ def points(x, u=None, **fields):
     return FixedPoints(xstar=x, inputs=u, dtype=x.dtype, **fields)
 
 
-def found(cell, n=2048):
-    """Return the fixed points of a trained network, in float32 as a search returns them."""
-    traj = case(cell)["traj"]
-    rng = np.random.default_rng(0)
-    states = traj.reshape(-1, traj.shape[-1])[rng.integers(0, 4096, n)]
-    starts = np.float32(states + 0.5 * rng.standard_normal(states.shape))
-    zeros = np.zeros(case(cell)["Wi"].shape[1], np.float32)
-    return find_fixed_points(trained(cell), starts, zeros, compute_jacobians=False)[0]
-
-
 # ---- networks whose points are known -----------------------------------------------------------
 
 
@@ -48,7 +38,7 @@ def found(cell, n=2048):
     "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
 )
 def test_all_points_of_a_flip_flop_are_certified_and_distinct(cell):
-    fps = found(cell)
+    fps = found_in(cell)
     proven = certify(trained(cell), fps)
     assert len(proven) == 27
     assert proven.is_certified.all() and proven.is_unique.all()
@@ -77,7 +67,7 @@ def test_points_of_networks_as_laboratories_train_them_are_certified_in_one_batc
 
 
 def test_a_model_of_a_framework_is_certified_like_the_function():
-    fps = found("gru")
+    fps = found_in("gru")
     by_model, by_function = certify(FlipFlop("gru"), fps), certify(trained("gru"), fps)
     assert by_model.is_unique.all()
     assert by_model.index.tolist() == by_function.index.tolist()
@@ -422,7 +412,7 @@ def test_rows_under_other_inputs_are_other_points():
 
 
 def test_unique_by_certificate_agrees_on_a_trained_network():
-    fps = found("tanh")
+    fps = found_in("tanh")
     again = unique(fps, by="certificate", F=trained("tanh"))
     assert np.asarray(again.valid).all() and again.hits.tolist() == np.asarray(fps.hits).tolist()
 

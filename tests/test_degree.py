@@ -1,6 +1,5 @@
 """`degree`, and what the account says of signs: sums over fixed points that show missing ones."""
 
-from functools import cache
 from itertools import pairwise
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import INDEX_COUNTS, case, trained
+from networks import INDEX_COUNTS, case, found_in, trained
 
 import slowpoints
 from slowpoints import (
@@ -18,21 +17,8 @@ from slowpoints import (
     Status,
     account,
     degree,
-    find_fixed_points,
     jacobians,
 )
-
-
-@cache
-def found(cell, n=2048):
-    """Return the fixed points of a trained network with their Jacobians, in float32."""
-    traj = case(cell)["traj"]
-    rng = np.random.default_rng(0)
-    states = traj.reshape(-1, traj.shape[-1])[rng.integers(0, 4096, n)]
-    starts = np.float32(states + 0.5 * rng.standard_normal(states.shape))
-    zeros = np.zeros(case(cell)["Wi"].shape[1], np.float32)
-    fps, _ = find_fixed_points(trained(cell), starts, zeros, decompose_jacobians=False, mesh=None)
-    return fps.to_numpy().replace(valid=None)
 
 
 def one_unit(x, u):
@@ -74,7 +60,7 @@ def with_jacobians(slopes, dtype=np.float32, **fields):
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_a_complete_set_of_a_flip_flop_has_degree_one_and_each_point_counts(cell):
-    fps = found(cell)
+    fps = found_in(cell)
     assert fps.n == 27
     assert degree(trained(cell), fps) == 1
     index = np.sum(np.abs(np.linalg.eigvals(np.float64(fps.J_xstar))) > 1, axis=1)

@@ -69,10 +69,10 @@ def by_regions(
         numbers = np.minimum(np.arange(start, start + _ROWS), 2**n_kinks - 1)
         regions = Regions((numbers[:, None] >> np.arange(n_kinks)) % 2 == 0)
         with regions.in_force():
-            value, slope = program.linearised(box)
+            _, slope = program.linearised(box)
         if not np.all(slope.radius < _LINEAR):
             return None
-        image = _fixed_points(box, value, slope, program, regions)
+        image = _fixed_points(box, slope, program, regions)
         first = start + np.arange(_ROWS) < 2**n_kinks
         # With a margin in which the fixed point can be computed by other means as well.
         image = Ball(image.mid, image.rad + margin)
@@ -87,23 +87,23 @@ def by_regions(
         for row in np.flatnonzero(first & ~away & holds):
             single.append((ends[0][row], ends[1][row]))
         doubtful = np.flatnonzero(first & ~away & ~holds & ~fails)
-        single_too, still_open = _at_kinks(F, u, image.mid[doubtful])
+        candidates = Ball(image.mid[doubtful], image.rad[doubtful])
+        single_too, still_open = _at_kinks(F, u, candidates)
         single += single_too
         open_boxes += still_open
     return single, open_boxes
 
 
-def _fixed_points(box: Ball, value: Ball, slope: Ball, program: Program, regions: Regions) -> Ball:
+def _fixed_points(box: Ball, slope: Ball, program: Program, regions: Regions) -> Ball:
     """Return where the fixed point of each region's affine map is."""
     n_states = box.shape[1]
     centre, eye = Ball(box.mid), Ball(np.eye(n_states))
     with regions.in_force():
         there, _ = program.linearised(centre)
-    inverse = inverses(eye.mid - slope.mid)
-    C = Ball(np.where(np.isfinite(inverse), inverse, np.nan))
+    C = Ball(inverses(eye.mid - slope.mid))
     residual = (centre - there).map(lambda a: np.asarray(a)[..., None])
     step = matmul(C, residual)
-    # T contracts by L over all states, since the map is affine: x is within |step| L / (1 - L).
+    # T contracts by L over the box, and a fixed point x in it is within |step| L / (1 - L) of T(c).
     rest = eye - matmul(C, eye - slope)
     L = np.max(np.sum(rest.magnitude, axis=2), axis=1) * (1 + 2.0**-40)
     with np.errstate(all="ignore"):
@@ -113,18 +113,18 @@ def _fixed_points(box: Ball, value: Ball, slope: Ball, program: Program, regions
     return Ball(end.mid, (end.rad + reach[:, None]) * (1 + 2.0**-40))
 
 
-def _at_kinks(
-    F: Transition, u: Any, x: Float[np.ndarray, "k n_states"]
-) -> tuple[list[Any], list[Any]]:
+def _at_kinks(F: Transition, u: Any, candidates: Ball) -> tuple[list[Any], list[Any]]:
     """Decide about candidates on the edge between regions, with the slopes of both sides."""
     single, left = [], []
+    x = candidates.mid
     if len(x):
         boxes = boxes_around(Program(F, x.astype(u.dtype), np.tile(u, (len(x), 1))), x)
-        for centre, exists, outer, candidate in zip(
-            boxes.centre, boxes.exists, boxes.outer, x, strict=True
+        # All of what the candidate can be has to be in the box that holds one fixed point only.
+        reach = (np.abs(boxes.centre - x) + candidates.rad).max(axis=1) * (1 + 2.0**-40)
+        for centre, outer, settled, state in zip(
+            boxes.centre, boxes.outer, boxes.exists & (reach <= boxes.outer), x, strict=True
         ):
-            if exists and np.abs(centre - candidate).max() <= outer:
-                single.append((centre - outer, centre + outer))
-            else:
-                left.append((candidate, candidate))
+            (single if settled else left).append(
+                (centre - outer, centre + outer) if settled else (state, state)
+            )
     return single, left

@@ -108,8 +108,7 @@ def search_until(
     [`sample_states`][slowpoints.sample_states] draws them. Later rounds also start from such states
     with wider noise; between points that are known, and at the fourth corner of parallelograms of
     three; on the way from a saddle along its unstable directions; and anywhere in the box of all
-    that was seen. Kinds of start that find new points get more of the rows, and rows are not spent
-    on starts that are next to known points.
+    that was seen. Kinds of start that find new points get more of the rows.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -192,7 +191,7 @@ def search_until(
         "tol_dq": tol_dq,
     }
 
-    drawn = sample_states(key, jnp.asarray(state_traj), size, noise_scale, valid_bxt)
+    drawn = sample_states(key, state_traj, size, noise_scale, valid_bxt)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     rounds = _Search(F, _visited(state_traj, valid_bxt), rng, float(tol_unique))
     starts, kinds = np.asarray(drawn), ["trajectories"] * size

@@ -9,11 +9,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int, Shaped
 
-from slowpoints._certificates.balls import Ball
-from slowpoints._certificates.enclosure import NotCovered
-from slowpoints._certificates.interpreter import Program
-from slowpoints._certificates.krawczyk import Boxes, boxes_around
-from slowpoints._certificates.stability import count_unstable
 from slowpoints._core import arguments
 from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
@@ -151,6 +146,9 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states.
     """
+    # Only here and in `add`, so that importing the package stays quick.
+    from slowpoints._certificates.enclosure import NotCovered
+
     F = as_transition(F)
     arguments.fields("certify", fps, FixedPoints, "xstar", "inputs")
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
@@ -194,6 +192,11 @@ class _Found:
 
     def add(self, F: Transition, rows: Int[np.ndarray, " k"], tol: float) -> None:
         """Certify some rows; points at most `tol` apart count as one."""
+        from slowpoints._certificates.balls import Ball
+        from slowpoints._certificates.interpreter import Program
+        from slowpoints._certificates.krawczyk import boxes_around
+        from slowpoints._certificates.stability import count_unstable
+
         x = self.x[rows].astype(np.float64)
         boxes = boxes_around(Program(F, self.x[rows], self.u[rows]), x)
         # The centre and its box within a Euclidean ball around `xstar`, and that in the outer box.
@@ -246,7 +249,7 @@ class _Found:
         )
 
 
-def _reasons(boxes: Boxes) -> Shaped[np.ndarray, " k"]:
+def _reasons(boxes: Any) -> Shaped[np.ndarray, " k"]:
     reasons = np.full(len(boxes.exists), "", object)
     nothing = "not certified: no box around the row is proven to hold a fixed point"
     for i in np.flatnonzero(~boxes.exists):

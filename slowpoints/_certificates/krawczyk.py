@@ -43,7 +43,6 @@ class Boxes:
         inner: `[n]` the radius of a box that holds it; infinite if there is none.
         outer: `[n]` the radius of a box that holds no other; 0 if there is none.
         slope: `[n, n_states, n_states]` the slopes of `F` over the inner boxes.
-        residual: `[n]` a bound of `|F(x) - x|` at the centre.
         is_singular: `[n]` whether `I - J` is singular as far as float64 can tell.
         is_differentiable: `[n]` whether there is a finite bound of the slopes at the centre.
     """
@@ -53,7 +52,6 @@ class Boxes:
     inner: Float[np.ndarray, " n"]
     outer: Float[np.ndarray, " n"]
     slope: Ball
-    residual: Float[np.ndarray, " n"]
     is_singular: Bool[np.ndarray, " n"]
     is_differentiable: Bool[np.ndarray, " n"]
 
@@ -63,8 +61,8 @@ def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
     centre, inverse = _newton(program, x)
     there = Ball(centre)
     residual = there - program.value(there)
-    step = _largest(matmul(Ball(inverse), residual.map(lambda a: np.asarray(a)[..., None])), (1, 2))
-
+    step = matmul(Ball(inverse), residual.map(lambda a: np.asarray(a)[..., None]))
+    step = np.max(step.magnitude, axis=(1, 2))
     best, best_contraction = _largest_contracting(program, centre, inverse)
     with np.errstate(all="ignore"):
         inner = step / (1 - best_contraction) * (1 + 2.0**-40)
@@ -80,7 +78,6 @@ def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
         inner=np.where(exists, inner, np.inf),
         outer=best,
         slope=slope,
-        residual=_largest(residual, (1,)),
         is_singular=~np.isfinite(inverse).all(axis=(1, 2)),
         is_differentiable=np.isfinite(slope.magnitude).all(axis=(1, 2)),
     )
@@ -143,10 +140,6 @@ def _largest_contracting(
             break
         radius = np.clip(radius * factor, 1e-300, 1e100)
     return best, best_contraction
-
-
-def _largest(ball: Ball, axes: tuple[int, ...]) -> Any:
-    return np.max(ball.magnitude, axis=axes)
 
 
 def _row_sums(ball: Ball) -> Any:
