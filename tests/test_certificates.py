@@ -388,6 +388,17 @@ def test_points_nearer_than_the_tolerance_are_two_if_that_is_proven():
     assert best.valid.tolist() == [True, True, False] and best.hits.tolist() == [2, 1, 0]
 
 
+def test_rows_at_one_point_are_not_proven_to_be_two():
+    proven = certify(two_roots, points(np.array([[1e-4], [1e-4 + 1e-9], [-1e-4]])))
+    assert proven.are_same().tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False] * 2 + [True],
+    ]
+    assert (proven.are_distinct() == ~proven.are_same()).all()
+    assert "Not all of them are proven to be distinct." in str(proven)
+
+
 def test_rows_farther_apart_than_the_tolerance_are_one_if_that_is_proven():
     x = np.array([[0.3], [-0.2], [0.0]])
     fps = points(x, qstar=np.array([2.0, 3.0, 1.0]))

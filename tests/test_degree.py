@@ -313,3 +313,20 @@ def test_the_class_prints_a_sum_of_one_for_a_complete_set(capsys):
     fps, _ = finder.find_fixed_points(traj, np.full((1, 1), 0.25), n_inits=128)
     assert fps.n == 3 and slowpoints.degree(one_unit, fps) == 1
     assert "sum to 1, as for a complete set" in capsys.readouterr().out
+
+
+def test_points_that_were_dropped_are_not_said_to_be_missing():
+    fps = found_in("tanh")
+    rows = fps.replace(x_init=fps.xstar, tol_unique=1e-3)
+    assert "sum to 1" in str(account(fps, rows))
+    assert "sum to" not in str(account(fps[:20], rows, max_n_unique=20))
+
+
+def test_beside_a_ring_of_fixed_points_the_speed_says_that_signs_are_not_known():
+    """In float64, states beside the ring have an eigenvalue below 1 by more than rounding."""
+    angle, size = np.linspace(0, 6, 12), 1 + 1e-7
+    x = size * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    with jax.enable_x64(True):
+        fps = FixedPoints(xstar=x, inputs=np.zeros((12, 1)), qstar=np.full(12, 5e-15))
+        with pytest.warns(UserWarning, match="signs are not known"):
+            assert degree(lambda x, u: x * (1.5 - 0.5 * jnp.sum(x**2)), fps) == 0

@@ -242,6 +242,7 @@ def test_a_job_of_one_process_is_a_plain_search():
     np.testing.assert_allclose(alone.xstar, plain.xstar)
     np.testing.assert_allclose(alone.J_xstar, plain.J_xstar)
     np.testing.assert_array_equal(alone.cond_id, plain.cond_id)
+    np.testing.assert_array_equal(alone.hits, plain.hits)
     np.testing.assert_array_equal(alone_all.xstar, plain_all.xstar)
 
 
