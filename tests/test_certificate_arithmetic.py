@@ -5,6 +5,7 @@ import inspect
 import itertools
 from fractions import Fraction
 from functools import cache
+from operator import mul
 
 import flint
 import jax
@@ -27,6 +28,7 @@ from slowpoints._certificates.balls import (
     monotone,
     power,
 )
+from slowpoints._certificates.contraction import lipschitz_bound, spectral_norm
 from slowpoints._certificates.enclosure import NotCovered
 from slowpoints._certificates.interpreter import Program
 from slowpoints._certificates.rules import MOVED_BY_JAX, RULES
@@ -977,3 +979,155 @@ def test_functions_beyond_their_domain_prove_nothing_and_do_not_warn(name):
         finite = np.isfinite(value.mid) & np.isfinite(value.radius)
         assert name in ("sin", "tanh", "sign", "softmax") or not finite.any()
         assert not (np.isfinite(slope.mid) & np.isfinite(slope.radius)).all()
+
+
+# ---- how much distances grow --------------------------------------------------------------------
+
+WITHOUT_LIPSCHITZ_BOUND = (
+    "cumsum",
+    "cumsum_reversed",
+    "dynamic_update_of_states",
+    "gather",
+    "gather_of_a_product",
+    "integer_arithmetic",
+    "scatter",
+    "scatter_at_several_places",
+    "scatter_into_constants",
+)
+SEEMING_JUMPS = ("elu", "leaky_relu", "selu")
+"""Choices between two functions that agree where one passes into the other, which no rule knows."""
+
+LIPSCHITZ_CONSTANTS = {
+    "matmul": (lambda x, u: W @ x, np.linalg.norm(W, 2)),
+    "matmul_from_the_right": (lambda x, u: x @ W + B @ u, np.linalg.norm(W, 2)),
+    "wide_matrix": (lambda x, u: jnp.pad(W[:2] @ x, (0, 2)), np.linalg.norm(W[:2], 2)),
+    "batches": (
+        lambda x, u: jnp.einsum("bij,bj->bi", GATES[:2, :2, :2], x.reshape(2, 2)).ravel(),
+        np.linalg.norm(GATES[:2, :2, :2], 2, axis=(1, 2)).max(),
+    ),
+    "tanh": (lambda x, u: jax.jit(jnp.tanh)(W @ x), np.linalg.norm(W, 2)),
+    "scan": (lambda x, u: lax.scan(lambda x, w: (w * x, 0.0), x, np.float64([2, -3]))[0], 6),
+    "rows_of_a_scan": (lambda x, u: lax.scan(lambda x, w: (x, w * x[0]), x, jnp.ones(4))[1], 2),
+    "sum": (lambda x, u: jnp.full(4, x.sum()), 4),
+    "maximum": (lambda x, u: jnp.full(4, x.max()), 2),
+    "kink": (lambda x, u: jax.nn.relu(-3 * x), 3),
+    "moved": (lambda x, u: jnp.concatenate(jnp.split(x.reshape(2, 2).T.ravel()[::-1], 1)), 1),
+    "twice": (lambda x, u: jnp.concatenate([x[:2], x[:2]]), np.sqrt(2)),
+    "stacked": (lambda x, u: jnp.stack([x[:2], x[:2]]).ravel(), np.sqrt(2)),
+    "tiled": (lambda x, u: jnp.tile(x[:2], 2), np.sqrt(2)),
+    "one_of_all": (lambda x, u: x[0] * jnp.ones(4), 2),
+    "own_part": (lambda x, u: 2 * x - x.reshape(4, 1)[:, 0] - 0.5 * x, 0.5),
+    "leaky": (lambda x, u: x + u[0] ** 2 * (jnp.sin(x) - x), 1),
+    "flow": (lambda x, u: x + (0.5 * W @ x - x), 0.5 * np.linalg.norm(W, 2)),
+    "product": (lambda x, u: (x + 1) * (2 - x), 1),
+    "product_of_states": (
+        lambda x, u: (W @ x + 1) * (jnp.eye(4) @ x + 1),
+        np.linalg.norm(W, 2) + 1,
+    ),
+    "constant": (lambda x, u: jnp.tanh(B @ u), 0),
+    "jump": (lambda x, u: jnp.where(x > 0, 1.0, -1.0), np.inf),
+    "jump_elsewhere": (lambda x, u: jnp.where(x > 1, 3 * x, -x), 1),
+}
+"""Functions, and how much they stretch near 0."""
+
+
+def lipschitz_bounds(name):
+    """Return a bound for the boxes of each radius, for each box."""
+    boxes = [Ball(BOXES.mid, np.full(BOXES.shape, radius)) for radius in RADII]
+    return np.repeat([lipschitz_bound(program(name), box) for box in boxes], 3)
+
+
+def check_lipschitz_bounds(name):
+    """Assert that no two states of a box are stretched by more, nor a direction at one state."""
+    bounds = lipschitz_bounds(name)
+    x, (y, J) = STATES, next_states(name)
+    a, b = (list(side) for side in zip(*itertools.combinations(range(x.shape[1]), 2), strict=True))
+    step, change = (np.linalg.norm(of[:, a] - of[:, b], axis=-1) for of in (x, y))
+    with np.errstate(invalid="ignore"):
+        too_far = change > bounds[:, None] * step + 1e-12 * (1 + np.abs(y).max())
+    assert np.argwhere(too_far).tolist() == []
+    if name not in WITHOUT_JACOBIAN:
+        stretch = np.linalg.norm(J, 2, axis=(-2, -1))
+        assert np.argwhere(stretch > bounds[:, None] + 1e-12 * (1 + stretch)).tolist() == []
+    return bounds
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *TREACHEROUS])
+def test_no_distance_over_a_box_grows_by_more_than_the_lipschitz_bound(name):
+    try:
+        bounds = check_lipschitz_bounds(name)
+    except NotCovered:
+        assert name in WITHOUT_LIPSCHITZ_BOUND or name in TREACHEROUS
+        return
+    if name in JUMPING:
+        assert np.isinf(bounds[AT_ZERO & (RADIUS > 0)]).all()
+    elif name not in OTHER_JUMPS and name not in TREACHEROUS and name not in SEEMING_JUMPS:
+        assert np.isfinite(bounds[RADIUS < 1]).all()
+
+
+@pytest.mark.parametrize("name", LIPSCHITZ_CONSTANTS)
+def test_lipschitz_bounds_of_simple_functions_are_close(name):
+    F, expected = LIPSCHITZ_CONSTANTS[name]
+    around_zero = Ball(np.zeros((1, N_STATES)), np.full((1, N_STATES), 1e-12))
+    bound = lipschitz_bound(Program(as_transition(F), BOXES.mid[:1], INPUTS[:1]), around_zero)
+    np.testing.assert_allclose(bound, expected, rtol=1e-10)
+
+
+def matrices(kind):
+    rng = np.random.default_rng(0)
+    return {
+        "square": rng.normal(size=(8, 8)),
+        "stack": rng.normal(size=(3, 2, 5, 7)),
+        "wide": rng.normal(size=(3, 9)),
+        "tall": rng.normal(size=(9, 3)),
+        "ill_scaled": rng.normal(size=(8, 8)) * 10.0 ** rng.uniform(-12, 12, (8, 1)),
+        "of_rank_one": np.outer(np.arange(1, 7), np.arange(2, 8)).astype(float),
+        "orthogonal": np.array([[1.0, 1.0], [1.0, -1.0]]),
+        "one": np.full((1, 1), -0.1),
+        "zero": np.zeros((4, 4)),
+        "small": 1e-100 * rng.normal(size=(5, 5)),
+        "many": rng.normal(size=(300, 300)),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["square", "stack", "wide", "tall", "ill_scaled", "of_rank_one", "orthogonal", "one", "zero"],
+)
+def test_no_vector_is_stretched_by_more_than_the_spectral_norm(kind):
+    """Of exact matrices the vector that is stretched most is stretched by nearly as much."""
+    stack = matrices(kind)
+    bound = Fraction(spectral_norm(Ball(stack)))
+    most = Fraction(0)
+    for M in stack.reshape(-1, *stack.shape[-2:]):
+        x = list(map(Fraction, np.linalg.svd(M)[2][0].tolist()))
+        y = [sum(map(mul, map(Fraction, row), x)) for row in M.tolist()]
+        most = max(most, sum(a * a for a in y) / sum(a * a for a in x))
+    assert most <= bound**2 <= most * (1 + Fraction(1, 10**10)) + Fraction(1, 10**200)
+
+
+@pytest.mark.parametrize("kind", ["small", "many"])
+def test_the_spectral_norm_loses_little(kind):
+    M = matrices(kind)
+    expected = np.linalg.norm(M, 2)
+    assert expected <= spectral_norm(Ball(M)) <= expected * (1 + 1e-8)
+
+
+def test_the_spectral_norm_takes_in_radii_and_does_not_trust_lapack(monkeypatch):
+    M, radius = matrices("square"), np.abs(matrices("square")[::-1])
+    bound = spectral_norm(Ball(M, radius))
+    rng = np.random.default_rng(1)
+    for sign in (np.sign(M), *np.sign(rng.normal(size=(20, *M.shape)))):
+        assert np.linalg.norm(M + sign * radius, 2) <= bound
+    assert bound < np.linalg.norm(M, 2) + np.linalg.norm(radius) + 1e-9
+    for entry in (np.nan, np.inf):
+        assert spectral_norm(Ball(np.full((2, 2), entry))) == np.inf
+        assert spectral_norm(Ball(np.ones((2, 2)), np.full((2, 2), entry))) == np.inf
+    assert spectral_norm(Ball(np.full((2, 2), 1e300))) == np.inf  # its square is too large
+    assert spectral_norm(Ball(np.zeros((0, 3)))) < 1e-100
+    for scale in (0.9, 1.001, 1.1):  # vectors that are too short, or long, or not orthogonal at all
+        for wrong in (scale * np.eye(8), scale * np.linalg.qr(M)[0]):
+            monkeypatch.setattr(np.linalg, "svd", lambda *_, V=wrong, **__: (None, None, V))
+            assert spectral_norm(Ball(M)) >= np.linalg.norm(M, 2)
+    monkeypatch.setattr(np.linalg, "svd", lambda *_, **__: (None, None, np.ones((8, 8))))
+    assert spectral_norm(Ball(M)) == np.inf

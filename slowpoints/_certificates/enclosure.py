@@ -18,8 +18,20 @@ class NotCovered(Exception):
     """An operation that no rule covers; the message names it. `certify` reports it as a reason."""
 
 
+class Computed:
+    """A value of a program that is more than an exact array.
+
+    The interpreter itself does nothing with one but take the rows of a stack, or make rows of one,
+    by its `map`.
+    """
+
+    def map(self, move: Callable[[Any, int], Any]) -> "Computed":
+        """Apply `move(array, extra)`, where `extra` counts the axes at the end that stay."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Enclosure:
+class Enclosure(Computed):
     """Values over a box of states, and their slopes.
 
     Attributes:
@@ -44,7 +56,7 @@ class Enclosure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(Computed):
     """Truth values of which some are not known, as where a box reaches across a threshold."""
 
     is_true: Any
@@ -65,6 +77,8 @@ def enclosure_of(value: Any) -> Enclosure:
         return value
     if isinstance(value, Decision):
         raise NotCovered("arithmetic with an undecided comparison")
+    if isinstance(value, Computed):
+        raise NotCovered(f"arithmetic with a {type(value).__name__}")
     array = np.asarray(value)
     if array.dtype.kind == "c":
         raise NotCovered("complex arithmetic")

@@ -1,6 +1,6 @@
 """Evaluate a JAX program on enclosures, operation by operation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from slowpoints._certificates.balls import Ball
 from slowpoints._certificates.enclosure import (
-    Decision,
+    Computed,
     Enclosure,
     NotCovered,
     enclosure_of,
@@ -19,6 +19,9 @@ from slowpoints._certificates.enclosure import (
 )
 from slowpoints._certificates.rules import MOVED_BY_JAX, RULES, moved_by_jax
 from slowpoints._transition.base import Transition
+
+Rules = Mapping[str, Callable[..., Any]]
+"""What each operation, by its name, does to its operands."""
 
 _CALLS = (
     "jit",
@@ -84,7 +87,7 @@ class Program:
         Raises:
             NotCovered: if the network has an operation that no rule covers.
         """
-        return self._run(Enclosure(x)).value
+        return enclosure_of(self.run(Enclosure(x))).value
 
     def linearised(self, x: Ball) -> tuple[Ball, Ball]:
         """Return what `value` returns, and the slopes over `x`, `[n, n_states, n_states]`.
@@ -97,15 +100,25 @@ class Program:
         """
         n, n_states = x.shape
         shape = (n, n_states, n_states)
-        result = self._run(Enclosure(x, Ball(np.broadcast_to(np.eye(n_states), shape))))
+        start = Enclosure(x, Ball(np.broadcast_to(np.eye(n_states), shape)))
+        result = enclosure_of(self.run(start))
         return result.value, with_slope(result, n_states)
 
-    def _run(self, state: Enclosure) -> Enclosure:
-        (result,) = _run(self._program.jaxpr, self._program.consts, [state, self._u])
-        return enclosure_of(result)
+    def run(self, state: Computed, rules: Rules = RULES) -> Any:
+        """Return what rules make of the states, which may be of another kind than enclosures.
+
+        Args:
+            state: `[n, n_states]` what the rules take for the states.
+            rules: what each operation does.
+
+        Raises:
+            NotCovered: if the network has an operation that no rule covers.
+        """
+        (result,) = _run(self._program.jaxpr, self._program.consts, [state, self._u], rules)
+        return result
 
 
-def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], rules: Rules) -> list[Any]:
     known: dict[Any, Any] = {}
 
     def read(atom: Any) -> Any:
@@ -116,7 +129,7 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
     known.update(zip(jaxpr.constvars, map(_exact, consts), strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
-        results = _apply(eqn, [read(atom) for atom in eqn.invars])
+        results = _apply(eqn, [read(atom) for atom in eqn.invars], rules)
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -126,14 +139,14 @@ def _exact(const: Any) -> Any:
     return const if is_key else np.asarray(const)
 
 
-def _apply(eqn: Any, args: list[Any]) -> list[Any]:
+def _apply(eqn: Any, args: list[Any], rules: Rules) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name in _CALLS:
-        return _call(next(params[key] for key in _INNER_PROGRAMS if key in params), args)
+        return _call(next(params[key] for key in _INNER_PROGRAMS if key in params), args, rules)
     dtypes = [getattr(var.aval, "dtype", None) for var in (*eqn.invars, *eqn.outvars)]
     if any(jnp.issubdtype(dtype, jax.dtypes.extended) for dtype in dtypes if dtype):
         raise NotCovered(f"`{name}` of random keys")
-    computed = any(isinstance(arg, (Enclosure, Decision)) for arg in args)
+    computed = any(isinstance(arg, Computed) for arg in args)
     if name not in _CONTROL_FLOW and not computed:
         if not any(jnp.issubdtype(dtype, np.inexact) for dtype in dtypes if dtype):
             return _exactly(eqn, args)
@@ -143,13 +156,13 @@ def _apply(eqn: Any, args: list[Any]) -> list[Any]:
     if takes_numbers and any(jnp.issubdtype(d, np.integer) for d in _dtypes_of_numbers(eqn)):
         # In ball arithmetic, division would leave no remainder, and large numbers not wrap.
         raise NotCovered(f"`{name}` of whole numbers that are computed")
-    if name in RULES:
-        result = RULES[name](params | {"name": name}, *args)
+    if name in rules:
+        result = rules[name](params | {"name": name}, *args)
         return result if isinstance(result, list) else [result]
     if name in MOVED_BY_JAX:
         return [moved_by_jax(eqn.primitive, params, *args)]
     if name in _CONTROL_FLOW:
-        return _CONTROL_FLOW[name](eqn, args)
+        return _CONTROL_FLOW[name](eqn, args, rules)
     raise NotCovered(f"`{name}`")
 
 
@@ -168,13 +181,13 @@ def _exactly(eqn: Any, args: list[Any]) -> list[Any]:
         return [np.asarray(a) for a in (out if eqn.primitive.multiple_results else [out])]
 
 
-def _call(program: Any, args: list[Any]) -> list[Any]:
+def _call(program: Any, args: list[Any], rules: Rules) -> list[Any]:
     if isinstance(program, core.ClosedJaxpr):
-        return _run(program.jaxpr, program.consts, args)
-    return _run(program, (), args)
+        return _run(program.jaxpr, program.consts, args, rules)
+    return _run(program, (), args, rules)
 
 
-def _scan(eqn: Any, args: list[Any]) -> list[Any]:
+def _scan(eqn: Any, args: list[Any], rules: Rules) -> list[Any]:
     params, length = eqn.params, eqn.params["length"]
     inner = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
     # What is gone through, and what is stacked, has one axis more outside. (Releases of JAX say in
@@ -190,48 +203,48 @@ def _scan(eqn: Any, args: list[Any]) -> list[Any]:
     rows: list[list[Any]] = []
     for i in steps:
         xs = [_row(x, i) for x in args[n_consts + n_carry :]]
-        out = _call(params["jaxpr"], [*consts, *carry, *xs])
+        out = _call(params["jaxpr"], [*consts, *carry, *xs], rules)
         carry = out[:n_carry]
         rows.append([_with_row_axis(y) for y in out[n_carry:]])
     if not rows:
         raise NotCovered("`scan` of no steps")
     rows = rows[::-1] if params["reverse"] else rows
-    stacked = [RULES["concatenate"]({"dimension": 0}, *ys) for ys in zip(*rows, strict=True)]
+    stacked = [rules["concatenate"]({"dimension": 0}, *ys) for ys in zip(*rows, strict=True)]
     return [*carry, *stacked]
 
 
 def _row(x: Any, i: int) -> Any:
-    return x.map(lambda a, extra: a[i]) if isinstance(x, (Enclosure, Decision)) else x[i]
+    return x.map(lambda a, extra: a[i]) if isinstance(x, Computed) else x[i]
 
 
 def _with_row_axis(y: Any) -> Any:
-    if isinstance(y, (Enclosure, Decision)):
+    if isinstance(y, Computed):
         return y.map(lambda a, extra: np.asarray(a)[None])
     return np.asarray(y)[None]
 
 
-def _cond(eqn: Any, args: list[Any]) -> list[Any]:
+def _cond(eqn: Any, args: list[Any], rules: Rules) -> list[Any]:
     which, *operands = args
-    if isinstance(which, (Enclosure, Decision)):
+    if isinstance(which, Computed):
         raise NotCovered("`cond` on an undecided comparison")
     branches = eqn.params["branches"]
-    return _call(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands)
+    return _call(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands, rules)
 
 
-def _while(eqn: Any, args: list[Any]) -> list[Any]:
+def _while(eqn: Any, args: list[Any], rules: Rules) -> list[Any]:
     params = eqn.params
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     of_cond, of_body = args[:n_cond], args[n_cond : n_cond + n_body]
     carry = args[n_cond + n_body :]
     while True:
-        (goes_on,) = _call(params["cond_jaxpr"], [*of_cond, *carry])
-        if isinstance(goes_on, (Enclosure, Decision)):
+        (goes_on,) = _call(params["cond_jaxpr"], [*of_cond, *carry], rules)
+        if isinstance(goes_on, Computed):
             raise NotCovered("`while` on an undecided comparison")
         if np.ndim(goes_on):
             raise NotCovered("`while` with a number of steps of its own for each row")
         if not goes_on:
             return carry
-        carry = _call(params["body_jaxpr"], [*of_body, *carry])
+        carry = _call(params["body_jaxpr"], [*of_body, *carry], rules)
 
 
 _CONTROL_FLOW = {"scan": _scan, "cond": _cond, "while": _while}
