@@ -1,10 +1,14 @@
-"""Divide a box of states until each part is proven to hold no fixed point, or exactly one."""
+"""Divide a box of states until each part is proven to hold no fixed point, or exactly one.
+
+Networks that contract, and those that are piecewise linear, are decided without that.
+"""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from slowpoints._analysis.contracting import by_contraction
 from slowpoints._analysis.piecewise_linear import by_regions
 from slowpoints._certificates.balls import Ball, from_bounds, matmul
 from slowpoints._certificates.interpreter import Program
@@ -58,6 +62,8 @@ class Found:
         """Boxes too small to be divided further."""
         self.left: list[_Boxes] = []
         """Boxes that were not looked at."""
+        self.points: Float[np.ndarray, "n n_states"] | None = None
+        """All fixed points, if they are known without any of these boxes."""
 
     def program(self, size: int) -> Program:
         """Return the network as a program for so many boxes."""
@@ -70,6 +76,8 @@ class Found:
         self, low: Any, high: Any
     ) -> tuple[Float[np.ndarray, "n n_states"], Float[np.ndarray, "n n_states"], bool]:
         """Return the fixed points and their images, and whether none got lost on the way."""
+        if self.points is not None:
+            return self.points, self._images_of(self.points), True
         empty = np.zeros((0, self.n_states))
         if not self.single:
             return empty, empty, True
@@ -99,9 +107,12 @@ class Found:
             else:  # at the edge of this box: it is not known whether there are one or two
                 is_all = False
         x = precise.centre[kept]
+        return x, self._images_of(x), is_all
+
+    def _images_of(self, x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, "n n_states"]:
         size = power_of_two(max(len(x), 1))
         padded = np.concatenate([x, np.zeros((size - len(x), self.n_states))])
-        return x, self.program(size).value(Ball(padded)).mid[: len(x)], is_all
+        return self.program(size).value(Ball(padded)).mid[: len(x)]
 
     def what_is_left(self, low: Any, high: Any) -> str:
         """Say why the search is not complete."""
@@ -137,6 +148,9 @@ def search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Found:
         NotCovered: if the network has an operation that no rule covers.
     """
     found = Found(F, u, high - low)
+    found.points = by_contraction(F, u, low, high)
+    if found.points is not None:
+        return found
     regions = by_regions(F, u, low, high, most, found.smallest)
     if regions is not None:
         parts = [

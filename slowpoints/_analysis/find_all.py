@@ -1,4 +1,4 @@
-"""`find_all`: every fixed point in a box, proven, by branching and pruning."""
+"""`find_all`: every fixed point in a box, proven, mostly by branching and pruning."""
 
 import warnings
 from typing import Any
@@ -32,6 +32,11 @@ def find_all(
     number of parts grows quickly with the number of units, so this is for networks of up to six or
     eight units, or for small boxes. Networks that are piecewise linear, as with `relu` units, with
     up to 16 kinks are solved region by region instead, of which there are up to 2^16.
+
+    Networks that contract may have any number of units. If a proven bound of the Lipschitz constant
+    over the box, in the Euclidean norm, is below 1, there is at most one fixed point (Banach 1922),
+    and what is left to prove is where it is. With `tanh` units this is so if the 2-norm of the
+    recurrent weights is below 1. The bound of a gated network is less sharp.
 
     The proof is about the network in real arithmetic with the weights as they are stored, as for
     `certify`, and needs the same operations to be known.
