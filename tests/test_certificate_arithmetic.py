@@ -1125,9 +1125,10 @@ def test_the_spectral_norm_takes_in_radii_and_does_not_trust_lapack(monkeypatch)
         assert spectral_norm(Ball(np.ones((2, 2)), np.full((2, 2), entry))) == np.inf
     assert spectral_norm(Ball(np.full((2, 2), 1e300))) == np.inf  # its square is too large
     assert spectral_norm(Ball(np.zeros((0, 3)))) < 1e-100
+    V, most = np.linalg.svd(M)[2], np.linalg.norm(M, 2)
     for scale in (0.9, 1.001, 1.1):  # vectors that are too short, or long, or not orthogonal at all
-        for wrong in (scale * np.eye(8), scale * np.linalg.qr(M)[0]):
-            monkeypatch.setattr(np.linalg, "svd", lambda *_, V=wrong, **__: (None, None, V))
-            assert spectral_norm(Ball(M)) >= np.linalg.norm(M, 2)
+        for wrong in (scale * V, scale * np.eye(8), scale * np.linalg.qr(M)[0]):
+            monkeypatch.setattr(np.linalg, "svd", lambda *_, wrong=wrong, **__: (None, None, wrong))
+            assert spectral_norm(Ball(M)) >= most
     monkeypatch.setattr(np.linalg, "svd", lambda *_, **__: (None, None, np.ones((8, 8))))
     assert spectral_norm(Ball(M)) == np.inf

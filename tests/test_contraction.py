@@ -10,6 +10,7 @@ import pytest
 from networks import GRUNet, LeakyNet, TanhNet, next_states
 
 from slowpoints import ContinuousTime, as_transition, certify, find_all
+from slowpoints._analysis import contracting
 from slowpoints._analysis.contracting import by_contraction
 from slowpoints._certificates.balls import Ball, from_bounds
 from slowpoints._certificates.contraction import lipschitz_bound
@@ -176,6 +177,25 @@ def test_random_boxes_have_the_point_that_is_in_them(seed):
         assert np.abs(np.concatenate([low - x, high - x])).min() > 1e-6
         fps = all_of(F, (low, high))
         assert fps.n == np.all((low <= x) & (x <= high))
+
+
+@unchecked
+@pytest.mark.parametrize("precise", [None, np.inf])
+def test_nothing_is_claimed_from_a_state_that_proves_nothing(precise, monkeypatch):
+    """Whatever state it starts from, no point is made up, and none is missed."""
+    F = as_transition(lambda x, u: 0.875 * x)
+    if precise:  # to see the proof alone
+        monkeypatch.setattr(contracting, "_PRECISE", precise)
+    decided = []
+    for low, high in ((-1.0, 1.0), (-0.1, 1.0), (0.02, 1.0), (0.5, 0.6)):
+        for c in np.linspace(low, high, 8):
+            state = np.full((1, 2), c)
+            monkeypatch.setattr(contracting, "_state_kept_inside", lambda *_, x=state: x)
+            found = by_contraction(F, NO_INPUT, *cube(2, low, high))
+            decided.append(found is not None)
+            assert found is None or len(found) == (low < 0)
+            assert precise or found is None or len(found) == 0
+    assert any(decided) and not all(decided)
 
 
 # ---- networks that do not contract, or of which that is not known --------------------------------

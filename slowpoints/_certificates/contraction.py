@@ -222,8 +222,7 @@ def _unit_by_unit(
     slopes of both: those by one operand, while the other one has any value that it can have.
     """
     result = enclosure_of(rule(params, *values))
-    # Where it jumps, there is a slope, which has no bound, although there is none to start from.
-    own, rest = None, 0.0 if result.slope is None else math.inf
+    own, rest = None, 0.0
     size = math.prod(result.shape)
     for i, arg in enumerate(args):
         if not isinstance(arg, Dependent):
