@@ -110,3 +110,52 @@ def test_modules_may_hold_lists_and_dictionaries():
     model = Layers([eqx.nn.Linear(2, 2, key=key) for key in keys], {"all": 0.5})
     fps, _ = find_fixed_points(as_transition(model), jnp.ones((4, 2)), NONE)
     assert fps.n == 1 and fps.is_stable.all()
+
+
+# NumPy's arrays are float64 unless one asks for something else, and a search traces a network in
+# float32 and in float64.
+SHIFT, TURN = np.array([0.3, 0.1]), np.array([1, 0])
+WEIGHTS = {"W": np.array([[0.5, 0.2], [0.1, 0.4]]), "b": SHIFT}
+
+
+def _shifted(x):
+    return x + SHIFT
+
+
+def _with_local_arrays():
+    shift = np.array([0.3, 0.1])
+    return lambda x, u: jnp.tanh(WEIGHTS["W"] @ x + shift + u)
+
+
+@pytest.mark.parametrize(
+    "F",
+    [
+        lambda x, u: jnp.tanh(WEIGHTS["W"] @ x + SHIFT + u),
+        lambda x, u: jnp.tanh(WEIGHTS["W"] @ x + WEIGHTS["b"] + u),
+        lambda x, u: jnp.tanh(_shifted(WEIGHTS["W"] @ x) + u),
+        lambda x, u: jnp.tanh(WEIGHTS["W"] @ x[TURN][TURN] + SHIFT + u),
+        lambda x, u, shift=SHIFT: jnp.tanh(WEIGHTS["W"] @ x + shift + u),
+        partial(lambda x, u, shift: jnp.tanh(WEIGHTS["W"] @ x + shift + u), shift=SHIFT),
+        _with_local_arrays(),
+    ],
+    ids=["global", "dict", "helper", "indices", "default", "partial", "local"],
+)
+def test_arrays_of_numpy_in_double_precision_may_be_closed_over(F):
+    found = {}
+    for dtype in (np.float32, np.float64, np.float32):
+        with jax.enable_x64(dtype == np.float64):
+            x, u = np.full((3, 2), 0.1, dtype), np.zeros((1, 2), dtype)
+            fps = optimize_batch(F, x, u)
+            assert fps.xstar.dtype == dtype and np.all(np.asarray(fps.status) == 1)
+            found[dtype] = np.asarray(fps.xstar[0])
+    np.testing.assert_allclose(found[np.float32], found[np.float64], atol=1e-6)
+    x = found[np.float64]
+    np.testing.assert_allclose(np.tanh(WEIGHTS["W"] @ x + SHIFT), x, atol=1e-12)
+
+
+def test_functions_with_the_same_arrays_of_numpy_compile_once():
+    def make():
+        return lambda x, u: jnp.tanh(WEIGHTS["W"] @ x + SHIFT + u)
+
+    first, second = (as_transition(make()) for _ in range(2))
+    assert jax.tree.structure(first) == jax.tree.structure(second)

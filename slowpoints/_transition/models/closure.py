@@ -1,5 +1,7 @@
 """Functions that close over traced values, such as the argument of a loss, as pytrees.
 
+And those that close over NumPy's arrays: see `_Copied`.
+
 `equinox.filter_closure_convert` would fix the shapes and the precision of the arguments, which are
 not known yet, and a search would compile anew for each function that it returns.
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax.core import Tracer
 
 
@@ -20,11 +23,11 @@ def close_over(fn: Any) -> Any:
 
     Custom rules for derivatives and batches see a function's arguments, but not what it closes
     over. Two functions with the same code that close over similar values have the same structure. A
-    function that closes over nothing traced is returned as it is.
+    function that closes over nothing traced is returned as it is, but for arrays that are copied.
     """
     values: list[Any] = []
     structure = _split(fn, values, frozenset())
-    return Closure(values, structure) if values else fn
+    return fn if _is_as_it_was(structure) else Closure(values, structure)
 
 
 class Closure(eqx.Module):
@@ -63,6 +66,21 @@ class _Fixed:
         return self._obj
 
 
+class _Copied(_Fixed):
+    """An array of NumPy in double precision, which each call of the function gets anew.
+
+    From 0.9 on, JAX remembers such an array by its identity, with the type that it had when it was
+    first seen: if a function is traced with x64 enabled and without, as a search does, it fails.
+    """
+
+    def join(self, values: Iterator[Any]) -> Any:
+        return self._obj.copy()
+
+
+def _is_as_it_was(structure: Any) -> bool:
+    return type(structure) is _Fixed
+
+
 @dataclass(frozen=True)
 class _Tree:
     parts: tuple[Any, ...]
@@ -89,8 +107,9 @@ class _Function:
     itself: tuple[int, ...]  # the cells that hold the function itself, for recursion
 
     def join(self, values: Iterator[Any]) -> Any:
-        cells, defaults, keyword_defaults = self.parts.join(values)
+        cells, defaults, keyword_defaults, named = self.parts.join(values)
         scope = self.module.join(values)
+        scope = scope | named if named else scope
         closure = tuple(types.CellType(content) for content in cells)
         fn = types.FunctionType(self.code, scope, self.code.co_name, defaults, closure)
         fn.__kwdefaults__ = keyword_defaults
@@ -104,9 +123,12 @@ def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
     if isinstance(obj, Tracer):
         values.append(obj)
         return _Hole()
+    if isinstance(obj, np.ndarray):
+        wide = obj.dtype.kind in "fiuc" and obj.dtype.itemsize > 4
+        return _Copied(obj) if wide else _Fixed(obj)
     if id(obj) in inside:  # functions that close over each other
         return _Fixed(obj)
-    inside, n_before = inside | {id(obj)}, len(values)
+    inside = inside | {id(obj)}
     if isinstance(obj, types.FunctionType):
         try:
             cells = [cell.cell_contents for cell in obj.__closure__ or ()]
@@ -114,17 +136,40 @@ def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
             return _Fixed(obj)
         itself = tuple(i for i, content in enumerate(cells) if content is obj)
         cells = [None if i in itself else content for i, content in enumerate(cells)]
-        parts = _split_tree((cells, obj.__defaults__, obj.__kwdefaults__), values, inside)
+        named = _named(obj, inside)
+        parts = (cells, obj.__defaults__, obj.__kwdefaults__, named)
+        parts = _split_tree(parts, values, inside)
         structure = _Function(parts, obj.__code__, _Fixed(obj.__globals__), itself)
     elif isinstance(obj, partial):
         structure = _Partial(_split_tree((obj.func, obj.args, obj.keywords), values, inside))
     else:
-        structure = _split_tree(obj, values, inside)
-    return structure if len(values) > n_before else _Fixed(obj)
+        return _split_tree(obj, values, inside)
+    return _Fixed(obj) if _is_as_it_was(structure.parts) else structure
+
+
+def _named(fn: types.FunctionType, inside: frozenset[int]) -> dict[str, Any]:
+    """Return what a function takes from its module by name, as far as it holds wide arrays."""
+    codes, names = [fn.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    found = {name: fn.__globals__[name] for name in sorted(names) if name in fn.__globals__}
+
+    def is_ours(value: Any) -> bool:
+        if isinstance(value, types.FunctionType):
+            return value.__globals__ is fn.__globals__
+        return isinstance(value, (np.ndarray, dict, list, tuple))
+
+    found = {name: value for name, value in found.items() if is_ours(value)}
+    return {
+        name: value for name, value in found.items() if not _is_as_it_was(_split(value, [], inside))
+    }
 
 
 def _split_tree(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
     leaves, treedef = jax.tree.flatten(obj)
     if len(leaves) == 1 and leaves[0] is obj:
         return _Fixed(obj)
-    return _Tree(tuple(_split(leaf, values, inside) for leaf in leaves), treedef)
+    parts = tuple(_split(leaf, values, inside) for leaf in leaves)
+    return _Fixed(obj) if all(map(_is_as_it_was, parts)) else _Tree(parts, treedef)
