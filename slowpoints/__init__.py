@@ -13,6 +13,7 @@ from slowpoints._transition.base import Transition as Transition
 from slowpoints._transition.convert import as_transition as as_transition
 from slowpoints._transition.continuous_time import ContinuousTime as ContinuousTime
 from slowpoints._transition.iterates import iterate as iterate
+from slowpoints._transition.along import along as along
 from slowpoints._transition.speed import q_fn as q_fn
 from slowpoints._sample import sample_inputs_and_states as sample_inputs_and_states
 from slowpoints._sample import sample_states as sample_states
@@ -46,6 +47,8 @@ from slowpoints._analysis.degree import degree as degree
 from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
 from slowpoints._analysis.find_all import find_all as find_all
 from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
+from slowpoints._analysis.branches import Branch as Branch, Branches as Branches, Event as Event
+from slowpoints._analysis.continuation import continuation as continuation
 from slowpoints._scale.long_search import Search as Search
 
 # The documented class, and what goes with it.

@@ -1,0 +1,394 @@
+"""Follow curves of fixed points from known points, and put together what was followed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slowpoints._analysis.arclength import Curve, Lanes, beyond_corner, corrected, follow, hermite
+from slowpoints._core.arrays import power_of_two
+
+_ATTEMPTS = 16
+"""So many steps are tried before the host looks at where the lanes are."""
+
+_SAME = 1e-6
+"""A curve that comes this close to a point that others start from goes through it. Newton's method
+leaves less than a hundredth of this, in float64; in float32 it is `1e-3`."""
+
+_FIRST_STEP = 0.01
+"""Short enough for most networks; it doubles while the steps are easy."""
+
+Side = int
+"""In which direction a curve is followed from a point: 1 along its tangent, or -1."""
+
+
+class OnCurve(NamedTuple):
+    """What `Corrected` holds, backed by NumPy, for `n` rows."""
+
+    y: Float[np.ndarray, "*steps n d1"]
+    tangent: Float[np.ndarray, "*steps n d1"]
+    n_steps: Int[np.ndarray, "*steps n"]
+    is_on_curve: Bool[np.ndarray, "*steps n"]
+
+
+class Port(NamedTuple):
+    """One of the two sides of a point that curves are followed from."""
+
+    start: int
+    side: Side
+
+
+class Arc(NamedTuple):
+    """A part of a curve, from one point that it was followed from.
+
+    Attributes:
+        y: `[k, d + 1]` its points, in order, the first included.
+        tangent: `[k, d + 1]` unit tangents in the direction of the order.
+        ended_by: why it ends: see `Branch`; `"joined"` at another such point.
+        joined: where it arrived then.
+    """
+
+    y: Float[np.ndarray, "k d1"]
+    tangent: Float[np.ndarray, "k d1"]
+    ended_by: str
+    joined: Port | None = None
+
+    def reversed(self, ended_by: str, joined: Port | None) -> "Arc":
+        """Return the same points in the other order."""
+        return Arc(self.y[::-1], -self.tangent[::-1], ended_by, joined)
+
+
+class Chain(NamedTuple):
+    """Arcs that are one curve: see `Branch`."""
+
+    y: Float[np.ndarray, "k d1"]
+    tangent: Float[np.ndarray, "k d1"]
+    ended_by: tuple[str, str]
+    starts: tuple[int, ...]
+
+
+def on_curve(
+    curve: Curve, guess: Float[np.ndarray, "n d1"], normal: Float[np.ndarray, "n d1"]
+) -> OnCurve:
+    """Return `corrected` for any number of rows."""
+    n = len(guess)
+    rows = np.arange(power_of_two(n)) % max(n, 1)
+    if n == 0:
+        return OnCurve(guess, guess, np.zeros(0, int), np.zeros(0, bool))
+    found = corrected(curve, jnp.asarray(guess[rows]), jnp.asarray(normal[rows]))
+    return OnCurve(*(np.asarray(part)[:n] for part in found))
+
+
+def across(y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d1"]:
+    """Return the normals of the planes of constant `s` through some points."""
+    normal = np.zeros_like(y)
+    normal[:, -1] = 1
+    return normal
+
+
+def arcs_from(
+    curve: Curve,
+    starts: OnCurve,
+    longest: float,
+    most_steps: int,
+) -> dict[Port, Arc]:
+    """Follow the curves through some points in both directions, until each is known.
+
+    A curve that arrives at another of the points ends there, for it goes on from there anyway.
+
+    Args:
+        curve: the equations.
+        starts: points on the curves, all different, with their tangents.
+        longest: the longest step.
+        most_steps: the most points of an arc.
+
+    Returns:
+        The arc from each side of each point.
+    """
+    n = len(starts.y)
+    ports = [Port(start, side) for side in (1, -1) for start in range(n)]
+    y = np.concatenate([starts.y, starts.y])
+    tangent = np.concatenate([starts.tangent, -starts.tangent])
+    step = np.full(2 * n, min(_FIRST_STEP, longest), y.dtype)
+    inside = _goes_inside(y, tangent)
+    trails = [([y[i].copy()], [tangent[i].copy()]) for i in range(2 * n)]
+    arcs = {ports[i]: _arc(trails[i], "span") for i in np.flatnonzero(~inside)}
+    corners = np.zeros(2 * n, int)  # how long each trail was at its last corner
+    live = np.flatnonzero(inside)
+    while live.size:
+        rows = live[np.arange(power_of_two(live.size)) % live.size]
+        running = np.arange(rows.size) < live.size
+        lanes = Lanes(*map(jnp.asarray, (y[rows], tangent[rows], step[rows], running)))
+        lanes, steps = follow(curve, lanes, jnp.asarray(longest, y.dtype), _ATTEMPTS)
+        on_way = np.asarray(lanes.running)[: live.size]
+        y[live], tangent[live], step[live] = (
+            np.asarray(part)[: live.size] for part in (lanes.y, lanes.tangent, lanes.step)
+        )
+        path = OnCurve(*(np.asarray(part)[:, : live.size] for part in steps))
+        segments = _segments(trails, live, path)
+        joins = _joins(curve, segments, starts)
+        for place, lane in enumerate(live):
+            port, trail = ports[lane], trails[lane]
+            if port in arcs:  # the other end of one that arrived here
+                continue
+            taken = path.is_on_curve[:, place]
+            points, tangents = path.y[taken, place], path.tangent[taken, place]
+            if place in joins:
+                count, start, at, along = joins[place]
+                trail[0].extend([*points[:count], at])
+                trail[1].extend([*tangents[:count], along])
+                other = Port(start, 1 if along @ starts.tangent[start] < 0 else -1)
+                arcs[port] = _arc(trail, "joined", other)
+                arcs[other] = arcs[port].reversed("joined", port)
+                continue
+            trail[0].extend(points)
+            trail[1].extend(tangents)
+            if on_way[place] and len(trail[0]) < most_steps:
+                continue
+            if on_way[place] or len(trail[0]) >= most_steps:
+                arcs[port] = _arc(trail, "max_steps")
+            elif 0 <= y[lane, -1] <= 1:
+                beyond = _beyond_corner(curve, y[lane], tangent[lane])
+                if beyond is None or len(trail[0]) == corners[lane]:
+                    arcs[port] = _arc(trail, "stuck")
+                    continue
+                y[lane], tangent[lane] = beyond
+                step[lane] = min(_FIRST_STEP, longest)
+                trail[0].append(beyond[0])
+                trail[1].append(beyond[1])
+                corners[lane] = len(trail[0])
+            else:
+                arcs[port] = _cut(curve, _arc(trail, "span"))
+        live = np.array([i for i in live if ports[i] not in arcs], int)
+    return arcs
+
+
+def chains_of(arcs: dict[Port, Arc]) -> list[Chain]:
+    """Put arcs together to curves, each of which is there once."""
+    left = sorted({port.start for port in arcs})
+    chains = []
+    while left:
+        first = left[0]
+        forward, end, on_it = _walk(arcs, Port(first, 1))
+        if end == "closed":
+            y, tangent = _joined(forward)
+            chains.append(Chain(y, tangent, (end, end), tuple(on_it)))
+        else:
+            backward, other_end, more = _walk(arcs, Port(first, -1))
+            parts = [arc.reversed("", None) for arc in reversed(backward)] + forward
+            y, tangent = _joined(parts)
+            on_it = [*reversed(more[1:]), *on_it]
+            chains.append(Chain(y, tangent, (other_end, end), tuple(on_it)))
+        left = [start for start in left if start not in on_it]
+    return chains
+
+
+def _walk(arcs: dict[Port, Arc], port: Port) -> tuple[list[Arc], str, list[int]]:
+    parts, starts = [], [port.start]
+    while True:
+        arc = arcs[port]
+        parts.append(arc)
+        if arc.joined is None:
+            return parts, arc.ended_by, starts
+        if arc.joined.start in starts:
+            return parts, "closed", starts
+        starts.append(arc.joined.start)
+        port = Port(arc.joined.start, -arc.joined.side)
+
+
+def _joined(
+    parts: list[Arc],
+) -> tuple[Float[np.ndarray, "k d1"], Float[np.ndarray, "k d1"]]:
+    first, *others = parts  # the others begin where the ones before them end
+    y = np.concatenate([first.y, *(arc.y[1:] for arc in others)])
+    return y, np.concatenate([first.tangent, *(arc.tangent[1:] for arc in others)])
+
+
+# ---- where curves pass a given s -----------------------------------------------------------------
+
+_FINE = np.linspace(0, 1, 65)[:, None]
+"""Places at which a step that contains a fold is looked at."""
+
+
+def crossings(
+    paths: Sequence[tuple[np.ndarray, np.ndarray]], sigma: float
+) -> tuple[Float[np.ndarray, "n d1"], Int[np.ndarray, " n"]]:
+    """Return where curves pass a `sigma`, nearly, and the numbers of the curves.
+
+    Args:
+        paths: for each curve its points and tangents, `[k, d + 1]` each.
+        sigma: from 0 to 1.
+    """
+    rows, numbers = [], []
+    for number, (y, tangent) in enumerate(paths):
+        left, right = y[:-1, -1], y[1:, -1]
+        rounding = 8 * np.finfo(y.dtype).eps
+        passes = np.minimum(left, right) - rounding <= sigma
+        passes &= sigma <= np.maximum(left, right) + rounding
+        if len(y) == 1 and abs(y[0, -1] - sigma) <= rounding:
+            rows.append(y)
+        rows.append(_passing(y, tangent, np.flatnonzero(passes), sigma))
+        # A step that contains a fold may reach beyond both of its ends.
+        turns = tangent[:-1, -1] * tangent[1:, -1] < 0
+        for k in np.flatnonzero(turns & ~passes):
+            ends = (y[k], y[k + 1]), (tangent[k], tangent[k + 1])
+            cubic = hermite(_FINE, *ends)
+            side = cubic[:, -1] - sigma
+            rows.append(cubic[:-1][side[:-1] * side[1:] <= 0].astype(y.dtype))
+        numbers += [number] * (sum(map(len, rows)) - len(numbers))
+    if not rows:
+        return np.zeros((0, 1)), np.zeros(0, np.int32)
+    return np.concatenate(rows), np.array(numbers, np.int32)
+
+
+def _passing(
+    y: Float[np.ndarray, "k d1"],
+    tangent: Float[np.ndarray, "k d1"],
+    steps: Int[np.ndarray, " m"],
+    sigma: float,
+) -> Float[np.ndarray, "m d1"]:
+    """Return, by bisection, where the cubics through some steps pass `sigma`."""
+    ends = (y[steps], y[steps + 1]), (tangent[steps], tangent[steps + 1])
+    low, high = np.zeros((len(steps), 1)), np.ones((len(steps), 1))
+    rises = y[steps + 1, -1:] >= y[steps, -1:]
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        before = (hermite(middle, *ends)[:, -1:] < sigma) == rises
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
+    guess = hermite(0.5 * (low + high), *ends).astype(y.dtype)
+    guess[:, -1] = sigma
+    return guess
+
+
+# ---- what the host looks at ----------------------------------------------------------------------
+
+
+class _Segments(NamedTuple):
+    """Pieces between successive points of lanes."""
+
+    place: Int[np.ndarray, " m"]
+    """Which of the lanes it is in, and after how many new points it begins."""
+    n_before: Int[np.ndarray, " m"]
+    left: Float[np.ndarray, "m d1"]
+    right: Float[np.ndarray, "m d1"]
+    tangent_left: Float[np.ndarray, "m d1"]
+    tangent_right: Float[np.ndarray, "m d1"]
+    is_first: Bool[np.ndarray, " m"]
+    """Whether it begins where the lane does."""
+
+
+def _segments(
+    trails: list[tuple[list[np.ndarray], list[np.ndarray]]],
+    live: Int[np.ndarray, " lanes"],
+    path: OnCurve,
+) -> _Segments | None:
+    rows = []
+    for place, lane in enumerate(live):
+        points, tangents = ([part[-1]] for part in trails[lane])
+        taken = path.is_on_curve[:, place]
+        points = [*points, *path.y[taken, place]]
+        tangents = [*tangents, *path.tangent[taken, place]]
+        fresh = len(trails[lane][0]) == 1
+        for k in range(len(points) - 1):
+            ends = points[k], points[k + 1], tangents[k], tangents[k + 1]
+            rows.append((place, k, *ends, fresh and k == 0))
+    if not rows:
+        return None
+    return _Segments(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _joins(
+    curve: Curve, segments: _Segments | None, starts: OnCurve
+) -> dict[int, tuple[int, int, np.ndarray, np.ndarray]]:
+    """Return at which of the `starts` lanes arrive, if at any.
+
+    Returns:
+        For a lane by its place: after how many new points, the number of the start, the point, and
+        the tangent of the lane there.
+    """
+    if segments is None:
+        return {}
+    which, start = _close_by(segments, starts.y)
+    if which.size == 0:
+        return {}
+    part = _Segments(*(a[which] for a in segments))
+    target, chord = starts.y[start], part.right - part.left
+    theta = np.sum((target - part.left) * chord, axis=1) / np.sum(chord**2, axis=1)
+    theta = theta[:, None]
+    guess = hermite(theta, (part.left, part.right), (part.tangent_left, part.tangent_right))
+    normal = chord / np.linalg.norm(chord, axis=1, keepdims=True)
+    guess = guess + normal * np.sum(normal * (target - guess), axis=1, keepdims=True)
+    found = on_curve(curve, guess, normal)
+    same = _SAME if target.dtype == np.float64 else 1e-3
+    scale = 1 + np.linalg.norm(target, axis=1)
+    is_there = found.is_on_curve & (np.linalg.norm(found.y - target, axis=1) <= same * scale)
+    # A lane does not arrive where it starts, unless it has been elsewhere.
+    is_there &= ~(part.is_first & (np.linalg.norm(part.left - target, axis=1) <= same * scale))
+    joins: dict[int, tuple[int, int, np.ndarray, np.ndarray]] = {}
+    for i in sorted(np.flatnonzero(is_there), key=lambda i: (part.n_before[i], theta[i, 0])):
+        joins.setdefault(
+            int(part.place[i]),
+            (int(part.n_before[i]), int(start[i]), starts.y[start[i]], found.tangent[i]),
+        )
+    return joins
+
+
+def _close_by(
+    segments: _Segments, y: Float[np.ndarray, "n d1"]
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """Return the pairs of a segment and a point that it may lead through."""
+    length = np.linalg.norm(segments.right - segments.left, axis=1)
+    pairs = []
+    at_a_time = max(1, 2**22 // max(1, len(y)))
+    for first in range(0, len(length), at_a_time):
+        part = slice(first, first + at_a_time)
+        left, right, reach = segments.left[part], segments.right[part], length[part, None]
+        near = np.ones((len(left), len(y)), bool)
+        for end in (left, right):
+            squared = np.sum(end**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * end @ y.T
+            near &= squared <= (1.1 * reach) ** 2 + 1e-9 * (1 + squared)
+        chord = right - left
+        theta = (chord @ y.T - np.sum(chord * left, axis=1)[:, None]) / reach**2
+        near &= (theta > 0) & (theta <= 1)
+        which, start = np.nonzero(near)
+        pairs.append((which + first, start))
+    which, start = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return which, start
+
+
+def _goes_inside(
+    y: Float[np.ndarray, "lanes d1"], tangent: Float[np.ndarray, "lanes d1"]
+) -> Bool[np.ndarray, " lanes"]:
+    """Return which lanes do not leave the span at once, as from its ends."""
+    outwards = ((y[:, -1] <= 0) & (tangent[:, -1] < 0)) | ((y[:, -1] >= 1) & (tangent[:, -1] > 0))
+    return ~outwards
+
+
+def _arc(trail: tuple[list, list], ended_by: str, joined: Port | None = None) -> Arc:
+    return Arc(np.array(trail[0]), np.array(trail[1]), ended_by, joined)
+
+
+def _beyond_corner(
+    curve: Curve, y: np.ndarray, tangent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    found = beyond_corner(curve, jnp.asarray(y[None]), jnp.asarray(tangent[None]))
+    if not found.is_on_curve[0]:
+        return None
+    return np.asarray(found.y)[0], np.asarray(found.tangent)[0]
+
+
+def _cut(curve: Curve, arc: Arc) -> Arc:
+    """Let an arc that left the span in its last step end where it does so."""
+    end = np.clip(arc.y[-1, -1], 0, 1)
+    left, right = arc.y[-2], arc.y[-1]
+    theta = (end - left[-1:]) / (right[-1:] - left[-1:])
+    guess = hermite(theta, (left, right), (arc.tangent[-2], arc.tangent[-1]))
+    guess[-1] = end
+    last = on_curve(curve, guess[None], across(guess[None]))
+    y, tangent = arc.y[:-1], arc.tangent[:-1]
+    if not last.is_on_curve[0]:  # a fold right at the end
+        return Arc(y, tangent, arc.ended_by)
+    along = last.tangent[0] * np.sign(last.tangent[0] @ arc.tangent[-1])
+    return Arc(np.concatenate([y, last.y]), np.concatenate([tangent, along[None]]), arc.ended_by)

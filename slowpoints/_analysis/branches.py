@@ -1,0 +1,201 @@
+"""`Branches`: families of fixed points, followed through a parameter."""
+
+import dataclasses
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int
+
+from slowpoints._analysis.arclength import Curve
+from slowpoints._analysis.arcs import across, crossings, on_curve
+from slowpoints._core import arguments
+from slowpoints._core.status import Status
+from slowpoints._core.types import Number
+from slowpoints._decompose import decompose
+from slowpoints._jacobians import jacobians
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.signs import signs_of
+from slowpoints._transition.base import Transition
+from slowpoints._unique import unique
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Branch:
+    """A family of fixed points, in order along it.
+
+    Attributes:
+        s: `[k]` the parameter, which turns back at folds.
+        xstar: `[k, n_states]` the points.
+        tangent: `[k, n_states + 1]` unit vectors along the branch, of the state and of `s` as a
+            part of the span.
+        eigvals: `[k, m]` the eigenvalues of the Jacobian, leading first: all of them, or the `m`
+            leading ones, of which those that did not converge are NaN.
+        index: `[k]` how many eigenvalues are outside the unit circle (in continuous time: right of
+            the imaginary axis), or -1 if that is not known.
+        ended_by: why it ends at its first and at its last point: `"span"` at an end of the span;
+            `"closed"` if it returns to where it begins; `"stuck"` if no step leads on, as at a
+            jump, or at a corner that turns back in `s`; or `"max_steps"`.
+        rows: the rows of the points it was followed from that lie on it.
+    """
+
+    s: Float[np.ndarray, " k"]
+    xstar: Float[np.ndarray, "k n_states"]
+    tangent: Float[np.ndarray, "k n_states_and_s"]
+    eigvals: Complex[np.ndarray, "k m"]
+    index: Int[np.ndarray, " k"]
+    ended_by: tuple[str, str]
+    rows: tuple[int, ...]
+
+    @property
+    def is_stable(self) -> Bool[np.ndarray, " k"]:
+        """`[k]` whether no eigenvalue is outside the unit circle."""
+        return self.index == 0
+
+    def __len__(self) -> int:
+        return len(self.s)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Event:
+    """A point of a branch where its stability changes, or where it turns back.
+
+    Attributes:
+        kind: `"fold"`, where two points meet and vanish; `"branch_point"`, where branches cross, as
+            at a pitchfork; `"flip"`, where an eigenvalue passes -1; `"neimark_sacker"`, where a
+            pair passes the unit circle; in continuous time `"hopf"`, where one passes the imaginary
+            axis.
+        s: the parameter.
+        xstar: `[n_states]` the state.
+        branch: the number of the branch.
+        place: where it is along the branch: 3.5 is between its points 3 and 4.
+        eigval: the eigenvalue that passes; of a pair, the upper one.
+        uncertainty: how far `s` may be off.
+    """
+
+    kind: str
+    s: float
+    xstar: Float[np.ndarray, " n_states"]
+    branch: int
+    place: float
+    eigval: complex
+    uncertainty: float
+
+    def __repr__(self) -> str:
+        return f"Event({self.kind} at s = {self.s:.10g}, branch {self.branch})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Branches:
+    """Families of fixed points of `G(x, s)`: see [`continuation`][slowpoints.continuation].
+
+    Attributes:
+        branches: the families, each once.
+        events: where their stability changes, in order along each branch.
+        span: the ends of the span of `s`.
+        not_followed: the rows of points that no branch was followed from, with the reason.
+        searched: for each `s` that was searched anew, how many points were found that lie on a
+            branch, and how many did not and were followed from there.
+        G: the transition.
+    """
+
+    branches: tuple[Branch, ...]
+    events: tuple[Event, ...]
+    span: tuple[float, float]
+    not_followed: dict[int, str]
+    searched: dict[float, tuple[int, int]]
+    G: Transition
+    _curve: Curve = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.branches)
+
+    def __repr__(self) -> str:
+        kinds = Counter(event.kind for event in self.events)
+        named = ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
+        return f"Branches(n={len(self)}, span={self.span}, events: {named})"
+
+    def at(self, s: Number) -> FixedPoints:
+        """Return the fixed points of all branches at one `s`.
+
+        Args:
+            s: the parameter, within the span.
+
+        Returns:
+            Distinct points, backed by NumPy, with `inputs = [[s]]`, speeds, Jacobians, eigenvalues,
+            stability and `status`: `FIXED_POINT`, or `UNFINISHED` where Newton's method did not
+            converge, as at a fold.
+
+        Raises:
+            ValueError: if `s` is not in the span.
+        """
+        value = float(arguments.number("Branches.at", "s", s, least=-np.inf, finite=True))
+        low, high = sorted(self.span)
+        if not low <= value <= high:
+            expected = f"a number in the span {self.span}"
+            arguments.refuse("Branches.at", "s", f"is {value}", expected, ValueError)
+        curve = self._curve
+        paths = [(self._positions(branch), branch.tangent) for branch in self.branches]
+        y, rows = crossings(paths, (value - float(curve.origin)) / float(curve.length))
+        with jax.enable_x64(y.dtype == np.float64):
+            found = on_curve(curve, y, across(y))
+            x = np.where(found.is_on_curve[:, None], found.y, y)[:, :-1]
+            inputs = np.full((len(x), 1), value, x.dtype)
+            status = np.where(found.is_on_curve, Status.FIXED_POINT, Status.UNFINISHED)
+            H = np.asarray(jax.vmap(curve)(jnp.asarray(np.concatenate([x, y[:, -1:]], axis=1))))
+            fps = FixedPoints(
+                xstar=x,
+                F_xstar=x + H,
+                inputs=inputs,
+                qstar=0.5 * np.sum(H**2, axis=1),
+                status=status.astype(np.int8),
+                cond_id=rows,
+                tol_unique=1e-6,
+                dtype=x.dtype,
+                continuous_time=curve.is_flow,
+            )
+            if fps.n:
+                fps = unique(fps, tol=1e-6).compact()
+                fps = decompose(jacobians(self.G, fps))
+        return fps.to_numpy()
+
+    def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
+        sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
+        return np.concatenate([branch.xstar, sigma[:, None].astype(branch.xstar.dtype)], axis=1)
+
+    def sum_of_signs(self, s: Number) -> int:
+        """Return the sum of `sign det(I - J)` over the points at `s`.
+
+        It is the same for all `s` if the states stay bounded and no branch is missing, so where it
+        changes, a branch is missing on one side: see [`degree`][slowpoints.degree].
+        """
+        fps = self.at(s)
+        if fps.n == 0:
+            return 0
+        return int(signs_of(fps).sum())
+
+    def print_summary(self) -> None:
+        """Print the branches and their events, a line each."""
+        print("\n".join(self.summary_lines()))
+
+    def summary_lines(self) -> list[str]:
+        """Return what `print_summary` prints."""
+        lines = [repr(self)]
+        for number, branch in enumerate(self.branches):
+            indices = ", ".join(map(str, sorted(set(branch.index.tolist()))))
+            lines.append(
+                f"branch {number}: {len(branch)} points, s from {branch.s.min():.6g} to "
+                f"{branch.s.max():.6g}, index {indices}, ended by {' and '.join(branch.ended_by)}"
+            )
+            lines += [
+                f"  {event.kind} at s = {event.s:.10g}"
+                for event in self.events
+                if event.branch == number
+            ]
+        lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
+        lines += [
+            f"searched at s = {s:.6g}: {known} points on known branches, {new} new"
+            for s, (known, new) in self.searched.items()
+        ]
+        return lines

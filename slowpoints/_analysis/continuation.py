@@ -1,0 +1,364 @@
+"""`continuation`: follow fixed points through a parameter."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from slowpoints._analysis.arclength import Curve
+from slowpoints._analysis.arcs import (
+    Chain,
+    OnCurve,
+    across,
+    arcs_from,
+    chains_of,
+    crossings,
+    on_curve,
+)
+from slowpoints._analysis.branch_events import events_on
+from slowpoints._analysis.branches import Branch, Branches, Event
+from slowpoints._analysis.curve_spectra import Spectra, spectra
+from slowpoints._core import arguments
+from slowpoints._core.status import Status
+from slowpoints._core.types import Number
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._search import optimize_batch
+from slowpoints._transition.base import Transition
+from slowpoints._transition.check import check_transition
+from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
+from slowpoints._transition.convert import as_transition
+from slowpoints._transition.precision import computes_in_float64, with_precision
+from slowpoints._unique import unique
+
+_MAX_STEP, _FEW_UNITS = 0.1, 16
+"""The longest step by default, for up to 16 units. States of more units are farther apart, by the
+square root of their number, and so is the step."""
+
+_MOST_UNITS = 256
+"""Networks of up to so many units are followed with Jacobians, and all eigenvalues are computed.
+Above, a product with a Jacobian costs so much less than the Jacobian that products do both."""
+
+_LEADING = 16
+"""So many eigenvalues are computed of larger networks."""
+
+_SAME = 1e-5
+"""Points at the same `s` that are no farther apart than this, relative to their size, are one."""
+
+_NEAR = 1e-2
+"""A known point may be this far from its curve, relative to its size, as float32 leaves it."""
+
+_NOT_CONVERGED = "Newton's method does not converge to a fixed point near it"
+
+_WIDTHS = (0.3, 1.0, 3.0)
+"""Searches start from states of the branches with noise of these standard deviations, in turn,
+relative to that of the states: close to what is known, among it, and beyond."""
+
+_LEAST_REACH = 0.1
+"""The standard deviation of the states is taken to be at least this."""
+
+
+def continuation(
+    G: Any,
+    fps: FixedPoints,
+    span: tuple[Number, Number],
+    *,
+    max_step: Number | None = None,
+    search_at: Sequence[Number] | None = None,
+    n_starts: int = 256,
+    max_steps: int = 5000,
+    n_eigvals: int | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Branches:
+    """Follow fixed points through a parameter, around folds, in both directions.
+
+    Pseudo-arclength continuation (Keller 1977): the tangent predicts the next point, and Newton's
+    method corrects it in the plane across the tangent. Steps adapt to how the branch bends. All
+    branches are followed side by side. Where the index changes, the place is found by halving the
+    piece of the branch, to about 1e-10 of its length in float64.
+
+    It computes in float64 if the network can, whether or not that is enabled.
+
+    Args:
+        G: the transition `G(x, [s])` of the states and of one number; or anything that
+            [`as_transition`][slowpoints.as_transition] takes, with one input.
+            [`along`][slowpoints.along] makes one from a path of inputs. In continuous time `dx/dt`
+            is set to 0.
+        fps: points of `G`, with `xstar` and `inputs = [[s]]`. All may be at one `s`, or each at its
+            own. Invalid rows, and rows whose `status` is not that of a fixed point, are not
+            followed.
+        span: the two ends of `s`, in any order; each `s` of the points is in between.
+        max_step: the longest step along a branch, where the state has its own units and `s` is
+            measured as a part of the span; by default 0.1 for up to 16 units, and more for larger
+            networks, in proportion to the square root of their size. A step never passes more than
+            a tenth of the span.
+        search_at: search anew at these `s`, for branches that no known point leads to, such as
+            closed ones. The searches start around the states of the branches that are known.
+        n_starts: how many states each of these searches starts from.
+        max_steps: the most points from a known point to the next, or to the end of a branch.
+        n_eigvals: how many eigenvalues to compute at each point, the leading ones; by default all
+            for up to 256 units, and 16 above. If all of these are outside the unit circle, the
+            index is not known there, and changes of it are not found.
+        key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
+
+    Returns:
+        The branches and what happens on them. A branch that several of the points lie on is there
+        once.
+
+    Raises:
+        TypeError: if `G` or an argument is of the wrong kind or traced.
+        ValueError: if `fps` has no `xstar` or not one input, the span is empty or does not hold
+            the points, or `G` does not map such states to states.
+    """
+    caller = "continuation"
+    G = as_transition(G)
+    x, s, ends = _checked_points(caller, G, fps, span)
+    longest = arguments.number(caller, "max_step", max_step, or_none=True)
+    if longest is None:
+        longest = _MAX_STEP * max(1.0, (fps.n_states / _FEW_UNITS) ** 0.5)
+    if longest == 0:
+        arguments.refuse(caller, "max_step", "is 0", "a number above 0", ValueError)
+    most = arguments.whole(caller, "max_steps", max_steps, least=1)
+    n_starts = arguments.whole(caller, "n_starts", n_starts, least=1)
+    n_leading = arguments.whole(caller, "n_eigvals", n_eigvals, least=1, or_none=True)
+    if n_leading is None:
+        n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
+    places = _checked_places(caller, search_at, ends)
+    random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
+
+    is_double = computes_in_float64(G, jnp.asarray(x), jnp.asarray(s))
+    dtype = np.dtype(np.float64) if is_double else x.dtype
+    with jax.enable_x64(True) if is_double else contextlib.nullcontext():
+        G = with_precision(G, dtype)
+        curve = Curve(
+            linearised_part(G),
+            jnp.asarray(ends[0], dtype),
+            jnp.asarray(ends[1] - ends[0], dtype),
+            isinstance(G, ContinuousTime),
+            fps.n_states > _MOST_UNITS,
+        )
+        family = _Family(curve, float(longest), most, min(n_leading, fps.n_states))
+        reasons = _reasons(fps)
+        rows = np.flatnonzero([not reason for reason in reasons])
+        not_followed = {row: reason for row, reason in enumerate(reasons) if reason}
+        not_followed |= family.follow(family.positions(x[rows], s[rows, 0]), rows)
+        searched = {}
+        for i, place in enumerate(places):
+            x_init = family.starts(n_starts, jax.random.fold_in(random_key, i), x)
+            found = _searched(G, x_init, place)
+            known, new = family.told_apart(family.positions(found, np.full(len(found), place)))
+            searched[place] = (known, len(new))
+            family.follow(new, np.full(len(new), -1))
+        return family.branches(G, ends, not_followed, searched)
+
+
+class _Family:
+    """The curves that were followed so far, backed by NumPy."""
+
+    def __init__(self, curve: Curve, longest: float, most: int, n_leading: int):
+        self._curve, self._longest, self._most, self._n_leading = curve, longest, most, n_leading
+        self._chains: list[Chain] = []
+        self._rows: list[tuple[int, ...]] = []
+
+    def positions(self, x: Any, s: Any) -> Float[np.ndarray, "n d1"]:
+        """Return `(x, sigma)`."""
+        sigma = (np.asarray(s, np.float64) - float(self._curve.origin)) / float(self._curve.length)
+        y = np.concatenate([x, np.clip(sigma, 0, 1)[:, None]], axis=1)
+        return y.astype(self._curve.origin.dtype)
+
+    def follow(self, y: Float[np.ndarray, "n d1"], rows: np.ndarray) -> dict[int, str]:
+        """Follow the curves through some points; return the rows that are on none, and why."""
+        starts, is_good = _onto_curves(self._curve, y)
+        why = {int(row): _NOT_CONVERGED for row in rows[~is_good]}
+        kept, rows_at = _distinct(starts.y, np.flatnonzero(is_good))
+        if kept:
+            starts = OnCurve(*(part[kept] for part in starts))
+            arcs = arcs_from(self._curve, starts, self._longest, self._most)
+            for chain in chains_of(arcs):
+                self._chains.append(chain)
+                on_it = [int(rows[i]) for start in chain.starts for i in rows_at[kept[start]]]
+                self._rows.append(tuple(row for row in on_it if row >= 0))
+        return why
+
+    def starts(self, n_starts: int, key: Any, x: np.ndarray) -> Float[np.ndarray, "n d"]:
+        """Return states to search from, around those of the curves, or else around `x`."""
+        seen = [chain.y[:, :-1] for chain in self._chains]
+        states = np.concatenate(seen) if seen else np.asarray(x, self._curve.origin.dtype)
+        pick, noise = jax.random.split(key)
+        drawn = np.asarray(jax.random.randint(pick, (n_starts,), 0, len(states)))
+        shift = np.asarray(jax.random.normal(noise, (n_starts, states.shape[1]), states.dtype))
+        reach = max(float(np.std(states, axis=0).mean()), _LEAST_REACH)
+        widths = np.array(_WIDTHS)[np.arange(n_starts) % len(_WIDTHS), None]
+        return (states[drawn] + widths * reach * shift).astype(states.dtype)
+
+    def told_apart(self, y: Float[np.ndarray, "n d1"]) -> tuple[int, Float[np.ndarray, "k d1"]]:
+        """Return how many points at one `s` are on the curves, and those that are not."""
+        if len(y) == 0 or not self._chains:
+            return 0, y
+        near, _ = crossings([(chain.y, chain.tangent) for chain in self._chains], y[0, -1])
+        if len(near) == 0:
+            return 0, y
+        known = on_curve(self._curve, near, across(near))
+        known = np.where(known.is_on_curve[:, None], known.y, near)
+        distance = np.linalg.norm(y[:, None] - known, axis=2).min(axis=1)
+        is_new = distance > _SAME * (1 + np.linalg.norm(y, axis=1))
+        return int(np.sum(~is_new)), y[is_new]
+
+    def branches(
+        self,
+        G: Transition,
+        ends: tuple[float, float],
+        not_followed: dict[int, str],
+        searched: dict[float, tuple[int, int]],
+    ) -> Branches:
+        """Return the curves with their eigenvalues and what happens on them."""
+        found = self._spectra()
+        branches = tuple(
+            Branch(
+                s=self._parameter(chain.y[:, -1]),
+                xstar=chain.y[:, :-1],
+                tangent=chain.tangent,
+                eigvals=values.eigvals,
+                index=values.indices,
+                ended_by=chain.ended_by,
+                rows=rows,
+            )
+            for chain, values, rows in zip(self._chains, found, self._rows, strict=True)
+        )
+        events = tuple(
+            Event(
+                kind=event.kind,
+                s=float(self._parameter(event.y[-1])),
+                xstar=event.y[:-1],
+                branch=event.chain,
+                place=event.place,
+                eigval=event.eigval,
+                uncertainty=event.width * abs(float(self._curve.length)),
+            )
+            for event in events_on(self._curve, self._chains, found, self._n_leading)
+        )
+        return Branches(branches, events, ends, not_followed, searched, G, self._curve)
+
+    def _spectra(self) -> list[Spectra]:
+        """Return the eigenvalues along each curve; all are computed together."""
+        if not self._chains:
+            return []
+        sizes = np.cumsum([len(chain.y) for chain in self._chains])[:-1]
+        y = np.concatenate([chain.y for chain in self._chains])
+        found = spectra(self._curve, y, self._n_leading)
+        parts = (np.split(part, sizes) for part in found)
+        return [Spectra(*part) for part in zip(*parts, strict=True)]
+
+    def _parameter(self, sigma: Any) -> Any:
+        return float(self._curve.origin) + float(self._curve.length) * sigma
+
+
+def _onto_curves(
+    curve: Curve, y: Float[np.ndarray, "n d1"]
+) -> tuple[OnCurve, Bool[np.ndarray, " n"]]:
+    """Return the points of curves at known points, and which are there."""
+    found = on_curve(curve, y, across(y))
+    if not found.is_on_curve.all():
+        # At a fold, the plane of constant `s` only touches the curve; another one crosses it.
+        normal = np.random.default_rng(0).normal(size=y.shape).astype(y.dtype)
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        other = on_curve(curve, y, normal)
+        found = OnCurve(
+            *(
+                np.where(found.is_on_curve.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+                for a, b in zip(found, other, strict=True)
+            )
+        )
+    moved = np.linalg.norm(found.y - y, axis=1)
+    return found, found.is_on_curve & (moved <= _NEAR * (1 + np.linalg.norm(y, axis=1)))
+
+
+def _distinct(
+    y: Float[np.ndarray, "n d1"], rows: Int[np.ndarray, " k"]
+) -> tuple[list[int], dict[int, list[int]]]:
+    """Return the first row of each point, and for each of these all rows that are this point."""
+    kept: list[int] = []
+    rows_at: dict[int, list[int]] = {}
+    for i in map(int, rows):
+        distance = np.linalg.norm(y[kept] - y[i], axis=1)
+        close = np.flatnonzero(distance <= _SAME * (1 + np.linalg.norm(y[i])))
+        if close.size == 0:
+            kept.append(i)
+        rows_at.setdefault(kept[close[0]] if close.size else i, []).append(i)
+    return kept, rows_at
+
+
+def _searched(
+    G: Transition, x_init: Float[np.ndarray, "n d"], s: float
+) -> Float[np.ndarray, "k d"]:
+    """Return the distinct fixed points that a search at `s` finds."""
+    fps = optimize_batch(G, jnp.asarray(x_init), jnp.full((1, 1), s, x_init.dtype))
+    fps = fps.replace(valid=jnp.asarray(fps.status) == Status.FIXED_POINT)
+    return np.asarray(unique(fps).compact().xstar)
+
+
+def _reasons(fps: FixedPoints) -> list[str]:
+    """Return for each row why it is not followed, or nothing if it is."""
+    valid = np.ones(fps.n, bool) if fps.valid is None else np.asarray(fps.valid, bool)
+    status = fps.status if fps.status is not None else np.full(fps.n, Status.FIXED_POINT)
+    return [
+        "not valid"
+        if not is_valid
+        else ""
+        if code == Status.FIXED_POINT
+        else f"its status is {Status(int(code)).name}, not FIXED_POINT"
+        for is_valid, code in zip(valid, np.asarray(status), strict=True)
+    ]
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _checked_points(
+    caller: str, G: Transition, fps: FixedPoints, span: Any
+) -> tuple[Any, Any, tuple[float, float]]:
+    arguments.fields(caller, fps, FixedPoints, "xstar", "inputs")
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((G, fps, span))):
+        arguments.refuse(caller, "fps", "is traced", "to be called outside of `jit`", TypeError)
+    x = arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
+    arguments.check_precision(caller, "fps.xstar", x.dtype)
+    if fps.n_inputs != 1:
+        expected = "one input, the parameter s: `along(F, path)` makes one of several"
+        was = f"has {fps.n_inputs} columns"
+        arguments.refuse(caller, "fps.inputs", was, expected, ValueError)
+    s = arguments.array(caller, "fps.inputs", fps.inputs, ("n", 1), finite=True)
+    if not isinstance(span, (tuple, list, np.ndarray)) or len(span) != 2:
+        arguments.refuse(caller, "span", arguments.found(span), "a pair of numbers", TypeError)
+    ends = tuple(
+        float(arguments.number(caller, f"span[{i}]", end, least=-np.inf, finite=True))
+        for i, end in enumerate(span)
+    )
+    if ends[0] == ends[1]:
+        arguments.refuse(caller, "span", f"is {ends}", "two different numbers", ValueError)
+    x, s = np.asarray(x), np.asarray(s, x.dtype)
+    low, high = sorted(ends)
+    rounding = 4 * np.finfo(s.dtype).eps * max(abs(low), abs(high))
+    outside = (s < low - rounding) | (s > high + rounding)
+    if outside.any():
+        was = f"are from {s.min():.6g} to {s.max():.6g}"
+        arguments.refuse(
+            caller, "fps.inputs", was, f"parameters within the span {ends}", ValueError
+        )
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    check_transition(caller, G, x.shape[1], 1, dtype, states="fps.xstar", inputs="fps.inputs")
+    return x, s, (ends[0], ends[1])
+
+
+def _checked_places(caller: str, search_at: Any, ends: tuple[float, float]) -> list[float]:
+    if search_at is None:
+        return []
+    places = np.atleast_1d(arguments.array(caller, "search_at", search_at, ("k",), (), finite=True))
+    low, high = sorted(ends)
+    if np.any((places < low) | (places > high)):
+        was = f"is {np.array2string(np.asarray(places), precision=6)}"
+        arguments.refuse(caller, "search_at", was, f"numbers within the span {ends}", ValueError)
+    return [float(place) for place in places]
