@@ -49,6 +49,24 @@ from slowpoints._analysis.find_all import find_all as find_all
 from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
 from slowpoints._analysis.branches import Branch as Branch, Branches as Branches, Event as Event
 from slowpoints._analysis.continuation import continuation as continuation
+from slowpoints._analysis.endings import Outcome as Outcome
+from slowpoints._analysis.connections import Connections as Connections, Edges as Edges
+from slowpoints._analysis.connections import connections as connections
+from slowpoints._analysis.basin_boundary import BasinBoundary as BasinBoundary
+from slowpoints._analysis.basin_boundary import basin_boundary as basin_boundary
+from slowpoints._analysis.smallest import Smallest as Smallest
+from slowpoints._analysis.smallest import smallest_kick as smallest_kick
+from slowpoints._analysis.smallest import smallest_pulse as smallest_pulse
+from slowpoints._analysis.ghosts import PassageTimes as PassageTimes, passage_time as passage_time
+from slowpoints._analysis.low_rank import LowRank as LowRank, low_rank as low_rank
+from slowpoints._analysis.low_rank import ReducedNetwork as ReducedNetwork
+from slowpoints._analysis.rank_needed import RankNeeded as RankNeeded, rank_needed as rank_needed
+from slowpoints._analysis.linear_modes import LinearModes as LinearModes
+from slowpoints._analysis.linear_modes import linear_modes as linear_modes
+from slowpoints._analysis.slow_manifold import SlowManifold as SlowManifold
+from slowpoints._analysis.slow_manifold import slow_manifold as slow_manifold
+from slowpoints._analysis.line_attractor import LineAttractor as LineAttractor
+from slowpoints._analysis.line_attractor import line_attractor as line_attractor
 from slowpoints._scale.long_search import Search as Search
 
 # The documented class, and what goes with it.
@@ -56,6 +74,8 @@ from slowpoints._finder import FixedPointFinder as FixedPointFinder
 from slowpoints._plots.config import PlotConfig as PlotConfig
 from slowpoints._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
 from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
+from slowpoints._plots.branches import plot_branches as plot_branches
+from slowpoints._plots.connections import plot_connections as plot_connections
 from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
 from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 

@@ -23,7 +23,9 @@ from networks import compilations, leaves_close, leaves_equal
 import slowpoints
 from slowpoints import (
     Adam,
+    Connections,
     ContinuousTime,
+    Edges,
     FixedPointFinder,
     FixedPoints,
     KrylovTrustRegion,
@@ -32,8 +34,12 @@ from slowpoints import (
     PlotConfig,
     Search,
     account,
+    along,
     as_transition,
+    basin_boundary,
     certify,
+    connections,
+    continuation,
     coverage,
     cycles,
     decompose,
@@ -44,16 +50,26 @@ from slowpoints import (
     input_grid,
     iterate,
     jacobians,
+    line_attractor,
+    linear_modes,
     load_checkpoint,
+    low_rank,
     optimize_batch,
+    passage_time,
+    plot_branches,
+    plot_connections,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
     q_fn,
+    rank_needed,
     sample_inputs_and_states,
     sample_states,
     save_checkpoint,
     search_until,
     select,
+    slow_manifold,
+    smallest_kick,
+    smallest_pulse,
     unique,
 )
 
@@ -80,10 +96,34 @@ def with_jacobians(**changes):
     return points(J_xstar=np.tile(0.5 * np.eye(2, dtype=np.float32), (4, 1, 1)), **changes)
 
 
+def no_edges():
+    """Return connections of points none of which is a saddle."""
+    none = np.zeros(0, int)
+    names = ("saddle", "side", "direction", "outcome", "attractor", "index", "n_steps", "period")
+    edges = Edges(
+        **dict.fromkeys(names, none),
+        alternates=none.astype(bool),
+        end=np.zeros((0, 2)),
+        path=np.zeros((0, 3, 2)),
+    )
+    return Connections(points(), np.zeros(4, int), np.ones(4, bool), edges)
+
+
+def no_branches():
+    """Return branches of points none of which is a fixed point."""
+    return continuation(F, points(), (-1, 1))
+
+
 def not_square():
     fps = with_jacobians()
     fps.J_xstar = np.ones((4, 2, 3))  # which the run-time type checker does not see
     return fps
+
+
+def on_a_line(n=8, **changes):
+    x = np.linspace([-1, 1], [1, -1], n)
+    J = np.tile(0.5 * np.eye(2), (n, 1, 1))
+    return FixedPoints(**({"xstar": x, "F_xstar": x, "J_xstar": J} | changes))
 
 
 def finder(rnn_model=F, **settings):
@@ -124,6 +164,8 @@ NO_NUMBERS = ("x", True, 1j, np.ones(2), [1.0], np.nan, -1.0, 10**400, {}, np.da
 SAME_NUMBER = (np.float64, lambda v: np.asarray(v, np.float64))
 NUMBER = Kind((*NO_NUMBERS, None), SAME_NUMBER)
 NUMBER_OR_NONE = Kind(NO_NUMBERS, SAME_NUMBER)
+POSITIVE = Kind((*NO_NUMBERS, None, np.inf, 0), SAME_NUMBER)
+POSITIVE_OR_NONE = Kind((*NO_NUMBERS, np.inf, 0), SAME_NUMBER)
 FINITE = Kind((*NO_NUMBERS, None, np.inf), SAME_NUMBER)
 NO_COUNTS = ("x", True, 1j, np.ones(2), [1], np.nan, -1, 1.5, -np.inf, 2**70, 10**400, {})
 SAME_COUNT = (np.int64, float, np.asarray)
@@ -169,6 +211,7 @@ STATES = Kind((*NO_ARRAYS, *WHOLE, X[0], X[None]), SAME_STATES)
 STATES_OF_ANY_NUMBER = Kind(
     (*(value for value in NO_ARRAYS if value is not None), X[0], X[None], X[:, :1]), SAME_STATES
 )
+SQUARE = Kind((*NO_ARRAYS, X, X[0], X[None], X[:2] + np.nan, WHOLE[0][:2]), SAME_STATES)
 LOOPS = Kind((*NO_ARRAYS, TRAJ.astype(int), X), SAME_STATES)
 INPUTS = Kind(
     (*NO_ARRAYS, U + np.nan, U + np.inf, np.full((1, 1), 1e300), np.zeros((3, 1)), U[None]),
@@ -211,6 +254,25 @@ RIGHT_SETTINGS = {
 SELECTION = {
     "tol_unique": NUMBER,
     "final_q_threshold": NUMBER_OR_NONE,
+}
+CORNER = np.float32([0.8585596, 0.8585596])  # where both units of `F` are at rest
+ATTRACTOR = Kind((*NO_ARRAYS, CORNER.astype(int), CORNER + np.nan, TRAJ))
+DIRECTION = Kind((*NO_ARRAYS, np.full(3, 0.5), X))
+KICK = {
+    "F": F,
+    "a": -CORNER,
+    "inputs": U[0],
+    "max_amplitude": 4.0,
+    "n_grid": 8,
+    "max_steps": 200,
+}
+KICK_KINDS = {
+    "F": MODEL,
+    "a": Kind((*ATTRACTOR.wrong, X)),
+    "inputs": Kind(("x", U, U[0] + np.nan)),
+    "max_amplitude": FINITE,
+    "n_grid": Kind((*COUNT.wrong, 1), SAME_COUNT),
+    "max_steps": COUNT,
 }
 MODEL_NAMES = {"F": "model", "f": "model", "rnn_model": "model"}
 PLOT = {
@@ -371,11 +433,166 @@ CALLS = {
         {"F": MODEL, "fps": POINTS},
         {"fps": (points(xstar=None), points(inputs=None))},
     ),
+    "passage_time": Call(
+        passage_time,
+        {"F": F, "fps": points(), "direction": U[0] + 1},
+        {
+            "F": MODEL,
+            "fps": POINTS,
+            "direction": Kind(("x", U, X, U[0] + np.nan), SAME_ARRAY),
+        },
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "along": Call(
+        along,
+        {"F": F, "path": X[:2, :1]},
+        {"F": MODEL, "path": Kind((None, "x", {}, U, X[:2] + np.nan, X[0]))},
+    ),
+    "continuation": Call(
+        continuation,
+        {
+            "G": F,
+            "fps": points(),
+            "span": (-1, 1),
+            "max_step": 0.5,
+            "search_at": None,
+            "n_starts": 4,
+            "max_steps": 3,
+            "n_eigvals": 1,
+        },
+        {
+            "G": MODEL,
+            "fps": POINTS,
+            "span": Kind((None, 3, "x", (1, 1), (0, np.inf), (0, 1, 2))),
+            "max_step": Kind((*NO_NUMBERS, 0), SAME_NUMBER),
+            "search_at": Kind(("x", [np.nan], [2.0], {})),
+            "n_starts": COUNT,
+            "max_steps": COUNT,
+            "n_eigvals": COUNT_OR_NONE,
+            "key": Kind(tuple(key for key in KEYS.wrong if key is not None)),
+        },
+        {"fps": (points(xstar=None), points(inputs=None), points(inputs=X))},
+    ),
+    "plot_branches": Call(
+        plot_branches,
+        {"branches": no_branches(), "config": PlotConfig(show=False), "projection": None},
+        {
+            "branches": Kind((None, 3, points())),
+            "config": Kind((3, {"show": False})),
+            "ax": Kind((3, "x")),
+            "projection": Kind(("x", np.ones(3), np.array([np.nan]))),
+        },
+    ),
     "coverage": Call(
         coverage,
         {"fps": points(hits=np.ones(4, np.int32))},
         {"fps": POINTS},
         {"fps": (points(),)},
+    ),
+    "low_rank": Call(
+        low_rank,
+        {"W": X[:2], "rank": 1},
+        {
+            "W": SQUARE,
+            "rank": Kind((*NO_COUNTS, None, 0, 3), SAME_COUNT),
+        },
+    ),
+    "LowRank.reduced": Call(
+        low_rank(X[:2], 1).reduced,
+        {"phi": jnp.tanh, "B": np.ones((2, 1), np.float32), "b": X[0], "leak": 0.5},
+        {
+            "phi": Kind((3, "x", None)),
+            "B": Kind(("x", X, X[0], np.full((2, 1), np.nan)), SAME_ARRAY),
+            "b": Kind(("x", X, X[0] + np.inf)),
+            "leak": Kind((*FINITE.wrong, 0, 1.5), SAME_NUMBER),
+        },
+    ),
+    "rank_needed": Call(
+        rank_needed,
+        {
+            "W": X[:2],
+            "fps": points(xstar=np.zeros((1, 2), np.float32), inputs=U[:, :0], qstar=None),
+            "phi": jnp.tanh,
+            "ranks": [1, 2],
+            "tol": 0.5,
+            "n_starts": 4,
+            "leak": 0.5,
+            "key": KEY,
+        },
+        {
+            "W": Kind(SQUARE.wrong),
+            "fps": POINTS,
+            "phi": Kind((3, "x", None)),
+            "B": Kind(("x", X, X[0])),
+            "b": Kind(("x", X, X[0] + np.inf)),
+            "leak": Kind((*FINITE.wrong, 0, 1.5)),
+            "ranks": Kind(("x", 2, [], [0], [3], [1.5])),
+            "tol": Kind(NO_NUMBERS),
+            "n_starts": Kind(COUNT.wrong),
+            "key": KEYS,
+        },
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "linear_modes": Call(
+        linear_modes,
+        {
+            "fps": with_jacobians(),
+            "F": None,
+            "readout": np.eye(2, dtype=np.float32),
+            "toward": np.ones(2, np.float32),
+            "slow": 20.0,
+            "dt": 10.0,
+        },
+        {
+            "fps": POINTS,
+            "readout": Kind(
+                (*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)), X[:2] + np.nan)
+            ),
+            "toward": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones(3), X[0] + np.inf)),
+            "slow": NUMBER_OR_NONE,
+            "dt": POSITIVE,
+        },
+        {"fps": (points(), not_square())},
+    ),
+    "linear_modes.of_a_network": Call(
+        linear_modes,
+        {"fps": points(), "F": F},
+        {"fps": POINTS, "F": Kind(MODEL.wrong[1:])},
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "slow_manifold": Call(
+        slow_manifold,
+        {"F": F, "x0": X, "u": U, "q_max": 1e-3, "spacing": 0.1, "max_iters": 50, "dt": 10.0},
+        {
+            "F": MODEL,
+            "x0": STATES,
+            "u": Kind((*NO_ARRAYS, U + np.nan, np.zeros((4, 1)), np.zeros((3, 1)), U[None])),
+            "q_max": POSITIVE,
+            "spacing": Kind((*NO_NUMBERS, np.inf)),
+            "max_iters": COUNT,
+            "dt": POSITIVE,
+        },
+    ),
+    "line_attractor": Call(
+        line_attractor,
+        {"fps": on_a_line(), "toward": np.ones(2, np.float32), "dt": 10.0},
+        {
+            "fps": POINTS,
+            "toward": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones(3), X[0] + np.inf)),
+            "dt": POSITIVE,
+        },
+        {
+            "fps": (
+                on_a_line(xstar=None),
+                on_a_line(F_xstar=None),
+                on_a_line(J_xstar=None),
+                on_a_line(F_xstar=np.full((8, 2), np.inf)),
+                on_a_line(4),
+                on_a_line(valid=np.arange(8) < 4),
+                on_a_line(xstar=np.ones((8, 2))),
+                on_a_line(inputs=np.arange(8.0)[:, None]),
+            )
+        },
     ),
     "find_all": Call(
         find_all,
@@ -476,6 +693,61 @@ CALLS = {
         {"F": MODEL, "fps": POINTS, "k": COUNT, "tol": NUMBER_OR_NONE},
         {"fps": (points(xstar=None), points(inputs=None))},
     ),
+    "connections": Call(
+        connections,
+        {"F": F, "fps": points(), "n_directions": 1, "max_steps": 20, "n_path": 3},
+        {
+            "F": MODEL,
+            "fps": POINTS,
+            "n_directions": FROM_ZERO,
+            "max_steps": COUNT,
+            "n_path": FROM_ZERO,
+        },
+        {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "Connections.print_summary": Call(
+        no_edges().print_summary,
+        {"max_rows": 3},
+        {"max_rows": FROM_ZERO},
+    ),
+    "plot_connections": Call(
+        plot_connections,
+        {"connections": no_edges(), "config": PlotConfig(show=False)},
+        {
+            "connections": Kind((None, {}, X, points())),
+            "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
+        },
+    ),
+    "basin_boundary": Call(
+        basin_boundary,
+        {
+            "F": F,
+            "a": -CORNER,
+            "b": CORNER * np.float32([-1, 1]),
+            "inputs": U,
+            "max_steps": 200,
+            "max_rounds": 2,
+        },
+        {
+            "F": MODEL,
+            "a": Kind((*ATTRACTOR.wrong, X[:3, :1])),
+            "b": Kind((*ATTRACTOR.wrong, CORNER[:1])),
+            "inputs": Kind((*(v for v in INPUTS.wrong if v is not None), np.zeros((2, 1)))),
+            "max_steps": COUNT,
+            "max_rounds": FROM_ZERO,
+        },
+    ),
+    "smallest_kick": Call(
+        smallest_kick,
+        {**KICK, "direction": np.float32([1, 0])},
+        {**KICK_KINDS, "direction": DIRECTION},
+    ),
+    "smallest_pulse": Call(
+        smallest_pulse,
+        {**KICK, "direction": np.float32([1]), "duration": 3},
+        {**KICK_KINDS, "direction": DIRECTION, "duration": COUNT_OR_NONE},
+    ),
     "jacobians": Call(
         jacobians,
         {"F": F, "fps": points()},
@@ -522,7 +794,9 @@ CALLS = {
         decompose(with_jacobians()).types, {"line_tol": 0.01}, {"line_tol": NUMBER}
     ),
     "FixedPoints.print_summary": Call(
-        points().print_summary, {"max_rows": 3}, {"max_rows": FROM_ZERO}
+        points().print_summary,
+        {"max_rows": 3, "dt": None},
+        {"max_rows": FROM_ZERO, "dt": Kind(POSITIVE_OR_NONE.wrong)},
     ),
     "FixedPointFinder": Call(
         finder,
@@ -714,7 +988,7 @@ def what_it_was(value):
     if isinstance(value, (str, bytes, int)):
         words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
     if isinstance(value, FixedPoints):
-        words |= {"is None", "(4, 2, 3)"}
+        words |= {"is None", "(4, 2, 3)", "4 valid rows", "at one place", "differ", "16 values"}
     return words
 
 
@@ -797,12 +1071,24 @@ def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monk
         result = call.function(**(call.right | {argument: value}))
         if isinstance(result, tuple) and isinstance(result[-1], slowpoints.Rounds):
             assert result[-1] == expected[-1] and leaves_close(result[:2], expected[:2]), value
-        elif all(eqx.is_array(leaf) for leaf in jax.tree.leaves(result)):
+        elif isinstance(result, slowpoints.BasinBoundary):
+            assert str(result) == str(expected) and leaves_close(result.saddle, expected.saddle)
+        elif isinstance(result, slowpoints.Branches):
+            pairs = zip(result.branches, expected.branches, strict=True)
+            assert all(np.allclose(a.xstar, b.xstar) for a, b in pairs)
+        elif isinstance(result, (slowpoints.SlowManifold, slowpoints.LineAttractor)) or all(
+            eqx.is_array(leaf) for leaf in jax.tree.leaves(result)
+        ):
             # A NumPy number is an argument of the compiled program, a Python number a constant of
             # it, and the two programs may round apart.
             assert leaves_close(result, expected), value
         elif isinstance(result, list):
             assert result == expected
+        elif isinstance(result, slowpoints.Smallest):
+            assert result.amplitude == pytest.approx(expected.amplitude, rel=1e-5)
+        elif isinstance(result, slowpoints.PassageTimes):
+            np.testing.assert_allclose(result.fold_distance, expected.fold_distance, rtol=1e-6)
+            np.testing.assert_array_equal(result.time, expected.time)
         elif isinstance(result, slowpoints.Account):
             assert result == expected and result.lines == expected.lines
         else:  # a Search in the same folder compares the arguments by itself
@@ -817,7 +1103,10 @@ def test_the_table_is_large_and_complete():
         if callable(getattr(slowpoints, name)) and not name.startswith("_")
     }
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
-    results = {"Account", "Part", "Status", "Certificates", "Coverage", "Rounds"}
+    results = {"Account", "Part", "Status", "Certificates", "Coverage", "LinearModes", "Rounds"}
+    results |= {"Branch", "Branches", "Event"}
+    results |= {"Edges", "Outcome", "BasinBoundary", "Smallest"}
+    results |= {"SlowManifold", "LineAttractor"}
     assert public - not_called - results == {name.split(".")[0] for name in CALLS}
     unchecked = set()
     for name, call in CALLS.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import slowpoints
-from slowpoints import FixedPoints, Status
+from slowpoints import FixedPoints, PlotConfig, Status
 from tests.networks import found_in, in_float64, trained
 
 _FOLDS = {1.5: 0.2075464553, 2.0: 0.5328399754, 3.0: 1.3032739080}
@@ -503,3 +503,37 @@ def test_continuation_does_not_run_inside_jit():
                 _self_exciting(2.0), FixedPoints(xstar=x, inputs=jnp.zeros((1, 1))), (-1, 1)
             )
         )(jnp.zeros((1, 1)))
+
+
+# ---- the figure ----------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_branches_by_stability_and_events(two_units):
+    figure = slowpoints.plot_branches(
+        two_units, PlotConfig(show=False), projection=np.array([0.0, 1.0])
+    )
+    (ax,) = figure.axes
+    lines = [line for line in ax.lines if line.get_linestyle() != "None"]
+    drawn = np.concatenate([line.get_xydata() for line in lines])
+    states = np.concatenate([branch.xstar[:, 1] for branch in two_units.branches])
+    s = np.concatenate([branch.s for branch in two_units.branches])
+    assert {tuple(point) for point in drawn} == set(zip(s, states, strict=True))
+    assert {line.get_linestyle() for line in lines} == {"-", "--", "-."}
+    (events,) = (line for line in ax.lines if line.get_linestyle() == "None")
+    np.testing.assert_array_equal(events.get_xdata(), [event.s for event in two_units.events])
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["stable", "index 1", "index 2", "fold (6)"]
+    assert ax.get_xlim() == (-0.5, 0.5)
+
+
+def test_the_figure_is_drawn_on_given_axes_and_by_default_along_the_first_component(two_units):
+    from matplotlib.figure import Figure
+
+    ax = Figure().add_subplot()
+    assert slowpoints.plot_branches(two_units, ax=ax) is ax.figure
+    assert ax.get_ylabel() == "state, PC 1" and ax.get_title() == ""
+
+
+def test_a_projection_of_another_length_is_refused(two_units):
+    with pytest.raises(ValueError, match=r"plot_branches: `projection` has shape \(3,\)"):
+        slowpoints.plot_branches(two_units, PlotConfig(show=False), projection=np.ones(3))

@@ -286,6 +286,9 @@ def test_a_data_frame_has_a_row_for_each_point():
         "leading_eigenvalue",
         "time_constant",
         "frequency",
+        "slowest_eigenvalue",
+        "slowest_time_constant",
+        "slowest_frequency",
     ]
     assert frame["condition"].tolist() == ["a", "b", "a"]
     assert frame["type"].tolist() == 3 * ["attractor, node"]
@@ -315,7 +318,8 @@ def test_the_summary_has_a_line_for_each_point(capsys):
     lines = summary(capsys, some_points(cond_id=np.array([7, 8, 9])))
     header = next(i for i, line in enumerate(lines) if "|eigenvalue|" in line)
     assert lines[header].split() == [
-        *("row", "condition", "type", "q", "|eigenvalue|", "time", "constant", "frequency")
+        *("row", "condition", "type", "q", "|eigenvalue|", "time", "constant", "frequency"),
+        *("slowest", "mode", "its", "frequency"),
     ]
     assert lines[header + 2].split() == [
         "1",
@@ -324,10 +328,47 @@ def test_the_summary_has_a_line_for_each_point(capsys):
         "node",
         "2.0e-20",
         "0.6",
-        "1.958",
-        "0",
+        *("1.958", "0", "1.958", "0"),
     ]
     assert "steps" in lines[header + 4] and len(lines) == header + 5
+
+
+def row_of(lines, number=0):
+    """Return the last four columns of a row of the table: of the leading and the slowest mode."""
+    found = next(line for line in lines if line.startswith(f"{number:3d}  "))
+    return [float(value) for value in found.split()[-4:]]
+
+
+def test_the_summary_shows_the_mode_that_integrates_beside_an_unstable_spiral(capsys):
+    spiral = turning(1.5, 0.1)
+    J = np.block([[spiral, np.zeros((2, 1))], [np.zeros((1, 2)), np.exp(-1 / 40) * np.eye(1)]])
+    fps = points([J])
+    leading, cycles, slowest, its_cycles = row_of(summary(capsys, fps))
+    assert (leading, cycles) == (pytest.approx(-1 / np.log(1.5), rel=1e-3), pytest.approx(0.1))
+    assert (slowest, its_cycles) == (40, 0)
+    with_dt = summary(capsys, fps, dt=10)
+    np.testing.assert_allclose(row_of(with_dt), [10 * leading, 0.01, 400, 0], rtol=1e-3)
+    assert "time constants in the unit of dt, of which a step has 10" in with_dt[-1]
+    frame = fps.to_pandas()
+    assert frame["slowest_eigenvalue"].tolist() == pytest.approx([np.exp(-1 / 40)])
+    assert frame["slowest_time_constant"].tolist() == pytest.approx([40])
+
+
+def test_the_slowest_mode_may_grow_and_of_a_flow_its_real_part_decides(capsys):
+    fps = with_eigenvalues([1.01, 0.97], [1.2, -0.999], [2, 0])
+    frame = fps.to_pandas()
+    assert frame["slowest_eigenvalue"].tolist() == [1.01, -0.999, 2]
+    fps = with_eigenvalues([1, -0.1 + 3j, -0.1 - 3j], continuous_time=True)
+    assert fps.to_pandas()["slowest_eigenvalue"].tolist() == [-0.1 + 3j]
+    assert row_of(summary(capsys, fps, dt=2))[2:] == [20, pytest.approx(0.239)]
+
+
+def test_the_slowest_of_leading_eigenvalues_is_known_only_if_one_of_them_decays():
+    fps = with_eigenvalues([1.5, 1.2], [1.5, 0.5], [np.nan, 0.5], [1.5, 1.0], n_states=10)
+    found = fps.to_pandas()["slowest_eigenvalue"].to_numpy()
+    np.testing.assert_array_equal(found, [np.nan, 1.5, np.nan, 1])
+    complete = with_eigenvalues([1.5, 1.2]).to_pandas()["slowest_eigenvalue"]
+    assert complete.tolist() == [1.2]
 
 
 def test_a_long_summary_is_cut(capsys):

@@ -73,6 +73,19 @@ def number(
     return scalar
 
 
+def positive(caller: str, name: str, value: Any) -> Any:
+    """Return a finite real number above 0, as Python has it; a traced one as it is.
+
+    Raises:
+        TypeError: if `value` is not a real number.
+        ValueError: if it is NaN, infinite, 0 or negative.
+    """
+    result = number(caller, name, value, finite=True)
+    if not isinstance(result, Tracer) and result == 0:
+        refuse(caller, name, found(value), "a finite number above 0", ValueError)
+    return result
+
+
 def whole(
     caller: str,
     name: str,

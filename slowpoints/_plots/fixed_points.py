@@ -4,9 +4,7 @@ Matplotlib and scikit-learn are imported when a figure is made, so that importin
 cheap.
 """
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +14,14 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import RealArray
 from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import (
+    axis_labels,
+    draw_legend,
+    draw_points,
+    finish,
+    new_figure,
+    style_axes,
+)
 from slowpoints._plots.marks import Group, groups_of
 from slowpoints._plots.view import View, check_finite, view_of
 from slowpoints._points.fixed_points import FixedPoints
@@ -105,27 +111,27 @@ def _plot(
     states, first_step = _select(caller, state_traj, plot_batch_idx, plot_start_time)
     points = _shown_points(fixed_points, n_states=states.shape[2])
     view = view_of(points, states, first_step, n_axes)
-    labels = _axis_labels(view, config)
+    labels = axis_labels(view, config)
 
-    fig = _new_figure(config)
+    fig = new_figure(config)
     # Matplotlib would sort whole artists by depth and bury the points under the trajectories.
     ax: Any = fig.add_subplot(
         **({"projection": "3d", "computed_zorder": False} if n_axes == 3 else {})
     )
     _draw_trajectories(ax, view.trajectories, config)
     groups = groups_of(points)
-    _draw_points(ax, view.points, groups)
+    draw_points(ax, view.points, groups)
     _draw_guides(ax, view, groups)
-    _style_axes(ax, view, config)
+    style_axes(ax, view, config)
     for axis, label in zip("xyz", labels, strict=False):
         getattr(ax, f"set_{axis}label")(label)
     if config.title is not None:
         ax.set_title(config.title or _describe(points, len(states), len(state_traj)))
     if config.show_legend:
-        _draw_legend(ax, anchor=(1.02 if n_axes == 2 else 1.1, 1.0))
+        draw_legend(ax, anchor=(1.02 if n_axes == 2 else 1.1, 1.0))
     if config.verbose:
         print(f"Axes: {'; '.join(labels)}.")
-    _finish(fig, config)
+    finish(fig, config)
     return fig
 
 
@@ -184,14 +190,6 @@ def _shown_points(fixed_points: FixedPoints, n_states: int) -> FixedPoints:
 # ---- words -------------------------------------------------------------------------------------
 
 
-def _axis_labels(view: View, config: PlotConfig) -> list[str]:
-    given = [config.xlabel, config.ylabel, ""]
-    labels = [own or name for own, name in zip(given, view.names, strict=False)]
-    for k, ratio in enumerate(view.variance):
-        labels[k] += f" ({100 * ratio:.1f} % of variance)"
-    return labels
-
-
 def _describe(fps: FixedPoints, n_shown: int, n_trials: int) -> str:
     fixed = np.full(fps.n, Status.FIXED_POINT) if fps.status is None else fps.status
     points = counted(fixed) if fps.n else "No fixed points"
@@ -200,17 +198,6 @@ def _describe(fps: FixedPoints, n_shown: int, n_trials: int) -> str:
 
 
 # ---- drawing -----------------------------------------------------------------------------------
-
-
-def _new_figure(config: PlotConfig) -> "matplotlib.figure.Figure":
-    if config.show:
-        from matplotlib import pyplot as plt
-
-        return plt.figure(figsize=config.figsize, layout="constrained")
-    from matplotlib.figure import Figure
-
-    # Not pyplot's, which would open a window and hold on to the figure.
-    return Figure(figsize=config.figsize, layout="constrained")
 
 
 def _draw_trajectories(
@@ -232,24 +219,6 @@ def _draw_trajectories(
         style["label"] = "_nolegend_"
 
 
-def _draw_points(ax: Any, points: Float[np.ndarray, "n axes"], groups: list[Group]) -> None:
-    size, edge = (70, 0.8) if len(points) <= 100 else (30, 0.4)
-    # Shading by depth would make colours differ from those in the legend.
-    depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
-    for group in groups:
-        ax.scatter(
-            *points[group.rows].T,
-            s=size,
-            marker=group.marker,
-            color=group.color,
-            edgecolors="white",
-            linewidths=edge,
-            zorder=3,
-            label=f"{group.name} ({group.rows.sum()})",
-            **depthshade,
-        )
-
-
 def _draw_guides(ax: Any, view: View, groups: list[Group]) -> None:
     """Draw what the fixed points are to be seen against, where the axes are not all components."""
     if view.time_span is not None:
@@ -262,38 +231,3 @@ def _draw_guides(ax: Any, view: View, groups: list[Group]) -> None:
         floor = [] if view.time_span is None else [[view.time_span[0]] * len(ends)]
         style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 2}
         ax.plot(ends, ends, *floor, label="$x_{t+1} = x_t$", **style)
-
-
-def _style_axes(ax: Any, view: View, config: PlotConfig) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    if len(view.names) == 3:
-        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        # Distances are comparable between components, but not between states and time.
-        ax.set_aspect("equal" if view.time_span is None else "equalxy", adjustable="datalim")
-    else:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_axisbelow(True)
-        if view.is_return_map:
-            ax.set_aspect("equal", adjustable="datalim")
-    ax.grid(config.grid, **({"alpha": 0.3} if config.grid else {}))
-
-
-def _draw_legend(ax: Any, anchor: tuple[float, float]) -> None:
-    """Draw the legend to the right of the axes, where it hides nothing."""
-    legend = ax.legend(loc="upper left", bbox_to_anchor=anchor, borderaxespad=0.0, frameon=False)
-    for line in legend.get_lines():
-        line.set_alpha(0.8)  # one translucent line by itself is hardly seen
-
-
-def _finish(fig: "matplotlib.figure.Figure", config: PlotConfig) -> None:
-    if config.save_path:
-        Path(config.save_path).parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(config.save_path, **config.to_savefig_kwargs())
-        if config.verbose:
-            print(f"Saved {os.fspath(config.save_path)}.")
-    if config.show:
-        from matplotlib import pyplot as plt
-
-        plt.show()

@@ -52,7 +52,7 @@ def view_of(
         coordinates = np.concatenate([points.xstar, image], axis=1)
         names, variance = ("state $x_t$", "next state $x_{t+1}$"), ()
     else:
-        mean, components, variance = _fit_pca(states.reshape(-1, n_states), min(n_axes, n_states))
+        mean, components, variance = fit_pca(states.reshape(-1, n_states), min(n_axes, n_states))
         trajectories = (states - mean) @ components.T
         coordinates = (points.xstar - mean) @ components.T
         names = tuple(f"PC {k + 1}" for k in range(len(components)))
@@ -67,7 +67,7 @@ def view_of(
     return View(trajectories, coordinates, names, variance, n_states == 1, time_span)
 
 
-def _fit_pca(
+def fit_pca(
     samples: Float[np.ndarray, "samples n_states"], n_components: int
 ) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, "k n_states"], tuple[float, ...]]:
     """Return the mean, the directions `[k, n_states]` and their shares of the variance."""

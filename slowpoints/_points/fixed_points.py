@@ -447,18 +447,30 @@ class FixedPoints:
 
     # ---- reports and files ---------------------------------------------------------------------
 
-    def print_summary(self, max_rows: int = 30) -> None:
+    def print_summary(self, max_rows: int = 30, dt: Number | None = None) -> None:
         """Print how many points there are, their `q`, iterations and stability, and a table.
 
         The table has one line per point. It gives the point's type, and the size (in continuous
-        time the real part), time constant and frequency of its leading eigenvalue.
+        time the real part), time constant and frequency of its leading eigenvalue; and the time
+        constant and frequency of its slowest mode, the one with the eigenvalue nearest the unit
+        circle (in continuous time, of real part nearest 0). The two differ in an integrator in
+        which something else is unstable. A slow mode integrates if its frequency is 0.
 
         Args:
             max_rows: the largest number of lines in the table. Invalid rows are counted, but not
                 shown.
+            dt: how long a step takes (in continuous time, a unit of time of `f`), such as 10 for
+                steps of 10 ms. Time constants are then in the unit of `dt`, and frequencies per
+                unit of `dt`, instead of steps.
+
+        Raises:
+            TypeError: if an argument is not a number.
+            ValueError: if `max_rows` is negative, or `dt` is not above 0.
         """
         max_rows = arguments.whole("FixedPoints.print_summary", "max_rows", max_rows)
-        for line in lines(self, max_rows):
+        if dt is not None:
+            dt = float(arguments.positive("FixedPoints.print_summary", "dt", dt))
+        for line in lines(self, max_rows, dt):
             print(line)
 
     def to_pandas(self) -> Any:
@@ -466,8 +478,10 @@ class FixedPoints:
 
         The columns, as far as they are known: `condition`, `status` (in words, such as "fixed
         point"), `period`, `cycle_id`, `q`, `n_iters`, `hits`, `valid`, `is_stable`, `type`,
-        `index` (the number of unstable directions, as `n_unstable` gives it), and
-        `leading_eigenvalue` with its `time_constant` and `frequency`.
+        `index` (the number of unstable directions, as `n_unstable` gives it),
+        `leading_eigenvalue` with its `time_constant` and `frequency`, and the same of the slowest
+        mode, `slowest_eigenvalue`, `slowest_time_constant` and `slowest_frequency`, which are NaN
+        if only leading eigenvalues are known and all of them are unstable.
 
         Raises:
             ImportError: if pandas is not installed.

@@ -69,6 +69,33 @@ def left_eigenvectors(eigvec: Complex[RealArray, "n d d"]) -> Complex[RealArray,
     return xp.where(independent, inverse, np.nan)
 
 
+def slowest(
+    eigval: Num[RealArray, "n k"], n_states: int, continuous_time: bool
+) -> Int[RealArray, " n"]:
+    """Return which mode of each point is the slowest, whether it grows or decays.
+
+    For a map that is the eigenvalue nearest the unit circle, the one of smallest `|log|lambda||`,
+    and for a flow the one whose real part is nearest 0. Of a complex pair it is the first.
+
+    Args:
+        eigval: `[n, k]` all eigenvalues or the `k` leading ones, leading first.
+        n_states: the number of all eigenvalues.
+        continuous_time: whether the eigenvalues belong to a flow rather than a map.
+
+    Returns:
+        The column of `eigval`; or -1 if it is not known, because an eigenvalue is NaN, or because
+        only leading ones are known and all of them grow, so that a slower one may follow.
+    """
+    xp = _backend(eigval)
+    n, k = eigval.shape
+    if k == 0:
+        return xp.full(n, -1)
+    rates = growth_rates(eigval, continuous_time)
+    # Those that are not known decay, or grow no faster than the last one that is.
+    known = ~xp.isnan(rates).any(axis=1) & (xp.asarray(k == n_states) | (rates[:, -1] <= 0))
+    return xp.where(known, xp.argmin(xp.abs(rates), axis=1), -1)
+
+
 def count_unstable(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Int[RealArray, "*b"]:
     """Return how many eigenvalues make deviations grow, or -1 if one of them is NaN."""
     xp = _backend(eigval)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from slowpoints._core.status import Status, counted, words
+from slowpoints._points.linear_dynamics import slowest
 
 
 def columns(fps: Any) -> dict[str, Any]:
@@ -33,10 +34,26 @@ def columns(fps: Any) -> dict[str, Any]:
             "time_constant": fps.time_constants()[:, 0],
             "frequency": fps.frequencies()[:, 0],
         }
+        known |= _of_the_slowest(fps)
     return {name: value for name, value in known.items() if value is not None}
 
 
-def lines(fps: Any, max_rows: int) -> Iterator[str]:
+def _of_the_slowest(fps: Any) -> dict[str, np.ndarray]:
+    """Return the eigenvalue, time constant and frequency of each slowest mode, NaN if not known."""
+    values = fps.eigval_J_xstar
+    known = slowest(values, fps.n_states or values.shape[1], fps.continuous_time)
+    place = np.asarray(known)[:, None]
+    return {
+        f"slowest_{name}": np.where(place < 0, np.nan, np.take_along_axis(column, place, 1))[:, 0]
+        for name, column in (
+            ("eigenvalue", values),
+            ("time_constant", fps.time_constants()),
+            ("frequency", fps.frequencies()),
+        )
+    }
+
+
+def lines(fps: Any, max_rows: int, dt: float | None) -> Iterator[str]:
     """Yield the lines of `FixedPoints.print_summary`."""
     fps = fps.to_numpy()
     rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(fps.valid)
@@ -64,7 +81,7 @@ def lines(fps: Any, max_rows: int) -> Iterator[str]:
     yield from _stability(fps[exact], "\nStable fixed points")
     if not exact.all():
         yield from _stability(fps[~exact], "\nStable to first order, of the others")
-    yield from _table(fps, rows, max_rows)
+    yield from _table(fps, rows, max_rows, dt)
 
 
 def _stability(fps: Any, title: str) -> Iterator[str]:
@@ -79,7 +96,7 @@ def _stability(fps: Any, title: str) -> Iterator[str]:
             yield f"  {count} with {known} unstable direction(s)"
 
 
-def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
+def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Iterator[str]:
     shown = columns(fps[:max_rows])
     if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
         del shown["status"]  # all rows have the same, as the first line says
@@ -87,6 +104,7 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
         return
     flow = fps.continuous_time
     leading = shown["leading_eigenvalue"]
+    step = 1.0 if dt is None else dt
     table = {
         "row": rows[:max_rows],
         "condition": shown.get("condition"),
@@ -99,8 +117,10 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
         ),
-        "time constant": _formatted(shown["time_constant"], ".4g"),
-        "frequency": _formatted(shown["frequency"], ".3g"),
+        "time constant": _formatted(step * shown["time_constant"], ".4g"),
+        "frequency": _formatted(shown["frequency"] / step, ".3g"),
+        "slowest mode": _formatted(step * shown["slowest_time_constant"], ".4g"),
+        "its frequency": _formatted(shown["slowest_frequency"] / step, ".3g"),
     }
     texts = {name: [name, *map(str, value)] for name, value in table.items() if value is not None}
     widths = {name: max(map(len, text)) for name, text in texts.items()}
@@ -114,7 +134,12 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int) -> Iterator[str]:
     if fps.n > max_rows:
         yield f"... and {fps.n - max_rows} more"
     unit = "units of time" if flow else "steps"
-    yield f"Of the leading eigenvalue; time constants in {unit}, negative where deviations grow."
+    if dt is not None:
+        unit = f"the unit of dt, of which a {'unit of time' if flow else 'step'} has {dt:g}"
+    yield (
+        "Of the leading eigenvalue, and the time constant of the slowest mode with its frequency; "
+        f"time constants in {unit}, negative where deviations grow."
+    )
 
 
 def _formatted(values: Any, form: str) -> list[str] | None:

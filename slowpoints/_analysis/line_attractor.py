@@ -1,0 +1,227 @@
+"""`line_attractor`: a curve through slow points, and the dynamics along it."""
+
+import warnings
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slowpoints._analysis.curves import Curve, arclength, order_along, smooth
+from slowpoints._analysis.linear_modes import linear_modes
+from slowpoints._analysis.slow_manifold import slowest_axis
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._points.fixed_points import FixedPoints
+
+LEAST_POINTS = 5
+"""Through any few points there is a curve, which says nothing."""
+
+MOST_POINTS = 4096
+"""Of more points, the distances between all of them would take more than a gigabyte."""
+
+THIN = 0.12
+"""Points are on a curve if the curve through its neighbours misses a typical point by at most this
+fraction of the spread of all points. A sheet, disc or cloud of 20 points or more is missed by 0.14
+or more, and a line or ring with noise of 3 % of its spread by up to 0.09."""
+
+
+class LineAttractor(eqx.Module):
+    """A curve through slow points: see [`line_attractor`][slowpoints.line_attractor].
+
+    `n` points in their order along the curve, `N` states. Times are in units of `dt`.
+
+    Attributes:
+        points: the points, in their order along the curve.
+        rows: `[n]` which rows of `fps` these are.
+        arclength: `[n]` how far along the curve each point is, from 0.
+        length: the length of the curve; of a ring, all around.
+        is_closed: whether the curve is a ring. It then starts after its largest gap.
+        curve: `[n, N]` the point of the smooth curve that belongs to each point.
+        tangent: `[n, N]` the direction of the curve there, of norm 1, towards its end.
+        residual: `[n]` the distance of each point from the curve.
+        is_on_curve: `[n]` whether that is at most 0.12 times the spread of all points. Single
+            points that are not on the curve do not draw it aside.
+        direction: `[n, N]` the right eigenvector of the slowest mode, on the side of the tangent;
+            of a complex pair, the longer axis of its plane.
+        selection: `[n, N]` the selection vector of the slowest mode, with the same sign: what moves
+            the state along the line. NaN if the mode is one of a complex pair.
+        angle: `[n]` the angle between the tangent and the right eigenvector, or the plane, of the
+            slowest mode, in degrees from 0 to 90.
+        time_constant: `[n]` of the slowest mode; negative if deviations grow.
+        drift: `[n]` how fast the state moves along the tangent, in states per unit of time. Where
+            it changes from positive to negative the state comes to rest, and where it changes from
+            negative to positive it leaves.
+        thickness: by how much the curve through its neighbours misses a typical point, as a
+            fraction of the spread of all points (the root mean square of their distances from their
+            mean).
+        is_one_dimensional: whether that is little, so that the points are on a curve.
+    """
+
+    points: FixedPoints
+    rows: Int[np.ndarray, " n"]
+    arclength: Float[np.ndarray, " n"]
+    length: float
+    is_closed: bool
+    curve: Float[np.ndarray, "n d"]
+    tangent: Float[np.ndarray, "n d"]
+    residual: Float[np.ndarray, " n"]
+    is_on_curve: Bool[np.ndarray, " n"]
+    direction: Float[np.ndarray, "n d"]
+    selection: Float[np.ndarray, "n d"]
+    angle: Float[np.ndarray, " n"]
+    time_constant: Float[np.ndarray, " n"]
+    drift: Float[np.ndarray, " n"]
+    thickness: float
+    is_one_dimensional: bool
+
+    def __str__(self) -> str:
+        kind = "ring" if self.is_closed else "line"
+        text = "" if self.is_one_dimensional else "The points are not on a curve. "
+        on = self.is_on_curve if self.is_on_curve.any() else np.ones(self.points.n, bool)
+        angle, lasts = self.angle[on], float(np.median(np.abs(self.time_constant[on])))
+        return (
+            f"{text}A {kind} of length {self.length:.3g} through {self.is_on_curve.sum()} of "
+            f"{self.points.n} points, at most {self.residual[on].max():.2g} from these. Angle "
+            f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
+            f"most {angle.max():.1f}. These modes last {lasts:.4g} (median); drift along it up to "
+            f"{np.abs(self.drift[on]).max():.2g}."
+        )
+
+
+def line_attractor(
+    fps: FixedPoints,
+    *,
+    toward: Float[RealArray, " n_states"] | None = None,
+    dt: Number = 1.0,
+) -> LineAttractor:
+    """Fit a curve through slow points, and compare it with the dynamics at each of them.
+
+    On a line attractor, the slowest mode points along the line, lasts long, and the state hardly
+    drifts (Mante et al. 2013, fig. 5 and 6; Sussillo & Barak 2013). This says at each point how
+    far that is so.
+
+    Points are ordered along the longest path of their minimum spanning tree, which follows lines
+    that bend in any dimension. If its ends are next to each other, the points are on a ring. The
+    curve at each point is a parabola that is fitted to its neighbours. Whether the points are on a
+    curve at all is measured by how far the curve through its neighbours misses each point.
+
+    Args:
+        fps: slow points with `xstar`, `F_xstar` and `J_xstar`, all under one input, such as
+            `slow_manifold(F, x0, u).points`. Invalid rows do not count.
+        toward: `[n_states]` what a line runs towards, such as a column of the readout. By default
+            the largest entry of the way from its first point to its last is positive. A ring always
+            runs counter-clockwise in the plane of its first two principal components, whose largest
+            entries are positive.
+        dt: how long a step takes (in continuous time, a unit of time of `f`), for times and rates.
+
+    Returns:
+        The curve, and at each point its tangent, the slowest mode, the angle between the two, and
+        the drift along the curve.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if a field is missing or not finite, if there are fewer than 5 valid rows or
+            more than 4096, if all are at one place, or if they differ in their inputs.
+
+    Warns:
+        UserWarning: if the points are not on a curve.
+    """
+    caller = "line_attractor"
+    arguments.fields(caller, fps, FixedPoints, "xstar", "F_xstar", "J_xstar")
+    dt = float(arguments.positive(caller, "dt", dt))
+    if toward is not None:
+        toward = arguments.array(caller, "toward", toward, (fps.n_states,), finite=True)
+    rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(np.asarray(fps.valid))
+    if not LEAST_POINTS <= len(rows) <= MOST_POINTS:
+        expected = (
+            f"{LEAST_POINTS} to {MOST_POINTS}: `slow_manifold` finds points along a line, and "
+            "`unique` with a larger `tol` leaves fewer"
+        )
+        arguments.refuse(caller, "fps", f"has {len(rows)} valid rows", expected, ValueError)
+    fps = fps.to_numpy()[rows]
+    for name in ("xstar", "F_xstar", "J_xstar"):
+        arguments.check_finite(caller, f"fps.{name}", getattr(fps, name))
+    if fps.inputs is not None and np.any(fps.inputs != fps.inputs[0]):
+        arguments.refuse(
+            caller, "fps.inputs", "differ", "points under one input: one curve each", ValueError
+        )
+    x = fps.xstar.astype(np.float64)
+    spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
+    if spread == 0:
+        arguments.refuse(caller, "fps", "has all rows at one place", "a line of them", ValueError)
+
+    # Ties between distances are broken by the points, and not by the order of the rows.
+    by_value = np.lexsort(x.T)
+    rows, fps, x = rows[by_value], fps[by_value], x[by_value]
+    order = order_along(x)
+    order = arclength(smooth(x, order), order)
+    along = np.argsort(order.place, kind="stable")
+    if _runs_backwards(x[along], order.is_closed, toward):
+        along = along[::-1]
+        order = order._replace(place=order.place.max() - order.place)
+    rows, fps, x = rows[along], fps[along], x[along]
+    order = order._replace(place=order.place[along])
+    curve = smooth(x, order)
+    thickness = float(np.median(_missed(x, curve))) / spread
+    is_on_curve = _away(x, curve) <= THIN * spread
+    if thickness <= THIN and not is_on_curve.all():
+        curve = smooth(x, order, is_on_curve)  # not drawn aside by single points
+        is_on_curve = _away(x, curve) <= THIN * spread
+    if thickness > THIN:
+        warnings.warn(
+            f"{caller}: the {len(rows)} points are not on a curve: one through its neighbours "
+            f"misses a typical point by {thickness:.0%} of the spread of all. They may be on a "
+            "surface, or too far apart.",
+            stacklevel=2,
+        )
+    modes = linear_modes(fps, dt=dt)
+    direction = slowest_axis(modes)
+    side = np.where(np.einsum("nd,nd->n", direction, curve.tangent) < 0, -1.0, 1.0)[:, None]
+    basis, _ = np.linalg.qr(np.where(modes.is_real[:, None, None], 0, modes.plane))
+    in_plane = np.linalg.norm(np.einsum("ndk,nd->nk", basis, curve.tangent), axis=1)
+    cosine = np.where(
+        modes.is_real, np.abs(np.einsum("nd,nd->n", direction, curve.tangent)), in_plane
+    )
+    moved = fps.F_xstar.astype(np.float64) - fps.xstar
+    return LineAttractor(
+        points=fps,
+        rows=rows,
+        arclength=order.place,
+        length=order.length,
+        is_closed=order.is_closed,
+        curve=curve.position,
+        tangent=curve.tangent,
+        residual=_away(x, curve),
+        is_on_curve=is_on_curve,
+        direction=side * direction,
+        selection=side * modes.selection,
+        angle=np.degrees(np.arccos(np.clip(cosine, 0, 1))),
+        time_constant=modes.time_constants[:, 0],
+        drift=np.einsum("nd,nd->n", moved, curve.tangent) / dt,
+        thickness=thickness,
+        is_one_dimensional=thickness <= THIN,
+    )
+
+
+def _away(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:
+    return np.linalg.norm(x - curve.position, axis=1)
+
+
+def _missed(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:
+    """Return how far the curve would be from each point if this had not drawn it to itself."""
+    return _away(x, curve) / np.maximum(1 - curve.own_weight, np.finfo(float).eps)
+
+
+def _runs_backwards(
+    x: Float[np.ndarray, "n d"], is_closed: bool, toward: Float[RealArray, " d"] | None
+) -> bool:
+    """Return whether points that are in order along a curve are in the opposite of our order."""
+    if is_closed:
+        _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+        axes = axes[:2]
+        largest = np.argmax(np.abs(axes), axis=1)
+        axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
+        a, b = ((x - x.mean(axis=0)) @ axes.T).T
+        return bool(np.sum(a * np.roll(b, -1) - b * np.roll(a, -1)) < 0)  # twice the area
+    way = x[-1] - x[0]
+    return bool((way[np.argmax(np.abs(way))] if toward is None else way @ np.asarray(toward)) < 0)

@@ -1,0 +1,161 @@
+"""`slow_manifold`: states spread along lines, rings and surfaces on which a network is slow."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, Float
+
+from slowpoints._analysis.curves import same_side
+from slowpoints._analysis.linear_modes import LinearModes, linear_modes
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._decompose import decompose
+from slowpoints._jacobians import jacobians
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._search import optimize_batch
+from slowpoints._solvers.cores import one_thread_for_lapack
+from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+from slowpoints._transition.convert import as_transition
+from slowpoints._unique import unique
+
+PARTS = 40
+"""Unless told otherwise, points are this fraction of the manifold's extent apart, or more: a line
+then has up to 40 points and a ring up to 126, which shows their shape and costs little."""
+
+
+class SlowManifold(eqx.Module):
+    """Points on a slow manifold: see [`slow_manifold`][slowpoints.slow_manifold].
+
+    `n` points, `N` states. Times are in units of `dt`.
+
+    Attributes:
+        points: the points, with Jacobians, eigenvalues and `hits`, the number of rows that each
+            stands for. `status` is `WITHIN_TOLERANCE` for states on the manifold where the search
+            stopped, and `SLOW_POINT` or `FIXED_POINT` only for what was found to be one.
+        direction: `[n, N]` the right eigenvector of each point's slowest mode, of norm 1. The signs
+            agree from each point to its neighbours. If the slowest mode is one of a complex pair,
+            this is the longer axis of its plane.
+        drift: `[n]` how fast the state moves along `direction`: the product with `F(x) - x`, or in
+            continuous time with `f(x)`, in states per unit of time.
+        time_constant: `[n]` of the slowest mode; negative if deviations grow.
+        frequency: `[n]` of the slowest mode, in cycles per unit of time; not 0 if it is one of a
+            complex pair.
+        spacing: points are more than this far apart, and each row that was kept is within it of
+            one of them.
+        rows: every row of the search, in the order of `x0`.
+        is_kept: which rows are on the manifold, valid and with `q < q_max`.
+    """
+
+    points: FixedPoints
+    direction: Float[np.ndarray, "n d"]
+    drift: Float[np.ndarray, " n"]
+    time_constant: Float[np.ndarray, " n"]
+    frequency: Float[np.ndarray, " n"]
+    spacing: float
+    rows: FixedPoints
+    is_kept: Bool[np.ndarray, " n_rows"]
+
+    def __str__(self) -> str:
+        n_dropped = int(np.sum(~self.is_kept))
+        text = (
+            f"{self.points.n} points, more than {self.spacing:.2g} apart, for "
+            f"{self.is_kept.sum()} rows; {n_dropped} rows did not get below `q_max`."
+        )
+        if self.points.n:
+            text += (
+                f" The slowest modes last {np.abs(self.time_constant).min():.3g} or more; drift up "
+                f"to {np.abs(self.drift).max():.2g}."
+            )
+        return text
+
+
+def slow_manifold(
+    F: Any,
+    x0: Float[RealArray, "n n_states"],
+    u: Float[RealArray, " n_inputs"] | Float[RealArray, "1 n_inputs"],
+    q_max: Number = 1e-5,
+    *,
+    spacing: Number | None = None,
+    max_iters: int = 5000,
+    dt: Number = 1.0,
+) -> SlowManifold:
+    """Spread points along the lines, rings and surfaces on which a network hardly moves.
+
+    A search for fixed points runs along a line attractor until it is at one of a few points. Here,
+    each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points;
+    [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with `polish=False`), near where it came to
+    the manifold, so rows that start along the whole manifold cover it: take states that the network
+    visits. Then the rows are thinned out to points that are some distance apart, those of lowest
+    `q` first, whatever the order of the rows.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x0: `[n, n_states]` the states to start from.
+        u: `[n_inputs]` or `[1, n_inputs]` the constant input.
+        q_max: the speed `q` below which a state counts as slow. A state with `q = 1e-5` moves by
+            0.0045 in a step.
+        spacing: the distance between points; by default a fortieth of the extent of the rows, twice
+            the largest distance from their mean. 0 keeps all rows that differ.
+        max_iters: the most iterations of a row.
+        dt: how long a step takes (in continuous time, a unit of time of `F`), for times and rates.
+
+    Returns:
+        The points, with their local direction, drift and time constant, and all rows.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range, or the model does not map states to
+            states.
+
+    Warns:
+        UserWarning: if no row gets below `q_max`.
+    """
+    caller = "slow_manifold"
+    F = as_transition(F)
+    x0 = arguments.array(caller, "x0", x0, ("n", "n_states"), floating=True)
+    arguments.check_precision(caller, "x0", x0.dtype)
+    u = arguments.array(caller, "u", u, ("n_inputs",), (1, "n_inputs"), finite=True)
+    q_max = arguments.positive(caller, "q_max", q_max)
+    spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
+    max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
+    dt = float(arguments.positive(caller, "dt", dt))
+    solver = KrylovTrustRegion(polish=False)
+    rows = optimize_batch(F, x0, u, solver=solver, max_iters=max_iters, tol_q=q_max).to_numpy()
+    is_kept = rows.valid & np.isfinite(rows.qstar) & (rows.qstar < q_max)
+    if not is_kept.any():
+        lowest = f"the lowest is {np.nanmin(rows.qstar):.2g}" if rows.n else "there are none"
+        warnings.warn(
+            f"{caller}: of {rows.n} rows none has q < `q_max` = {q_max:.2g}; {lowest}.",
+            stacklevel=2,
+        )
+    kept = rows[is_kept]
+    if spacing is None:
+        from_mean = kept.xstar - kept.xstar.mean(axis=0) if kept.n else kept.xstar
+        spacing = 2 * float(np.linalg.norm(from_mean, axis=1).max(initial=0.0)) / PARTS
+    points = unique(kept, spacing).compact().to_numpy()
+    with one_thread_for_lapack():  # as for the modes
+        points = decompose(jacobians(F, points)).to_numpy()
+    modes = linear_modes(points, dt=dt)
+    direction = slowest_axis(modes)
+    if points.n:
+        direction = direction * same_side(points.xstar, direction, 0)[:, None]
+    moved = points.F_xstar.astype(np.float64) - points.xstar
+    return SlowManifold(
+        points,
+        direction,
+        np.einsum("nd,nd->n", moved, direction) / dt,
+        modes.time_constants[:, 0],
+        modes.frequencies[:, 0],
+        float(spacing),
+        rows,
+        is_kept,
+    )
+
+
+def slowest_axis(modes: LinearModes) -> Float[np.ndarray, "n d"]:
+    """Return the direction of each slowest mode, of norm 1: of a pair, its plane's longer axis."""
+    axis = modes.plane[:, :, 0]
+    axis = axis / np.linalg.norm(axis, axis=1, keepdims=True)
+    return np.where(modes.is_real[:, None], modes.direction, axis)

@@ -1,0 +1,138 @@
+"""`plot_branches`: families of fixed points against their parameter."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from slowpoints._analysis.branches import Branch, Branches
+from slowpoints._core import arguments
+from slowpoints._core.types import RealArray
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import draw_legend, finish, new_figure
+from slowpoints._plots.view import fit_pca
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+# By index: attractors solid and blue; saddles dashed, in the colours of their marks elsewhere.
+_LINES = (
+    ("stable", "-", "#0072B2"),
+    ("index 1", "--", "#E69F00"),
+    ("index 2", "-.", "#D55E00"),
+    ("index 3 or more", ":", "#CC79A7"),
+)
+_UNKNOWN = ("index unknown", ":", "#7F7F7F")
+_EVENTS = {
+    "fold": ("fold", "o"),
+    "branch_point": ("branch point", "s"),
+    "flip": ("flip", "^"),
+    "neimark_sacker": ("Neimark-Sacker point", "D"),
+    "hopf": ("Hopf point", "D"),
+}
+
+
+def plot_branches(
+    branches: Branches,
+    config: PlotConfig | None = None,
+    *,
+    ax: Any = None,
+    projection: Float[RealArray, " n_states"] | None = None,
+) -> "matplotlib.figure.Figure":
+    """Draw one number of the state against the parameter, and mark where stability changes.
+
+    Branches are solid where they are stable, and otherwise dashed, according to their index.
+
+    Args:
+        branches: what [`continuation`][slowpoints.continuation] returns.
+        config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` are
+            properties of the lines, and its `color` has no effect.
+        ax: axes to draw on. The figure is then neither shown nor written to a file.
+        projection: `[n_states]` a vector, such as a readout: what is drawn is its product with the
+            state. By default it is the first principal component of all states of the branches,
+            or the state itself if it is one number.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if `projection` has another length than the states.
+    """
+    caller = "plot_branches"
+    arguments.instance(caller, "branches", branches, Branches, "a slowpoints.Branches")
+    config = PlotConfig() if config is None else config
+    arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    if ax is not None and not hasattr(ax, "plot"):
+        arguments.refuse(caller, "ax", arguments.found(ax), "Axes of Matplotlib", TypeError)
+    mean, direction, label = _direction(caller, branches, projection)
+    fig: Any = new_figure(config) if ax is None else ax.figure
+    axes: Any = fig.add_subplot() if ax is None else ax
+    for branch in branches.branches:
+        _draw_branch(axes, branch, (branch.xstar - mean) @ direction, config)
+    for kind, (name, marker) in _EVENTS.items():
+        events = [event for event in branches.events if event.kind == kind]
+        if events:
+            height = (np.array([event.xstar for event in events]) - mean) @ direction
+            axes.plot(
+                [event.s for event in events],
+                height,
+                marker,
+                color="white",
+                markeredgecolor="black",
+                zorder=3,
+                label=f"{name} ({len(events)})",
+            )
+    axes.set_xlim(*sorted(branches.span))
+    axes.set_xlabel(config.xlabel or "parameter $s$")
+    axes.set_ylabel(config.ylabel or label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(config.grid)
+    title = f"{len(branches)} branches" if config.title == "" and ax is None else config.title
+    if title:
+        axes.set_title(title)
+    if config.show_legend and axes.get_legend_handles_labels()[0]:
+        _without_repeats(axes)
+    if ax is None:
+        finish(fig, config)
+    return fig
+
+
+def _direction(caller: str, branches: Branches, projection: Any) -> tuple[Any, Any, str]:
+    states = [branch.xstar for branch in branches.branches]
+    x = np.concatenate(states).astype(np.float64) if states else np.zeros((1, 1))
+    if projection is not None:
+        vector = arguments.array(caller, "projection", projection, (x.shape[1],), finite=True)
+        return 0.0, np.asarray(vector, np.float64), "projection of the state"
+    if x.shape[1] == 1:
+        return 0.0, np.ones(1), "state $x$"
+    mean, components, _ = fit_pca(x, 1)
+    return mean, components[0], "state, PC 1"
+
+
+def _draw_branch(
+    ax: Any, branch: Branch, height: Float[np.ndarray, " k"], config: PlotConfig
+) -> None:
+    """Draw the pieces of a branch, each in the line of its index."""
+    look = np.clip(branch.index, -1, len(_LINES) - 1)
+    ends = np.flatnonzero(np.diff(look)) + 1
+    for piece in np.split(np.arange(len(look)), ends):
+        name, style, color = _LINES[look[piece[0]]] if look[piece[0]] >= 0 else _UNKNOWN
+        reach = _up_to_the_next(piece, len(look))
+        properties = {"linestyle": style, "color": color} | config.to_matplotlib_kwargs()
+        ax.plot(branch.s[reach], height[reach], label=name, **properties)
+
+
+def _up_to_the_next(piece: Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, " k"]:
+    """Return a piece with the point after it, so that no gap is left."""
+    return np.append(piece, piece[-1] + 1) if piece[-1] + 1 < n else piece
+
+
+def _without_repeats(ax: Any) -> None:
+    """Draw a legend in which each kind of line is there once."""
+    handles, labels = ax.get_legend_handles_labels()
+    first = {label: handle for handle, label in reversed(list(zip(handles, labels, strict=True)))}
+    for handle, label in zip(handles, labels, strict=True):
+        if first[label] is not handle:
+            handle.set_label("_" + label)
+    draw_legend(ax, (1.02, 1.0))

@@ -1,0 +1,254 @@
+"""`passage_time`: compared with simulations, and with folds that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_checks import fast_compilation as fast_compilation
+from networks import field_case, field_network, field_starts, in_float64
+
+import slowpoints
+from slowpoints import ContinuousTime, FixedPoints, Status, passage_time
+
+FOLD = np.sqrt(2) - np.arctanh(np.sqrt(0.5))
+"""At this input, two fixed points of `tanh(2 x + u)` meet, at `x = -1 / sqrt(2)`: 0.53283997."""
+
+ONE = np.ones(1)
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def unit(x, u):
+    return jnp.tanh(2 * x + u)
+
+
+def point(x, u=(), **fields):
+    fields = {"status": None} | fields
+    x, u = (np.asarray(a, np.float64)[None] for a in (x, u))
+    return FixedPoints(xstar=x, inputs=u, dtype=np.float64, **fields)
+
+
+def slow_point(F, x, u):
+    """Return where a search from `x` ends, which has to be a slow point."""
+    fps = slowpoints.optimize_batch(F, jnp.asarray(x, float)[None], jnp.asarray(u, float))
+    assert fps.status[0] == Status.SLOW_POINT
+    return fps
+
+
+def simulated(F, fps, told, distance, most=100_000):
+    """Count the steps from `distance` before the slow point to `distance` behind it."""
+    x, u = jnp.asarray(fps.xstar[0], float), jnp.asarray(fps.inputs[0], float)
+    v, l = told.v[0], told.l[0]  # noqa: E741
+
+    @jax.jit
+    def count(start):
+        unfinished = lambda s: (l @ (s[0] - x) < distance) & (s[1] < most)  # noqa: E731
+        return jax.lax.while_loop(unfinished, lambda s: (F(s[0], u), s[1] + 1), (start, 0))[1]
+
+    return int(count(x - distance * v))
+
+
+# ---- one unit ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mu", "share", "accuracy"),
+    [(1e-2, 0.88, 2e-2), (1e-3, 0.96, 7e-3), (1e-4, 0.987, 1e-3), (1e-6, 0.9988, 3e-4)],
+)
+def test_the_time_is_that_of_a_simulation_the_more_the_closer_the_fold(mu, share, accuracy):
+    """Near a fold nearly all of the time is spent within any fixed distance, such as 0.3."""
+    fps = slow_point(unit, [-0.7], [FOLD + mu])
+    told = passage_time(unit, fps, ONE)
+    n = simulated(unit, fps, told, 0.3)
+    assert told.why[0] == "" and told.eigenvalue[0] == pytest.approx(1, abs=1e-7)
+    assert share < n / told.time[0] < 1
+    assert n == pytest.approx(told.through(0.3)[0], rel=accuracy, abs=1)
+    assert told.fold_distance[0] == pytest.approx(-mu, rel=mu)
+
+
+@pytest.mark.fast
+def test_half_of_the_time_is_spent_within_the_width():
+    told = passage_time(unit, slow_point(unit, [-0.7], [FOLD + 1e-4]))
+    assert told.through(told.width[0])[0] == pytest.approx(told.time[0] / 2)
+    assert told.through(np.inf)[0] == pytest.approx(told.time[0])
+    assert np.isnan(told.fold_distance[0])  # no direction was given
+
+
+@pytest.mark.fast
+def test_a_state_beside_the_slow_point_tells_the_same():
+    fps = slow_point(unit, [-0.7], [FOLD + 1e-4])
+    there = passage_time(unit, fps, ONE)
+    beside = passage_time(unit, point(fps.xstar[0] + 1e-3, fps.inputs[0]), ONE)
+    assert beside.time[0] == pytest.approx(there.time[0], rel=1e-2)
+    assert beside.fold_distance[0] == pytest.approx(there.fold_distance[0], rel=2e-2)
+    assert beside.offset[0] * beside.v[0, 0] == pytest.approx(-1e-3, rel=1e-2)
+
+
+@pytest.mark.fast
+def test_before_the_fold_the_way_is_blocked():
+    told = passage_time(unit, point([-np.sqrt(0.5)], [FOLD - 1e-4]), ONE)
+    assert np.isinf(told.time[0]) and np.isinf(told.through(0.1)[0]) and told.why[0] == ""
+    assert told.fold_distance[0] == pytest.approx(1e-4, rel=1e-3)
+    assert told.speed[0] < 0 < told.curvature[0]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("mu", [1e-3, 1e-5])
+def test_fixed_points_have_no_time_but_tell_the_distance_of_their_fold(mu):
+    starts = jnp.array([[-0.8], [-0.6]])
+    fps = slowpoints.optimize_batch(unit, starts, jnp.array([FOLD - mu]))
+    assert (fps.status == Status.FIXED_POINT).all()
+    told = passage_time(unit, fps, 2 * ONE)
+    assert np.isnan(told.time).all() and set(told.why) == {"is a fixed point"}
+    np.testing.assert_allclose(told.fold_distance, mu / 2, rtol=3 * np.sqrt(mu))
+    assert told.n_unstable.tolist() == [0, 0] and (told.speed < 0).all()
+
+
+# ---- two units, and many -----------------------------------------------------------------------
+
+A = np.array([[1.6, -0.6], [0.5, 0.4]])
+
+
+def pair(x, u):
+    return jnp.tanh(jnp.asarray(A) @ x + jnp.stack([u[0], 0.2 + 0 * u[0]]))
+
+
+def test_two_units_pass_as_simulated_and_fold_where_expected():
+    fps = slow_point(pair, [0.5, 0.5], [0.107])
+    told = passage_time(pair, fps, ONE)
+    assert simulated(pair, fps, told, 0.1) == pytest.approx(told.through(0.1)[0], rel=0.01)
+
+    def at_fold(z):  # a fixed point with the eigenvalue 1
+        x, u = z[:2], z[2:]
+        det = jnp.linalg.det(jax.jacobian(pair)(x, u) - jnp.eye(2))
+        return jnp.append(pair(x, u) - x, det)
+
+    z = jnp.append(fps.xstar[0], 0.107)
+    for _ in range(20):
+        z = z - jnp.linalg.solve(jax.jacobian(at_fold)(z), at_fold(z))
+    assert jnp.abs(at_fold(z)).max() < 1e-12 and z[2] == pytest.approx(0.1077, abs=1e-4)
+    assert told.fold_distance[0] == pytest.approx(float(z[2]) - 0.107, rel=0.02)
+    assert told.l[0] @ told.v[0] == pytest.approx(1)
+
+
+def test_the_ghost_of_a_trained_gru_is_passed_in_the_time_expected():
+    """103 of 128 starts lead to it. At 1 from it, the speed is no parabola any more."""
+    name = "context_gru_128_s12"
+    F, u = in_float64(field_network(name)), field_case(name)["inputs"][1]
+    starts = jnp.asarray(field_starts(name)[:8])
+    with jax.enable_x64(False):
+        fps = slowpoints.optimize_batch(field_network(name), starts, u)
+    fps = fps[np.flatnonzero(np.asarray(fps.status) == Status.SLOW_POINT)][:1]
+    assert fps.n == 1 and fps.qstar[0] == pytest.approx(6.45e-8, rel=0.01)
+    told = passage_time(field_network(name), fps)
+    assert told.time[0] == pytest.approx(3955, rel=1e-3)
+    assert told.eigenvalue[0] == pytest.approx(1, abs=1e-6) and told.n_unstable[0] == 0
+    for distance, accuracy in ((0.1, 1), (0.5, 2), (1.0, 10)):
+        n = simulated(F, fps, told, distance)
+        assert n == pytest.approx(told.through(distance)[0], abs=accuracy)
+
+
+# ---- continuous time ---------------------------------------------------------------------------
+
+
+@pytest.mark.fast
+def test_in_continuous_time_the_time_is_exact_for_a_parabola():
+    """`x' = mu + x^2` takes `pi / sqrt(mu)` from minus to plus infinity."""
+    F = ContinuousTime(lambda x, u: u + x**2)
+    told = passage_time(F, slow_point(F, [0.1], [1e-4]), ONE)
+    assert told.time[0] == pytest.approx(np.pi / 1e-2, rel=1e-12)
+    assert told.through(3.0)[0] == pytest.approx(2e2 * np.arctan(3e2), rel=1e-12)
+    assert told.fold_distance[0] == pytest.approx(-1e-4) and abs(told.eigenvalue[0]) < 1e-8
+    assert (told.speed[0], told.curvature[0]) == pytest.approx((1e-4, 1))
+
+
+@pytest.mark.fast
+def test_directions_beside_the_slow_one_do_not_change_the_time():
+    """A decaying one, or an unstable one, which is counted."""
+    for rate, n_unstable in ((-1.0, 0), (1.0, 1)):
+        F = ContinuousTime(
+            lambda x, u, rate=rate: jnp.stack([1e-4 + x[0] ** 2 + x[1], rate * x[1]])
+        )
+        told = passage_time(F, point([0, 0], []))
+        assert told.time[0] == pytest.approx(np.pi / 1e-2) and told.n_unstable[0] == n_unstable
+        np.testing.assert_allclose(told.v[0], [1, 0], atol=1e-12)
+        np.testing.assert_allclose(told.l[0], [1, 1 / -rate], atol=1e-12)
+
+
+# ---- where it does not apply -------------------------------------------------------------------
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("F", "x", "fields", "why"),
+    [
+        (lambda x, u: x + 1e-3, [0.0], {}, "no curvature"),
+        (lambda x, u: jnp.stack([x[0] - 0.1 * x[1], x[1] + 0.1 * x[0]]), [1, 1], {}, "complex"),
+        (lambda x, u: jnp.stack([x[0] + x[1], x[1] + 1e-6 + x[0] ** 2]), [0, 0], {}, "defective"),
+        (lambda x, u: jnp.sqrt(x), [-1.0], {}, "not finite"),
+        (unit, [0.5], {"valid": np.zeros(1, bool)}, "not valid"),
+    ],
+)
+def test_the_reason_is_told_where_there_is_no_time(F, x, fields, why):
+    told = passage_time(F, point(x, [0.0], **fields))
+    assert why in told.why[0] and told.n_unstable[0] == -1
+    for name in ("time", "speed", "curvature", "width", "offset", "eigenvalue", "v", "l"):
+        assert np.isnan(getattr(told, name)).all()
+    assert np.isnan(told.through(1.0)).all()
+
+
+@pytest.mark.fast
+def test_a_curvature_of_rounding_is_none():
+    """The slow direction is affine, and only the other one is curved, in coordinates that round."""
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(2, 2)))[0]
+
+    def F(x, u):
+        z = Q.T @ x
+        return Q @ jnp.stack([z[0] + 1e-3, z[1] / 2 + z[0] ** 2])
+
+    told = passage_time(F, point([0.0, 0.0]))
+    assert "no curvature" in told.why[0] and np.isnan(told.time[0])
+
+
+@pytest.mark.fast
+def test_rows_do_not_depend_on_each_other_and_may_be_none():
+    x = np.array([[-0.7], [-0.6], [np.nan]])
+    fps = FixedPoints(xstar=x, inputs=np.full((3, 1), FOLD + 1e-3), dtype=np.float64)
+    together = passage_time(unit, fps)
+    for row in range(3):
+        np.testing.assert_array_equal(
+            passage_time(unit, fps[row]).time, together.time[row : row + 1]
+        )
+    assert len(passage_time(unit, fps[:0])) == 0
+
+
+@pytest.mark.fast
+def test_float32_points_are_expanded_in_float64():
+    """The input in float32 is 1e-8 from the one that is meant."""
+    with jax.enable_x64(False):
+        fps = slowpoints.optimize_batch(unit, jnp.array([[-0.7]]), jnp.array([FOLD + 1e-5]))
+        told = passage_time(unit, fps, ONE)
+    u = float(fps.inputs[0, 0])
+    assert told.fold_distance[0] == pytest.approx(FOLD - u, rel=1e-4)
+
+
+@pytest.mark.fast
+@pytest.mark.checks_input
+def test_wrong_arguments_are_named():
+    fps = point([0.5], [0.0])
+    for change, error, words in (
+        ({"direction": [1.0, 2.0]}, ValueError, "`direction`"),
+        ({"direction": [np.nan]}, ValueError, "`direction`"),
+        ({"fps": FixedPoints(xstar=np.ones((1, 1)))}, ValueError, "inputs"),
+        ({"F": 3}, TypeError, "model"),
+    ):
+        with pytest.raises(error, match=words):
+            passage_time(**({"F": unit, "fps": fps} | change))
+    with pytest.raises(TypeError, match="traced"):
+        jax.jit(lambda x: passage_time(unit, fps.replace(xstar=x)).time)(fps.xstar)
+    with pytest.raises(ValueError, match="`distance`"):
+        passage_time(unit, fps).through(-1.0)

@@ -1,0 +1,203 @@
+"""`line_attractor`: curves through points, of which the shape and the dynamics are known."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import field_case, field_network, field_starts
+
+from slowpoints import FixedPoints, line_attractor, slow_manifold
+
+pytestmark = pytest.mark.fast
+
+
+def embedded(x, d=6):
+    """Return points of a plane or space in a rotated one of `d` dimensions, and the rotation."""
+    q, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(d, d)))
+    return x @ q[:, : x.shape[1]].T
+
+
+def points(x, J=None, moved=0.0, **fields):
+    d = x.shape[1]
+    J = np.tile(np.diag([0.99, *[0.5] * (d - 1)]), (len(x), 1, 1)) if J is None else J
+    return FixedPoints(xstar=x, F_xstar=x + moved, J_xstar=J, dtype=np.float64, **fields)
+
+
+def outer(tangent, size=0.99):
+    return size * tangent[:, :, None] * tangent[:, None, :]
+
+
+def circle(n, noise=0.0, seed=0):
+    """Return shuffled points around a circle, and the directions around it, counter-clockwise."""
+    rng = np.random.default_rng(seed)
+    angle = rng.permutation(2 * np.pi * (np.arange(n) + rng.uniform(-0.2, 0.2, n)) / n)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    tangent = np.stack([-x[:, 1], x[:, 0]], axis=1)
+    return embedded(x + noise * rng.normal(size=x.shape)), embedded(tangent)
+
+
+def quietly(fps, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return line_attractor(fps, **settings)
+
+
+SHAPES = {
+    "straight": lambda t: np.stack([2 * t, 0 * t], axis=1),
+    "bent": lambda t: np.stack([np.cos(4 * t), np.sin(4 * t)], axis=1),
+    "s": lambda t: np.stack([2 * t, np.sin(6 * t) / 2], axis=1),
+    "helix": lambda t: np.stack([np.cos(9 * t), np.sin(9 * t), 2 * t], axis=1),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_points_are_put_in_order_along_lines_that_bend(shape):
+    t = np.random.default_rng(0).permutation(np.linspace(0, 1, 60))
+    x, step = SHAPES[shape](t), 1e-6
+    tangent = (SHAPES[shape](t + step) - x) / step
+    tangent = embedded(tangent / np.linalg.norm(tangent, axis=1, keepdims=True))
+    x = embedded(x)
+    line = line_attractor(points(x, outer(tangent), 1e-3 * tangent))
+    assert line.is_one_dimensional and not line.is_closed and line.is_on_curve.all()
+    in_order = t[line.rows]
+    assert np.all(np.diff(in_order) > 0) or np.all(np.diff(in_order) < 0)
+    np.testing.assert_array_equal(line.points.xstar, x[line.rows])
+    forwards = 1 if in_order[-1] > in_order[0] else -1
+    np.testing.assert_allclose(
+        np.einsum("nd,nd->n", line.tangent, forwards * tangent[line.rows]), 1, atol=2e-2
+    )
+    assert line.angle.max() < 10 and np.median(line.angle) < 1
+    np.testing.assert_allclose(line.drift, forwards * 1e-3, rtol=2e-2)
+    np.testing.assert_allclose(line.time_constant, -1 / np.log(0.99), rtol=1e-6)
+    np.testing.assert_allclose(line.direction, forwards * tangent[line.rows], atol=1e-6)
+    np.testing.assert_allclose(line.selection, line.direction, atol=1e-6)
+    fine = SHAPES[shape](np.linspace(0, 1, 10000))
+    length = np.linalg.norm(np.diff(fine, axis=0), axis=1).sum()
+    assert line.length == pytest.approx(length, rel=0.01)
+    assert line.arclength[0] == 0 and line.arclength[-1] == pytest.approx(line.length)
+    assert line.residual.max() < 0.01
+
+
+@pytest.mark.parametrize("n", [10, 30, 200])
+def test_a_ring_is_told_from_a_line(n):
+    x, tangent = circle(n)
+    ring = line_attractor(points(x, outer(tangent), 1e-3 * tangent))
+    assert ring.is_closed and ring.is_one_dimensional
+    assert ring.length == pytest.approx(2 * np.pi, rel=0.05 if n == 10 else 0.01)
+    around = np.einsum("nd,nd->n", ring.tangent, tangent[ring.rows])
+    assert np.all(np.abs(around) > 0.97) and abs(np.sign(around).sum()) == n
+    np.testing.assert_allclose(np.abs(ring.drift), 1e-3, rtol=0.03)
+    # Half of it is a line.
+    half = np.argsort(np.arctan2(*x[ring.rows].T[:2]))[: max(n // 2, 5)]
+    assert not quietly(points(x[ring.rows][half])).is_closed
+
+
+def test_a_line_with_one_wide_gap_is_no_ring():
+    t = np.array([0, 0.1, 0.2, 1.2, 1.3, 1.4])
+    assert not line_attractor(points(embedded(np.stack([t, 0 * t], axis=1)))).is_closed
+
+
+def test_a_ring_runs_the_same_way_round_whatever_the_order_of_its_rows():
+    x, tangent = circle(25)
+    one = line_attractor(points(x, outer(tangent)))
+    other = line_attractor(points(x[::-1], outer(tangent[::-1])))
+    np.testing.assert_allclose(other.points.xstar, one.points.xstar)
+    np.testing.assert_allclose(other.tangent, one.tangent, atol=1e-9)
+    np.testing.assert_array_equal(other.rows, 24 - one.rows)
+
+
+def test_a_line_runs_toward_what_it_is_told():
+    x = embedded(SHAPES["straight"](np.linspace(0, 1, 9)))
+    way = x[-1] - x[0]
+    for sign in (1, -1):
+        line = line_attractor(points(x), toward=sign * way)
+        np.testing.assert_allclose(line.tangent @ way, sign * np.linalg.norm(way), rtol=1e-9)
+    by_itself = line_attractor(points(x)).tangent[0]
+    assert by_itself[np.abs(by_itself).argmax()] > 0
+
+
+def test_the_angle_is_that_between_the_line_and_the_slowest_mode():
+    x = np.linspace(0, 1, 12)[:, None] * np.array([1.0, 0, 0])
+    slow = np.array([np.cos(0.3), np.sin(0.3), 0])
+    line = line_attractor(points(x, np.tile(0.9 * np.outer(slow, slow), (12, 1, 1))))
+    np.testing.assert_allclose(line.angle, np.degrees(0.3))
+    # A plane that holds the line, and one that does not.
+    turn = np.array([[0.0, 0.9], [-0.9, 0.0]])
+    for rows, angle in (((0, 1), 0), ((1, 2), 90)):
+        J = np.zeros((3, 3))
+        J[np.ix_(rows, rows)] = turn
+        line = line_attractor(points(x, np.tile(J, (12, 1, 1))))
+        np.testing.assert_allclose(line.angle, angle, atol=1e-5)
+        assert np.isnan(line.selection).all() and np.isfinite(line.direction).all()
+
+
+def test_dt_scales_times_and_drift():
+    x, tangent = circle(20)
+    one, ten = (line_attractor(points(x, outer(tangent), tangent), dt=dt) for dt in (1.0, 10.0))
+    np.testing.assert_allclose(ten.time_constant, 10 * one.time_constant)
+    np.testing.assert_allclose(ten.drift, one.drift / 10)
+    np.testing.assert_array_equal(ten.arclength, one.arclength)
+
+
+def clouds():
+    rng = np.random.default_rng(0)
+    side = np.arange(8.0)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    yield from (rng.uniform(size=(n, 2)) for n in (20, 40, 150) for _ in range(3))
+    yield from (rng.normal(size=(n, d)) for n in (20, 40, 150) for d in (2, 3, 6))
+    yield grid
+
+
+def test_points_of_sheets_and_clouds_are_not_on_a_curve():
+    for x in clouds():
+        with pytest.warns(UserWarning, match=r"points are not on a curve"):
+            line = line_attractor(points(embedded(x)))
+        assert not line.is_one_dimensional and line.thickness > 0.13
+        assert str(line).startswith("The points are not on a curve.")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [10, 20, 40, 150])
+def test_noise_of_three_hundredths_leaves_curves_curves(n, seed):
+    x, _ = circle(n, 0.03, seed)
+    t = np.random.default_rng(seed).uniform(-1.7, 1.7, n)
+    noise = 0.03 * np.random.default_rng(seed + 100).normal(size=(n, 2))
+    for curve, is_closed in ((x, True), (embedded(np.stack([t, 0 * t], 1) + noise), False)):
+        line = line_attractor(points(curve))
+        assert line.is_one_dimensional and line.is_closed == is_closed
+        assert line.thickness < 0.1
+
+
+def test_single_points_off_a_ring_are_named_and_do_not_draw_it_aside():
+    x, tangent = circle(30)
+    ring = line_attractor(
+        points(np.concatenate([x, 0.4 * x[:1]]), outer(np.r_[tangent, tangent[:1]]))
+    )
+    assert ring.rows[~ring.is_on_curve].tolist() == [30]
+    assert ring.residual[ring.is_on_curve].max() < 0.05 and "through 30 of 31 points" in str(ring)
+
+
+def test_rows_at_one_place_and_invalid_rows_do_no_harm():
+    x = embedded(SHAPES["s"](np.linspace(0, 1, 30)))
+    doubled = np.concatenate([x, x[:10], 100 * x[:5]])
+    valid = np.arange(45) < 40
+    line = line_attractor(points(doubled, valid=valid))
+    assert set(line.rows.tolist()) == set(range(40)) and line.is_one_dimensional
+    assert line.length == pytest.approx(line_attractor(points(x)).length, rel=0.02)
+
+
+def test_a_slow_manifold_of_a_context_network_is_a_line_along_its_slow_modes():
+    name = "context_leaky_128_s11"
+    case = field_case(name)
+    found = slow_manifold(field_network(name), field_starts(name, 64), case["inputs"][1])
+    readout = case["Wo"][:, 0]
+    line = line_attractor(found.points, toward=jnp.asarray(readout))
+    assert line.is_one_dimensional and not line.is_closed and line.is_on_curve.all()
+    assert np.median(line.angle) < 5 and line.angle.max() < 20
+    out = line.points.xstar @ readout
+    assert np.corrcoef(out, line.arclength)[0, 1] > 0.99
+    assert np.abs(line.drift).max() < np.sqrt(2e-5)
+    # Selection vectors of neighbours are alike.
+    unit = line.selection / np.linalg.norm(line.selection, axis=1, keepdims=True)
+    assert np.einsum("nd,nd->n", unit[1:], unit[:-1]).min() > 0.8

@@ -1,0 +1,147 @@
+"""`slow_manifold`: lines, rings and surfaces of slow points, of which the shape is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import Affine, field_case, field_network, field_starts
+
+from slowpoints import ContinuousTime, Status, Transition, q_fn, slow_manifold
+
+
+class Ring(Transition):
+    """A ring of radius 1 in the first two of three dimensions, along which the state creeps."""
+
+    creep: jax.Array  # radians in a step
+
+    def __call__(self, x, u):
+        radius = jnp.linalg.norm(x[:2])
+        cos, sin = jnp.cos(self.creep), jnp.sin(self.creep)
+        turned = jnp.stack([cos * x[0] - sin * x[1], sin * x[0] + cos * x[1]])
+        return jnp.append(turned * (1 + (1 - radius) / 2), x[2] / 2)
+
+
+class Creeping(Transition):
+    """A line along the diagonal, along which the state moves by `rate` from the middle outwards."""
+
+    rate: jax.Array
+
+    def __call__(self, x, u):
+        along = jnp.full(4, 0.5)
+        s = along @ x
+        return along * (s + self.rate * jnp.sin(s)) + 0.4 * (x - along * s)
+
+
+def ring_starts(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    around = np.stack([np.cos(angle), np.sin(angle), np.zeros(n)], axis=1)
+    return np.float32(around + 0.1 * rng.normal(size=(n, 3)))
+
+
+NONE = np.zeros(0, np.float32)
+
+
+def apart(x):
+    distance = np.linalg.norm(x[:, None] - x, axis=-1)
+    return distance + np.where(np.eye(len(x)), np.inf, 0)
+
+
+def test_points_are_spread_around_a_ring_with_their_direction_and_drift():
+    creep = 1e-3
+    found = slow_manifold(Ring(jnp.float32(creep)), ring_starts(), NONE, q_max=1e-5, dt=10.0)
+    x = found.points.xstar.astype(float)
+    assert found.is_kept.all() and found.rows.n == 200
+    assert np.all(q_fn(Ring(jnp.float32(creep)), found.points.xstar, NONE) < 1e-5)
+    assert found.spacing == pytest.approx(2 / 40, rel=0.1)
+    assert 40 < found.points.n <= 126
+    assert np.sort(apart(x), axis=1)[:, 0].min() > found.spacing
+    assert np.linalg.norm(x[:, :2], axis=1) == pytest.approx(1, abs=0.02)
+    # All around, in one direction.
+    angle = np.sort(np.arctan2(x[:, 1], x[:, 0]))
+    assert np.diff(angle).max() < 0.3
+    tangent = np.stack([-x[:, 1], x[:, 0], 0 * x[:, 0]], axis=1)
+    cosine = np.einsum("nd,nd->n", found.direction, tangent)
+    assert np.all(np.abs(cosine) > 0.99)
+    turning = np.sign(cosine)
+    assert abs(turning.sum()) == len(turning)
+    np.testing.assert_allclose(found.drift * turning, creep / 10, rtol=0.1)
+    # The radius decays by half in each step, so the slowest mode is the way around.
+    assert np.all(np.abs(found.time_constant) > 10 * 100)
+
+
+def test_no_point_of_a_creeping_line_is_called_fixed_unless_it_is():
+    F = Creeping(jnp.float32(1e-3))
+    starts = np.linspace(-3, 3, 101, dtype=np.float32)[:, None] * np.full(4, 0.5, np.float32)
+    found = slow_manifold(F, starts + np.float32(0.01), NONE)
+    status = found.points.status
+    assert np.all(status == Status.WITHIN_TOLERANCE)
+    assert found.points.n > 30
+    s = found.points.xstar.sum(axis=1) / 2
+    assert s.min() < -2.9 and s.max() > 2.9  # nothing has run into the fixed points at 0 and pi
+    side = np.sign(found.direction[0, 0])
+    np.testing.assert_allclose(found.direction, side * np.full((len(s), 4), 0.5), atol=1e-3)
+    np.testing.assert_allclose(side * found.drift, 1e-3 * np.sin(s), atol=2e-6)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(1 / found.time_constant, -1e-3 * np.cos(s), atol=2e-6)
+    assert "more than" in str(found) and "0 rows did not get below" in str(found)
+
+
+def test_rows_keep_what_they_are_in_any_order():
+    F, starts = (
+        Creeping(jnp.float32(1e-3)),
+        np.float32(np.random.default_rng(1).normal(size=(90, 4))),
+    )
+    one = slow_manifold(F, starts, NONE, spacing=0.2)
+    other = slow_manifold(F, starts[::-1], NONE, spacing=0.2)
+    a, b = (found.points.xstar[np.lexsort(found.points.xstar.T)] for found in (one, other))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    assert one.points.hits.sum() == 90
+    everything = slow_manifold(F, starts, NONE, spacing=0.0)
+    assert everything.points.n == 90
+
+
+def test_rows_that_stay_fast_are_in_the_result_and_named():
+    F = Affine(jnp.eye(2), jnp.ones((2, 1)))
+    with pytest.warns(
+        UserWarning, match=r"of 5 rows none has q < `q_max` = 1e-05; the lowest is 1"
+    ):
+        found = slow_manifold(F, np.ones((5, 2), np.float32), np.ones(1))
+    assert found.points.n == 0 and found.rows.n == 5 and not found.is_kept.any()
+    assert found.direction.shape == (0, 2) and "0 points" in str(found)
+
+
+def test_a_plane_of_points_has_time_constants_beyond_measure():
+    F = Affine(jnp.diag(jnp.array([1.0, 1.0, 0.5])), jnp.zeros((3, 0)))
+    rng = np.random.default_rng(2)
+    found = slow_manifold(F, np.float32(rng.uniform(-1, 1, (300, 3))), NONE, spacing=0.3)
+    assert 20 < found.points.n < 120
+    assert np.all(np.abs(found.time_constant) > 1e6)
+    np.testing.assert_allclose(found.direction[:, 2], 0, atol=1e-6)
+
+
+def test_the_longer_axis_stands_for_the_plane_of_a_pair():
+    turn = jnp.array([[0.0, 2.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.0, 0.1]])
+    found = slow_manifold(Affine(turn, jnp.zeros((3, 0))), np.zeros((1, 3), np.float32), NONE)
+    np.testing.assert_allclose(np.abs(found.direction), [[1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(np.abs(found.frequency), 0.25)
+
+
+def test_a_flow_moves_by_its_own_f():
+    F = ContinuousTime(Affine(jnp.diag(jnp.array([0.0, -1.0])), jnp.array([[1.0], [0.0]])))
+    starts = np.float32(np.random.default_rng(3).normal(size=(40, 2)))
+    found = slow_manifold(F, starts, np.array([1e-3]), dt=2.0)
+    np.testing.assert_allclose(np.abs(found.direction), np.tile([1, 0], (found.points.n, 1)))
+    np.testing.assert_allclose(found.drift * found.direction[:, 0], 5e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_trained_network_has_a_slow_line_all_along_its_trajectories():
+    name = "context_leaky_128_s11"
+    case = field_case(name)
+    found = slow_manifold(field_network(name), field_starts(name), case["inputs"][0])
+    assert found.is_kept.all() and 20 < found.points.n < 60
+    out = (found.points.xstar @ case["Wo"])[:, 0]
+    assert out.min() < -0.5 and out.max() > 0.5
+    assert np.median(np.abs(found.time_constant)) > 100
+    assert np.abs(found.drift).max() < np.sqrt(2e-5)
