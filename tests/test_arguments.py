@@ -274,7 +274,7 @@ KICK_KINDS = {
     "n_grid": Kind((*COUNT.wrong, 1), SAME_COUNT),
     "max_steps": COUNT,
 }
-MODEL_NAMES = {"F": "model", "f": "model", "rnn_model": "model"}
+MODEL_NAMES = {"F": "model", "G": "model", "f": "model", "rnn_model": "model"}
 PLOT = {
     "fixed_points": POINTS,
     "state_traj": TRAJECTORIES,
@@ -989,6 +989,7 @@ def what_it_was(value):
         words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
     if isinstance(value, FixedPoints):
         words |= {"is None", "(4, 2, 3)", "4 valid rows", "at one place", "differ", "16 values"}
+        words |= {"shape (4, 2)"}  # of inputs
     return words
 
 
@@ -1105,6 +1106,7 @@ def test_the_table_is_large_and_complete():
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
     results = {"Account", "Part", "Status", "Certificates", "Coverage", "LinearModes", "Rounds"}
     results |= {"Branch", "Branches", "Event"}
+    results |= {"PassageTimes", "RankNeeded", "ReducedNetwork"}
     results |= {"Edges", "Outcome", "BasinBoundary", "Smallest"}
     results |= {"SlowManifold", "LineAttractor"}
     assert public - not_called - results == {name.split(".")[0] for name in CALLS}

@@ -461,9 +461,9 @@ def test_paths_of_the_wrong_shape_are_refused(path):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"span": (0, 0)}, ValueError, "span.*two different numbers"),
+        ({"span": (0, 0)}, ValueError, "span.*two different"),
         ({"span": 3}, TypeError, "span.*pair"),
-        ({"span": (0, np.nan)}, ValueError, r"span\[1\]"),
+        ({"span": (0, np.nan)}, ValueError, "span.*finite"),
         ({"span": (1, 2)}, ValueError, "fps.inputs.*within the span"),
         ({"max_step": 0}, ValueError, "max_step.*above 0"),
         ({"max_step": "a"}, TypeError, "max_step"),

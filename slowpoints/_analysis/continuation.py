@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -328,17 +328,10 @@ def _checked_points(
     arguments.check_precision(caller, "fps.xstar", x.dtype)
     if fps.n_inputs != 1:
         expected = "one input, the parameter s: `along(F, path)` makes one of several"
-        was = f"has {fps.n_inputs} columns"
+        was = f"has shape {tuple(fps.inputs.shape)}"
         arguments.refuse(caller, "fps.inputs", was, expected, ValueError)
     s = arguments.array(caller, "fps.inputs", fps.inputs, ("n", 1), finite=True)
-    if not isinstance(span, (tuple, list, np.ndarray)) or len(span) != 2:
-        arguments.refuse(caller, "span", arguments.found(span), "a pair of numbers", TypeError)
-    ends = tuple(
-        float(arguments.number(caller, f"span[{i}]", end, least=-np.inf, finite=True))
-        for i, end in enumerate(span)
-    )
-    if ends[0] == ends[1]:
-        arguments.refuse(caller, "span", f"is {ends}", "two different numbers", ValueError)
+    ends = _checked_span(caller, span)
     x, s = np.asarray(x), np.asarray(s, x.dtype)
     low, high = sorted(ends)
     rounding = 4 * np.finfo(s.dtype).eps * max(abs(low), abs(high))
@@ -350,7 +343,22 @@ def _checked_points(
         )
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     check_transition(caller, G, x.shape[1], 1, dtype, states="fps.xstar", inputs="fps.inputs")
-    return x, s, (ends[0], ends[1])
+    return x, s, ends
+
+
+def _checked_span(caller: str, span: Any) -> tuple[float, float]:
+    def refuse(expected: str, kind: type[Exception]) -> NoReturn:
+        arguments.refuse(caller, "span", arguments.found(span), expected, kind)
+
+    if not isinstance(span, (tuple, list, np.ndarray)) or len(span) != 2:
+        refuse("a pair of numbers", TypeError)
+    ends = [arguments.as_array(caller, "span", e, floating=False, expected="numbers") for e in span]
+    if any(np.ndim(end) for end in ends):
+        refuse("a pair of numbers", TypeError)
+    low, high = (float(end) for end in ends)
+    if not (np.isfinite(low) and np.isfinite(high)) or low == high:
+        refuse("two different finite numbers", ValueError)
+    return low, high
 
 
 def _checked_places(caller: str, search_at: Any, ends: tuple[float, float]) -> list[float]:
@@ -359,6 +367,6 @@ def _checked_places(caller: str, search_at: Any, ends: tuple[float, float]) -> l
     places = np.atleast_1d(arguments.array(caller, "search_at", search_at, ("k",), (), finite=True))
     low, high = sorted(ends)
     if np.any((places < low) | (places > high)):
-        was = f"is {np.array2string(np.asarray(places), precision=6)}"
+        was = arguments.found(search_at)
         arguments.refuse(caller, "search_at", was, f"numbers within the span {ends}", ValueError)
     return [float(place) for place in places]

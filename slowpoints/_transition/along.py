@@ -87,8 +87,8 @@ def along(F: Any, path: Any) -> Transition:
             arguments.refuse("along", "path", arguments.found(path), expected, TypeError)
         inputs = arguments.array("along", "path", path, ("k", "n_inputs"), finite=True)
         if inputs.shape[0] < 2:
-            was = f"has {inputs.shape[0]} row(s)"
-            arguments.refuse("along", "path", was, "at least two inputs", ValueError)
+            was = f"has shape {tuple(inputs.shape)}"
+            arguments.refuse("along", "path", was, "at least two inputs, as rows", ValueError)
         path = Polyline(inputs)
     if isinstance(F, ContinuousTime):
         return ContinuousTime(Along(linearised_part(F), path))
