@@ -462,6 +462,7 @@ def test_weights_in_half_precision(dtype):
 @pytest.mark.parametrize("dtype", HALF)
 def test_cells_in_half_precision(dtype):
     torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
     flax = pytest.importorskip("flax")
     linen = flax.linen.GRUCell(N, dtype=dtype)
     variables = linen.init(jax.random.key(0), jnp.zeros(N), jnp.zeros(N_IN))
