@@ -1016,7 +1016,7 @@ LIPSCHITZ_CONSTANTS = {
     "stacked": (lambda x, u: jnp.stack([x[:2], x[:2]]).ravel(), np.sqrt(2)),
     "tiled": (lambda x, u: jnp.tile(x[:2], 2), np.sqrt(2)),
     "one_of_all": (lambda x, u: x[0] * jnp.ones(4), 2),
-    "own_part": (lambda x, u: 2 * x - x.reshape(4, 1)[:, 0] - 0.5 * x, 0.5),
+    "own_part": (lambda x, u: 2 * x - jnp.squeeze(x.reshape(4, 1), 1) - 0.5 * x, 0.5),
     "leaky": (lambda x, u: x + u[0] ** 2 * (jnp.sin(x) - x), 1),
     "flow": (lambda x, u: x + (0.5 * W @ x - x), 0.5 * np.linalg.norm(W, 2)),
     "product": (lambda x, u: (x + 1) * (2 - x), 1),
@@ -1057,7 +1057,8 @@ def test_no_distance_over_a_box_grows_by_more_than_the_lipschitz_bound(name):
     try:
         bounds = check_lipschitz_bounds(name)
     except NotCovered:
-        assert name in WITHOUT_LIPSCHITZ_BOUND or name in TREACHEROUS
+        # Some releases of JAX take `x[-1]` by a `dynamic_slice`.
+        assert name in (*WITHOUT_LIPSCHITZ_BOUND, "slice") or name in TREACHEROUS
         return
     if name in JUMPING:
         assert np.isinf(bounds[AT_ZERO & (RADIUS > 0)]).all()

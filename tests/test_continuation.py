@@ -10,6 +10,7 @@ import pytest
 
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, Status
+from slowpoints._analysis.branch_events import _Piece as Piece
 from tests.networks import found_in, in_float64, trained
 
 _FOLDS = {1.5: 0.2075464553, 2.0: 0.5328399754, 3.0: 1.3032739080}
@@ -142,6 +143,18 @@ def test_pitchfork_seen_from_the_trunk_and_from_its_arms():
     assert {event.branch for event in branches.events} == {0, 1}
     np.testing.assert_allclose(_events(branches, "branch_point"), [1, 1], atol=1e-8)
     assert branches.at(0.9).n == 1 and branches.at(1.5).n == 3
+
+
+def test_an_event_is_not_lost_where_the_direction_is_exactly_zero():
+    tangents = [np.array([1.0, d]) for d in (-0.1, 0.0, 0.1)]
+    y = [np.array([d, 1.0]) for d in (-0.1, 0.0, 0.1)]
+    nothing = np.zeros(1, complex)
+
+    def piece(i, k):
+        ends = ((0.0, 1.0), (y[i], y[k]), (tangents[i], tangents[k]), (0, 0), (nothing, nothing))
+        return Piece(0, *ends)
+
+    assert piece(0, 2).turns and piece(0, 1).turns != piece(1, 2).turns
 
 
 # ---- many branches -------------------------------------------------------------------------------

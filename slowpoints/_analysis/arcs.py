@@ -231,7 +231,7 @@ def crossings(
             rows.append(y)
         rows.append(_passing(y, tangent, np.flatnonzero(passes), sigma))
         # A step that contains a fold may reach beyond both of its ends.
-        turns = tangent[:-1, -1] * tangent[1:, -1] < 0
+        turns = (tangent[:-1, -1] >= 0) != (tangent[1:, -1] >= 0)
         for k in np.flatnonzero(turns & ~passes):
             ends = (y[k], y[k + 1]), (tangent[k], tangent[k + 1])
             cubic = hermite(_FINE, *ends)

@@ -87,7 +87,8 @@ class _Piece(NamedTuple):
     @property
     def turns(self) -> bool:
         """Whether the curve turns back in `s`."""
-        return bool(self.tangent[0][-1] * self.tangent[1][-1] < 0)
+        # At an event itself, the direction may be exactly 0.
+        return bool((self.tangent[0][-1] >= 0) != (self.tangent[1][-1] >= 0))
 
 
 def events_on(
