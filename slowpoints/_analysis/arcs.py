@@ -147,9 +147,11 @@ def arcs_from(
             trail[1].extend(tangents)
             if on_way[place] and len(trail[0]) < most_steps:
                 continue
-            if on_way[place] or len(trail[0]) >= most_steps:
+            if not 0 <= y[lane, -1] <= 1:
+                arcs[port] = _cut(curve, _arc(trail, "span"))
+            elif len(trail[0]) >= most_steps:
                 arcs[port] = _arc(trail, "max_steps")
-            elif 0 <= y[lane, -1] <= 1:
+            else:
                 beyond = _beyond_corner(curve, y[lane], tangent[lane])
                 if beyond is None or len(trail[0]) == corners[lane]:
                     arcs[port] = _arc(trail, "stuck")
@@ -159,8 +161,6 @@ def arcs_from(
                 trail[0].append(beyond[0])
                 trail[1].append(beyond[1])
                 corners[lane] = len(trail[0])
-            else:
-                arcs[port] = _cut(curve, _arc(trail, "span"))
         live = np.array([i for i in live if ports[i] not in arcs], int)
     return arcs
 

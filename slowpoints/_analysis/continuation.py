@@ -1,6 +1,7 @@
 """`continuation`: follow fixed points through a parameter."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -113,6 +114,9 @@ def continuation(
         TypeError: if `G` or an argument is of the wrong kind or traced.
         ValueError: if `fps` has no `xstar` or not one input, the span is empty or does not hold
             the points, or `G` does not map such states to states.
+
+    Warns:
+        UserWarning: if points that a search at some `s` found cannot be followed.
     """
     caller = "continuation"
     G = as_transition(G)
@@ -151,8 +155,14 @@ def continuation(
             x_init = family.starts(n_starts, jax.random.fold_in(random_key, i), x)
             found = _searched(G, x_init, place)
             known, new = family.told_apart(family.positions(found, np.full(len(found), place)))
-            searched[place] = (known, len(new))
-            family.follow(new, np.full(len(new), -1))
+            lost = family.follow(new, -1 - np.arange(len(new)))  # they are rows of no argument
+            searched[place] = (known, len(new) - len(lost))
+            if lost:
+                warnings.warn(
+                    f"{caller}: {len(lost)} of {len(new)} points found at s = {place:.6g} "
+                    f"are not followed: {_NOT_CONVERGED}.",
+                    stacklevel=2,
+                )
         return family.branches(G, ends, not_followed, searched)
 
 

@@ -5,6 +5,7 @@ each two states `a`, `b` of the box. Slopes follow the chain rule, and unlike de
 exist at the kinks of units such as `relu`.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -18,16 +19,16 @@ class NotCovered(Exception):
     """An operation that no rule covers; the message names it. `certify` reports it as a reason."""
 
 
-class Computed:
+class Computed(abc.ABC):
     """A value of a program that is more than an exact array.
 
     The interpreter itself does nothing with one but take the rows of a stack, or make rows of one,
     by its `map`.
     """
 
+    @abc.abstractmethod
     def map(self, move: Callable[[Any, int], Any]) -> "Computed":
         """Apply `move(array, extra)`, where `extra` counts the axes at the end that stay."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
