@@ -1,11 +1,15 @@
 """Fixed points and slow points of recurrent networks, and the linearised dynamics around them.
 
-The core is a pipeline of pure functions, in the order of these imports. The class that BrainPy's
-users know, plots and checkpoints are below; they load what they need (BrainPy, matplotlib,
-scikit-learn) at first use.
+The core is a pipeline of pure functions, in the order of these imports. Analyses, the class that
+BrainPy's users know, plots and checkpoints are below; they and what they need (BrainPy,
+matplotlib, scikit-learn) load at first use.
 """
 
 # ruff: noqa: I001
+import sys as _sys
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
+
 from slowpoints._core.version import __version__ as __version__
 
 # The pipeline.
@@ -40,48 +44,110 @@ from slowpoints._solvers.adam import Adam as Adam
 # What solvers of one's own are made of.
 from slowpoints import solvers as solvers
 
-# What is read from a network and its points, and searches that take long.
-from slowpoints._analysis.cycles import cycles as cycles
-from slowpoints._analysis.find_cycles import find_cycles as find_cycles
-from slowpoints._analysis.degree import degree as degree
-from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
-from slowpoints._analysis.find_all import find_all as find_all
-from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
-from slowpoints._analysis.branches import Branch as Branch, Branches as Branches, Event as Event
-from slowpoints._analysis.continuation import continuation as continuation
-from slowpoints._analysis.endings import Outcome as Outcome
-from slowpoints._analysis.connections import Connections as Connections, Edges as Edges
-from slowpoints._analysis.connections import connections as connections
-from slowpoints._analysis.basin_boundary import BasinBoundary as BasinBoundary
-from slowpoints._analysis.basin_boundary import basin_boundary as basin_boundary
-from slowpoints._analysis.smallest import Smallest as Smallest
-from slowpoints._analysis.smallest import smallest_kick as smallest_kick
-from slowpoints._analysis.smallest import smallest_pulse as smallest_pulse
-from slowpoints._analysis.ghosts import PassageTimes as PassageTimes, passage_time as passage_time
-from slowpoints._analysis.low_rank import LowRank as LowRank, low_rank as low_rank
-from slowpoints._analysis.low_rank import ReducedNetwork as ReducedNetwork
-from slowpoints._analysis.rank_needed import RankNeeded as RankNeeded, rank_needed as rank_needed
-from slowpoints._analysis.linear_modes import LinearModes as LinearModes
-from slowpoints._analysis.linear_modes import linear_modes as linear_modes
-from slowpoints._analysis.slow_manifold import SlowManifold as SlowManifold
-from slowpoints._analysis.slow_manifold import slow_manifold as slow_manifold
-from slowpoints._analysis.line_attractor import LineAttractor as LineAttractor
-from slowpoints._analysis.line_attractor import line_attractor as line_attractor
-from slowpoints._scale.long_search import Search as Search
+# What follows loads at first use: importing all of it takes a third as long as importing JAX does,
+# and a program needs little of it. It is listed here for readers and type checkers, and once more
+# in `_LATER`, by modules.
+if _TYPE_CHECKING:
+    # What is read from a network and its points, and searches that take long.
+    from slowpoints._analysis.cycles import cycles as cycles
+    from slowpoints._analysis.find_cycles import find_cycles as find_cycles
+    from slowpoints._analysis.degree import degree as degree
+    from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
+    from slowpoints._analysis.find_all import find_all as find_all
+    from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
+    from slowpoints._analysis.branches import Branch as Branch, Branches as Branches, Event as Event
+    from slowpoints._analysis.continuation import continuation as continuation
+    from slowpoints._analysis.endings import Outcome as Outcome
+    from slowpoints._analysis.connections import Connections as Connections, Edges as Edges
+    from slowpoints._analysis.connections import connections as connections
+    from slowpoints._analysis.basin_boundary import BasinBoundary as BasinBoundary
+    from slowpoints._analysis.basin_boundary import basin_boundary as basin_boundary
+    from slowpoints._analysis.smallest import Smallest as Smallest
+    from slowpoints._analysis.smallest import smallest_kick as smallest_kick
+    from slowpoints._analysis.smallest import smallest_pulse as smallest_pulse
+    from slowpoints._analysis.ghosts import (
+        PassageTimes as PassageTimes,
+        passage_time as passage_time,
+    )
+    from slowpoints._analysis.low_rank import LowRank as LowRank, low_rank as low_rank
+    from slowpoints._analysis.low_rank import ReducedNetwork as ReducedNetwork
+    from slowpoints._analysis.rank_needed import (
+        RankNeeded as RankNeeded,
+        rank_needed as rank_needed,
+    )
+    from slowpoints._analysis.linear_modes import LinearModes as LinearModes
+    from slowpoints._analysis.linear_modes import linear_modes as linear_modes
+    from slowpoints._analysis.slow_manifold import SlowManifold as SlowManifold
+    from slowpoints._analysis.slow_manifold import slow_manifold as slow_manifold
+    from slowpoints._analysis.line_attractor import LineAttractor as LineAttractor
+    from slowpoints._analysis.line_attractor import line_attractor as line_attractor
+    from slowpoints._scale.long_search import Search as Search
 
-# The documented class, and what goes with it.
-from slowpoints._finder import FixedPointFinder as FixedPointFinder
-from slowpoints._plots.config import PlotConfig as PlotConfig
-from slowpoints._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
-from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
-from slowpoints._plots.branches import plot_branches as plot_branches
-from slowpoints._plots.connections import plot_connections as plot_connections
-from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
-from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
+    # The documented class, and what goes with it.
+    from slowpoints._finder import FixedPointFinder as FixedPointFinder
+    from slowpoints._plots.config import PlotConfig as PlotConfig
+    from slowpoints._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
+    from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
+    from slowpoints._plots.branches import plot_branches as plot_branches
+    from slowpoints._plots.connections import plot_connections as plot_connections
+    from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
+    from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 
-# Help and pickles call public objects by the names that users import them by. (The price is that
-# `inspect.getsource` does not find the source of classes.)
-for _public in list(globals().values()):
-    if getattr(_public, "__module__", "").startswith("slowpoints._"):
-        _public.__module__ = "slowpoints"
-del _public  # pyright: ignore[reportPossiblyUnboundVariable]
+_LATER = {
+    "slowpoints._analysis.cycles": ("cycles",),
+    "slowpoints._analysis.find_cycles": ("find_cycles",),
+    "slowpoints._analysis.degree": ("degree",),
+    "slowpoints._analysis.coverage": ("Coverage", "coverage"),
+    "slowpoints._analysis.find_all": ("find_all",),
+    "slowpoints._analysis.search_until": ("Rounds", "search_until"),
+    "slowpoints._analysis.branches": ("Branch", "Branches", "Event"),
+    "slowpoints._analysis.continuation": ("continuation",),
+    "slowpoints._analysis.endings": ("Outcome",),
+    "slowpoints._analysis.connections": ("Connections", "Edges", "connections"),
+    "slowpoints._analysis.basin_boundary": ("BasinBoundary", "basin_boundary"),
+    "slowpoints._analysis.smallest": ("Smallest", "smallest_kick", "smallest_pulse"),
+    "slowpoints._analysis.ghosts": ("PassageTimes", "passage_time"),
+    "slowpoints._analysis.low_rank": ("LowRank", "low_rank", "ReducedNetwork"),
+    "slowpoints._analysis.rank_needed": ("RankNeeded", "rank_needed"),
+    "slowpoints._analysis.linear_modes": ("LinearModes", "linear_modes"),
+    "slowpoints._analysis.slow_manifold": ("SlowManifold", "slow_manifold"),
+    "slowpoints._analysis.line_attractor": ("LineAttractor", "line_attractor"),
+    "slowpoints._scale.long_search": ("Search",),
+    "slowpoints._finder": ("FixedPointFinder",),
+    "slowpoints._plots.config": ("PlotConfig",),
+    "slowpoints._plots.fixed_points": ("plot_fixed_points_2d", "plot_fixed_points_3d"),
+    "slowpoints._plots.branches": ("plot_branches",),
+    "slowpoints._plots.connections": ("plot_connections",),
+    "slowpoints._checkpoints.checkpoints": ("load_checkpoint", "save_checkpoint"),
+}
+_MODULES = {name: module for module, names in _LATER.items() for name in names}
+__all__ = [name for name in (*globals(), *_MODULES) if not name.startswith("_")]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def _call_by_public_names() -> None:
+    """Let help and pickles call public objects by the names that users import them by.
+
+    The price is that `inspect.getsource` does not find the source of classes.
+    """
+    for public in list(globals().values()):
+        if getattr(public, "__module__", "").startswith("slowpoints._"):
+            public.__module__ = "slowpoints"
+
+
+def __getattr__(name: str) -> _Any:
+    """Load the module that defines a public name, and keep all public names that came with it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'slowpoints' has no attribute {name!r}")
+    _import_module(_MODULES[name])
+    for module, names in _LATER.items():
+        loaded = vars(_sys.modules[module]) if module in _sys.modules else {}
+        globals().update({each: loaded[each] for each in names if each in loaded})
+    _call_by_public_names()
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+_call_by_public_names()

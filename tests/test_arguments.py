@@ -1100,7 +1100,7 @@ def test_the_table_is_large_and_complete():
     assert len(WRONG) + len(SAME) >= 500
     public = {
         name
-        for name in vars(slowpoints)
+        for name in dir(slowpoints)
         if callable(getattr(slowpoints, name)) and not name.startswith("_")
     }
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
