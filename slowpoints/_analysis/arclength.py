@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
 from slowpoints._solvers.krylov import gcr
 from slowpoints._transition.base import Transition
@@ -69,6 +70,17 @@ that is left, so many times at most."""
 _KRYLOV_REST = 1e-3
 """A system is solved when this part of its right-hand side is left: as each correction starts from
 what the last one left, more precision would be wasted."""
+
+
+_LEAST_ROWS = {17: 64, 257: 8}
+"""Curves in up to so many dimensions are computed for at least so many rows: that takes up to some
+10 ms, and compiling a program for another number of rows takes a second."""
+
+
+def n_computed(n: int, d1: int) -> int:
+    """Return for how many rows to compute something where `n` are needed, in `d1` dimensions."""
+    least = [rows for most, rows in _LEAST_ROWS.items() if d1 <= most]
+    return power_of_two(max(n, *least[:1], 1))
 
 
 class Curve(eqx.Module):

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slowpoints._analysis.arclength import Curve, Lanes, beyond_corner, corrected, follow, hermite
-from slowpoints._core.arrays import power_of_two
+from slowpoints._analysis.arclength import (
+    Curve,
+    Lanes,
+    beyond_corner,
+    corrected,
+    follow,
+    hermite,
+    n_computed,
+)
 
 _ATTEMPTS = 16
 """So many steps are tried before the host looks at where the lanes are."""
@@ -73,8 +80,8 @@ def on_curve(
     curve: Curve, guess: Float[np.ndarray, "n d1"], normal: Float[np.ndarray, "n d1"]
 ) -> OnCurve:
     """Return `corrected` for any number of rows."""
-    n = len(guess)
-    rows = np.arange(power_of_two(n)) % max(n, 1)
+    n, d1 = guess.shape
+    rows = np.arange(n_computed(n, d1)) % max(n, 1)
     if n == 0:
         return OnCurve(guess, guess, np.zeros(0, int), np.zeros(0, bool))
     found = corrected(curve, jnp.asarray(guess[rows]), jnp.asarray(normal[rows]))
@@ -115,10 +122,11 @@ def arcs_from(
     inside = _goes_inside(y, tangent)
     trails = [([y[i].copy()], [tangent[i].copy()]) for i in range(2 * n)]
     arcs = {ports[i]: _arc(trails[i], "span") for i in np.flatnonzero(~inside)}
+    to_cut: list[Port] = []
     corners = np.zeros(2 * n, int)  # how long each trail was at its last corner
     live = np.flatnonzero(inside)
     while live.size:
-        rows = live[np.arange(power_of_two(live.size)) % live.size]
+        rows = live[np.arange(n_computed(live.size, y.shape[1])) % live.size]
         running = np.arange(rows.size) < live.size
         lanes = Lanes(*map(jnp.asarray, (y[rows], tangent[rows], step[rows], running)))
         lanes, steps = follow(curve, lanes, jnp.asarray(longest, y.dtype), _ATTEMPTS)
@@ -148,7 +156,8 @@ def arcs_from(
             if on_way[place] and len(trail[0]) < most_steps:
                 continue
             if not 0 <= y[lane, -1] <= 1:
-                arcs[port] = _cut(curve, _arc(trail, "span"))
+                arcs[port] = _arc(trail, "span")
+                to_cut.append(port)
             elif len(trail[0]) >= most_steps:
                 arcs[port] = _arc(trail, "max_steps")
             else:
@@ -162,7 +171,7 @@ def arcs_from(
                 trail[1].append(beyond[1])
                 corners[lane] = len(trail[0])
         live = np.array([i for i in live if ports[i] not in arcs], int)
-    return arcs
+    return arcs | dict(zip(to_cut, _cut(curve, [arcs[port] for port in to_cut]), strict=True))
 
 
 def chains_of(arcs: dict[Port, Arc]) -> list[Chain]:
@@ -379,16 +388,22 @@ def _beyond_corner(
     return np.asarray(found.y)[0], np.asarray(found.tangent)[0]
 
 
-def _cut(curve: Curve, arc: Arc) -> Arc:
-    """Let an arc that left the span in its last step end where it does so."""
-    end = np.clip(arc.y[-1, -1], 0, 1)
-    left, right = arc.y[-2], arc.y[-1]
-    theta = (end - left[-1:]) / (right[-1:] - left[-1:])
-    guess = hermite(theta, (left, right), (arc.tangent[-2], arc.tangent[-1]))
-    guess[-1] = end
-    last = on_curve(curve, guess[None], across(guess[None]))
-    y, tangent = arc.y[:-1], arc.tangent[:-1]
-    if not last.is_on_curve[0]:  # a fold right at the end
-        return Arc(y, tangent, arc.ended_by)
-    along = last.tangent[0] * np.sign(last.tangent[0] @ arc.tangent[-1])
-    return Arc(np.concatenate([y, last.y]), np.concatenate([tangent, along[None]]), arc.ended_by)
+def _cut(curve: Curve, arcs: list[Arc]) -> list[Arc]:
+    """Let arcs that left the span in their last steps end where they do so."""
+    if not arcs:
+        return []
+    left, right = (np.array([arc.y[k] for arc in arcs]) for k in (-2, -1))
+    along_left, along_right = (np.array([arc.tangent[k] for arc in arcs]) for k in (-2, -1))
+    end = np.clip(right[:, -1:], 0, 1)
+    theta = (end - left[:, -1:]) / (right[:, -1:] - left[:, -1:])
+    guess = hermite(theta, (left, right), (along_left, along_right))
+    guess[:, -1:] = end
+    last = on_curve(curve, guess, across(guess))
+    cut = []
+    for k, arc in enumerate(arcs):
+        y, tangent = arc.y[:-1], arc.tangent[:-1]
+        if last.is_on_curve[k]:  # it is not where there is a fold right at the end
+            along = last.tangent[k] * np.sign(last.tangent[k] @ arc.tangent[-1])
+            y, tangent = np.concatenate([y, last.y[[k]]]), np.concatenate([tangent, along[None]])
+        cut.append(Arc(y, tangent, arc.ended_by))
+    return cut

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from slowpoints._analysis.arclength import Curve, hermite
 from slowpoints._analysis.arcs import Chain, on_curve
-from slowpoints._analysis.curve_spectra import Spectra, growth, spectra
+from slowpoints._analysis.curve_spectra import Spectra, growth, neutral, spectra
 
 _NARROW = 1e-10
 """Pieces of a curve are divided down to this arclength. In float32 it is `1e-5`."""
@@ -111,7 +111,7 @@ def events_on(
         if not wide:
             break
         in_thirds = number_of_round % 3 == 2  # whatever the eigenvalues do
-        at = np.array([_where_to_divide(piece, curve.is_flow, in_thirds) for piece in wide])
+        at = _where_to_divide(wide, curve.is_flow, in_thirds)
         undone = []
         for whole, parts in zip(wide, _divided(curve, wide, at, n_leading), strict=True):
             # Without points in between, the piece stays as long as it is.
@@ -190,19 +190,25 @@ def _divided(
     return divided
 
 
-def _where_to_divide(piece: _Piece, is_flow: bool, in_thirds: bool) -> tuple[float, float]:
-    """Return two places, as parts of the length, with the event between them if all goes well."""
-    if piece.turns and piece.indices[0] == piece.indices[1]:
-        test = [float(tangent[-1]) for tangent in piece.tangent]
-    else:
-        test = [float(growth(_nearest(values, is_flow), is_flow)) for values in piece.eigvals]
-    if in_thirds or not test[0] * test[1] < 0:
-        return 1 / 3, 2 / 3
-    zero = test[0] / (test[0] - test[1])
+def _where_to_divide(
+    pieces: list[_Piece], is_flow: bool, in_thirds: bool
+) -> Float[np.ndarray, "k 2"]:
+    """Return two places in each, as parts of its length, around the event if all goes well."""
+    values = np.array([piece.eigvals for piece in pieces])  # [k, 2, m]
+    beyond = growth(values, is_flow) - neutral(values)
+    nearest = np.nanargmin(np.abs(beyond), axis=2, keepdims=True)
+    test = np.take_along_axis(beyond, nearest, axis=2)[..., 0]
+    only_turns = [piece.indices[0] == piece.indices[1] for piece in pieces]
+    directions = np.array([[tangent[-1] for tangent in piece.tangent] for piece in pieces])
+    left, right = np.where(np.array(only_turns)[:, None], directions, test).T
+    crosses = (left * right < 0) & (not in_thirds)
+    zero = np.divide(left, left - right, out=np.full(len(pieces), 0.5), where=crosses)
     # The error of a line through both ends falls with the square of the length.
-    beside = min(_BESIDE, max(piece.length, _LEAST_BESIDE))
-    zero = min(max(zero, 1.5 * beside), 1 - 1.5 * beside)
-    return zero - beside, zero + beside
+    lengths = np.array([piece.length for piece in pieces])
+    beside = np.clip(lengths, _LEAST_BESIDE, _BESIDE)
+    zero = np.clip(zero, 1.5 * beside, 1 - 1.5 * beside)
+    low, high = np.where(crosses, zero - beside, 1 / 3), np.where(crosses, zero + beside, 2 / 3)
+    return np.stack([low, high], axis=1)
 
 
 def _sorted_out(pieces: list[_Piece], together: float, is_flow: bool) -> list[Found]:

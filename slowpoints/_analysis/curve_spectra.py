@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from slowpoints._analysis.arclength import Curve
-from slowpoints._core.arrays import power_of_two
+from slowpoints._analysis.arclength import Curve, n_computed
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side
 from slowpoints._solvers.krylov import arnoldi
 
@@ -63,7 +62,7 @@ def spectra(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spect
     parts = [Spectra(np.zeros((0, min(n_leading, d)), _complex(y)), np.zeros(0, int))]
     for first in range(0, n, at_a_time):
         part = y[first : first + at_a_time]
-        padded = jnp.asarray(part[np.arange(power_of_two(len(part))) % len(part)])
+        padded = jnp.asarray(part[np.arange(n_computed(len(part), d + 1)) % len(part)])
         parts.append(find(curve, padded, len(part), n_leading))
     return Spectra(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -72,7 +71,7 @@ def _all(curve: Curve, y: Array, n: int, n_leading: int) -> Spectra:
     values = _eigenvalues(np.asarray(_jacobians(curve, y))[:n])
     beyond = growth(values, curve.is_flow)
     values = np.take_along_axis(values, np.argsort(-beyond, axis=1, kind="stable"), axis=1)
-    indices = (beyond > _neutral(values)).sum(axis=1)
+    indices = (beyond > neutral(values)).sum(axis=1)
     return Spectra(values, np.where(np.isnan(values).any(axis=1), -1, indices))
 
 
@@ -92,14 +91,15 @@ def _leading(curve: Curve, y: Array, n: int, n_leading: int) -> Spectra:
     )
     converged = residuals <= _CONVERGED[np.dtype(small.dtype).itemsize] * (1 + np.abs(values))
     open_question = (~converged & (beyond + residuals > 0)).any(axis=1) | ~finite
-    out = beyond > _neutral(values)
+    out = beyond > neutral(values)
     all_out = (values.shape[1] > n_leading) & out[:, :n_leading].all(axis=1)
     indices = np.where(open_question | all_out, -1, out.sum(axis=1))
     values = np.where(converged & finite[:, None], values, np.nan)[:, :n_leading]
     return Spectra(values.astype(_complex(small)), indices)
 
 
-def _neutral(values: Complex[np.ndarray, "..."]) -> float:
+def neutral(values: Complex[np.ndarray, "..."]) -> float:
+    """Return by how much an eigenvalue has to be outside the circle to count as outside."""
     return _NEUTRAL if values.dtype == np.complex128 else 1e-4
 
 
