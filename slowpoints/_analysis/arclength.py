@@ -72,7 +72,7 @@ _KRYLOV_REST = 1e-3
 what the last one left, more precision would be wasted."""
 
 
-_LEAST_ROWS = {17: 64, 257: 8}
+_LEAST_ROWS = {17: 64, 257: 4}
 """Curves in up to so many dimensions are computed for at least so many rows: that takes up to some
 10 ms, and compiling a program for another number of rows takes a second."""
 

@@ -18,8 +18,8 @@ _TOGETHER = 1e-5
 and the direction in `s` change together, but for rounding, of which there is more where curves
 cross. In float32 it is `1e-3`."""
 
-_MOST_ROUNDS = 60
-"""So often are pieces divided. Every third round leaves a third, which alone would be enough."""
+_MOST_ROUNDS = 90
+"""So often are pieces divided. Every fourth round leaves a third, which alone would be enough."""
 
 _SAME_S = 1e-9
 """Changes at the same `s`, to within this part of the span, are one event even if they are 200
@@ -28,6 +28,10 @@ times as far apart: where several branches cross, eigenvalues are that imprecise
 _BESIDE, _LEAST_BESIDE = 0.1, 1e-4
 """A piece is divided on both sides of where it seems to change, at these parts of its length away
 from there: the first at most, the second at least, for rounding."""
+
+_TOLD_APART = 2
+"""Of a piece without a turn, both ends of which have an eigenvalue so close to the circle, as a
+multiple of what counts as outside, shorter parts would tell no more than rounding does."""
 
 _REAL = 1e-4
 """An eigenvalue that crosses the unit circle at an angle below this, in radians, crosses at 1 or
@@ -84,6 +88,15 @@ class _Piece(NamedTuple):
     def changes(self) -> bool:
         return self.indices[0] != self.indices[1] or self.turns
 
+    def is_resolved(self, narrow: float, is_flow: bool) -> bool:
+        """Whether it is as short as it need be: where it is, or for what its eigenvalues tell."""
+        if self.length <= narrow:
+            return True
+        if self.turns:
+            return False
+        nearest = [abs(growth(_nearest(values, is_flow), is_flow)) for values in self.eigvals]
+        return max(nearest) <= _TOLD_APART * neutral(self.eigvals[0])
+
     @property
     def turns(self) -> bool:
         """Whether the curve turns back in `s`."""
@@ -110,7 +123,7 @@ def events_on(
     for number_of_round in range(_MOST_ROUNDS):
         if not wide:
             break
-        in_thirds = number_of_round % 3 == 2  # whatever the eigenvalues do
+        in_thirds = number_of_round % 4 == 3  # whatever the eigenvalues do
         at = _where_to_divide(wide, curve.is_flow, in_thirds)
         undone = []
         for whole, parts in zip(wide, _divided(curve, wide, at, n_leading), strict=True):
@@ -118,7 +131,8 @@ def events_on(
             done += [] if parts else [whole]
             for part in parts:
                 if part.changes:
-                    (done if part.length <= narrow else undone).append(part)
+                    is_resolved = part.is_resolved(narrow, curve.is_flow)
+                    (done if is_resolved else undone).append(part)
         wide = undone
     found = _sorted_out(done + wide, together, curve.is_flow)
     return _with_precise_branch_points(curve, found, n_leading)

@@ -12,7 +12,7 @@ import numpy as np
 
 import slowpoints
 
-from . import field, networks, points
+from . import branches, field, networks, points
 from .networks import Network
 from .timing import exponent, in_fresh_process, measure, median_time, peak_memory, stopwatch
 from .tools import Core, Tool, all_tools, canns_module
@@ -391,5 +391,6 @@ ALL: dict[str, Callable[..., Any]] = {
     "inits": with_inits,
     "rate": arithmetic_rate,
     "unique": deduplication,
+    "branches": branches.along_inputs,
 }
 """The experiments by the names that the command line has for them, in their order."""

@@ -378,6 +378,31 @@ def _unique(rows: list[dict[str, Any]], results: Results) -> str:
     return table(["rows x states", "distinct", "`unique`", "`get_unique` of canns"], lines)
 
 
+def _branches(rows: list[dict[str, Any]], results: Results) -> str:
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    cells = {(row["network"], row["tool"]): row["seconds_per_point"] for row in rows}
+    sizes = {row["network"]: row for row in rows}
+    lines = [
+        [
+            network,
+            f"{sizes[network]['n_points']} on {sizes[network]['n_branches']}",
+            str(sizes[network]["n_events"]),
+            *(
+                NONE if seconds is None else in_seconds(seconds)
+                for seconds in (cells.get((network, tool)) for tool in tools)
+            ),
+        ]
+        for network in networks
+    ]
+    return (
+        "Time of each point of a branch. The library's includes all eigenvalues at each point and "
+        "the places of the events; the loops predict and correct the same points one after "
+        "another, and compute neither.\n\n"
+        + table(["network", "points on branches", "events", *tools], lines)
+    )
+
+
 SECTIONS = {
     "compare": ("Beside other tools", _compare),
     "field": ("Networks as laboratories train them", _field),
@@ -387,6 +412,7 @@ SECTIONS = {
     "inits": ("The number of initial states", _inits),
     "rate": ("How well the machine is used", _rate),
     "unique": ("Deduplication", _unique),
+    "branches": ("Branches of fixed points", _branches),
 }
 """The title of each experiment, and the function that turns its result into text."""
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import slowpoints
+
 from . import __main__ as command
-from . import experiments, field, figures, networks, points, tables, timing, tools
+from . import branches, experiments, field, figures, networks, points, tables, timing, tools
 from .networks import Autonomous, Network
 
 SCALES = np.array([2.0, 0.5])
@@ -444,6 +446,30 @@ def test_sizes_are_readable():
     assert tables.in_bytes(412e6) == "412 MB" and tables.in_bytes(2.5e9) == "2.50 GB"
 
 
+BRANCHES = [
+    {"network": "net", "tool": tool, "n_points": 52, "n_branches": 3, "n_events": 2}
+    | {"seconds_per_point": 1e-3}
+    for tool in ("slowpoints", "loop")
+]
+
+
+def test_loops_arrive_at_the_points_that_the_library_follows():
+    pytest.importorskip("scipy")
+    weights = ([[[1.0]]], [[[2.0]]], [[0.0]])
+    F = networks.Cell(*(jnp.asarray(a, jnp.float32) for a in weights), cell="tanh")
+    path = np.float32([[-0.6], [0.6]])
+    at_zero = slowpoints.FixedPoints(xstar=jnp.zeros((1, 1)), inputs=jnp.full((1, 1), 0.5))
+    followed = slowpoints.continuation(slowpoints.along(F, path), at_zero, (0.0, 1.0))
+    (branch,) = followed.branches
+    network = Network("one unit", F, np.zeros((1, 1)), n_inputs=1)
+    loops = branches._loops(network, path)
+    assert len(loops) == 3
+    for loop in loops.values():
+        found = np.array(branches._over_steps(loop, followed))
+        np.testing.assert_allclose(found[:, :-1], branch.xstar, atol=1e-9)
+        np.testing.assert_allclose(found[:, -1], branch.s, atol=1e-9)
+
+
 def test_experiments_become_tables_and_figures(tmp_path):
     results = {
         "compare": COMPARE,
@@ -454,6 +480,7 @@ def test_experiments_become_tables_and_figures(tmp_path):
         "unique": experiments.deduplication(_tiny(tmp_path), _silent),
         "size": _size_result(),
         "inits": _inits_result(),
+        "branches": BRANCHES,
     }
     assert [row["found"] for row in results["unique"]] == [100, 27]
     wrapped = {
