@@ -1,5 +1,8 @@
 """Parts of a search side by side on several cores: the same rows, and no thread waits for ever."""
 
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -324,6 +327,46 @@ def test_lapack_has_its_threads_back_after_an_error():
     with pytest.raises(KeyError), one_thread_for_lapack():
         raise KeyError
     assert threads_of_lapack() == before
+
+
+# ---- threads of the user's own -----------------------------------------------------------------
+
+
+TWO_THREADS = """if True:
+    import os, threading, jax.numpy as jnp, numpy as np, slowpoints
+
+    rng = np.random.default_rng(0)
+    x = rng.choice([-0.8585596366, 0.0, 0.8585596366], (64, 16))  # points of tanh(1.5 x)
+    fps = slowpoints.FixedPoints(jnp.asarray(x, jnp.float32), inputs=jnp.zeros((64, 1)))
+
+    G = lambda x, s: jnp.tanh(1.5 * x + 0.1 * s)
+
+    def follow():
+        slowpoints.continuation(G, fps, (-1.0, 1.0), max_steps=20)
+
+    def often():
+        for _ in range(100):
+            follow()
+
+    follow()  # compiles
+    threads = [threading.Thread(target=often, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("done")
+"""
+
+
+def test_calls_in_two_threads_do_not_wait_for_each_other_for_ever():
+    """They did: XLA's threads all waited for parts of a factorisation that none was left to do.
+
+    In a process of its own, which can be ended, and where XLA has no more threads than cores.
+    """
+    command = [sys.executable, "-c", TWO_THREADS]
+    settings = {**os.environ, "XLA_FLAGS": ""}
+    ended = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=150)
+    assert "done" in ended.stdout, ended.stderr
 
 
 # ---- sizes that stay compiled ------------------------------------------------------------------

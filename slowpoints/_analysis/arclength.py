@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
 from slowpoints._solvers.krylov import gcr
+from slowpoints._solvers.loops import one_by_one
 from slowpoints._transition.base import Transition
 
 MOST_CORRECTIONS = 8
@@ -62,6 +63,10 @@ _BEHIND = 1e-3
 
 _BACK = 0.999
 """A curve that leads back in the direction it came from, to within three degrees, has an end."""
+
+_MOST_INVERTED = 48
+"""Matrices of up to this size are inverted: then all lanes are solved for at once. Of larger ones
+the inverse takes three times as long as the factors, which are used lane by lane."""
 
 _KRYLOV_VECTORS, _KRYLOV_RESTARTS = 20, 12
 """Without matrices, the systems are solved in Krylov spaces of so many vectors, anew for the rest
@@ -265,10 +270,14 @@ _Solve = Callable[[Curve, Array, Array, Array], Array]
 def _by_matrices(curve: Curve, at: Array, normal: Array) -> _Solve:
     """Return the solution of systems with the matrices at the points `at`, wherever they are."""
     slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
-    inverse = jnp.linalg.inv(jnp.concatenate([slopes, normal[:, None]], axis=1))
+    matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
+    few = matrices.shape[1] <= _MOST_INVERTED
+    parts = one_by_one(jnp.linalg.inv if few else jax.scipy.linalg.lu_factor, matrices)
 
     def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
-        return jnp.einsum("lij,lj->li", inverse, b)
+        if few:
+            return jnp.einsum("lij,lj->li", parts, b)
+        return one_by_one(lambda lane: jax.scipy.linalg.lu_solve(*lane), (parts, b))
 
     return solve
 

@@ -183,6 +183,12 @@ def is_cycle(
     return judge(*jax.lax.stop_gradient((parameters, orbit.reshape(n, -1), u, tol)))
 
 
+@jax.custom_batching.sequential_vmap
+def _solve(A: Array, b: Array) -> Array:
+    """Solve one system after another: XLA would have threads wait for one another, see `loops`."""
+    return jnp.linalg.solve(A, b)
+
+
 @eqx.filter_jit
 def _newton_agrees(
     loop: Loop,
@@ -199,7 +205,7 @@ def _newton_agrees(
         def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
             x, _, n_steps = carry
             A = jnp.eye(x.size, dtype=x.dtype) - jax.jacfwd(loop)(x, u)
-            d = jnp.linalg.solve(A, loop(x, u) - x)
+            d = _solve(A, loop(x, u) - x)
             return x + d, jnp.linalg.norm(d) / (1 + jnp.linalg.norm(x)), n_steps + 1
 
         start = (x, jnp.full_like(rounding, jnp.inf), jnp.zeros((), np.int32))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Complex, Float
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.types import RealArray
+from slowpoints._solvers.loops import one_by_one
 
 
 def square_jacobians(caller: str, J: Any) -> Any:
@@ -108,7 +109,7 @@ def _(continuous_time: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Perturb simple eigenvalues and their eigenvectors (Magnus 1985); others get zero."""
     values, V = sorted_eig(*primals, continuous_time)
     finite = jnp.isfinite(V).all(axis=(1, 2)) & jnp.isfinite(values).all(axis=1)
-    inverse = jnp.linalg.inv(jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
+    inverse = one_by_one(jnp.linalg.inv, jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
     diagonalisable = finite & jnp.isfinite(inverse).all(axis=(1, 2))
     inverse = jnp.where(diagonalisable[:, None, None], inverse, 0)
     V_safe = jnp.where(finite[:, None, None], V, 0)
