@@ -527,16 +527,35 @@ def test_the_figure_shows_branches_by_stability_and_events(two_units):
     )
     (ax,) = figure.axes
     lines = [line for line in ax.lines if line.get_linestyle() != "None"]
-    drawn = np.concatenate([line.get_xydata() for line in lines])
+    drawn = {tuple(point) for line in lines for point in line.get_xydata()}
     states = np.concatenate([branch.xstar[:, 1] for branch in two_units.branches])
     s = np.concatenate([branch.s for branch in two_units.branches])
-    assert {tuple(point) for point in drawn} == set(zip(s, states, strict=True))
+    assert drawn >= set(zip(s, states, strict=True))
     assert {line.get_linestyle() for line in lines} == {"-", "--", "-."}
     (events,) = (line for line in ax.lines if line.get_linestyle() == "None")
     np.testing.assert_array_equal(events.get_xdata(), [event.s for event in two_units.events])
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["stable", "index 1", "index 2", "fold (6)"]
     assert ax.get_xlim() == (-0.5, 0.5)
+
+
+def test_lines_are_smooth_and_change_where_the_events_are():
+    at_ends = FixedPoints(
+        xstar=jnp.array([[-0.9988], [0.9988]]), inputs=jnp.array([[-1.5], [1.5]], jnp.float32)
+    )
+    followed = slowpoints.continuation(_self_exciting(2.0), at_ends, (1.5, -1.5))  # backwards
+    (ax,) = slowpoints.plot_branches(followed, PlotConfig(show=False)).axes
+    lines = [line for line in ax.lines if line.get_linestyle() != "None"]
+    drawn = np.concatenate([line.get_xydata() for line in lines])
+    assert len(drawn) > 5 * sum(map(len, followed.branches))
+    exact = np.arctanh(drawn[:, 1]) - 2 * drawn[:, 1]
+    np.testing.assert_allclose(drawn[:, 0], exact, atol=3e-3)
+    # The unstable piece goes from one fold to the other, to an eighth of a step.
+    (unstable,) = (line for line in lines if line.get_linestyle() == "--")
+    folds = sorted(float(event.xstar[0]) for event in followed.events)
+    np.testing.assert_allclose(
+        sorted(unstable.get_ydata())[:: len(unstable.get_ydata()) - 1], folds, atol=0.01
+    )
 
 
 def test_the_figure_is_drawn_on_given_axes_and_by_default_along_the_first_component(two_units):

@@ -248,13 +248,16 @@ def hermite(
     theta: Float[RealArray, "*#b 1"],
     y: tuple[Float[RealArray, "*#b d1"], Float[RealArray, "*#b d1"]],
     tangent: tuple[Float[RealArray, "*#b d1"], Float[RealArray, "*#b d1"]],
+    length: Float[RealArray, "*#b 1"] | None = None,
 ) -> Any:
     """Return the cubic between two points with these tangents, at `theta` from 0 to 1.
 
-    The result, `[..., d + 1]`, is backed like the points.
+    The result, `[..., d + 1]`, is backed like the points. If the points and unit tangents were
+    projected to fewer dimensions, `length` is how far apart the points are in all of them.
     """
     left, right = y
-    length = ((right - left) ** 2).sum(axis=-1, keepdims=True) ** 0.5
+    if length is None:
+        length = ((right - left) ** 2).sum(axis=-1, keepdims=True) ** 0.5
     rest = 1 - theta
     bend_left = length * tangent[0] - (right - left)
     bend_right = (right - left) - length * tangent[1]

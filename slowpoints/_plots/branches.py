@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from slowpoints._analysis.arclength import hermite
 from slowpoints._analysis.branches import Branch, Branches
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
@@ -22,6 +23,9 @@ _LINES = (
     ("index 2", "-.", "#D55E00"),
     ("index 3 or more", ":", "#CC79A7"),
 )
+_PARTS = 8
+"""Each step along a branch is drawn as so many straight lines, which look like a curve."""
+
 _UNKNOWN = ("index unknown", ":", "#7F7F7F")
 _EVENTS = {
     "fold": ("fold", "o"),
@@ -68,8 +72,10 @@ def plot_branches(
     mean, direction, label = _direction(caller, branches, projection)
     fig: Any = new_figure(config) if ax is None else ax.figure
     axes: Any = fig.add_subplot() if ax is None else ax
-    for branch in branches.branches:
-        _draw_branch(axes, branch, (branch.xstar - mean) @ direction, config)
+    for number, branch in enumerate(branches.branches):
+        line = _line(branch, mean, direction, branches.span[1] - branches.span[0])
+        places = np.array([event.place for event in branches.events if event.branch == number])
+        _draw_branch(axes, branch, line, places, config)
     for kind, (name, marker) in _EVENTS.items():
         events = [event for event in branches.events if event.kind == kind]
         if events:
@@ -110,22 +116,41 @@ def _direction(caller: str, branches: Branches, projection: Any) -> tuple[Any, A
     return mean, components[0], "state, PC 1"
 
 
+def _line(
+    branch: Branch, mean: Any, direction: Float[np.ndarray, " n_states"], span: float
+) -> Float[np.ndarray, "m 2"]:
+    """Return `s` and the height along a branch, `_PARTS` places for each step and the last point.
+
+    Tangents are those of the states and of `s` as a part of the span.
+    """
+    points = np.column_stack([branch.s, (branch.xstar - mean) @ direction])
+    along, in_span = branch.tangent[:, :-1] @ direction, span * branch.tangent[:, -1]
+    tangents = np.column_stack([in_span, along])
+    steps = np.column_stack([branch.xstar, branch.s / span])
+    length = np.linalg.norm(np.diff(steps, axis=0), axis=1)[:, None, None]
+    ends, slopes = ((a[:-1, None], a[1:, None]) for a in (points, tangents))
+    theta = (np.arange(_PARTS) / _PARTS)[:, None]
+    return np.concatenate([hermite(theta, ends, slopes, length).reshape(-1, 2), points[-1:]])
+
+
 def _draw_branch(
-    ax: Any, branch: Branch, height: Float[np.ndarray, " k"], config: PlotConfig
+    ax: Any,
+    branch: Branch,
+    line: Float[np.ndarray, "m 2"],
+    places: Float[np.ndarray, " events"],
+    config: PlotConfig,
 ) -> None:
-    """Draw the pieces of a branch, each in the line of its index."""
+    """Draw the pieces of a branch, each in the line of its index, from event to event."""
     look = np.clip(branch.index, -1, len(_LINES) - 1)
-    ends = np.flatnonzero(np.diff(look)) + 1
-    for piece in np.split(np.arange(len(look)), ends):
-        name, style, color = _LINES[look[piece[0]]] if look[piece[0]] >= 0 else _UNKNOWN
-        reach = _up_to_the_next(piece, len(look))
+    first = [0, *(np.flatnonzero(np.diff(look)) + 1)]
+    cuts = [0]
+    for k in first[1:]:
+        between = places[(places >= k - 1) & (places <= k)]
+        cuts.append(round(_PARTS * (between[0] if between.size else k)))
+    for k, start, end in zip(first, cuts, [*cuts[1:], len(line) - 1], strict=True):
+        name, style, color = _LINES[look[k]] if look[k] >= 0 else _UNKNOWN
         properties = {"linestyle": style, "color": color} | config.to_matplotlib_kwargs()
-        ax.plot(branch.s[reach], height[reach], label=name, **properties)
-
-
-def _up_to_the_next(piece: Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, " k"]:
-    """Return a piece with the point after it, so that no gap is left."""
-    return np.append(piece, piece[-1] + 1) if piece[-1] + 1 < n else piece
+        ax.plot(*line[start : end + 1].T, label=name, **properties)
 
 
 def _without_repeats(ax: Any) -> None:
