@@ -256,11 +256,11 @@ def hermite(
     projected to fewer dimensions, `length` is how far apart the points are in all of them.
     """
     left, right = y
-    if length is None:
-        length = ((right - left) ** 2).sum(axis=-1, keepdims=True) ** 0.5
+    chord = ((right - left) ** 2).sum(axis=-1, keepdims=True) ** 0.5
+    scale: Any = chord if length is None else length
     rest = 1 - theta
-    bend_left = length * tangent[0] - (right - left)
-    bend_right = (right - left) - length * tangent[1]
+    bend_left = scale * tangent[0] - (right - left)
+    bend_right = (right - left) - scale * tangent[1]
     return rest * left + theta * right + theta * rest * (rest * bend_left + theta * bend_right)
 
 
