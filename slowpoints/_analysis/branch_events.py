@@ -95,7 +95,7 @@ class _Piece(NamedTuple):
         if self.turns:
             return False
         nearest = [abs(growth(_nearest(values, is_flow), is_flow)) for values in self.eigvals]
-        return max(nearest) <= _TOLD_APART * neutral(self.eigvals[0])
+        return bool(max(nearest) <= _TOLD_APART * neutral(self.eigvals[0]))
 
     @property
     def turns(self) -> bool:
