@@ -44,9 +44,9 @@ from slowpoints._solvers.adam import Adam as Adam
 # What solvers of one's own are made of.
 from slowpoints import solvers as solvers
 
-# What follows loads at first use: importing all of it takes a third as long as importing JAX does,
-# and a program needs little of it. It is listed here for readers and type checkers, and once more
-# in `_LATER`, by modules.
+# What follows loads at first use: importing all of it takes a quarter as long as importing JAX
+# does, and a program needs little of it. It is listed here for readers and type checkers, and once
+# more in `_LATER`, by modules.
 if _TYPE_CHECKING:
     # What is read from a network and its points, and searches that take long.
     from slowpoints._analysis.cycles import cycles as cycles

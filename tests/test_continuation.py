@@ -10,6 +10,7 @@ import pytest
 
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, Status
+from slowpoints._analysis import branch_events
 from slowpoints._analysis.branch_events import _Piece as Piece
 from tests.networks import found_in, in_float64, trained
 
@@ -143,6 +144,18 @@ def test_pitchfork_seen_from_the_trunk_and_from_its_arms():
     assert {event.branch for event in branches.events} == {0, 1}
     np.testing.assert_allclose(_events(branches, "branch_point"), [1, 1], atol=1e-8)
     assert branches.at(0.9).n == 1 and branches.at(1.5).n == 3
+
+
+def test_eigenvalues_that_did_not_converge_hide_no_event():
+    """Without matrices, all are NaN where none outside is expected, and so next to a flip."""
+    y, t = (np.array([0.0, 0.0]), np.array([0.0, 0.1])), (np.array([0.0, 1.0]),) * 2
+    values = np.array([-1.2, np.nan], complex), np.full(2, np.nan, complex)
+    piece = Piece(0, (0.0, 1.0), y, t, (1, 0), values)
+    places = branch_events._where_to_divide([piece], False, False)
+    np.testing.assert_allclose(places, [[1 / 3, 2 / 3]])
+    assert not piece.is_resolved(1e-10, False)
+    event = branch_events._event(piece, False)
+    assert event.kind == "flip" and event.eigval == -1.2
 
 
 def test_an_event_is_not_lost_where_the_direction_is_exactly_zero():

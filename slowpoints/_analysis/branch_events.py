@@ -95,7 +95,7 @@ class _Piece(NamedTuple):
         if self.turns:
             return False
         nearest = [abs(growth(_nearest(values, is_flow), is_flow)) for values in self.eigvals]
-        return bool(max(nearest) <= _TOLD_APART * neutral(self.eigvals[0]))
+        return bool(np.max(nearest) <= _TOLD_APART * neutral(self.eigvals[0]))
 
     @property
     def turns(self) -> bool:
@@ -210,8 +210,7 @@ def _where_to_divide(
     """Return two places in each, as parts of its length, around the event if all goes well."""
     values = np.array([piece.eigvals for piece in pieces])  # [k, 2, m]
     beyond = growth(values, is_flow) - neutral(values)
-    nearest = np.nanargmin(np.abs(beyond), axis=2, keepdims=True)
-    test = np.take_along_axis(beyond, nearest, axis=2)[..., 0]
+    test = np.take_along_axis(beyond, _closest(beyond)[..., None], axis=2)[..., 0]
     only_turns = [piece.indices[0] == piece.indices[1] for piece in pieces]
     directions = np.array([[tangent[-1] for tangent in piece.tangent] for piece in pieces])
     left, right = np.where(np.array(only_turns)[:, None], directions, test).T
@@ -259,6 +258,8 @@ def _is_one(last: _Piece, piece: _Piece, together: float) -> bool:
 def _event(piece: _Piece, is_flow: bool) -> Found:
     """Name what crosses, and interpolate where it does."""
     crossing = [_nearest(values, is_flow) for values in piece.eigvals]
+    if np.isnan(crossing).any():  # without matrices, some eigenvalues do not converge
+        crossing = [crossing[np.isnan(crossing).argmin()]] * 2
     beyond = [float(growth(value, is_flow)) for value in crossing]
     n_cross = abs(piece.indices[1] - piece.indices[0])
     theta = 0.5
@@ -324,8 +325,12 @@ def _interpolated(values: np.ndarray, at: float) -> Any:
     return np.polynomial.chebyshev.chebval(at, fits)
 
 
+def _closest(beyond: np.ndarray) -> Any:
+    """Return which value along the last axis is nearest to 0: any if none is known, but all NaN."""
+    return np.where(np.isnan(beyond), np.inf, np.abs(beyond)).argmin(axis=-1)
+
+
 def _nearest(values: np.ndarray, is_flow: bool) -> complex:
     """Return the eigenvalue nearest to where stability changes; of a pair the upper one."""
-    distance = np.abs(growth(values, is_flow))
-    value = complex(values[np.nanargmin(distance)])
+    value = complex(values[_closest(growth(values, is_flow))])
     return complex(value.real, abs(value.imag))

@@ -83,11 +83,12 @@ def _loops(network: Network, path: np.ndarray) -> dict[str, tuple[Step, Residual
     with jax.enable_x64(True):
         F = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), network.F)
         u = jnp.asarray(path, jnp.float64)
+
+        def rest(y: Any) -> Any:
+            return F(y[:-1], u[0] + y[-1] * (u[1] - u[0])) - y[:-1]
+
         # The weights are constants of these functions, which is fastest.
-        H = _outside(jax.jit(lambda y: F(y[:-1], u[0] + y[-1] * (u[1] - u[0])) - y[:-1]))
-        J = _outside(
-            jax.jit(jax.jacfwd(lambda y: F(y[:-1], u[0] + y[-1] * (u[1] - u[0])) - y[:-1]))
-        )
+        H, J = _outside(jax.jit(rest)), _outside(jax.jit(jax.jacfwd(rest)))
 
     def by_scipy(guess: np.ndarray, normal: np.ndarray) -> np.ndarray:
         found = scipy.optimize.root(
