@@ -275,13 +275,18 @@ KICK_KINDS = {
     "max_steps": COUNT,
 }
 MODEL_NAMES = {"F": "model", "G": "model", "f": "model", "rnn_model": "model"}
-PLOT = {
+PLOT_2D = {
     "fixed_points": POINTS,
-    "state_traj": TRAJECTORIES,
+    "state_traj": Kind(tuple(value for value in TRAJECTORIES.wrong if value is not None)),
     "config": Kind(({}, "x", 3)),
     "plot_batch_idx": Kind((["x"], 0, [], [5], [0.5], [[0]])),
     "plot_start_time": Kind(("x", None, 5, 0.5, np.nan)),
+    "ax": Kind((3, "x")),
+    "projection": Kind(("x", 3, np.ones((3, 2)), np.ones((2, 4)), np.full((2, 2), np.nan))),
+    "color_by": Kind(("x", 3, np.ones(3), np.full(2, np.nan), ["a"], "cond_id")),
+    "eigenvectors": Kind(("x", True, "unstable")),
 }
+PLOT_3D = PLOT_2D | {"interactive": FLAG}
 CALLS = {
     "q_fn": Call(q_fn, {"F": F, "x": X, "u": U}, {"F": Kind((None, 3, "x")), "x": REAL, "u": REAL}),
     "sample_states": Call(
@@ -769,18 +774,23 @@ CALLS = {
     "plot_fixed_points_2d": Call(
         plot_fixed_points_2d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
-        PLOT,
+        PLOT_2D,
     ),
     "plot_fixed_points_3d": Call(
         plot_fixed_points_3d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
-        PLOT,
+        PLOT_3D,
     ),
     "FixedPoints": Call(
         FixedPoints,
         {"xstar": X, "tol_unique": 1e-3, "continuous_time": False},
         {"tol_unique": NUMBER, "continuous_time": FLAG},
         {"xstar": (X[0], X[None]), "qstar": (X,), "J_xstar": (X,)},
+    ),
+    "FixedPoints.plot": Call(
+        points().plot,
+        {"state_traj": TRAJ, "config": PlotConfig(show=False), "dimensions": 2},
+        {"dimensions": Kind(("x", None, True, 1, 4, 2.5))},
     ),
     "FixedPoints.save": Call(points().save, {"path": "unused"}, {"path": PATH}),
     "FixedPoints.load": Call(FixedPoints.load, {"path": "unused"}, {"path": PATH}),

@@ -72,8 +72,23 @@ def lines(fig, n):
     """Return the first `n` lines, which are the trajectories, as `[n][steps, axes]`."""
     return [
         np.stack(line.get_data_3d() if hasattr(line, "get_data_3d") else line.get_data(), axis=1)
-        for line in fig.axes[0].lines[:n]
+        for line in drawn_lines(fig)[:n]
     ]
+
+
+def ends(fig):
+    """Return the marks for where trajectories start and end, each `[shown, axes]`."""
+    found = {"o": [], "s": []}
+    for line in fig.axes[0].lines:
+        if line.get_linestyle() == "None":
+            place = line.get_data_3d() if hasattr(line, "get_data_3d") else line.get_data()
+            found[line.get_marker()].append(np.concatenate(place))
+    return tuple(np.array(places) for places in found.values())
+
+
+def drawn_lines(fig):
+    """Return the lines that are no marks of starts and ends."""
+    return [line for line in fig.axes[0].lines if line.get_linestyle() != "None"]
 
 
 def labels(fig):
@@ -145,33 +160,45 @@ def test_far_fixed_points_do_not_turn_the_axes(n_axes):
 
 
 @both
-def test_the_pca_is_that_of_the_part_shown(n_axes):
+def test_the_pca_is_that_of_all_trials_from_the_first_step_shown(n_axes):
     traj = trajectories()
     fig = PLOTS[n_axes](some_points(), traj, hidden(), [3, 1], 4)
-    part = traj[[3, 1], 4:].astype("f8")
-    pca = PCA(n_axes).fit(part.reshape(-1, 6))
+    pca = PCA(n_axes).fit(traj[:, 4:].reshape(-1, 6).astype("f8"))
     drawn = lines(fig, 3)
     assert len(drawn) == 2
-    for line, trial in zip(drawn, part, strict=True):
-        np.testing.assert_allclose(line, pca.transform(trial), atol=1e-6)
+    for line, trial in zip(drawn, traj[[3, 1], 4:], strict=True):
+        np.testing.assert_allclose(line, pca.transform(trial.astype("f8")), atol=1e-6)
+
+
+def test_the_pca_of_very_many_states_is_that_of_an_even_sample(monkeypatch):
+    traj = trajectories(trials=40, time=50)
+    every = labels(plot_fixed_points_2d(some_points(), traj, hidden(), [0]))
+    monkeypatch.setattr("slowpoints._plots.view.MOST_SAMPLES", 500)
+    sample = labels(plot_fixed_points_2d(some_points(), traj, hidden(), [0]))
+    shares = [[float(text.split("(")[1].split()[0]) for text in names] for names in (every, sample)]
+    assert every != sample
+    np.testing.assert_allclose(*shares, atol=3)
+    rows = np.linspace(0, 1999, 500).astype(int)
+    pca = PCA(2).fit(traj.reshape(-1, 6)[rows].astype("f8"))
+    np.testing.assert_allclose(shares[1], 100 * pca.explained_variance_ratio_, atol=0.06)
 
 
 @both
 @pytest.mark.parametrize("chosen", [[2, 0], range(2, 4), np.array([1, 4]), jnp.array([1, 4]), [-1]])
 def test_trials_are_chosen_by_lists_ranges_and_arrays(n_axes, chosen):
     fig = PLOTS[n_axes](FixedPoints(), trajectories(), hidden(), chosen)
-    assert len(fig.axes[0].lines) == len(chosen)
+    assert len(drawn_lines(fig)) == len(chosen)
     assert f"{len(chosen)} of 5 trajectories" in fig.axes[0].get_title()
 
 
 @both
-def test_the_first_30_trials_are_the_default(n_axes):
-    traj = trajectories(trials=40)
+def test_thirty_trials_evenly_spaced_are_the_default(n_axes):
+    traj = trajectories(trials=88)
     fig = PLOTS[n_axes](some_points(), traj, hidden())
-    first = PLOTS[n_axes](some_points(), traj, hidden(), range(30))
-    np.testing.assert_array_equal(lines(fig, 40), lines(first, 40))
-    assert len(fig.axes[0].lines) == 30
-    assert fig.axes[0].get_title() == "5 fixed points, 30 of 40 trajectories"
+    even = PLOTS[n_axes](some_points(), traj, hidden(), range(0, 88, 3))
+    np.testing.assert_array_equal(lines(fig, 88), lines(even, 88))
+    assert len(drawn_lines(fig)) == 30
+    assert fig.axes[0].get_title() == "5 fixed points, 30 of 88 trajectories"
 
 
 @both
@@ -210,6 +237,8 @@ def test_the_legend_counts_each_kind(n_axes):
     fig = PLOTS[n_axes](some_points(), trajectories(), hidden())
     assert legend_entries(fig) == [
         "trajectories (5)",
+        "start",
+        "end",
         "stable fixed point (2)",
         "saddle, index 1 (2)",
         "saddle, index 2 (1)",
@@ -297,8 +326,8 @@ def test_only_valid_rows_are_drawn(n_axes):
 def test_without_fixed_points_the_trajectories_are_drawn(n_axes, fps):
     fig = PLOTS[n_axes](fps, trajectories(), hidden())
     assert marks(fig) == {}
-    assert len(fig.axes[0].lines) == 5
-    assert legend_entries(fig) == ["trajectories (5)"]
+    assert len(drawn_lines(fig)) == 5
+    assert legend_entries(fig) == ["trajectories (5)", "start", "end"]
     assert fig.axes[0].get_title() == "No fixed points, 5 trajectories"
 
 
@@ -318,7 +347,7 @@ def test_one_dimensional_states_are_drawn_as_a_return_map():
     assert "repeller, index 1" in drawn
     for line, trial in zip(lines(fig, 5), traj[..., 0], strict=True):
         np.testing.assert_allclose(line, np.stack([trial[:-1], trial[1:]], axis=1), rtol=1e-7)
-    (diagonal,) = fig.axes[0].lines[5:]
+    (diagonal,) = drawn_lines(fig)[5:]
     np.testing.assert_array_equal(*diagonal.get_data())
 
 
@@ -355,7 +384,7 @@ def test_time_is_the_third_axis_where_the_states_have_too_few(n_states):
         np.testing.assert_array_equal(xyz, [[*row, 11.0] for row in xy])
         assert any(
             np.array_equal(line.get_data_3d(), [[x, x], [y, y], [4, 11]])
-            for line in fig.axes[0].lines[5:]
+            for line in drawn_lines(fig)[5:]
             for x, y in xy
         )
 
@@ -432,7 +461,12 @@ def test_the_configuration_has_the_documented_fields_in_order_and_their_defaults
         ("save_bbox_inches", "tight"),
         ("save_format", None),
         ("verbose", False),
+        ("font_size", None),
     ]
+
+
+NEW = {2: dict.fromkeys(("ax", "projection", "color_by", "eigenvectors"))}
+NEW[3] = NEW[2] | {"interactive": False}
 
 
 @both
@@ -444,7 +478,8 @@ def test_the_signature_is_the_documented_one(n_axes):
         "config": None,
         "plot_batch_idx": None,
         "plot_start_time": 0,
-    }
+    } | NEW[n_axes]
+    assert all(parameters[name].kind == inspect.Parameter.KEYWORD_ONLY for name in NEW[n_axes])
 
 
 def test_for_static_plot_drops_the_time_base():
@@ -504,7 +539,7 @@ def test_labels_of_a_return_map_can_be_set():
 def test_colour_and_line_properties_act_on_the_trajectories(n_axes):
     config = hidden(color="tab:green", rasterized=True, kwargs={"lw": 3, "alpha": 1.0})
     fig = PLOTS[n_axes](some_points(), trajectories(), config)
-    for line in fig.axes[0].lines:
+    for line in drawn_lines(fig):
         assert to_rgba(line.get_color()) == to_rgba("tab:green")
         assert (line.get_linewidth(), line.get_alpha(), line.get_rasterized()) == (3, 1.0, True)
     fig = PLOTS[n_axes](some_points(), trajectories(), hidden(kwargs={"c": "red"}))

@@ -10,7 +10,8 @@ from slowpoints._analysis.branches import Branch, Branches
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import draw_legend, finish, new_figure
+from slowpoints._plots.drawing import draw_legend, finish, new_figure, style
+from slowpoints._plots.marks import MARKS
 from slowpoints._plots.view import fit_pca
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 # By index: attractors solid and blue; saddles dashed, in the colours of their marks elsewhere.
 _LINES = (
-    ("stable", "-", "#0072B2"),
-    ("index 1", "--", "#E69F00"),
-    ("index 2", "-.", "#D55E00"),
-    ("index 3 or more", ":", "#CC79A7"),
+    ("stable", "-", MARKS[0][1]),
+    ("index 1", "--", MARKS[1][1]),
+    ("index 2", "-.", MARKS[2][1]),
+    ("index 3 or more", ":", "#000000"),  # the mark's colour is too light for a line
 )
 _PARTS = 8
 """Each step along a branch is drawn as so many straight lines, which look like a curve."""
@@ -70,8 +71,27 @@ def plot_branches(
     if ax is not None and not hasattr(ax, "plot"):
         arguments.refuse(caller, "ax", arguments.found(ax), "Axes of Matplotlib", TypeError)
     mean, direction, label = _direction(caller, branches, projection)
-    fig: Any = new_figure(config) if ax is None else ax.figure
-    axes: Any = fig.add_subplot() if ax is None else ax
+    if ax is not None:
+        _draw(ax, branches, mean, direction, label, config, config.title)
+        return ax.figure
+    with style(config):
+        fig = new_figure(config)
+        title = f"{len(branches)} branches" if config.title == "" else config.title
+        _draw(fig.add_subplot(), branches, mean, direction, label, config, title)
+        finish(fig, config)
+    return fig
+
+
+def _draw(
+    axes: Any,
+    branches: Branches,
+    mean: Any,
+    direction: Float[np.ndarray, " n_states"],
+    label: str,
+    config: PlotConfig,
+    title: str | None,
+) -> None:
+    """Draw the branches, their events, labels and a legend."""
     for number, branch in enumerate(branches.branches):
         line = _line(branch, mean, direction, branches.span[1] - branches.span[0])
         places = np.array([event.place for event in branches.events if event.branch == number])
@@ -94,14 +114,10 @@ def plot_branches(
     axes.set_ylabel(config.ylabel or label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(config.grid)
-    title = f"{len(branches)} branches" if config.title == "" and ax is None else config.title
     if title:
         axes.set_title(title)
     if config.show_legend and axes.get_legend_handles_labels()[0]:
         _without_repeats(axes)
-    if ax is None:
-        finish(fig, config)
-    return fig
 
 
 def _direction(caller: str, branches: Branches, projection: Any) -> tuple[Any, Any, str]:
@@ -160,4 +176,4 @@ def _without_repeats(ax: Any) -> None:
     for handle, label in zip(handles, labels, strict=True):
         if first[label] is not handle:
             handle.set_label("_" + label)
-    draw_legend(ax, (1.02, 1.0))
+    draw_legend(ax)

@@ -4,6 +4,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+_COLUMN = (85 / 25.4, 90 / 25.4)
+"""One column of most journals, in inches; the height leaves room for the legend below the axes."""
+
+_SLIDE = (40 / 3, 7.5)
+"""A slide of common programs, in inches."""
+
 
 @dataclass
 class PlotConfig:
@@ -13,20 +19,22 @@ class PlotConfig:
         title: the title; `""` for one that says what is shown, `None` for none.
         xlabel: the first axis' label, to which the explained variance is appended; `""` for "PC 1".
         ylabel: the second axis' label, likewise.
-        figsize: width and height in inches.
+        figsize: width and height in inches. The legend is to the right of the axes, or below them
+            if the figure is narrower than 6 inches.
         grid: whether to draw grid lines.
         save_path: file to write; its suffix chooses the format, and missing folders are made.
         show: whether to call `matplotlib.pyplot.show`. If not, pyplot never learns of the figure.
-        time_steps_per_second: for animations; no effect here.
-        fps: for animations; no effect here.
-        repeat: for animations; no effect here.
-        show_progress_bar: for animations; no effect here.
-        render_backend: for animations; no effect here.
-        render_workers: for animations; no effect here.
-        render_start_method: for animations; no effect here.
+        time_steps_per_second: of an animation: how many time steps a second of it shows; `None` for
+            one time step per frame.
+        fps: frames per second of an animation.
+        repeat: whether an animation starts again at its end.
+        show_progress_bar: whether to show how far the writing of an animation has come.
+        render_backend: kept for compatibility; animations are always drawn by Matplotlib.
+        render_workers: kept for compatibility; frames are drawn one after another.
+        render_start_method: kept for compatibility, like `render_workers`.
         show_legend: whether to draw the legend, beside the axes.
-        color: colour of the trajectories, which are drawn translucent.
-        clabel: label of a colour bar; no effect here, where the legend explains the colours.
+        color: colour of the trajectories, which are drawn translucent, unless `color_by` is given.
+        clabel: label of the colour bar, where there is one.
         kwargs: `matplotlib.lines.Line2D` properties of the trajectories, such as
             `{"linewidth": 2}`; these win over `color` and `rasterized`.
         savefig_kwargs: arguments of `Figure.savefig`; these win over the three below.
@@ -35,6 +43,8 @@ class PlotConfig:
         save_bbox_inches: `"tight"` to trim the margins, `None` for Matplotlib's setting.
         save_format: file format; `None` leaves it to the suffix.
         verbose: whether to print the axes' contents and the file's name.
+        font_size: size of the text in points, with which marks and lines grow; `None` for
+            Matplotlib's setting.
     """
 
     title: str | None = ""
@@ -61,6 +71,7 @@ class PlotConfig:
     save_bbox_inches: str | None = "tight"
     save_format: str | None = None
     verbose: bool = False
+    font_size: int | float | None = None
 
     def __post_init__(self) -> None:
         if self.kwargs is None:
@@ -71,6 +82,16 @@ class PlotConfig:
         """Return a configuration without a time base, whatever `kwargs` says of one."""
         settings: dict[str, Any] = kwargs | {"time_steps_per_second": None}
         return cls(**settings)
+
+    @classmethod
+    def for_column(cls, **kwargs: Any) -> "PlotConfig":
+        """Return a configuration for one column of a paper: 85 mm wide, with text of 8 points."""
+        return cls(**({"figsize": _COLUMN, "font_size": 8} | kwargs))
+
+    @classmethod
+    def for_slide(cls, **kwargs: Any) -> "PlotConfig":
+        """Return a configuration for a slide: 16 to 9, with text that the last row can read."""
+        return cls(**({"figsize": _SLIDE, "font_size": 20, "save_dpi": 150} | kwargs))
 
     def to_matplotlib_kwargs(self) -> dict[str, Any]:
         """Return `kwargs`, with `rasterized` where only the field of that name is set."""

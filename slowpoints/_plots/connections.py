@@ -15,10 +15,11 @@ from slowpoints._plots.drawing import (
     draw_points,
     finish,
     new_figure,
+    style,
     style_axes,
 )
 from slowpoints._plots.marks import Group, groups_of
-from slowpoints._plots.view import View, check_finite, fit_pca
+from slowpoints._plots.view import Projection, View, check_finite, fit_pca
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:
@@ -71,23 +72,29 @@ def plot_connections(
     plane, view = _plane(xstar)
     groups = groups_of(shown) if shown.n else []
 
-    fig: Any = new_figure(config) if ax is None else ax.figure
-    axes: Any = fig.add_subplot() if ax is None else ax
-    lines = [plane(line) for line in _lines(points, edges)]
-    is_first = edges.direction < connections.index[edges.saddle]
-    saddle = (np.cumsum(valid) - 1)[edges.saddle]
-    _draw_edges(axes, lines, edges, is_first, groups, saddle, view, config)
-    draw_points(axes, view.points, groups)
-    style_axes(axes, view, config)
-    for axis, label in zip("xy", axis_labels(view, config), strict=True):
-        getattr(axes, f"set_{axis}label")(label)
-    if xstar.shape[1] == 1:  # the second axis means nothing
-        axes.set(yticks=[], ylabel="")
-    if config.title or (config.title is not None and ax is None):
-        axes.set_title(config.title or str(connections).splitlines()[0].split(";")[0])
-    if config.show_legend and axes.get_legend_handles_labels()[0]:
-        draw_legend(axes, anchor=(1.02, 1.0))
-    if ax is None:
+    def draw(axes: Any, title: str | None) -> None:
+        lines = [plane(line) for line in _lines(points, edges)]
+        is_first = edges.direction < connections.index[edges.saddle]
+        saddle = (np.cumsum(valid) - 1)[edges.saddle]
+        _draw_edges(axes, lines, edges, is_first, groups, saddle, view, config)
+        draw_points(axes, view.points, groups)
+        style_axes(axes, view, config)
+        for axis, label in zip("xy", axis_labels(view, config), strict=True):
+            getattr(axes, f"set_{axis}label")(label)
+        if xstar.shape[1] == 1:  # the second axis means nothing
+            axes.set(yticks=[], ylabel="")
+        if title:
+            axes.set_title(title)
+        if config.show_legend:
+            draw_legend(axes)
+
+    if ax is not None:
+        draw(ax, config.title)
+        return ax.figure  # pyright: ignore[reportReturnType]
+    with style(config):
+        fig = new_figure(config)
+        title = str(connections).splitlines()[0].split(";")[0] if config.title == "" else None
+        draw(fig.add_subplot(), config.title or title)
         finish(fig, config)
     return fig
 
@@ -105,8 +112,7 @@ def _plane(xstar: Float[np.ndarray, "n n_states"]) -> tuple[Any, View]:
     return plane, View(
         trajectories=np.zeros((0, 0, 2)),
         points=plane(xstar),
-        names=("PC 1", "PC 2"),
-        variance=variance,
+        projection=Projection(plane, ("PC 1", "PC 2"), variance),
         is_return_map=False,
         time_span=None,
     )

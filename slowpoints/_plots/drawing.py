@@ -1,25 +1,69 @@
-"""What all static figures are made of: axes, points, a legend, a file."""
+"""What all static figures are made of: axes, lines, points, a legend, a file."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
+from slowpoints._plots.coloring import Coloring, scale_of_colors
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.marks import Group
+from slowpoints._plots.scene import Segment
 from slowpoints._plots.view import View
 
 if TYPE_CHECKING:
     import matplotlib.figure
+
+FAINTEST = 0.35
+"""Lines are never more translucent than this: at 0.15 a single one vanishes in print."""
+
+NARROW = 6.0
+"""The legend is below the axes of figures that are narrower than this, in inches: beside them, it
+would take up half of the width."""
+
+_FONT_SIZE = 10.0
+"""Sizes of marks and lines are for text of this size, in points, and grow with it."""
+
+
+@contextlib.contextmanager
+def style(config: PlotConfig) -> Iterator[None]:
+    """Draw with text of the size that is asked for, and marks and lines to go with it.
+
+    Text in PDF and PS files stays text, which programs for figures can edit.
+    """
+    import matplotlib
+
+    changes: Any = {"pdf.fonttype": 42, "ps.fonttype": 42}
+    if config.font_size is not None:
+        scale = config.font_size / _FONT_SIZE
+        changes["font.size"] = config.font_size
+        changes["axes.titlesize"] = changes["axes.labelsize"] = config.font_size
+        for name in ("xtick", "ytick"):
+            changes[f"{name}.labelsize"] = 0.9 * config.font_size
+            changes[f"{name}.major.size"] = 3.5 * scale
+            changes[f"{name}.major.width"] = 0.8 * scale
+        changes["legend.fontsize"] = 0.9 * config.font_size
+        changes["axes.linewidth"] = 0.8 * scale
+    with matplotlib.rc_context(changes):
+        yield
+
+
+def _scale() -> float:
+    """Return how large marks and lines are, as a factor."""
+    import matplotlib
+
+    return float(matplotlib.rcParams["font.size"]) / _FONT_SIZE
 
 
 def axis_labels(view: View, config: PlotConfig) -> list[str]:
     """Return the labels of all axes, with the explained variance where there is one."""
     given = [config.xlabel, config.ylabel, ""]
     labels = [own or name for own, name in zip(given, view.names, strict=False)]
-    for k, ratio in enumerate(view.variance):
+    for k, ratio in enumerate(view.projection.variance):
         labels[k] += f" ({100 * ratio:.1f} % of variance)"
     return labels
 
@@ -36,23 +80,149 @@ def new_figure(config: PlotConfig) -> "matplotlib.figure.Figure":
     return Figure(figsize=config.figsize, layout="constrained")
 
 
-def draw_points(ax: Any, points: Float[np.ndarray, "n axes"], groups: list[Group]) -> None:
+def draw_trajectories(
+    ax: Any,
+    trajectories: Float[np.ndarray, "shown steps axes"],
+    coloring: Coloring,
+    config: PlotConfig,
+) -> None:
+    """Draw each trajectory, and mark where it begins and where it ends."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    n_shown, n_steps, _ = trajectories.shape
+    if n_shown == 0:
+        return
+    scale = _scale()
+    name = "trajectory" if n_shown == 1 else "trajectories"
+    look: dict[str, Any] = {"color": config.color, "linewidth": 0.7 * scale, "zorder": 1}
+    look["alpha"] = float(np.clip(4 / n_shown, FAINTEST, 0.7))  # light where many lie on each other
+    moves = n_steps > 1 and np.ptp(trajectories, axis=1).any()
+    if not moves:
+        look["marker"] = "."  # a line through a single place is invisible
+    # Spelled out, so that "lw" replaces "linewidth" rather than clash with it.
+    look |= normalize_kwargs(config.to_matplotlib_kwargs(), Line2D)
+    colors: list[Any] = [look["color"]] * n_shown
+    labels = [f"{name} ({n_shown})", *["_nolegend_"] * (n_shown - 1)]
+    if coloring.of_trajectory is not None:
+        labels = ["_nolegend_"] * n_shown
+        for k, label in enumerate(coloring.labels):
+            of_label = np.flatnonzero(coloring.of_trajectory == k)
+            for i in of_label:
+                colors[i] = coloring.colors[k]
+            if of_label.size:
+                labels[of_label[0]] = f"{coloring.name} {label} ({of_label.size})"
+    if coloring.values is not None and moves:
+        _draw_scaled(ax, trajectories, coloring, look | {"label": labels[0]})
+    else:
+        for trajectory, color, label in zip(trajectories, colors, labels, strict=True):
+            ax.plot(*trajectory.T, **(look | {"color": color, "label": label}))
+    if not moves:
+        return
+    mark = {"linestyle": "none", "zorder": 1.5, "markeredgewidth": 0.7 * scale}
+    mark |= {"markersize": 3.5 * scale, "alpha": 0.8, "label": "_nolegend_"}
+    edge = "0.3" if coloring.values is not None else None
+    for at, marker, name in ((0, "o", "start"), (-1, "s", "end")):
+        for i in range(n_shown):
+            color = edge or colors[i]
+            face = "white" if at == 0 else color
+            ax.plot(
+                *trajectories[i, at, :, None],
+                marker=marker,
+                markerfacecolor=face,
+                markeredgecolor=color,
+                **(mark | ({"label": name} if i == 0 else {})),
+            )
+
+
+def _draw_scaled(
+    ax: Any,
+    trajectories: Float[np.ndarray, "shown steps axes"],
+    coloring: Coloring,
+    look: dict[str, Any],
+) -> None:
+    """Draw trajectories whose colour changes along them."""
+    from matplotlib.collections import LineCollection
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    look = {key: value for key, value in look.items() if key not in ("color", "marker")}
+    assert coloring.values is not None
+    n_steps = trajectories.shape[1]
+    pieces = np.stack([trajectories[:, :-1], trajectories[:, 1:]], axis=2)
+    values = coloring.values[:, : n_steps - 1]
+    is_3d = trajectories.shape[2] == 3
+    lines: Any = (Line3DCollection if is_3d else LineCollection)(
+        pieces.reshape(-1, *pieces.shape[2:]).tolist(),
+        cmap=scale_of_colors(),
+        **(look | {"alpha": max(look["alpha"], 0.6)}),
+    )
+    lines.set_array(values.ravel())
+    lines.set_clim(*coloring.limits)
+    if is_3d:
+        ax.add_collection3d(lines)
+    else:
+        ax.add_collection(lines)
+    ax.auto_scale_xyz(*trajectories.reshape(-1, 3).T) if is_3d else ax.autoscale_view()
+
+
+def draw_segments(ax: Any, segments: list[Segment], groups: list[Group]) -> None:
+    """Draw lines along eigenvectors, in the colour of their point, the stable ones dashed."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    scale = _scale()
+    look = {
+        "linewidth": 1.8 * scale,
+        "path_effects": [Stroke(linewidth=2.8 * scale, foreground="black"), Normal()],
+        "zorder": 2.5,
+    }
+    for is_unstable, style, name in (
+        (True, "-", "unstable eigenvectors"),
+        (False, (0, (1.5, 1)), "slowest stable eigenvectors"),
+    ):
+        shown = [segment for segment in segments if segment.is_unstable == is_unstable]
+        for segment in shown:
+            color = next(group.color for group in groups if group.rows[segment.row])
+            ax.plot(*segment.ends.T, color=color, linestyle=style, label="_nolegend_", **look)
+        if shown:  # in the legend, the colour of no kind of points
+            nowhere = [[]] * shown[0].ends.shape[1]
+            ax.plot(*nowhere, color="0.75", linestyle=style, label=name, **look)
+
+
+def draw_points(
+    ax: Any,
+    points: Float[np.ndarray, "n axes"],
+    groups: list[Group],
+    coloring: Coloring | None = None,
+) -> None:
     """Draw each group of points with its mark, and name it for the legend."""
-    size, edge = (70, 0.8) if len(points) <= 100 else (30, 0.4)
+    size, edge = (60, 0.8) if len(points) <= 100 else (28, 0.5)
+    scale = _scale()
+    of_point = None if coloring is None else coloring.of_point
     # Shading by depth would make colours differ from those in the legend.
     depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
     for group in groups:
-        ax.scatter(
-            *points[group.rows].T,
-            s=size,
-            marker=group.marker,
-            color=group.color,
-            edgecolors="white",
-            linewidths=edge,
-            zorder=3,
-            label=f"{group.name} ({group.rows.sum()})",
-            **depthshade,
-        )
+        look = {
+            "s": size * scale**2 * (1.8 if group.marker == "*" else 1.0),  # a star is mostly air
+            "marker": group.marker,
+            "edgecolors": "black",
+            "linewidths": edge * scale,
+            "zorder": 3,
+        }
+        name = f"{group.name} ({group.rows.sum()})"
+        if coloring is None or of_point is None:
+            ax.scatter(*points[group.rows].T, color=group.color, label=name, **look, **depthshade)
+            continue
+        colors = [coloring.colors[k] for k in of_point[group.rows]]
+        ax.scatter(*points[group.rows].T, c=colors, label=name, **look, **depthshade)
+    if coloring is not None and of_point is not None and coloring.of_trajectory is None:
+        for k, label in enumerate(coloring.labels):  # lines of trajectories would say it else
+            nowhere = np.zeros((points.shape[1], 0))
+            ax.scatter(
+                *nowhere,
+                color=coloring.colors[k],
+                marker="s",
+                label=f"{coloring.name} {label} ({np.sum(of_point == k)})",
+            )
 
 
 def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
@@ -60,10 +230,14 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if len(view.names) == 3:
+        grown = _FONT_SIZE * (_scale() - 1)  # Matplotlib keeps the distance, whatever the text
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+            axis.labelpad += 1.6 * grown
+            axis.set_tick_params(pad=3.5 + 0.4 * grown)
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        # Distances are comparable between components, but not between states and time.
-        ax.set_aspect("equal" if view.time_span is None else "equalxy", adjustable="datalim")
+            axis.pane.set_facecolor("white")
+            axis.pane.set_edgecolor("0.8")
+        _fill_box(ax, view)
     else:
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_axisbelow(True)
@@ -72,11 +246,94 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
     ax.grid(config.grid, **({"alpha": 0.3} if config.grid else {}))
 
 
-def draw_legend(ax: Any, anchor: tuple[float, float]) -> None:
-    """Draw the legend to the right of the axes, where it hides nothing."""
-    legend = ax.legend(loc="upper left", bbox_to_anchor=anchor, borderaxespad=0.0, frameon=False)
+_ZOOM = 1.15
+"""How much larger than Matplotlib would draw it the box of three axes is; the labels still fit."""
+
+_THINNEST = 0.25
+"""The box is at least so thin: an axis along which nothing happens keeps room for its ticks."""
+
+
+def _fill_box(ax: Any, view: View) -> None:
+    """Give the three axes the limits of the data, and the same scale where they can be compared."""
+    drawn = np.concatenate([view.points, view.trajectories.reshape(-1, 3)])
+    if len(drawn) == 0:
+        return
+    low, high = drawn.min(axis=0), drawn.max(axis=0)
+    width = high - low
+    widest = float(width[: len(view.projection.names)].max()) or 1.0
+    shape = np.maximum(width / widest, _THINNEST)
+    if view.time_span is not None:  # time is compared with nothing
+        shape[2] = 1.0
+        shown = np.where([True, True, False], shape * widest, max(width[2], 1.0))
+    else:
+        shown = shape * widest
+    margin = 0.04 * shown
+    low, high = (low + high - shown) / 2 - margin, (low + high + shown) / 2 + margin
+    for axis, a, b in zip("xyz", low, high, strict=True):
+        getattr(ax, f"set_{axis}lim")(a, b)
+    ax.set_box_aspect(shape, zoom=_ZOOM)
+
+
+def draw_legend(ax: Any) -> None:
+    """Draw the legend beside the axes, or below them in a narrow figure, where it hides nothing."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
+    below = ax.figure.get_figwidth() < NARROW
+    legend = ax.legend(
+        loc="upper center" if below else "upper left",
+        ncols=2 if below else 1,
+        frameon=False,
+        borderaxespad=0.0,
+        columnspacing=1.0,
+        handlelength=1.4,
+        handletextpad=0.6,
+    )
     for line in legend.get_lines():
         line.set_alpha(0.8)  # one translucent line by itself is hardly seen
+    place, moved = np.zeros(2), True
+    while moved:  # making room for the legend moves the labels that it is beside
+        ax.figure.draw_without_rendering()
+        (_, bottom), (right, _) = _extent(ax, legend)
+        before, place = place, np.array([0.5, bottom - _GAP] if below else [right + _GAP, 1.0])
+        moved = np.abs(place - before).max() > _STILL
+        legend.set_bbox_to_anchor(tuple(place), ax.transAxes)
+
+
+_STILL = 0.01
+"""A legend that would move by less than this part of the axes stays: nobody would see it."""
+
+_GAP = 0.04
+"""Between the labels of the axes and the legend, as a part of the axes."""
+
+
+def _extent(ax: Any, legend: Any) -> Float[np.ndarray, "2 2"]:
+    """Return the corners of the axes with their labels, in coordinates of the axes."""
+    others = (legend, ax.title)
+    for artist in others:
+        artist.set_in_layout(False)
+    box = ax.get_tightbbox()
+    for artist in others:
+        artist.set_in_layout(True)
+    return ax.transAxes.inverted().transform(box.get_points())
+
+
+def draw_color_bar(ax: Any, coloring: Coloring) -> None:
+    """Draw the scale of colours beside the axes, if colours are numbers."""
+    if coloring.values is None or coloring.values.size == 0:
+        return
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    scale = ScalarMappable(Normalize(*coloring.limits), scale_of_colors())
+    is_3d = hasattr(ax, "get_zlim")
+    ax.figure.colorbar(
+        scale,
+        ax=ax,
+        label=coloring.name,
+        location="left" if is_3d else "right",
+        shrink=0.6,
+        aspect=25,
+    )
 
 
 def finish(fig: "matplotlib.figure.Figure", config: PlotConfig) -> None:

@@ -9,7 +9,8 @@ from slowpoints._core.status import Status
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.linear_dynamics import decay
 
-# Okabe & Ito's colour-blind-safe palette; every colour has its own shape, for print in grey.
+# Every two of these colours can be told apart with normal vision and with each kind of colour
+# blindness (a test simulates them), and every kind of point has its own shape, for print in grey.
 _STABLE = ("o", "#0072B2")
 _UNSTABLE = ("X", "#D55E00")
 _UNKNOWN = ("d", "#7F7F7F")
@@ -22,11 +23,13 @@ _OTHERS = {
 # By index, so that an index looks the same in every figure; the last one also stands for all above.
 _BY_INDEX = (
     ("^", "#E69F00"),
-    ("s", "#D55E00"),
-    ("D", "#CC79A7"),
-    ("P", "#009E73"),
-    ("v", "#000000"),
+    ("s", "#882255"),
+    ("D", "#9DE3C8"),
+    ("P", "#000000"),
+    ("v", "#FFDD88"),
 )
+MARKS = (_STABLE, *_BY_INDEX)
+"""Shape and colour of fixed points by index, from 0 on."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
 """What a figure shows of points and trajectories: the coordinates of its axes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
+from slowpoints._core import arguments
 from slowpoints._points.fixed_points import FixedPoints
+
+MOST_SAMPLES = 100_000
+"""Principal components are those of an even sample of so many states, if there are more. They
+differ from those of all states by less than a line is wide, and a second of waiting is saved."""
 
 
 def check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
@@ -18,19 +25,72 @@ def check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """A map from states `[..., n_states]` to the axes of a figure.
+
+    `variance` has one ratio per principal component, and is empty for other projections.
+    """
+
+    of: Callable[[Any], Float[np.ndarray, "..."]]
+    names: tuple[str, ...]
+    variance: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class View:
     """The coordinates to draw, one column per axis of the figure.
 
-    `variance` has one ratio per principal component: none for a return map, and none for the time
-    axis, which comes last and reaches over `time_span` where there is one.
+    The time axis comes last and reaches over `time_span` where there is one.
     """
 
     trajectories: Float[np.ndarray, "shown steps axes"]
     points: Float[np.ndarray, "n axes"]
-    names: tuple[str, ...]
-    variance: tuple[float, ...]
+    projection: Projection
     is_return_map: bool
     time_span: tuple[float, float] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the axes show, without the explained variance."""
+        time = () if self.time_span is None else ("time step $t$",)
+        return (*self.projection.names, *time)
+
+
+def given_projection(caller: str, projection: Any, n_states: int, n_axes: int) -> Projection:
+    """Return the projection that a caller asks for: a matrix, or what has been fitted already."""
+    if hasattr(projection, "transform"):
+
+        def transformed(states: Any) -> Float[np.ndarray, "..."]:
+            flat = np.reshape(states, (-1, n_states))
+            if len(flat) == 0:  # which scikit-learn refuses
+                return np.zeros((*np.shape(states)[:-1], n_axes))
+            result = np.asarray(projection.transform(flat), np.float64)
+            if result.ndim != 2 or result.shape[1] < n_axes:
+                was = f"turns {flat.shape} states into an array of shape {result.shape}"
+                expected = f"at least {n_axes} numbers for each state"
+                arguments.refuse(caller, "projection", was, expected, ValueError)
+            return result[:, :n_axes].reshape(*np.shape(states)[:-1], n_axes)
+
+        names = tuple(f"component {k + 1}" for k in range(n_axes))
+        return Projection(transformed, names)
+    matrix = arguments.array(caller, "projection", projection, (n_states, n_axes), finite=True)
+    matrix = np.asarray(matrix, np.float64)
+    names = tuple(f"projection {k + 1}" for k in range(n_axes))
+    return Projection(lambda states: np.asarray(states, np.float64) @ matrix, names)
+
+
+def pca_of(samples: Shaped[np.ndarray, "samples n_states"], n_axes: int) -> Projection:
+    """Return the projection onto the principal components of the samples that are finite."""
+    if len(samples) > MOST_SAMPLES:
+        samples = samples[np.linspace(0, len(samples) - 1, MOST_SAMPLES).astype(int)]
+    samples = samples.astype(np.float64)
+    samples = samples[np.isfinite(samples).all(axis=1)]
+    n_components = min(n_axes, samples.shape[1])
+    if len(samples) == 0:
+        samples = np.zeros((1, samples.shape[1]))
+    mean, components, variance = fit_pca(samples, n_components)
+    names = tuple(f"PC {k + 1}" for k in range(n_components))
+    return Projection(lambda states: (states - mean) @ components.T, names, variance)
 
 
 def view_of(
@@ -38,33 +98,31 @@ def view_of(
     states: Float[np.ndarray, "shown time n_states"],
     first_step: int,
     n_axes: int,
+    projection: Projection,
 ) -> View:
     """Return the coordinates of a figure of `n_axes` axes.
 
-    One state makes a return map; several are projected onto the principal components of the
-    trajectories. If there are fewer of these than axes, the last axis is time.
+    One state makes a return map. If a projection has fewer axes than the figure, the last axis of
+    the figure is time.
     """
     n_shown, n_time, n_states = states.shape
-    if n_states == 1:
+    is_return_map = n_states == 1 and len(projection.names) < n_axes
+    if is_return_map:
         image = points.xstar if points.F_xstar is None else points.F_xstar
         check_finite("fixed_points.F_xstar", image)
         trajectories = np.concatenate([states[:, :-1], states[:, 1:]], axis=2)
         coordinates = np.concatenate([points.xstar, image], axis=1)
-        names, variance = ("state $x_t$", "next state $x_{t+1}$"), ()
+        projection = Projection(projection.of, ("state $x_t$", "next state $x_{t+1}$"))
     else:
-        mean, components, variance = fit_pca(states.reshape(-1, n_states), min(n_axes, n_states))
-        trajectories = (states - mean) @ components.T
-        coordinates = (points.xstar - mean) @ components.T
-        names = tuple(f"PC {k + 1}" for k in range(len(components)))
+        trajectories, coordinates = projection.of(states), projection.of(points.xstar)
     time_span = None
-    if len(names) < n_axes:
-        time_span = (float(first_step), float(first_step + n_time - 1))
+    if len(projection.names) < n_axes:
+        time_span = (float(first_step), float(first_step + max(n_time - 1, 0)))
         steps = first_step + np.arange(trajectories.shape[1], dtype=np.float64)
         times = np.broadcast_to(steps[:, None], (n_shown, steps.size, 1))
         trajectories = np.concatenate([trajectories, times], axis=2)
         coordinates = np.concatenate([coordinates, np.full((points.n, 1), time_span[1])], axis=1)
-        names = (*names, "time step $t$")
-    return View(trajectories, coordinates, names, variance, n_states == 1, time_span)
+    return View(trajectories, coordinates, projection, is_return_map, time_span)
 
 
 def fit_pca(

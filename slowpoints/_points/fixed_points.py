@@ -8,6 +8,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 import jax
@@ -445,7 +446,7 @@ class FixedPoints:
                 changes[name] = U.T @ value
         return self.replace(**changes)
 
-    # ---- reports and files ---------------------------------------------------------------------
+    # ---- reports, figures and files ------------------------------------------------------------
 
     def print_summary(self, max_rows: int = 30, dt: Number | None = None) -> None:
         """Print how many points there are, their `q`, iterations and stability, and a table.
@@ -472,6 +473,34 @@ class FixedPoints:
             dt = float(arguments.positive("FixedPoints.print_summary", "dt", dt))
         for line in lines(self, max_rows, dt):
             print(line)
+
+    def plot(
+        self,
+        state_traj: Float[RealArray, "trials time n_states"] | None = None,
+        config: Any = None,
+        *,
+        dimensions: int = 2,
+        **options: Any,
+    ) -> Any:
+        """Draw the points among trajectories: the short way to two functions.
+
+        Args:
+            state_traj: `[trials, time, n_states]` the trajectories; `None` draws the points alone.
+            config: the looks, a [`PlotConfig`][slowpoints.PlotConfig].
+            dimensions: 2 for [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d], 3 for
+                [`plot_fixed_points_3d`][slowpoints.plot_fixed_points_3d].
+            **options: the further arguments of that function, such as `eigenvectors="unstable"`.
+
+        Returns:
+            The figure.
+
+        Raises:
+            ValueError: if `dimensions` is neither 2 nor 3, or as that function does.
+        """
+        k = arguments.whole("FixedPoints.plot", "dimensions", dimensions, least=2, most=3)
+        # Figures are made of points, not points of figures: only this method knows them, by name.
+        function = getattr(import_module("slowpoints"), f"plot_fixed_points_{k}d")
+        return function(self, state_traj, config, **options)
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per point, invalid ones included.

@@ -1,0 +1,452 @@
+"""What figures of points among trajectories can be asked for beyond the documented arguments."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+import slowpoints
+from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._plots.coloring import _CONDITIONS, MOST_LABELS
+from slowpoints._plots.drawing import FAINTEST, NARROW
+from slowpoints._plots.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
+from slowpoints._plots.scene import LONGEST
+
+pytestmark = pytest.mark.fast
+
+matplotlib.use("Agg")
+
+PLOTS = {2: plot_fixed_points_2d, 3: plot_fixed_points_3d}
+both = pytest.mark.parametrize("n_axes", [2, 3])
+
+
+def hidden(**settings):
+    return PlotConfig(show=False, **settings)
+
+
+def trajectories(trials=5, time=12, n_states=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.cumsum(rng.normal(size=(trials, time, n_states)), axis=1)
+
+
+def linearised(*spectra, **fields):
+    """Return points with these eigenvalues; their eigenvectors are those of a random matrix."""
+    eigval = np.array(spectra, complex)
+    n, n_states = eigval.shape
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(n, n_states, n_states)) + 0j
+    for row, k in np.argwhere(eigval.imag > 0):
+        turned = vectors[row, :, k] + 1j * rng.normal(size=n_states)
+        vectors[row, :, k], vectors[row, :, k + 1] = turned, turned.conj()
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return FixedPoints(
+        xstar=rng.normal(size=(n, n_states)),
+        eigval_J_xstar=eigval,
+        eigvec_J_xstar=vectors,
+        is_stable=(eigval.real < 0 if fields.get("continuous_time") else np.abs(eigval) < 1).all(1),
+        **fields,
+    )
+
+
+def coordinates(line):
+    return np.stack(line.get_data_3d() if hasattr(line, "get_data_3d") else line.get_data(), axis=1)
+
+
+def segments(fig):
+    """Return the lines along eigenvectors and whether each is dashed."""
+    lines = [line for line in fig.axes[0].lines if line.get_path_effects()]
+    lines = [line for line in lines if len(coordinates(line))]
+    return np.array([coordinates(line) for line in lines]), [line.is_dashed() for line in lines]
+
+
+def scatters(fig):
+    return [artist for artist in fig.axes[0].collections if isinstance(artist, PathCollection)]
+
+
+def legend(fig):
+    return [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
+
+
+# ---- colours that colour-blind readers tell apart ----------------------------------------------
+
+# Machado, Oliveira & Fernandes (2009), table 1, for the strongest deficiency; on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+TOLD_APART = 15
+"""CIE76 distances from about 2.3 on are just noticeable side by side; small marks need more."""
+
+
+def lab(color, deficiency):
+    """Return the CIELAB coordinates of a colour as people with a deficiency see it."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.asarray(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    to_xyz = [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+    t = np.asarray(to_xyz) @ linear / [0.95047, 1, 1.08883]
+    f = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+@pytest.mark.parametrize(
+    "palette",
+    [
+        [color for _, color in MARKS],
+        [*(color for _, color in MARKS[:4]), _OTHERS[2][2] if 2 in _OTHERS else "", _UNSTABLE[1]],
+        list(_CONDITIONS[:3]),
+    ],
+    ids=["by index", "with slow points", "conditions"],
+)
+def test_colours_are_told_apart_by_everybody(palette, deficiency):
+    seen = [lab(color, deficiency) for color in palette]
+    for (a, i), (b, j) in itertools.combinations(zip(seen, palette, strict=True), 2):
+        assert np.linalg.norm(a - b) > TOLD_APART, (i, j)
+
+
+def test_the_simulation_sees_what_a_protanope_confuses():
+    a, b = "#2CA02C", "#D62728"  # Matplotlib's green and red
+    seen = [np.linalg.norm(lab(a, k) - lab(b, k)) for k in ("none", "deuteranopia")]
+    assert seen[1] < 0.4 * seen[0]
+
+
+def test_every_kind_has_its_own_shape_and_a_dark_edge():
+    shapes = [marker for marker, _ in MARKS] + [look[1] for look in _OTHERS.values()]
+    shapes += [_UNKNOWN[0], _UNSTABLE[0]]
+    assert len(set(shapes)) == len(shapes)
+    fig = plot_fixed_points_2d(linearised([0.5, 0.1], [1.5, 0.1]), None, hidden())
+    assert {to_hex(artist.get_edgecolor()[0]) for artist in scatters(fig)} == {"#000000"}
+
+
+# ---- trajectories ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trials", [1, 5, 30])
+def test_trajectories_do_not_vanish_where_there_are_many(trials):
+    fig = plot_fixed_points_2d(FixedPoints(), trajectories(trials), hidden())
+    alphas = {line.get_alpha() for line in fig.axes[0].lines if line.get_linestyle() != "None"}
+    assert alphas == {max(FAINTEST, min(0.7, 4 / trials))}
+
+
+@both
+def test_starts_and_ends_are_marked(n_axes):
+    traj = trajectories()
+    fig = PLOTS[n_axes](FixedPoints(), traj, hidden(), [4, 1], 3)
+    pca = PCA(n_axes).fit(traj[:, 3:].reshape(-1, 4))
+    for marker, step in (("o", 3), ("s", -1)):
+        places = [
+            coordinates(line)[0]
+            for line in fig.axes[0].lines
+            if line.get_linestyle() == "None" and line.get_marker() == marker
+        ]
+        np.testing.assert_allclose(places, pca.transform(traj[[4, 1], step]), atol=1e-9)
+
+
+@both
+def test_time_colours_each_step(n_axes):
+    traj = trajectories()
+    fig = PLOTS[n_axes](FixedPoints(), traj, hidden(), [0, 3], 2, color_by="time")
+    (lines,) = [a for a in fig.axes[0].collections if isinstance(a, LineCollection)]
+    assert lines.get_array().tolist() == [*range(2, 11), *range(2, 11)]  # of each step, its start
+    assert lines.get_clim() == (2, 11)
+    pieces = np.array(lines._segments3d if n_axes == 3 else lines.get_segments())
+    pca = PCA(n_axes).fit(traj[:, 2:].reshape(-1, 4))
+    drawn = pca.transform(traj[3, 2:])
+    np.testing.assert_allclose(pieces[9:, 0], drawn[:-1], atol=1e-9)
+    np.testing.assert_allclose(pieces[9:, 1], drawn[1:], atol=1e-9)
+    assert fig.axes[1].get_ylabel() == "time step $t$"
+
+
+def test_numbers_of_trials_and_steps_are_on_a_named_scale():
+    traj = trajectories()
+    of_trials = np.array([0.5, 2.0, -1.0, 0.0, 4.0])
+    fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(clabel="coherence"), color_by=of_trials)
+    (lines,) = fig.axes[0].collections
+    assert lines.get_array().tolist() == np.repeat(of_trials, 11).tolist()
+    assert fig.axes[1].get_ylabel() == "coherence"
+    at_steps = traj[..., 0]
+    fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(), [2], 4, color_by=at_steps)
+    (lines,) = fig.axes[0].collections
+    np.testing.assert_array_equal(lines.get_array(), at_steps[2, 4:-1])
+
+
+@both
+@pytest.mark.parametrize("labels", [[7, 3, 7, 7, 3], ["go", "stop", "go", "go", "stop"]])
+def test_conditions_have_a_colour_and_a_line_in_the_legend_each(n_axes, labels):
+    fig = PLOTS[n_axes](FixedPoints(), trajectories(), hidden(), color_by=labels)
+    first, second = sorted(set(labels))
+    n = [labels.count(first), labels.count(second)]
+    assert legend(fig)[0].startswith("condition")
+    shown = {text for text in legend(fig) if text.startswith("condition")}
+    assert shown == {f"condition {first} ({n[0]})", f"condition {second} ({n[1]})"}
+    lines = [line for line in fig.axes[0].lines if line.get_linestyle() != "None"]
+    expected = [_CONDITIONS[0 if label == first else 1] for label in labels]
+    assert [line.get_color() for line in lines] == expected
+
+
+def test_many_whole_numbers_are_on_a_scale():
+    traj = trajectories(trials=MOST_LABELS + 1)
+    few = np.arange(MOST_LABELS + 1) % MOST_LABELS
+    fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(), color_by=few)
+    assert len([text for text in legend(fig) if text.startswith("condition")]) == MOST_LABELS
+    fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(), color_by=np.arange(MOST_LABELS + 1))
+    assert fig.axes[1].get_ylabel() == "value"
+
+
+@both
+def test_points_take_the_colours_of_their_conditions(n_axes):
+    fps = linearised(
+        [0.5, 0.1, 0, 0], [1.5, 0.1, 0, 0], [0.5, 0, 0, 0], cond_id=np.array([4, 4, 2])
+    )
+    fig = PLOTS[n_axes](fps, trajectories(), hidden(), color_by="cond_id")
+    stable, saddle, *patches = scatters(fig)
+    colors = [_CONDITIONS[1].lower(), _CONDITIONS[0].lower()]
+    assert [to_hex(color) for color in stable.get_facecolor()] == colors
+    assert [to_hex(color) for color in saddle.get_facecolor()] == colors[:1]
+    assert stable.get_paths()[0].vertices.shape != saddle.get_paths()[0].vertices.shape
+    assert [artist.get_label() for artist in patches] == ["condition 2 (1)", "condition 4 (2)"]
+
+
+def test_points_share_the_colours_of_trials_only_if_all_conditions_are_theirs():
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0], cond_id=np.array([1, 0]))
+    of_trials = np.array([0, 1, 1, 0, 0])
+    fig = plot_fixed_points_2d(fps, trajectories(), hidden(), color_by=of_trials)
+    (stable,) = scatters(fig)
+    colors = [_CONDITIONS[1].lower(), _CONDITIONS[0].lower()]
+    assert [to_hex(color) for color in stable.get_facecolor()] == colors
+    others = fps.replace(cond_id=np.array([1, 5]))
+    fig = plot_fixed_points_2d(others, trajectories(), hidden(), color_by=of_trials)
+    (stable,) = scatters(fig)
+    assert {to_hex(color) for color in stable.get_facecolor()} == {MARKS[0][1].lower()}
+
+
+# ---- projections -------------------------------------------------------------------------------
+
+
+@both
+def test_a_matrix_projects_points_trajectories_and_segments(n_axes):
+    traj, fps = trajectories(), linearised([1.5, 0.1, 0, 0])
+    matrix = np.random.default_rng(5).normal(size=(4, n_axes)).astype("f4")
+    config = hidden()
+    fig = PLOTS[n_axes](fps, traj, config, projection=matrix, eigenvectors="unstable")
+    np.testing.assert_allclose(coordinates(fig.axes[0].lines[0]), traj[0] @ matrix, rtol=1e-6)
+    (point,) = scatters(fig)
+    drawn = np.stack(point._offsets3d, 1) if n_axes == 3 else np.asarray(point.get_offsets())
+    np.testing.assert_allclose(drawn, fps.xstar @ matrix, rtol=1e-6)
+    ((a, b),), _ = segments(fig)
+    along = fps.eigvec_J_xstar[0, :, 0].real @ matrix
+    np.testing.assert_allclose(
+        np.abs((b - a) @ along), np.linalg.norm(b - a) * np.linalg.norm(along)
+    )
+    names = [fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()]
+    assert names == ["projection 1", "projection 2"]
+
+
+@both
+def test_a_fitted_transformer_projects(n_axes):
+    traj, fps = trajectories(), linearised([0.5, 0.1, 0, 0])
+    pca = PCA(4).fit(np.random.default_rng(2).normal(size=(50, 4)))
+    fig = PLOTS[n_axes](fps, traj, hidden(), projection=pca)
+    expected = pca.transform(traj[0])[:, :n_axes]
+    np.testing.assert_allclose(coordinates(fig.axes[0].lines[0]), expected)
+    assert fig.axes[0].get_xlabel() == "component 1"
+
+
+def test_a_transformer_with_too_few_components_is_refused():
+    pca = PCA(1).fit(np.random.default_rng(2).normal(size=(50, 4)))
+    with pytest.raises(ValueError, match=r"`projection` turns .*\(5?\d+, 1\); expected at least 2"):
+        plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(), projection=pca)
+
+
+def test_without_trajectories_the_points_are_in_their_own_components():
+    fps = linearised([0.5, 0, 0, 0], [1.5, 0, 0, 0], [2.5, 0, 0, 0])
+    fig = plot_fixed_points_2d(fps, None, hidden())
+    pca = PCA(2).fit(fps.xstar)
+    drawn = np.concatenate([np.asarray(artist.get_offsets()) for artist in scatters(fig)])
+    np.testing.assert_allclose(drawn, pca.transform(fps.xstar), atol=1e-9)
+    assert fig.axes[0].get_title() == "3 fixed points"
+    assert legend(fig) == ["stable fixed point (1)", "saddle, index 1 (2)"]
+
+
+# ---- eigenvectors ------------------------------------------------------------------------------
+
+
+def test_segments_are_scaled_by_the_eigenvalue():
+    fps = linearised([3.0, 1.5, 0.5, 0.1], [0.75, 0.1, 0, 0])
+    traj, eye = trajectories(), np.eye(4)[:, :2]
+    drawn, dashed = segments(
+        plot_fixed_points_2d(fps, traj, hidden(), projection=eye, eigenvectors="unstable")
+    )
+    assert dashed == [False, False]
+    states = np.concatenate([traj.reshape(-1, 4), fps.xstar])[:, :2]
+    reach = LONGEST * np.ptp(states, axis=0).max()
+    for (a, b), size, k in zip(drawn, (1.0, 0.5), (0, 1), strict=True):
+        along = reach * size * fps.eigvec_J_xstar[0, :2, k].real
+        np.testing.assert_allclose((b - a) / 2, along)
+        np.testing.assert_allclose((a + b) / 2, fps.xstar[0, :2])
+
+
+def test_the_slowest_stable_direction_is_dashed():
+    fps = linearised([3.0, 0.9, 0.5, 0.1], [0.75, 0.1, 0, 0])
+    fig = plot_fixed_points_2d(fps, trajectories(), hidden(), eigenvectors="slow")
+    assert segments(fig)[1] == [False, True, True]
+    assert {"unstable eigenvectors", "slowest stable eigenvectors"} <= set(legend(fig))
+
+
+def test_a_complex_pair_has_the_two_directions_of_its_plane():
+    fps = linearised([1.2 + 0.5j, 1.2 - 0.5j, 0.5, 0.1])
+    drawn, _ = segments(
+        plot_fixed_points_2d(
+            fps, None, hidden(), projection=np.eye(4)[:, :2], eigenvectors="unstable"
+        )
+    )
+    vector = fps.eigvec_J_xstar[0, :2, 0]
+    for (a, b), part in zip(drawn, (vector.real, vector.imag), strict=True):
+        np.testing.assert_allclose(np.linalg.det([b - a, part]), 0, atol=1e-12)
+
+
+def test_in_continuous_time_the_real_part_is_the_scale():
+    fps = linearised([2.0, 1.0, -0.5, -3.0], continuous_time=True)
+    fig = plot_fixed_points_2d(
+        fps, trajectories(), hidden(), projection=np.eye(4)[:, :2], eigenvectors="unstable"
+    )
+    drawn, _ = segments(fig)
+    length = np.linalg.norm(drawn[:, 1] - drawn[:, 0], axis=1)
+    shown = np.linalg.norm(fps.eigvec_J_xstar[0, :2, :2].real, axis=0)
+    np.testing.assert_allclose(length[0] / length[1], 2 * shown[0] / shown[1])
+
+
+def test_where_the_index_is_unknown_nothing_is_drawn_along_eigenvectors():
+    fps = linearised([np.nan, 0.5, 0.1, 0], [1.5, 0.1, 0, 0])
+    drawn, _ = segments(
+        plot_fixed_points_2d(fps, trajectories(), hidden(), eigenvectors="unstable")
+    )
+    assert len(drawn) == 1
+
+
+def test_eigenvectors_that_are_not_there_are_asked_for():
+    fps = linearised([1.5, 0.5, 0.1, 0]).replace(eigvec_J_xstar=None)
+    with pytest.raises(ValueError, match=r"`eigenvectors` is 'slow', but .* is None"):
+        plot_fixed_points_2d(fps, trajectories(), hidden(), eigenvectors="slow")
+    with pytest.raises(ValueError, match="a return map has no directions"):
+        plot_fixed_points_2d(
+            linearised([1.5]), trajectories(n_states=1), hidden(), eigenvectors="slow"
+        )
+
+
+# ---- axes, sizes, the short way ----------------------------------------------------------------
+
+
+@both
+def test_axes_that_are_given_are_drawn_on(n_axes, tmp_path):
+    fig = Figure()
+    ax = fig.add_subplot(1, 2, 2, **({"projection": "3d"} if n_axes == 3 else {}))
+    config = hidden(save_path=tmp_path / "a.png")
+    returned = PLOTS[n_axes](linearised([0.5, 0.1, 0, 0]), trajectories(), config, ax=ax)
+    assert returned is fig
+    assert len(ax.collections) == 1 and ax.get_title() == ""
+    assert list(tmp_path.iterdir()) == []
+    PLOTS[n_axes](FixedPoints(), trajectories(), hidden(title="Mine"), ax=ax)
+    assert ax.get_title() == "Mine"
+
+
+def test_flat_axes_do_not_take_a_solid_figure_nor_the_other_way_round():
+    fig = Figure()
+    flat, solid = fig.add_subplot(1, 2, 1), fig.add_subplot(1, 2, 2, projection="3d")
+    for plot, ax in ((plot_fixed_points_3d, flat), (plot_fixed_points_2d, solid)):
+        with pytest.raises(TypeError, match=r"`ax` is .*; expected .*Axes of Matplotlib"):
+            plot(FixedPoints(), trajectories(), hidden(), ax=ax)
+
+
+def overlap(a, b):
+    return a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1
+
+
+@both
+@pytest.mark.parametrize("preset", [PlotConfig.for_column, PlotConfig.for_slide, PlotConfig])
+def test_nothing_hides_anything_at_any_size(n_axes, preset):
+    fps = linearised([0.5, 0.1, 0, 0], [1.5, 0.1, 0, 0])
+    fig = PLOTS[n_axes](fps, trajectories(), preset(show=False))
+    fig.draw_without_rendering()
+    (ax,) = fig.axes
+    legend = ax.get_legend().get_window_extent()
+    axes = [ax.xaxis, ax.yaxis] + ([ax.zaxis] if n_axes == 3 else [])
+    labels = [axis.label.get_window_extent() for axis in axes]
+    assert not any(overlap(legend, label) for label in labels)
+    if n_axes == 2:  # the boxes around slanted labels overlap, though the labels do not
+        assert not overlap(*labels)
+    below = fig.get_figwidth() < NARROW
+    assert below == (preset == PlotConfig.for_column)
+    assert (legend.y1 < ax.get_window_extent().y0) == below
+
+
+def test_presets_set_sizes_of_text_and_figure():
+    column = PlotConfig.for_column(title="T", figsize=(3, 3))
+    assert (column.font_size, column.figsize, column.title) == (8, (3, 3), "T")
+    assert round(PlotConfig.for_column().figsize[0] * 25.4, 6) == 85
+    before = matplotlib.rcParams.copy()
+    sizes = {}
+    for name in ("for_column", "for_slide"):
+        config = getattr(PlotConfig, name)(show=False)
+        fig = plot_fixed_points_2d(linearised([0.5, 0.1, 0, 0]), trajectories(), config)
+        (ax,) = fig.axes
+        texts = [ax.xaxis.label, ax.title, *ax.get_xticklabels(), *ax.get_legend().get_texts()]
+        sizes[name] = min(text.get_fontsize() for text in texts)
+        assert ax.collections[0].get_sizes()[0] == 60 * (config.font_size / 10) ** 2
+    assert sizes == {"for_column": pytest.approx(7.2), "for_slide": pytest.approx(18)}
+    assert matplotlib.rcParams == before
+
+
+def test_text_in_a_pdf_stays_text(tmp_path):
+    path = tmp_path / "a.pdf"
+    plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(save_path=path))
+    content = path.read_bytes()
+    assert b"/Type3" not in content and b"/CIDFontType2" in content
+
+
+def test_three_axes_have_the_limits_of_the_data():
+    fps, traj = linearised([0.5, 0.1, 0, 0]), trajectories()
+    (ax,) = plot_fixed_points_3d(fps, traj, hidden()).axes
+    pca = PCA(3).fit(traj.reshape(-1, 4))
+    drawn = pca.transform(np.concatenate([traj.reshape(-1, 4), fps.xstar]))
+    for limits, low, high in zip(
+        (ax.get_xlim(), ax.get_ylim(), ax.get_zlim()), drawn.min(0), drawn.max(0), strict=True
+    ):
+        assert limits[0] < low and high < limits[1]
+        assert high - low > 0.9 * (limits[1] - limits[0])
+
+
+@both
+def test_points_draw_themselves(n_axes):
+    fps, traj = linearised([1.5, 0.1, 0, 0]), trajectories()
+    short = fps.plot(traj, hidden(), dimensions=n_axes, eigenvectors="unstable")
+    long = PLOTS[n_axes](fps, traj, hidden(), eigenvectors="unstable")
+    np.testing.assert_array_equal(segments(short)[0], segments(long)[0])
+    assert len(fps.plot(config=hidden()).axes[0].collections) == 1
+    with pytest.raises(ValueError, match="`dimensions` is 4; expected"):
+        fps.plot(traj, hidden(), dimensions=4)
+    assert slowpoints.FixedPoints.plot is FixedPoints.plot
