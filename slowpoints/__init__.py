@@ -88,6 +88,7 @@ if _TYPE_CHECKING:
     from slowpoints._plots.config import PlotConfig as PlotConfig
     from slowpoints._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
     from slowpoints._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
+    from slowpoints._plots.animation import animate_fixed_points as animate_fixed_points
     from slowpoints._plots.branches import plot_branches as plot_branches
     from slowpoints._plots.connections import plot_connections as plot_connections
     from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
@@ -116,6 +117,7 @@ _LATER = {
     "slowpoints._finder": ("FixedPointFinder",),
     "slowpoints._plots.config": ("PlotConfig",),
     "slowpoints._plots.fixed_points": ("plot_fixed_points_2d", "plot_fixed_points_3d"),
+    "slowpoints._plots.animation": ("animate_fixed_points",),
     "slowpoints._plots.branches": ("plot_branches",),
     "slowpoints._plots.connections": ("plot_connections",),
     "slowpoints._checkpoints.checkpoints": ("load_checkpoint", "save_checkpoint"),

@@ -35,6 +35,7 @@ from slowpoints import (
     Search,
     account,
     along,
+    animate_fixed_points,
     as_transition,
     basin_boundary,
     certify,
@@ -780,6 +781,16 @@ CALLS = {
         plot_fixed_points_3d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
         PLOT_3D,
+    ),
+    "animate_fixed_points": Call(
+        animate_fixed_points,
+        {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
+        {
+            **{k: v for k, v in PLOT_2D.items() if k not in ("ax", "eigenvectors")},
+            "state_traj": Kind((*TRAJECTORIES.wrong, TRAJ[:, :1])),
+            "color_by": Kind((*PLOT_2D["color_by"].wrong, "time")),
+            "dimensions": Kind(("x", None, True, 1, 4, 2.5)),
+        },
     ),
     "FixedPoints": Call(
         FixedPoints,

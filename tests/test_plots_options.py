@@ -13,7 +13,8 @@ from sklearn.decomposition import PCA
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._plots.coloring import _CONDITIONS, MOST_LABELS
-from slowpoints._plots.drawing import FAINTEST, NARROW
+from slowpoints._plots.drawing import FAINTEST
+from slowpoints._plots.layout import NARROW
 from slowpoints._plots.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
 from slowpoints._plots.scene import LONGEST
 
@@ -399,6 +400,9 @@ def test_nothing_hides_anything_at_any_size(n_axes, preset):
     assert not any(overlap(legend, label) for label in labels)
     if n_axes == 2:  # the boxes around slanted labels overlap, though the labels do not
         assert not overlap(*labels)
+    for artist in (*labels, legend):
+        assert fig.bbox.x0 <= artist.x0 and artist.x1 <= fig.bbox.x1
+        assert fig.bbox.y0 <= artist.y0 and artist.y1 <= fig.bbox.y1
     below = fig.get_figwidth() < NARROW
     assert below == (preset == PlotConfig.for_column)
     assert (legend.y1 < ax.get_window_extent().y0) == below

@@ -10,7 +10,8 @@ from slowpoints._analysis.branches import Branch, Branches
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import draw_legend, finish, new_figure, style
+from slowpoints._plots.drawing import finish, new_figure, style
+from slowpoints._plots.layout import draw_legend
 from slowpoints._plots.marks import MARKS
 from slowpoints._plots.view import fit_pca
 

@@ -11,13 +11,13 @@ from slowpoints._core import arguments
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import (
     axis_labels,
-    draw_legend,
     draw_points,
     finish,
     new_figure,
     style,
     style_axes,
 )
+from slowpoints._plots.layout import draw_legend
 from slowpoints._plots.marks import Group, groups_of
 from slowpoints._plots.view import Projection, View, check_finite, fit_pca
 from slowpoints._points.fixed_points import FixedPoints

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 FAINTEST = 0.35
 """Lines are never more translucent than this: at 0.15 a single one vanishes in print."""
 
-NARROW = 6.0
-"""The legend is below the axes of figures that are narrower than this, in inches: beside them, it
-would take up half of the width."""
-
 _FONT_SIZE = 10.0
 """Sizes of marks and lines are for text of this size, in points, and grow with it."""
 
@@ -52,7 +48,7 @@ def style(config: PlotConfig) -> Iterator[None]:
         yield
 
 
-def _scale() -> float:
+def scale_of_marks() -> float:
     """Return how large marks and lines are, as a factor."""
     import matplotlib
 
@@ -63,8 +59,9 @@ def axis_labels(view: View, config: PlotConfig) -> list[str]:
     """Return the labels of all axes, with the explained variance where there is one."""
     given = [config.xlabel, config.ylabel, ""]
     labels = [own or name for own, name in zip(given, view.names, strict=False)]
+    words = " of variance" if len(labels) == 2 else ""  # slanted axes are short
     for k, ratio in enumerate(view.projection.variance):
-        labels[k] += f" ({100 * ratio:.1f} % of variance)"
+        labels[k] += f" ({100 * ratio:.1f} %{words})"
     return labels
 
 
@@ -85,15 +82,16 @@ def draw_trajectories(
     trajectories: Float[np.ndarray, "shown steps axes"],
     coloring: Coloring,
     config: PlotConfig,
+    ends: bool,
 ) -> None:
-    """Draw each trajectory, and mark where it begins and where it ends."""
+    """Draw each trajectory, and mark where it begins and where it ends, if `ends`."""
     from matplotlib.cbook import normalize_kwargs
     from matplotlib.lines import Line2D
 
     n_shown, n_steps, _ = trajectories.shape
     if n_shown == 0:
         return
-    scale = _scale()
+    scale = scale_of_marks()
     name = "trajectory" if n_shown == 1 else "trajectories"
     look: dict[str, Any] = {"color": config.color, "linewidth": 0.7 * scale, "zorder": 1}
     look["alpha"] = float(np.clip(4 / n_shown, FAINTEST, 0.7))  # light where many lie on each other
@@ -117,7 +115,7 @@ def draw_trajectories(
     else:
         for trajectory, color, label in zip(trajectories, colors, labels, strict=True):
             ax.plot(*trajectory.T, **(look | {"color": color, "label": label}))
-    if not moves:
+    if not moves or not ends:
         return
     mark = {"linestyle": "none", "zorder": 1.5, "markeredgewidth": 0.7 * scale}
     mark |= {"markersize": 3.5 * scale, "alpha": 0.8, "label": "_nolegend_"}
@@ -169,7 +167,7 @@ def draw_segments(ax: Any, segments: list[Segment], groups: list[Group]) -> None
     """Draw lines along eigenvectors, in the colour of their point, the stable ones dashed."""
     from matplotlib.patheffects import Normal, Stroke
 
-    scale = _scale()
+    scale = scale_of_marks()
     look = {
         "linewidth": 1.8 * scale,
         "path_effects": [Stroke(linewidth=2.8 * scale, foreground="black"), Normal()],
@@ -196,7 +194,7 @@ def draw_points(
 ) -> None:
     """Draw each group of points with its mark, and name it for the legend."""
     size, edge = (60, 0.8) if len(points) <= 100 else (28, 0.5)
-    scale = _scale()
+    scale = scale_of_marks()
     of_point = None if coloring is None else coloring.of_point
     # Shading by depth would make colours differ from those in the legend.
     depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
@@ -230,7 +228,9 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if len(view.names) == 3:
-        grown = _FONT_SIZE * (_scale() - 1)  # Matplotlib keeps the distance, whatever the text
+        grown = _FONT_SIZE * (
+            scale_of_marks() - 1
+        )  # Matplotlib keeps the distance, whatever the text
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.labelpad += 1.6 * grown
             axis.set_tick_params(pad=3.5 + 0.4 * grown)
@@ -245,9 +245,6 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
             ax.set_aspect("equal", adjustable="datalim")
     ax.grid(config.grid, **({"alpha": 0.3} if config.grid else {}))
 
-
-_ZOOM = 1.15
-"""How much larger than Matplotlib would draw it the box of three axes is; the labels still fit."""
 
 _THINNEST = 0.25
 """The box is at least so thin: an axis along which nothing happens keeps room for its ticks."""
@@ -271,69 +268,7 @@ def _fill_box(ax: Any, view: View) -> None:
     low, high = (low + high - shown) / 2 - margin, (low + high + shown) / 2 + margin
     for axis, a, b in zip("xyz", low, high, strict=True):
         getattr(ax, f"set_{axis}lim")(a, b)
-    ax.set_box_aspect(shape, zoom=_ZOOM)
-
-
-def draw_legend(ax: Any) -> None:
-    """Draw the legend beside the axes, or below them in a narrow figure, where it hides nothing."""
-    if not ax.get_legend_handles_labels()[0]:
-        return
-    below = ax.figure.get_figwidth() < NARROW
-    legend = ax.legend(
-        loc="upper center" if below else "upper left",
-        ncols=2 if below else 1,
-        frameon=False,
-        borderaxespad=0.0,
-        columnspacing=1.0,
-        handlelength=1.4,
-        handletextpad=0.6,
-    )
-    for line in legend.get_lines():
-        line.set_alpha(0.8)  # one translucent line by itself is hardly seen
-    place, moved = np.zeros(2), True
-    while moved:  # making room for the legend moves the labels that it is beside
-        ax.figure.draw_without_rendering()
-        (_, bottom), (right, _) = _extent(ax, legend)
-        before, place = place, np.array([0.5, bottom - _GAP] if below else [right + _GAP, 1.0])
-        moved = np.abs(place - before).max() > _STILL
-        legend.set_bbox_to_anchor(tuple(place), ax.transAxes)
-
-
-_STILL = 0.01
-"""A legend that would move by less than this part of the axes stays: nobody would see it."""
-
-_GAP = 0.04
-"""Between the labels of the axes and the legend, as a part of the axes."""
-
-
-def _extent(ax: Any, legend: Any) -> Float[np.ndarray, "2 2"]:
-    """Return the corners of the axes with their labels, in coordinates of the axes."""
-    others = (legend, ax.title)
-    for artist in others:
-        artist.set_in_layout(False)
-    box = ax.get_tightbbox()
-    for artist in others:
-        artist.set_in_layout(True)
-    return ax.transAxes.inverted().transform(box.get_points())
-
-
-def draw_color_bar(ax: Any, coloring: Coloring) -> None:
-    """Draw the scale of colours beside the axes, if colours are numbers."""
-    if coloring.values is None or coloring.values.size == 0:
-        return
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    scale = ScalarMappable(Normalize(*coloring.limits), scale_of_colors())
-    is_3d = hasattr(ax, "get_zlim")
-    ax.figure.colorbar(
-        scale,
-        ax=ax,
-        label=coloring.name,
-        location="left" if is_3d else "right",
-        shrink=0.6,
-        aspect=25,
-    )
+    ax.set_box_aspect(shape)
 
 
 def finish(fig: "matplotlib.figure.Figure", config: PlotConfig) -> None:

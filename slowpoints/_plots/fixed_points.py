@@ -14,8 +14,6 @@ from slowpoints._core.types import RealArray
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import (
     axis_labels,
-    draw_color_bar,
-    draw_legend,
     draw_points,
     draw_segments,
     draw_trajectories,
@@ -24,6 +22,7 @@ from slowpoints._plots.drawing import (
     style,
     style_axes,
 )
+from slowpoints._plots.layout import draw_color_bar, draw_legend, fill_figure
 from slowpoints._plots.marks import Group
 from slowpoints._plots.scene import Eigenvectors, Scene, Trials, scene_of
 from slowpoints._plots.view import View
@@ -178,7 +177,7 @@ def plot_fixed_points_3d(
 def _draw(scene: Scene, config: PlotConfig, ax: Any) -> "matplotlib.figure.Figure":
     """Draw on axes that are given, or make a figure, write it and show it."""
     if ax is not None:
-        draw_scene(ax, scene, config, config.title)
+        draw_scene(ax, scene, config, config.title, alone=False)
         return ax.figure
     with style(config):
         fig = new_figure(config)
@@ -191,15 +190,28 @@ def new_axes(fig: Any, n_axes: Literal[2, 3] | int) -> Any:
     """Add axes for a scene to a figure."""
     if n_axes == 2:
         return fig.add_subplot()
+    fig.set_layout_engine("none")  # see `fill_figure`
     # Matplotlib would sort whole artists by depth and bury the points under the trajectories.
     return fig.add_subplot(projection="3d", computed_zorder=False)
 
 
-def draw_scene(ax: Any, scene: Scene, config: PlotConfig, title: str | None) -> None:
-    """Draw everything that a scene holds, with labels and a legend."""
+def draw_scene(
+    ax: Any,
+    scene: Scene,
+    config: PlotConfig,
+    title: str | None,
+    *,
+    ends: bool = True,
+    alone: bool = True,
+) -> None:
+    """Draw everything that a scene holds, with labels and a legend.
+
+    Where trajectories begin and end is marked if `ends`. If the axes are `alone` on their figure,
+    they may take all of it.
+    """
     view, coloring = scene.view, scene.coloring
     labels = axis_labels(view, config)
-    draw_trajectories(ax, view.trajectories, coloring, config)
+    draw_trajectories(ax, view.trajectories, coloring, config, ends)
     draw_segments(ax, scene.segments, scene.groups)
     draw_points(ax, view.points, scene.groups, coloring)
     _draw_guides(ax, view, scene.groups)
@@ -208,9 +220,11 @@ def draw_scene(ax: Any, scene: Scene, config: PlotConfig, title: str | None) -> 
         getattr(ax, f"set_{axis}label")(label)
     if title and config.title is not None:
         ax.set_title(title)
+    color_bar = draw_color_bar(ax, coloring) if config.show_legend else None
     if config.show_legend:
         draw_legend(ax)
-        draw_color_bar(ax, coloring)
+    if alone and len(labels) == 3:
+        fill_figure(ax, color_bar)
     if config.verbose:
         print(f"Axes: {'; '.join(labels)}.")
 

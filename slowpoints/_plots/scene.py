@@ -42,6 +42,7 @@ class Scene:
 
     Attributes:
         points: the valid points.
+        rows: `[n]` which rows of the caller's points these are.
         view: where they and the trajectories are.
         groups: which points look alike.
         coloring: what colours say, if they do not say the kind of a point.
@@ -51,6 +52,7 @@ class Scene:
     """
 
     points: FixedPoints
+    rows: Int[np.ndarray, " n"]
     view: View
     groups: list[Group]
     coloring: Coloring
@@ -111,7 +113,9 @@ def scene_of(
     view = view_of(points, shown, first_step, n_axes, seen)
     segments = [] if eigenvectors is None else _segments(caller, points, view, eigenvectors)
     title = _describe(points, len(trials), n_trials)
-    return Scene(points, view, groups_of(points), coloring, segments, trials, title)
+    is_valid = True if fixed_points.valid is None else np.asarray(fixed_points.valid)
+    rows = np.flatnonzero(np.broadcast_to(is_valid, fixed_points.n))
+    return Scene(points, rows, view, groups_of(points), coloring, segments, trials, title)
 
 
 # ---- input -------------------------------------------------------------------------------------

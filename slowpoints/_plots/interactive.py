@@ -1,0 +1,264 @@
+"""The interactive figure: a scene in three dimensions that can be turned, drawn by Plotly."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from slowpoints._core import arguments
+from slowpoints._plots.coloring import scale_of_colors
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import axis_labels
+from slowpoints._plots.scene import Scene
+from slowpoints._points.summary import columns
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_CALLER = "plot_fixed_points_3d"
+
+# Plotly has eight shapes in three dimensions: of two kinds with the same, the colours differ.
+_SYMBOLS = {
+    "o": "circle",
+    "^": "diamond",
+    "s": "square",
+    "D": "cross",
+    "P": "x",
+    "v": "diamond-open",
+    "*": "circle-open",
+    "p": "square-open",
+    "h": "square-open",
+    "d": "diamond-open",
+    "X": "x",
+}
+
+_PROPERTIES = ("color", "linewidth", "alpha")
+"""What Plotly's lines have of Matplotlib's properties."""
+
+
+def interactive_figure(scene: Scene, config: PlotConfig) -> "go.Figure":
+    """Draw a scene with Plotly; write it and show it, if that is asked for."""
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise ImportError(
+            f"{_CALLER}: Plotly, which draws interactive figures, is not installed; "
+            "`pip install plotly`, or `pip install slowpoints[plotly]`."
+        ) from error
+    path = None if config.save_path is None else Path(config.save_path)
+    if path is not None and path.suffix not in (".html", ".htm"):
+        was = f"is {str(path)!r}"
+        expected = "the name of an HTML file, since the figure is interactive"
+        arguments.refuse(_CALLER, "config.save_path", was, expected, ValueError)
+    fig = go.Figure([*_trajectories(scene, config), *_segments(scene), *_points(scene)])
+    view = scene.view
+    axes = {
+        f"{axis}axis": {"title": {"text": _plain(label)}, "showspikes": False}
+        for axis, label in zip("xyz", axis_labels(view, config), strict=True)
+    }
+    fig.update_layout(
+        template="plotly_white",
+        title={"text": "" if config.title is None else config.title or scene.title},
+        scene=axes
+        | {
+            "aspectmode": "data" if view.time_span is None else "cube",
+            "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 0.9}, "center": {"z": -0.1}},
+        },
+        legend={"itemsizing": "constant"},
+        showlegend=config.show_legend,
+        margin={"l": 0, "r": 0, "b": 0, "t": 50},
+    )
+    if config.font_size is not None:
+        fig.update_layout(font={"size": config.font_size})
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page = fig.to_html(include_plotlyjs=True, config={"displaylogo": False})
+        path.write_text(page, encoding="utf-8")
+        if config.verbose:
+            print(f"Saved {path}.")
+    if config.show:
+        fig.show()
+    return fig
+
+
+def _plain(text: str) -> str:
+    """Return a label without the signs of TeX, which a page would need a further program for."""
+    return text.replace("$x_{t+1}$", "x(t+1)").replace("$x_t$", "x(t)").replace("$", "")
+
+
+# ---- trajectories ------------------------------------------------------------------------------
+
+
+def _trajectories(scene: Scene, config: PlotConfig) -> list[Any]:
+    """Return one line for all trajectories of a condition, with gaps between them."""
+    import plotly.graph_objects as go
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.colors import to_hex
+    from matplotlib.lines import Line2D
+
+    trajectories, coloring = scene.view.trajectories, scene.coloring
+    n_shown, n_steps, _ = trajectories.shape
+    given: dict[str, Any] = normalize_kwargs(config.to_matplotlib_kwargs(), Line2D)
+    if unknown := sorted(set(given) - {*_PROPERTIES, "rasterized"}):
+        was, expected = f"has {unknown}", f"only {', '.join(_PROPERTIES)} for interactive figures"
+        arguments.refuse(_CALLER, "config.kwargs", was, expected, ValueError)
+    look = {"color": config.color, "linewidth": 1.0, "alpha": 0.5} | given
+    words = ("trajectory" if n_shown == 1 else "trajectories",)
+    parts = [(np.arange(n_shown), f"{words[0]} ({n_shown})", to_hex(look["color"]))]
+    if coloring.of_trajectory is not None:
+        parts = [
+            (rows, f"{coloring.name} {label} ({rows.size})", to_hex(color))
+            for k, (label, color) in enumerate(zip(coloring.labels, coloring.colors, strict=True))
+            if (rows := np.flatnonzero(coloring.of_trajectory == k)).size
+        ]
+    traces = []
+    for rows, name, color in parts if n_shown and n_steps else []:
+        line: dict[str, Any] = {"width": 2 * look["linewidth"], "color": color}
+        if coloring.values is not None:
+            values = coloring.values[rows, :n_steps]  # and a number for the gap, which is not seen
+            line["color"] = np.concatenate([values, values[:, -1:]], axis=1).ravel().tolist()
+            line |= _scale(coloring.limits, _plain(coloring.name))
+        first = 0 if scene.view.time_span is None else int(scene.view.time_span[0])
+        steps = first + np.arange(n_steps)
+        texts = [
+            text
+            for trial in scene.trials[rows]
+            for text in (*(f"trial {trial}, time step {step}" for step in steps), "")
+        ]
+        x, y, z = _with_gaps(trajectories[rows]).T
+        traces.append(
+            go.Scatter3d(
+                x=x,
+                y=y,
+                z=z,
+                mode="lines",
+                name=name,
+                line=line,
+                opacity=look["alpha"],
+                text=texts,
+                hoverinfo="text",
+                connectgaps=False,
+            )
+        )
+    return traces
+
+
+def _with_gaps(values: Float[np.ndarray, "shown steps *axes"]) -> Float[np.ndarray, "places *axes"]:
+    """Return the values one after another, with a NaN after each trajectory."""
+    gap = np.full((len(values), 1, *values.shape[2:]), np.nan)
+    return np.concatenate([values, gap], axis=1).reshape(-1, *values.shape[2:])
+
+
+def _scale(limits: tuple[float, float], name: str) -> dict[str, Any]:
+    from matplotlib.colors import to_hex
+
+    colors = [to_hex(color) for color in scale_of_colors()(np.linspace(0, 1, 16))]
+    places = np.linspace(0, 1, 16).tolist()
+    return {
+        "colorscale": [list(pair) for pair in zip(places, colors, strict=True)],
+        "cmin": limits[0],
+        "cmax": limits[1],
+        "showscale": True,
+        "colorbar": {"title": {"text": name}, "x": -0.05, "len": 0.6},
+    }
+
+
+# ---- points ------------------------------------------------------------------------------------
+
+
+def _points(scene: Scene) -> list[Any]:
+    import plotly.graph_objects as go
+    from matplotlib.colors import to_hex
+
+    texts, coloring = _texts(scene), scene.coloring
+    size = 7 if scene.points.n <= 100 else 4
+    traces = []
+    for group in scene.groups:
+        x, y, z = scene.view.points[group.rows].T
+        color: Any = group.color
+        if coloring.of_point is not None:
+            color = [to_hex(coloring.colors[k]) for k in coloring.of_point[group.rows]]
+        symbol = _SYMBOLS[group.marker]
+        edge = color if symbol.endswith("-open") else "black"
+        traces.append(
+            go.Scatter3d(
+                x=x,
+                y=y,
+                z=z,
+                mode="markers",
+                name=f"{group.name} ({group.rows.sum()})",
+                marker={
+                    "symbol": symbol,
+                    "color": color,
+                    "size": size,
+                    "line": {"color": edge, "width": 1},
+                },
+                text=[texts[row] for row in np.flatnonzero(group.rows)],
+                hoverinfo="text",
+            )
+        )
+    return traces
+
+
+def _texts(scene: Scene) -> list[str]:
+    """Return what is known of each point, a line for each quantity."""
+    fps, kinds = scene.points, np.full(scene.points.n, "", object)
+    for group in scene.groups:
+        kinds[group.rows] = group.name
+    known = columns(fps)
+    flow = fps.continuous_time
+    unit = "" if flow else " steps"
+    said = [[f"row {row}", str(kind)] for row, kind in zip(scene.rows, kinds, strict=True)]
+    for key, name, form, end in (
+        ("condition", "condition", "", ""),
+        ("q", "q", ".2g", ""),
+        ("leading_eigenvalue", "leading eigenvalue", ".4g", ""),
+        ("time_constant", "its time constant", ".4g", unit),
+        ("frequency", "its frequency", ".3g", ""),
+        ("slowest_time_constant", "time constant of the slowest mode", ".4g", unit),
+        ("hits", "rows of the search", "", ""),
+    ):
+        for lines, value in zip(said, known.get(key, ()), strict=False):
+            shown = value.real if np.imag(value) == 0 and form else value
+            lines.append(f"{name}: {format(shown, form)}{end}")
+    if fps.inputs is not None and 0 < fps.n_inputs <= _MOST_INPUTS:
+        for lines, u in zip(said, np.asarray(fps.inputs), strict=True):
+            lines.append(f"input: {', '.join(format(value, '.3g') for value in u)}")
+    return ["<br>".join(lines) for lines in said]
+
+
+_MOST_INPUTS = 8
+"""Longer inputs are not shown at the pointer, where they would cover the figure."""
+
+
+def _segments(scene: Scene) -> list[Any]:
+    """Return lines along eigenvectors, of each kind of point one, with gaps between them."""
+    import plotly.graph_objects as go
+
+    traces = []
+    for is_unstable, dash, words in (
+        (True, "solid", "unstable eigenvectors"),
+        (False, "dash", "slowest stable eigenvectors"),
+    ):
+        for group in scene.groups:
+            ends = [
+                segment.ends
+                for segment in scene.segments
+                if segment.is_unstable == is_unstable and group.rows[segment.row]
+            ]
+            if ends:
+                x, y, z = _with_gaps(np.stack(ends)).T
+                traces.append(
+                    go.Scatter3d(
+                        x=x,
+                        y=y,
+                        z=z,
+                        mode="lines",
+                        name=f"{words}, {group.name}",
+                        line={"color": group.color, "width": 6, "dash": dash},
+                        hoverinfo="skip",
+                        connectgaps=False,
+                    )
+                )
+    return traces

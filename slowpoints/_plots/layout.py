@@ -1,0 +1,121 @@
+"""Where legends, scales of colours and boxes of three axes are on a figure, hiding nothing."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from slowpoints._plots.coloring import Coloring, scale_of_colors
+
+NARROW = 6.0
+"""The legend is below the axes of figures that are narrower than this, in inches: beside them, it
+would take up half of the width."""
+
+_GAP = 0.04
+"""Between the labels of the axes and the legend, as a part of the axes."""
+
+_STILL = 0.01
+"""A legend that would move by less than this part of the axes stays: nobody would see it."""
+
+
+def draw_legend(ax: Any) -> None:
+    """Draw the legend beside the axes, or below them in a narrow figure."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
+    below = ax.figure.get_figwidth() < NARROW
+    legend = ax.legend(
+        loc="upper center" if below else "upper left",
+        ncols=2 if below else 1,
+        frameon=False,
+        borderaxespad=0.0,
+        columnspacing=1.0,
+        handlelength=1.4,
+        handletextpad=0.6,
+    )
+    for line in legend.get_lines():
+        line.set_alpha(0.8)  # one translucent line by itself is hardly seen
+    place, moved = np.zeros(2), True
+    while moved:  # making room for the legend moves the labels that it is beside
+        ax.figure.draw_without_rendering()
+        (_, bottom), (right, _) = ax.transAxes.inverted().transform(_extent(ax))
+        before, place = place, np.array([0.5, bottom - _GAP] if below else [right + _GAP, 1.0])
+        moved = np.abs(place - before).max() > _STILL
+        legend.set_bbox_to_anchor(tuple(place), ax.transAxes)
+
+
+def draw_color_bar(ax: Any, coloring: Coloring) -> Any:
+    """Draw the scale of colours beside the axes, if colours are numbers, and return it."""
+    if coloring.values is None or coloring.values.size == 0:
+        return None
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    scale = ScalarMappable(Normalize(*coloring.limits), scale_of_colors())
+    side = "left" if hasattr(ax, "get_zlim") else "right"
+    return ax.figure.colorbar(
+        scale, ax=ax, label=coloring.name, location=side, shrink=0.6, aspect=25
+    )
+
+
+def fill_figure(ax: Any, color_bar: Any) -> None:
+    """Make a box of three axes as large as the figure leaves room for, next to all else on it.
+
+    Matplotlib's own layouts do not know how far the labels of such a box reach, so that the figure
+    is to have none.
+    """
+    fig, legend = ax.figure, ax.get_legend()
+    fig.draw_without_rendering()
+
+    def size(artist: Any) -> tuple[float, float]:
+        box = artist.get_window_extent()
+        return box.width / fig.bbox.width, box.height / fig.bbox.height
+
+    pad = 0.1 / np.array(fig.get_size_inches())
+    low, high = pad.copy(), 1 - pad
+    if ax.get_title():
+        high[1] -= size(ax.title)[1] + pad[1]
+    below = fig.get_figwidth() < NARROW
+    if legend is not None and below:
+        low[1] += size(legend)[1] + pad[1]
+    elif legend is not None:
+        high[0] -= size(legend)[0] + 2 * pad[0]
+    if color_bar is not None:
+        color_bar.ax.set_box_aspect(None)
+        color_bar.ax.set_position((6 * pad[0], 0.3, 2 * pad[0], 0.45))
+        (x, _), _ = fig.transFigure.inverted().transform(color_bar.ax.get_tightbbox().get_points())
+        color_bar.ax.set_position((7 * pad[0] - x, 0.3, 2 * pad[0], 0.45))
+        low[0] = 10 * pad[0] - x
+    ax.set_position((*low, *(high - low)))
+    _zoom(ax, low, high)
+    if legend is not None:
+        right = fig.transFigure.inverted().transform(_extent(ax))[1, 0]
+        place = (0.5, low[1] - pad[1]) if below else (right + 2 * pad[0], high[1])
+        legend.set_bbox_to_anchor(place, fig.transFigure)
+
+
+_LARGEST = 1.5
+"""No box is drawn larger than so many times what Matplotlib would draw."""
+
+
+def _zoom(ax: Any, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
+    """Choose the size at which a box and its labels just fit between corners of the figure."""
+    zoom, middle = _LARGEST, (low + high) / 2
+    for _ in range(8):  # labels keep their size, so that less is gained than the box shrinks
+        ax.set_box_aspect(ax.get_box_aspect(), zoom=zoom)
+        ax.figure.draw_without_rendering()
+        first, last = ax.figure.transFigure.inverted().transform(_extent(ax))
+        reach = np.maximum((middle - first) / (middle - low), (last - middle) / (high - middle))
+        if reach.max() <= 1.001:  # the axes themselves, which are counted, reach up to 1
+            return
+        zoom /= reach.max()
+
+
+def _extent(ax: Any) -> Float[np.ndarray, "2 2"]:
+    """Return the corners of the axes with their labels, in pixels."""
+    others = [artist for artist in (ax.get_legend(), ax.title) if artist is not None]
+    for artist in others:
+        artist.set_visible(False)
+    box = ax.get_tightbbox()
+    for artist in others:
+        artist.set_visible(True)
+    return box.get_points()

@@ -1,0 +1,250 @@
+"""The interactive figure: what it holds, and that it works in a real browser."""
+
+import shutil
+
+import matplotlib
+import numpy as np
+import pytest
+
+from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_3d
+
+go = pytest.importorskip("plotly.graph_objects")
+matplotlib.use("Agg")
+
+SCENE = "document.querySelector('.plotly-graph-div')._fullLayout.scene._scene"
+MIDDLE = 0.455
+"""Where the middle of the data is, from the top, since the camera looks below it."""
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def some_points(**fields):
+    rng = np.random.default_rng(1)
+    eigval = np.array([[0.5, 0.1, 0, 0], [1.5, 0.1, 0, 0], [0.25, 0, 0, 0]], complex)
+    vectors = np.linalg.qr(rng.normal(size=(3, 4, 4)))[0] + 0j
+    return FixedPoints(
+        xstar=rng.normal(size=(3, 4)),
+        qstar=np.array([1e-14, 2e-14, 3e-14]),
+        inputs=np.tile([[0.5, -1.0]], (3, 1)),
+        eigval_J_xstar=eigval,
+        eigvec_J_xstar=vectors,
+        is_stable=np.array([True, False, True]),
+        **fields,
+    )
+
+
+def trajectories(trials=5, time=12, n_states=4):
+    rng = np.random.default_rng(0)
+    return np.cumsum(rng.normal(size=(trials, time, n_states)), axis=1)
+
+
+def figure(fps=None, traj=None, config=None, **options):
+    fps, traj = some_points() if fps is None else fps, trajectories() if traj is None else traj
+    config = PlotConfig(show=False) if config is None else config
+    return plot_fixed_points_3d(fps, traj, config, interactive=True, **options)
+
+
+def traces(fig, mode):
+    return {trace.name: trace for trace in fig.data if trace.mode == mode}
+
+
+def xyz(trace):
+    return np.stack([trace.x, trace.y, trace.z], axis=1)
+
+
+# ---- what it holds -----------------------------------------------------------------------------
+
+
+@pytest.mark.fast
+def test_it_shows_what_the_static_figure_shows():
+    fig = figure(eigenvectors="unstable")
+    (ax,) = plot_fixed_points_3d(
+        some_points(), trajectories(), PlotConfig(show=False), eigenvectors="unstable"
+    ).axes
+    static = {a.get_label(): np.stack(a._offsets3d, axis=1) for a in ax.collections}
+    points = traces(fig, "markers")
+    assert points.keys() == static.keys()
+    for name, trace in points.items():
+        np.testing.assert_allclose(xyz(trace), static[name])
+    lines = xyz(traces(fig, "lines")["trajectories (5)"]).reshape(5, 13, 3)
+    assert np.isnan(lines[:, -1]).all()
+    for drawn, line in zip(lines, ax.lines, strict=False):
+        np.testing.assert_allclose(drawn[:-1], np.stack(line.get_data_3d(), axis=1))
+    segment = xyz(traces(fig, "lines")["unstable eigenvectors, saddle, index 1"])
+    drawn = next(line for line in ax.lines if line.get_path_effects())
+    np.testing.assert_allclose(segment[:2], np.stack(drawn.get_data_3d(), axis=1))
+    titles = [fig.layout.scene[f"{axis}axis"].title.text for axis in "xyz"]
+    assert titles == [ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()]
+    assert fig.layout.title.text == ax.get_title()
+
+
+@pytest.mark.fast
+def test_the_text_at_a_point_says_what_is_known_of_it():
+    valid = np.array([False, True, True])
+    fps = some_points(cond_id=np.array([5, 6, 7]), valid=valid, hits=np.array([1, 2, 3]))
+    (text,) = traces(figure(fps), "markers")["saddle, index 1 (1)"].text
+    assert text.split("<br>") == [
+        "row 1",
+        "saddle, index 1",
+        "condition: 6",
+        "q: 2e-14",
+        "leading eigenvalue: 1.5",
+        "its time constant: -2.466 steps",
+        "its frequency: 0",
+        "time constant of the slowest mode: -2.466 steps",
+        "rows of the search: 2",
+        "input: 0.5, -1",
+    ]
+
+
+@pytest.mark.fast
+def test_the_text_along_a_trajectory_names_the_trial_and_the_step():
+    fig = figure(plot_batch_idx=[3, 1], plot_start_time=10)
+    text = traces(fig, "lines")["trajectories (2)"].text
+    expected = ["trial 3, time step 0", "trial 3, time step 1", "", "trial 1, time step 0"]
+    assert [t.replace("step 10", "step 0").replace("step 11", "step 1") for t in text[:4]] == (
+        expected
+    )
+
+
+@pytest.mark.fast
+def test_conditions_and_numbers_colour_the_lines():
+    lines = traces(figure(color_by=[0, 1, 1, 0, 0]), "lines")
+    assert set(lines) == {"condition 0 (3)", "condition 1 (2)"}
+    assert len({trace.line.color for trace in lines.values()}) == 2
+    (line,) = traces(figure(color_by="time"), "lines").values()
+    np.testing.assert_array_equal(np.array(line.line.color, float)[:13], [*range(12), 11])
+    assert (line.line.cmin, line.line.cmax) == (0, 11)
+    assert line.line.colorbar.title.text == "time step t"
+    fps = some_points(cond_id=np.array([0, 1, 1]))
+    points = traces(figure(fps, color_by="cond_id"), "markers")
+    assert len(set(points["stable fixed point (2)"].marker.color)) == 2
+
+
+@pytest.mark.fast
+def test_kinds_of_points_differ_in_shape():
+    eigval = np.where(np.arange(6) < np.arange(6)[:, None], 1.5, 0.5) + 0j
+    fps = FixedPoints(
+        xstar=np.random.default_rng(0).normal(size=(6, 6)),
+        eigval_J_xstar=eigval,
+        is_stable=np.arange(6) == 0,
+    )
+    points = traces(figure(fps, trajectories(n_states=6)), "markers").values()
+    assert len({trace.marker.symbol for trace in points}) == len(points) == 6
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("n_states", [1, 2])
+def test_time_is_the_third_axis_of_few_states(n_states):
+    fps = FixedPoints(xstar=np.zeros((1, n_states)))
+    fig = figure(fps, trajectories(n_states=n_states))
+    assert fig.layout.scene.zaxis.title.text == "time step t"
+    assert "$" not in fig.layout.scene.xaxis.title.text
+    assert fig.layout.scene.aspectmode == "cube"
+
+
+@pytest.mark.fast
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"save_path": "a.png"}, r"`config.save_path` is 'a.png'; expected the name of an HTML"),
+        ({"kwargs": {"dashes": 1}}, r"`config.kwargs` has \['dashes'\]; expected only color, li"),
+    ],
+)
+def test_what_plotly_cannot_do_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        figure(config=PlotConfig(show=False, **config))
+
+
+@pytest.mark.fast
+def test_without_plotly_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "plotly", None)
+    monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match=r"pip install slowpoints\[plotly\]"):
+        figure()
+
+
+@pytest.mark.fast
+def test_it_is_shown_if_asked_for(monkeypatch):
+    shown = []
+    monkeypatch.setattr(go.Figure, "show", lambda fig: shown.append(fig))
+    fig = figure(config=PlotConfig())
+    assert shown == [fig]
+
+
+# ---- in a browser ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        # WebGL on the processor, and none of Chromium's own calls to the network.
+        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+        flags += ["--disable-component-update", "--disable-sync", "--no-first-run"]
+        flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.slow
+def test_in_chromium_it_renders_turns_and_tells_of_points(browser, tmp_path):
+    path = tmp_path / "figure.html"
+    # A saddle in the middle of six stable points, so that it is in the middle of the page.
+    corners = np.array([[1.0, 0, 0, 0], [0, 0.8, 0, 0], [0, 0, 0.6, 0]])
+    eigval = np.full((7, 4), 0.5)
+    eigval[0, 0] = 1.5
+    fps = FixedPoints(
+        xstar=np.concatenate([np.zeros((1, 4)), corners, -corners]),
+        eigval_J_xstar=eigval + 0j,
+        is_stable=np.arange(7) > 0,
+    )
+    config = PlotConfig(show=False, save_path=path, title="Seen")
+    plot_fixed_points_3d(fps, None, config, interactive=True)
+    page = browser.new_page(viewport={"width": 900, "height": 700})
+    errors, addresses = [], []
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: addresses.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector(".gl-container canvas")
+    page.wait_for_function(SCENE)
+    page.wait_for_timeout(1500)
+    assert page.locator(".gtitle").text_content() == "Seen"
+    assert page.locator(".legendtext").all_text_contents() == [
+        "stable fixed point (6)",
+        "saddle, index 1 (1)",
+    ]
+
+    def look():
+        return page.screenshot(clip={k: box[k] for k in ("x", "y", "width", "height")})
+
+    def camera():
+        return page.evaluate(f"{SCENE}.getCamera().eye")
+
+    box = page.evaluate(f"{SCENE}.container.getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + MIDDLE * box["height"]
+    hovered = page.locator(".hovertext")
+    for k in range(100):  # what is under the pointer is looked up between two frames
+        page.mouse.move(x + k % 3 - 1, y)
+        page.wait_for_timeout(100)
+        if hovered.count():
+            break
+    text = hovered.text_content(timeout=1000)
+    assert "row 0" in text and "saddle, index 1" in text
+
+    before, eye = look(), camera()
+    page.mouse.move(x - 100, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 40, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    assert camera() != eye
+    assert look() != before  # it is drawn, and not blank
+    assert errors == []
+    assert {address.split(":")[0] for address in addresses} <= {"file", "data", "blob"}
+    page.close()
