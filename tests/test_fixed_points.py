@@ -727,3 +727,40 @@ def test_float64_jacobians_are_decomposed_in_float64():
     fps = FixedPoints(xstar=np.zeros((1, 2)), J_xstar=J, dtype=np.float64).decompose_jacobians()
     assert fps.eigval_J_xstar.dtype == np.complex128
     np.testing.assert_allclose(fps.eigval_J_xstar[0], [0.5 + 1e-9, 0.5], rtol=1e-12)
+
+
+# ---- the order of a table ----------------------------------------------------------------------
+
+
+def out_of_order():
+    """Return points of two conditions, of which the last row is not valid."""
+    eigval = np.array([[1.5, 1.2], [0.5, 0.1], [1.5, 0.1], [0.4, 0.1], [0.3, 0.1], [0.2, 0.1]])
+    return FixedPoints(
+        xstar=np.arange(12.0).reshape(6, 2),
+        qstar=np.array([1e-9, 3e-9, 1e-9, 2e-9, 1e-9, 0.0]),
+        eigval_J_xstar=eigval + 0j,
+        is_stable=np.abs(eigval).max(axis=1) < 1,
+        cond_id=np.array([7, 7, 7, 7, 2, 2]),
+        valid=np.arange(6) < 5,
+    )
+
+
+def test_points_are_sorted_by_condition_stability_index_and_q():
+    fps = out_of_order()
+    np.testing.assert_array_equal(fps.sorted().xstar, fps.xstar[[4, 3, 1, 2, 0, 5]])
+    np.testing.assert_array_equal(fps.sorted().valid, [True] * 5 + [False])
+    unlabelled = fps.replace(cond_id=None, valid=None)
+    np.testing.assert_array_equal(unlabelled.sorted().xstar, fps.xstar[[5, 4, 3, 1, 2, 0]])
+    neither = FixedPoints(xstar=fps.xstar, qstar=fps.qstar)
+    np.testing.assert_array_equal(neither.sorted().xstar, fps.xstar[[5, 0, 2, 4, 3, 1]])
+    np.testing.assert_array_equal(FixedPoints(xstar=fps.xstar).sorted().xstar, fps.xstar)
+    assert FixedPoints().sorted().n == 0
+
+
+def test_the_table_is_sorted_under_the_numbers_of_the_rows(capsys):
+    out_of_order().print_summary(max_rows=4)
+    lines = capsys.readouterr().out.splitlines()
+    header = next(i for i, line in enumerate(lines) if "|eigenvalue|" in line)
+    rows = [line.split()[:2] for line in lines[header + 1 : header + 5]]
+    assert rows == [["4", "2"], ["3", "7"], ["1", "7"], ["2", "7"]]
+    assert lines[header + 5] == "... and 1 more"

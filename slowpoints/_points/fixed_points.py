@@ -24,7 +24,7 @@ from slowpoints._points import linear_dynamics
 from slowpoints._points.covering import cover
 from slowpoints._points.points_file import read_points, write_points
 from slowpoints._points.spectra import spectra_of, square_jacobians
-from slowpoints._points.summary import columns, lines
+from slowpoints._points.summary import columns, lines, order
 
 
 @dataclasses.dataclass(repr=False, eq=False)
@@ -200,6 +200,15 @@ class FixedPoints:
         if self.valid is None:
             return self
         return self[np.asarray(self.valid, dtype=bool)].replace(valid=None)
+
+    def sorted(self) -> "FixedPoints":
+        """Return the rows in the order of a table: by condition, stability, index and `q`.
+
+        Stable points come first, then saddles by their number of unstable directions, and among
+        points alike that of the lowest `q`. What is not known does not count, and invalid rows
+        come last. Not inside `jit`.
+        """
+        return self[order(self)]
 
     def to_numpy(self) -> "FixedPoints":
         """Return the same rows, backed by NumPy arrays."""
@@ -451,7 +460,8 @@ class FixedPoints:
     def print_summary(self, max_rows: int = 30, dt: Number | None = None) -> None:
         """Print how many points there are, their `q`, iterations and stability, and a table.
 
-        The table has one line per point. It gives the point's type, and the size (in continuous
+        The table has one line per point, in the order of [`sorted`][slowpoints.FixedPoints.sorted],
+        under the number of its row. It gives the point's type, and the size (in continuous
         time the real part), time constant and frequency of its leading eigenvalue; and the time
         constant and frequency of its slowest mode, the one with the eigenvalue nearest the unit
         circle (in continuous time, of real part nearest 0). The two differ in an integrator in
@@ -504,6 +514,8 @@ class FixedPoints:
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per point, invalid ones included.
+
+        The rows are in the order of the points; `fps.sorted().to_pandas()` sorts them.
 
         The columns, as far as they are known: `condition`, `status` (in words, such as "fixed
         point"), `period`, `cycle_id`, `q`, `n_iters`, `hits`, `valid`, `is_stable`, `type`,

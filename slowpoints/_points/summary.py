@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from slowpoints._core.status import Status, counted, words
 from slowpoints._points.linear_dynamics import slowest
@@ -36,6 +37,18 @@ def columns(fps: Any) -> dict[str, Any]:
         }
         known |= _of_the_slowest(fps)
     return {name: value for name, value in known.items() if value is not None}
+
+
+def order(fps: Any) -> Int[np.ndarray, " n"]:
+    """Return the rows as a table has them: see `FixedPoints.sorted`."""
+    fps = fps.to_numpy()
+    unknown = np.zeros(fps.n)
+    is_valid = np.ones(fps.n, bool) if fps.valid is None else fps.valid.astype(bool)
+    condition = unknown if fps.cond_id is None else np.unique(fps.cond_id, return_inverse=True)[1]
+    stable = unknown if fps.is_stable is None else fps.is_stable.astype(bool)
+    index = fps.n_unstable() if fps.has_decomposed_jacobians else unknown
+    q = unknown if fps.qstar is None else fps.qstar
+    return np.lexsort((q, index, ~stable.astype(bool), condition, ~is_valid))
 
 
 def _of_the_slowest(fps: Any) -> dict[str, np.ndarray]:
@@ -97,7 +110,8 @@ def _stability(fps: Any, title: str) -> Iterator[str]:
 
 
 def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Iterator[str]:
-    shown = columns(fps[:max_rows])
+    in_order = order(fps)[:max_rows]
+    shown, rows = columns(fps[in_order]), rows[in_order]
     if fps.status is not None and (fps.status == Status.FIXED_POINT).all():
         del shown["status"]  # all rows have the same, as the first line says
     if "type" not in shown:
@@ -106,7 +120,7 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     leading = shown["leading_eigenvalue"]
     step = 1.0 if dt is None else dt
     table = {
-        "row": rows[:max_rows],
+        "row": rows,
         "condition": shown.get("condition"),
         "status": shown.get("status"),
         "period": shown.get("period"),
