@@ -3,11 +3,12 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from . import figures, networks, tables
+from . import figures, networks, stored, tables
 from .experiments import ALL, Settings
 from .timing import environment
 
@@ -59,6 +60,11 @@ _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
     help="In canns-example, run canns as well: up to two minutes for each of ten searches.",
 )
 @click.option("--write-docs", is_flag=True, help="Run nothing; put the results into the docs.")
+@click.option(
+    "--draw-docs",
+    is_flag=True,
+    help="Run nothing; draw the figures of the docs anew, from the tables that are there.",
+)
 def main(
     parts: tuple[str, ...],
     out: Path,
@@ -70,12 +76,16 @@ def main(
     fixed_point_finder: Path | None,
     run_canns: bool,
     write_docs: bool,
+    draw_docs: bool,
 ) -> None:
     """Measure how fast and how complete searches are, beside other tools.
 
     Takes some twenty minutes on two cores that do nothing else; PARTS runs only these. Prints
     tables, and writes them as results.json, with figures.
     """
+    if draw_docs:
+        _draw_docs()
+        return
     out.mkdir(parents=True, exist_ok=True)
     if write_docs:
         _write_docs(out)
@@ -122,6 +132,14 @@ def _write_docs(out: Path) -> None:
         addresses[name] = f"figures/{path.name}"
     tables.write_docs(_PAGE, results, addresses)
     click.echo(f"Wrote {_PAGE}.")
+    _draw_docs(only=("front",))  # of which one part may be older than these results
+
+
+def _draw_docs(only: Sequence[str] | None = None) -> None:
+    folder = _PAGE.parent / "figures"
+    folder.mkdir(exist_ok=True)
+    for path in figures.draw_all(stored.read(_PAGE), folder, only).values():
+        click.echo(f"Wrote {path}.")
 
 
 if __name__ == "__main__":

@@ -441,7 +441,7 @@ def page(results: Results, figures: dict[str, str], old: str = "") -> str:
         figures: the addresses of the figures that there are, by experiment.
         old: the results that the page has so far. Of these, experiments that `results` lacks stay.
     """
-    before = _split(old)
+    before = sections(old)
     parts = []
     for name, (title, _) in SECTIONS.items():
         if name not in results:
@@ -455,10 +455,10 @@ def page(results: Results, figures: dict[str, str], old: str = "") -> str:
     return "\n\n".join(parts) or "No results yet."
 
 
-def _split(text: str) -> dict[str, str]:
+def sections(text: str) -> dict[str, str]:
     """Return the sections of a text with their headings, by title."""
-    sections = re.split(r"^(?=### )", text, flags=re.MULTILINE)[1:]
-    return {part.partition("\n")[0].removeprefix("### "): part.strip() for part in sections}
+    parts = re.split(r"^(?=### )", text, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("### "): part.strip() for part in parts}
 
 
 def write_docs(path: Path, results: Results, figures: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import slowpoints
 
 from . import __main__ as command
-from . import branches, experiments, field, figures, networks, points, tables, timing, tools
+from . import branches, experiments, field, figures, networks, points, stored, tables, timing, tools
 from .networks import Autonomous, Network
 
 SCALES = np.array([2.0, 0.5])
@@ -495,8 +495,98 @@ def test_experiments_become_tables_and_figures(tmp_path):
     assert "N^1.50" in tables.section("size", wrapped)
     assert "1.50 Gflop/s" in tables.section("rate", wrapped)
     drawn = figures.draw_all(wrapped, tmp_path)
-    assert set(drawn) == {"compare", "field", "size", "inits"}
+    assert set(drawn) == {"front", "compare", "field", "size", "inits"}
     assert all(path.stat().st_size > 5000 for path in drawn.values())
+
+
+def marks(ax):
+    """Return where the marks of an axes are, sorted."""
+    return sorted((*map(float, line.get_xdata()), *line.get_ydata()) for line in _marks(ax))
+
+
+def _marks(ax):
+    return [line for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata()) == 1]
+
+
+def test_the_front_figure_has_the_default_and_other_packages_and_marks_what_is_missing():
+    results = {"compare": {"result": COMPARE}, "field": {"result": FIELD}}
+    above, below = figures._front(results).axes
+    # Not the pipeline, what is no package, or what did not run. Of 1024 states each.
+    times = sorted(1e3 * t / 1024 for t in (0.1, 0.01, 2.0, 5.0, 0.5))
+    np.testing.assert_allclose([x for x, _ in marks(above)], times)
+    assert sorted(text.get_text() for text in above.texts) == ["12/27", "25/27", "25/27", "26/27"]
+    assert sorted(x for x, _ in marks(below)) == [1e-2, 1, 1, 10, 20, 40]
+    assert sorted(text.get_text() for text in below.texts) == ["0/3", "2/3"]
+    hollow = [line.get_markerfacecolor() == "white" for line in _marks(below)]
+    assert sum(hollow) == 2 and above.get_xscale() == "log"
+    assert [t.get_text() for t in below.get_yticklabels()] == ["one", "two"]
+
+
+def test_marks_that_would_hide_each_other_are_drawn_aside():
+    assert figures._aside([1.0, 10.0, 12.0, 15.0, 100.0]) == [0.0, -0.16, 0.16, -0.16, 0.0]
+    assert figures._name("ring_gru_128_s14, 0", ["ring_gru_128_s14, 0"]) == "ring, GRU 128"
+    both = ["context_gru_128_s12, 0", "context_gru_128_s12, 1"]
+    assert figures._name(both[1], both) == "context, GRU 128, input 1"
+    assert figures._name("tanh 16", ["tanh 16"]) == "tanh 16"
+
+
+def test_panels_are_in_two_columns_and_memory_has_numbers():
+    rows = [row | {"network": f"net {k}"} for k in range(5) for row in COMPARE[:3]]
+    fig = figures._recall({"compare": {"result": rows}})
+    columns = {round(ax.get_position().x0, 2) for ax in fig.axes}
+    assert len(fig.axes) == 6 and len(columns) == 2
+    time, memory = figures._size({"size": {"result": _size_result()}}).axes
+    assert [len(line.get_xdata()) for line in time.lines] == [2]  # measured, and no fitted line
+    assert memory.get_ylim()[0] == 0
+    fig.canvas.draw()
+    assert sum(label.get_text() != "" for label in memory.get_yticklabels()) >= 3
+
+
+def test_figures_can_be_drawn_from_the_tables_of_a_page(tmp_path, monkeypatch):
+    results = {
+        "compare": COMPARE,
+        "field": FIELD,
+        "full-recall": FULL_RECALL,
+        "size": _size_result(),
+        "inits": _inits_result(),
+    }
+    wrapped = {
+        name: {"environment": timing.environment(), "result": result}
+        for name, result in results.items()
+    }
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"every tool gets the same 1024.\n{tables.START}{tables.END}")
+    tables.write_docs(page, wrapped, {})
+    read = {name: part["result"] for name, part in stored.read(page).items()}
+    assert set(read) == set(results)
+    for name in ("compare", "field"):
+        ran = [row for row in results[name] if "skipped" not in row]
+        for kept, row in zip(read[name], ran, strict=True):
+            for key in ("network", "tool", "found", "known"):
+                assert kept[key] == row[key]
+            time = row.get("seconds_per_row", row.get("seconds"))
+            assert kept["seconds"] == pytest.approx(time, rel=0.05)
+            assert kept.get("complete") in (None, row.get("complete", True))
+    assert {row["n_rows"] for row in read["compare"]} == {1024}
+    assert [row["n_rows"] for row in read["field"]] == [128, 128, 32, 32, 32, 128, 32]
+    for kept, row in zip(read["size"]["rows"], results["size"]["rows"], strict=True):
+        assert kept["n_units"] == row["n_units"]
+        assert kept["peak_memory"] == pytest.approx(row["peak_memory"], rel=0.01)
+        assert kept["seconds_per_row"] == pytest.approx(row["seconds_per_row"], rel=0.05)
+    assert read["size"]["baseline_memory"] == 4e8
+    assert read["full-recall"][0]["seconds"] == 0.2
+    assert [row["n_inits"] for row in read["inits"]["rows"]] == [1000, 10000]
+    monkeypatch.setattr(command, "_PAGE", page)
+    CliRunner().invoke(command.main, ["--draw-docs"], catch_exceptions=False)
+    assert len(list((tmp_path / "figures").glob("benchmark-*.png"))) == 5
+
+
+def test_the_tables_of_the_documentation_can_be_read():
+    read = stored.read(command._PAGE)
+    assert set(read) == set(stored._READERS)
+    ours = [row for row in read["field"]["result"] if row["tool"] == "slowpoints"]
+    assert len(ours) >= 8 and all(row["n_rows"] == 128 for row in ours)
+    assert len({row["network"] for row in read["compare"]["result"]}) >= 5
 
 
 def _silent(_):
