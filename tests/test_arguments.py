@@ -59,6 +59,7 @@ from slowpoints import (
     passage_time,
     plot_branches,
     plot_connections,
+    plot_eigenvalues,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
     q_fn,
@@ -771,6 +772,21 @@ CALLS = {
         {"fps": points(), "k": 1, "F": F},
         {"fps": POINTS, "F": Kind(MODEL.wrong[1:])},
         {"fps": (points(xstar=None), points(inputs=None)), "k": (3,)},
+    ),
+    "plot_eigenvalues": Call(
+        plot_eigenvalues,
+        {
+            "fixed_points": with_jacobians().decompose_jacobians(),
+            "config": PlotConfig(show=False),
+            "dt": 10.0,
+        },
+        {
+            "fixed_points": POINTS,
+            "config": Kind((3, {"show": False})),
+            "ax": Kind((3, "x")),
+            "dt": POSITIVE_OR_NONE,
+        },
+        {"fixed_points": (points(),)},
     ),
     "plot_fixed_points_2d": Call(
         plot_fixed_points_2d,
