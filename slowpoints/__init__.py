@@ -92,6 +92,7 @@ if _TYPE_CHECKING:
     from slowpoints._plots.branches import plot_branches as plot_branches
     from slowpoints._plots.connections import plot_connections as plot_connections
     from slowpoints._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues
+    from slowpoints._plots.flow_field import plot_flow_field as plot_flow_field
     from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
     from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 
@@ -122,6 +123,7 @@ _LATER = {
     "slowpoints._plots.branches": ("plot_branches",),
     "slowpoints._plots.connections": ("plot_connections",),
     "slowpoints._plots.eigenvalues": ("plot_eigenvalues",),
+    "slowpoints._plots.flow_field": ("plot_flow_field",),
     "slowpoints._checkpoints.checkpoints": ("load_checkpoint", "save_checkpoint"),
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}

@@ -1,0 +1,413 @@
+"""`plot_flow_field`: where states move to, and how fast, in a plane through chosen points."""
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import (
+    draw_legend,
+    draw_points,
+    finish,
+    new_figure,
+    style,
+    text_scale,
+)
+from slowpoints._plots.marks import groups_of
+from slowpoints._plots.panels import draw_figure_legend
+from slowpoints._plots.view import fit_pca
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.parts import brief
+from slowpoints._transition.base import Transition
+from slowpoints._transition.check import check_transition
+from slowpoints._transition.continuous_time import ContinuousTime
+from slowpoints._transition.convert import as_transition
+from slowpoints._transition.precision import without_half_precision
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
+
+_AT_A_TIME = 4096
+"""So many states are evaluated at a time, which bounds the memory that networks of thousands of
+units take, and costs nothing."""
+
+_ON_A_LINE = 1e-5
+"""Points whose extent across their first principal component is at most this part of that along it
+lie on a line, as far as float32 can tell."""
+
+_LEAST_SHAPE = 0.5
+"""The shorter side of the figure is this part of the longer one or more."""
+
+_DARKEST = 0.6
+"""The colours are the first part of Matplotlib's YlGnBu, and fast places are in its middle."""
+
+_SLOWEST = 1.0
+"""The colours begin at this percentile of `log10 q`: at a grid point that happens to be at a fixed
+point, `q` is 0 or rounding, which would leave one colour for all the rest."""
+
+
+def plot_flow_field(
+    F: Any,
+    plane: FixedPoints | Float[RealArray, "m d"] | None,
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "1 n_inputs"],
+    config: PlotConfig | None = None,
+    *,
+    ax: "matplotlib.axes.Axes | None" = None,
+    fixed_points: FixedPoints | None = None,
+    n_arrows: int = 20,
+    n_speed: int = 200,
+    margin: Number = 0.25,
+) -> "matplotlib.figure.Figure":
+    """Draw in which direction and how fast states move, in a plane of the state space.
+
+    Arrows have the direction of `F(x, u) - x`, projected onto the plane, at states `x` of the plane
+    (in continuous time, of `f(x, u)`). What points out of the plane is lost in a picture, so the
+    length of an arrow is the share of the flow that is in the plane: at full length, all of it is,
+    and short arrows say that states leave the plane. The title has the median share. The colour is
+    `log10 q` of the whole flow.
+
+    Fixed points in the plane have the marks that they have in
+    [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. Of points outside the plane, the
+    projection is drawn, hollow, and the legend says how far away they are.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        plane: the plane. If states have two numbers, it is the plane of these, and the points that
+            are given here only say which part of it to draw. Else it is one of:
+
+            - points, `FixedPoints` or `[m, n_states]`, of which there are three or more: the plane
+              of their first two principal components through their mean. Three points are all in
+              that plane.
+            - a matrix `[n_states, 2]`, such as two readout vectors: the plane that its columns
+              span, through the mean of `fixed_points`. The first axis is along the first column,
+              the second one at a right angle to it.
+            - `None`: the same as `fixed_points`.
+        inputs: `[n_inputs]` or `[1, n_inputs]` the constant input.
+        config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` are
+            properties of the arrows (`matplotlib.axes.Axes.quiver`), and its `color` has no effect.
+        ax: axes to draw on. The figure is then neither shown nor written to a file, and a title is
+            drawn only if `config` has one.
+        fixed_points: the points to mark, all under the input `inputs`; only `valid` rows are drawn.
+            By default those of `plane`, if these are `FixedPoints`.
+        n_arrows: how many arrows there are along the longer side.
+        n_speed: at how many places along the longer side `q` is computed.
+        margin: how far the figure reaches past the points, as a part of their extent.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range or is not finite, if points do not
+            span a plane, if `fixed_points` are under another input, or if the model does not map
+            states to states.
+    """
+    caller = "plot_flow_field"
+    F = as_transition(F)
+    config = PlotConfig() if config is None else config
+    arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    if ax is not None and not hasattr(ax, "quiver"):
+        arguments.refuse(caller, "ax", arguments.found(ax), "Axes of Matplotlib", TypeError)
+    n_arrows = arguments.whole(caller, "n_arrows", n_arrows, least=1)
+    n_speed = arguments.whole(caller, "n_speed", n_speed, least=2)
+    margin = arguments.number(caller, "margin", margin, finite=True)
+    if fixed_points is None and isinstance(plane, FixedPoints):
+        fixed_points = plane
+    points = _checked(caller, "fixed_points", fixed_points)
+    section = _section(caller, F, plane, points)
+    dtype = section.origin.dtype
+    u = arguments.array(caller, "inputs", inputs, ("n_inputs",), (1, "n_inputs"), finite=True)
+    u = np.asarray(u).reshape(-1).astype(dtype)
+    if points is not None:
+        _check_inputs(caller, points, u)
+    n_states = section.origin.size
+    low, high = _extent(section, points, float(margin))
+    arrows, speed = (_grid(low, high, n) for n in (n_arrows, n_speed))
+    places = np.concatenate([arrows.reshape(-1, 2), speed.reshape(-1, 2)]).astype(dtype)
+    with jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext():
+        check_transition(caller, F, n_states, u.size, dtype, states="plane", forward_mode=False)
+        given = (jnp.asarray(a) for a in (section.origin, section.axes, places, u))
+        flow, size = _flow(without_half_precision(F), *given)
+        flow, size = np.asarray(flow, np.float64), np.asarray(size, np.float64)
+    n = arrows.size // 2
+    with np.errstate(divide="ignore"):
+        log_q = np.log10(0.5 * size[n:] ** 2).reshape(speed.shape[:2])
+    directions, share = _shares(flow[:n], size[:n])
+
+    def draw(ax: Any, title: str | None) -> None:
+        _draw_speed(ax, log_q, low, high)
+        _draw_arrows(ax, arrows.reshape(-1, 2), directions, config)
+        if points is not None:
+            _draw_marks(ax, points, section)
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        ax.set_xlabel(config.xlabel or section.names[0])
+        ax.set_ylabel(config.ylabel or section.names[1])
+        ax.grid(config.grid)
+        if title:
+            ax.set_title(title)
+
+    if ax is not None:
+        draw(ax, config.title)
+        if config.show_legend:
+            draw_legend(ax)
+        return ax.figure  # pyright: ignore[reportReturnType]
+    words = config.title
+    if words == "":
+        plain = n_states == 2 or np.isnan(share)
+        words = "Flow and speed" if plain else f"{share:.0%} of the flow is in the plane (median)"
+    with style(config):
+        fig = new_figure(config)
+        ax = fig.add_subplot()
+        draw(ax, words)
+        if config.show_legend:
+            draw_figure_legend(fig, ax, config)
+        finish(fig, config)
+    return fig
+
+
+# ---- the plane -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A plane of the state space, and the points that it was made for."""
+
+    origin: Float[np.ndarray, " n_states"]
+    axes: Float[np.ndarray, "2 n_states"]  # orthonormal, so that distances are true
+    through: Float[np.ndarray, "m n_states"]
+    names: tuple[str, str]
+
+    def across(self, x: Float[np.ndarray, "k n_states"]) -> Float[np.ndarray, "k 2"]:
+        """Return where the projections of states are in the plane."""
+        return (x - self.origin).astype(np.float64) @ self.axes.T.astype(np.float64)
+
+    def distance(self, x: Float[np.ndarray, "k n_states"]) -> Float[np.ndarray, " k"]:
+        """Return how far states are from the plane."""
+        back = self.origin + self.across(x) @ self.axes.astype(np.float64)
+        return np.linalg.norm(x - back, axis=1)
+
+
+def _checked(caller: str, name: str, fps: Any) -> FixedPoints | None:
+    """Return the valid rows, or `None` where there are no points."""
+    if fps is None:
+        return None
+    arguments.instance(caller, name, fps, FixedPoints, "a slowpoints.FixedPoints or None")
+    if fps.xstar is None:
+        arguments.refuse(caller, f"{name}.xstar", "is None", "the points' xstar", ValueError)
+    points: Any = fps.to_numpy().compact()
+    arguments.check_precision(caller, f"{name}.xstar", points.xstar.dtype)
+    arguments.check_finite(caller, f"{name}.xstar", points.xstar)
+    return points if points.n else None
+
+
+def _section(caller: str, F: Transition, plane: Any, points: FixedPoints | None) -> _Section:
+    """Return the plane that is asked for."""
+    given: Any = None if points is None else points.xstar
+    if plane is None or isinstance(plane, FixedPoints):
+        chosen = points if plane is None else _checked(caller, "plane", plane)
+        if chosen is None:
+            was = "is None" if plane is None else "has no valid rows"
+            expected = "points through which the plane is to go, here or in `fixed_points`"
+            arguments.refuse(caller, "plane", was, expected, ValueError)
+        array: Any = chosen.xstar
+    else:
+        n_states = F.n_states if given is None else given.shape[1]
+        shapes: list[Any] = [("m", "n_states" if n_states is None else n_states)]
+        if given is not None:
+            shapes.append((n_states, 2))
+        array = arguments.array(caller, "plane", plane, *shapes, finite=True, nonempty=True)
+        array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float32)
+    arguments.check_precision(caller, "plane", array.dtype)
+    if given is not None and array.shape[1] != given.shape[1]:
+        return _along(caller, array, given)
+    return _through(caller, array)
+
+
+def _through(caller: str, x: Float[np.ndarray, "m n_states"]) -> _Section:
+    """Return the plane of the first two principal components, or of the states themselves."""
+    n, n_states = x.shape
+    if n_states == 2:
+        names = ("state $x_1$", "state $x_2$")
+        return _Section(np.zeros(2, x.dtype), np.eye(2, dtype=x.dtype), x, names)
+    if n < 3 or n_states < 2:
+        was, expected = f"has shape {x.shape}", "three or more points, of two or more states"
+        arguments.refuse(caller, "plane", was, expected, ValueError)
+    mean, axes, variance = fit_pca(x.astype(np.float64), 2)
+    along = (x - mean) @ axes.T
+    if np.ptp(along[:, 1]) <= _ON_A_LINE * np.ptp(along[:, 0]):
+        was = f"has shape {x.shape}, and these points are on a line"
+        arguments.refuse(caller, "plane", was, "points that span a plane", ValueError)
+    names = ["PC 1 of the points", "PC 2 of the points"]
+    if n > 3:
+        names = [f"{name} ({100 * v:.1f} %)" for name, v in zip(names, variance, strict=True)]
+    return _Section(mean.astype(x.dtype), axes.astype(x.dtype), x, (names[0], names[1]))
+
+
+def _along(
+    caller: str, matrix: Float[np.ndarray, "n_states 2"], x: Float[np.ndarray, "n n_states"]
+) -> _Section:
+    """Return the plane that two columns span, through the mean of points."""
+    q, r = np.linalg.qr(matrix.astype(np.float64))
+    if np.abs(np.diag(r)).min() <= _ON_A_LINE * np.abs(r).max():
+        was = f"has shape {matrix.shape}, and its columns are along the same line"
+        arguments.refuse(caller, "plane", was, "columns that span a plane", ValueError)
+    axes = (q * np.sign(np.diag(r))).T.astype(x.dtype)  # the first one along the first column
+    return _Section(x.mean(axis=0), axes, x, ("first column", "second column, orthogonalised"))
+
+
+def _check_inputs(caller: str, points: FixedPoints, u: Float[np.ndarray, " n_inputs"]) -> None:
+    """Refuse points under another input, at which this flow does not vanish."""
+    if points.inputs is None:
+        return
+    same_size = points.inputs.shape[1] == u.size
+    other = ~np.isclose(points.inputs, u, rtol=1e-5, atol=1e-7).all(axis=1) if same_size else None
+    if other is None or other.any():
+        n = points.n if other is None else int(other.sum())
+        was = f"differ from `inputs` in {n} of {points.n} rows"
+        expected = "points under the input of the flow"
+        arguments.refuse(caller, "fixed_points.inputs", was, expected, ValueError)
+
+
+def _extent(
+    section: _Section, points: FixedPoints | None, margin: float
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+    """Return the lower left and the upper right corner."""
+    shown = section.across(section.through)
+    if points is not None:
+        shown = np.concatenate([shown, section.across(points.xstar)])
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    longest = float((high - low).max()) or 2.0  # around a single point
+    room = np.maximum(_LEAST_SHAPE * longest - (high - low), 0) / 2 + margin * longest
+    room = np.maximum(room, _LEAST_SHAPE * longest * ((high - low).max() == 0))
+    return low - room, high + room
+
+
+def _grid(low: Any, high: Any, n: int) -> Float[np.ndarray, "rows columns 2"]:
+    """Return the centres of about square cells, `n` of them along the longer side."""
+    longest = (high - low).max()
+    counts = np.maximum(np.round(n * (high - low) / longest), 1).astype(int)
+    sides = [
+        a + (b - a) * (np.arange(k) + 0.5) / k for a, b, k in zip(low, high, counts, strict=True)
+    ]
+    return np.stack(np.meshgrid(*sides), axis=-1)
+
+
+@eqx.filter_jit
+def _flow(
+    F: Transition,
+    origin: Float[Array, " n_states"],
+    axes: Float[Array, "2 n_states"],
+    places: Float[Array, "m 2"],
+    u: Float[Array, " n_inputs"],
+) -> tuple[Float[Array, "m 2"], Float[Array, " m"]]:
+    """Return the flow in the plane, and the norm of the whole flow, at places of the plane."""
+
+    def one(place: Float[Array, " 2"]) -> tuple[Array, Array]:
+        x = origin + place @ axes
+        moved = F.f(x, u) if isinstance(F, ContinuousTime) else F(x, u) - x
+        return axes @ moved, jnp.linalg.norm(moved)
+
+    return jax.lax.map(one, places, batch_size=_AT_A_TIME)
+
+
+# ---- drawing -------------------------------------------------------------------------------------
+
+
+def _draw_speed(ax: Any, log_q: Float[np.ndarray, "rows columns"], low: Any, high: Any) -> None:
+    """Draw `log10 q` as an image, with a colour bar."""
+    finite = np.isfinite(log_q)
+    broken = np.isnan(log_q) | (log_q == np.inf)
+    image = ax.imshow(
+        np.ma.masked_where(broken, log_q),
+        origin="lower",
+        extent=(low[0], high[0], low[1], high[1]),
+        cmap=_colors(),
+        vmin=np.percentile(log_q[finite], _SLOWEST) if finite.any() else 0,
+        vmax=log_q[finite].max() if finite.any() else 1,
+        zorder=0,
+    )
+    beside = ax.inset_axes((1.03, 0, 0.045, 1))  # a part of the axes, which the legend avoids
+    text = r"$\log_{10} q$" + (f"; {broken.mean():.1%} not finite, grey" if broken.any() else "")
+    ax.figure.colorbar(image, cax=beside, extend="min", label=text)
+
+
+def _colors() -> Any:
+    """Return a light map of colours, on which black arrows and all marks are seen."""
+    import matplotlib
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = matplotlib.colormaps["YlGnBu"](np.linspace(0, _DARKEST, 256))
+    return LinearSegmentedColormap.from_list("speed", shades).with_extremes(bad="0.6")
+
+
+def _shares(
+    flow: Float[np.ndarray, "k 2"], size: Float[np.ndarray, " k"]
+) -> tuple[Float[np.ndarray, "k 2"], float]:
+    """Return the flow in the plane as a part of the whole flow, and its median length.
+
+    NaN where nothing moves, or the flow is not finite.
+    """
+    moves = np.isfinite(size) & (size > 0)
+    part = np.full(flow.shape, np.nan)
+    part[moves] = flow[moves] / size[moves, None]
+    share = float(np.median(np.linalg.norm(part[moves], axis=1))) if moves.any() else np.nan
+    return part, share
+
+
+def _draw_arrows(
+    ax: Any,
+    places: Float[np.ndarray, "k 2"],
+    directions: Float[np.ndarray, "k 2"],
+    config: PlotConfig,
+) -> None:
+    """Draw the flow's direction and its share in the plane."""
+    moves = np.isfinite(directions).all(axis=1)
+    apart = np.unique(places[:, 0])
+    cell = np.diff(apart).min() if apart.size > 1 else 1.0
+    look: dict[str, Any] = {"color": "black", "width": 0.004, "zorder": 2, "pivot": "mid"}
+    look |= {"angles": "xy", "scale_units": "xy", "scale": 1 / (0.9 * cell)}
+    look |= config.to_matplotlib_kwargs()
+    ax.quiver(*places[moves].T, *directions[moves].T, **look)
+    label = "flow; length: share of it in the plane"
+    color = look["color"]
+    ax.plot([], [], color=color, linestyle="", marker=r"$\rightarrow$", label=label)
+
+
+def _draw_marks(ax: Any, points: FixedPoints, section: _Section) -> None:
+    """Draw the points: full in the plane, and hollow where they are projected onto it."""
+    from matplotlib.patheffects import withStroke
+
+    scale = text_scale()
+    across, distance = section.across(points.xstar), section.distance(points.xstar)
+    inside = distance <= points.tol_unique  # no farther than what counts as the same point
+    groups = groups_of(points)
+    draw_points(
+        ax, across, [replace(g, rows=g.rows & inside) for g in groups if (g.rows & inside).any()]
+    )
+    for group in groups:
+        rows: Bool[np.ndarray, " n"] = group.rows & ~inside
+        if rows.any():
+            near, far = brief(distance[rows].min()), brief(distance[rows].max())
+            away = near if near == far else f"{near} to {far}"
+            ax.scatter(
+                *across[rows].T,
+                s=40 * scale**2,
+                marker=group.marker,
+                facecolors="none",
+                edgecolors=group.color,
+                linewidths=1.2 * scale,
+                path_effects=[withStroke(linewidth=2.2 * scale, foreground="black")],
+                zorder=3,
+                label=f"{group.name} ({rows.sum()}), {away} from the plane",
+            )
