@@ -93,6 +93,7 @@ if _TYPE_CHECKING:
     from slowpoints._plots.connections import plot_connections as plot_connections
     from slowpoints._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues
     from slowpoints._plots.flow_field import plot_flow_field as plot_flow_field
+    from slowpoints._plots.search_account import plot_account as plot_account
     from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
     from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 
@@ -124,6 +125,7 @@ _LATER = {
     "slowpoints._plots.connections": ("plot_connections",),
     "slowpoints._plots.eigenvalues": ("plot_eigenvalues",),
     "slowpoints._plots.flow_field": ("plot_flow_field",),
+    "slowpoints._plots.search_account": ("plot_account",),
     "slowpoints._checkpoints.checkpoints": ("load_checkpoint", "save_checkpoint"),
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}

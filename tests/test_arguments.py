@@ -57,6 +57,7 @@ from slowpoints import (
     low_rank,
     optimize_batch,
     passage_time,
+    plot_account,
     plot_branches,
     plot_connections,
     plot_eigenvalues,
@@ -814,6 +815,22 @@ CALLS = {
         },
         {"fixed_points": (points(xstar=None),)},
     ),
+    "plot_account": Call(
+        plot_account,
+        {
+            "unique_fps": points(),
+            "all_fps": points(status=np.ones(4, np.int8), n_iters=np.arange(4)),
+            "config": PlotConfig(show=False),
+            "final_q_threshold": 1e-8,
+        },
+        {
+            "unique_fps": POINTS,
+            "all_fps": POINTS,
+            "config": Kind((3, {"show": False})),
+            "final_q_threshold": NUMBER_OR_NONE,
+        },
+        {"unique_fps": (points(xstar=None),), "all_fps": (points(status=np.ones(4, np.int8)),)},
+    ),
     "plot_fixed_points_2d": Call(
         plot_fixed_points_2d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
@@ -1010,7 +1027,7 @@ CALLS = {
 }
 # Arguments of which anything is taken, or that are checked elsewhere, with models and fields; and
 # the wrappers' own.
-ANYTHING = {"example_state", "settings", "arguments", *FixedPoints.array_fields, "dtype"}
+ANYTHING = {"example_state", "settings", "arguments", "rules", *FixedPoints.array_fields, "dtype"}
 WRONG = [
     (name, argument, value)
     for name, call in CALLS.items()
