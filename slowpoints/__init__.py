@@ -94,6 +94,7 @@ if _TYPE_CHECKING:
     from slowpoints._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues
     from slowpoints._plots.flow_field import plot_flow_field as plot_flow_field
     from slowpoints._plots.search_account import plot_account as plot_account
+    from slowpoints._plots.line_attractor import plot_line_attractor as plot_line_attractor
     from slowpoints._checkpoints.checkpoints import load_checkpoint as load_checkpoint
     from slowpoints._checkpoints.checkpoints import save_checkpoint as save_checkpoint
 
@@ -126,6 +127,7 @@ _LATER = {
     "slowpoints._plots.eigenvalues": ("plot_eigenvalues",),
     "slowpoints._plots.flow_field": ("plot_flow_field",),
     "slowpoints._plots.search_account": ("plot_account",),
+    "slowpoints._plots.line_attractor": ("plot_line_attractor",),
     "slowpoints._checkpoints.checkpoints": ("load_checkpoint", "save_checkpoint"),
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}

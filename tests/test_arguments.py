@@ -64,6 +64,7 @@ from slowpoints import (
     plot_fixed_points_2d,
     plot_fixed_points_3d,
     plot_flow_field,
+    plot_line_attractor,
     q_fn,
     rank_needed,
     sample_inputs_and_states,
@@ -830,6 +831,23 @@ CALLS = {
             "final_q_threshold": NUMBER_OR_NONE,
         },
         {"unique_fps": (points(xstar=None),), "all_fps": (points(status=np.ones(4, np.int8)),)},
+    ),
+    "plot_line_attractor": Call(
+        plot_line_attractor,
+        {
+            "line": line_attractor(on_a_line()),
+            "config": PlotConfig(show=False),
+            "projection": X[:2],
+            "state_traj": TRAJ,
+        },
+        {
+            "line": Kind((None, 3, points())),
+            "config": Kind((3, {"show": False})),
+            "projection": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)))),
+            "state_traj": Kind(
+                (*(v for v in NO_ARRAYS if v is not None), X, TRAJ[..., :1], TRAJ + np.nan)
+            ),
+        },
     ),
     "plot_fixed_points_2d": Call(
         plot_fixed_points_2d,

@@ -1,0 +1,213 @@
+"""`plot_line_attractor`: a curve of slow points, what the network reads and does along it."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from slowpoints._analysis.line_attractor import LineAttractor
+from slowpoints._core import arguments
+from slowpoints._core.types import RealArray
+from slowpoints._plots.coloring import Coloring
+from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import draw_trajectories, finish, new_figure, style, text_scale
+from slowpoints._plots.marks import groups_of
+from slowpoints._plots.panels import draw_figure_legend, is_narrow
+from slowpoints._plots.view import fit_pca
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+_SEGMENTS = 8
+"""Of so many points or fewer, spread along the curve, the vectors are drawn."""
+
+_LENGTH = 0.22
+"""A vector of norm 1 that lies in the plane is drawn at this part of the longer side of the points'
+extent; more of the line would be hidden by them, and less leaves no direction to be seen."""
+
+# A light and wide line, and a dark and thin one: told apart in print in grey as well.
+_DIRECTION = ("#E58FBF", 2.6, "right eigenvector")
+_SELECTION = ("#00573F", 1.4, "selection vector")
+
+
+def plot_line_attractor(
+    line: LineAttractor,
+    config: PlotConfig | None = None,
+    *,
+    projection: Float[RealArray, "n_states 2"] | None = None,
+    state_traj: Float[RealArray, "trials time n_states"] | None = None,
+) -> "matplotlib.figure.Figure":
+    """Draw a line attractor in a plane, and the drift and the time constants along it.
+
+    As in fig. 5 and 6 of Mante et al. (2013). The left panel has the points, with the marks of
+    their kinds, the curve through them and, at up to 8 of them, the right eigenvector of the
+    slowest mode and its selection vector, both of norm 1 before they are projected: of a vector
+    that is short here, most is outside the plane. The right panels have the drift and the time
+    constant of the slowest mode against the place along the curve.
+
+    Args:
+        line: what [`line_attractor`][slowpoints.line_attractor] returns.
+        config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `color` and
+            `kwargs` (properties of lines) are those of the trajectories, and its labels those of
+            the left panel. In figures narrower than 6 inches the panels are above each other.
+        projection: `[n_states, 2]` the directions of the axes, such as a readout and the effect of
+            an input, as they are. By default the first two principal components of the points.
+        state_traj: `[trials, time, n_states]` trajectories to draw behind the line; by default
+            none.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an array has the wrong shape or is not finite.
+    """
+    caller = "plot_line_attractor"
+    arguments.instance(caller, "line", line, LineAttractor, "a slowpoints.LineAttractor")
+    config = PlotConfig() if config is None else config
+    arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    n_states = line.curve.shape[1]
+    x = line.points.xstar.astype(np.float64)
+    mean, axes, names = np.zeros(n_states), None, ["projection 1", "projection 2"]
+    if projection is not None:
+        shape = (n_states, 2)
+        axes = arguments.array(caller, "projection", projection, shape, finite=True)
+        axes = np.asarray(axes, np.float64)
+    states = None
+    if state_traj is not None:
+        shape = ("trials", "time", n_states)
+        states = arguments.array(caller, "state_traj", state_traj, shape, finite=True)
+        states = np.asarray(states, np.float64)
+    if axes is None:
+        padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))
+        mean, components, variance = fit_pca(padded, 2)
+        mean, axes = mean[:n_states], components[:, :n_states].T
+        names = [f"PC {k + 1} ({100 * v:.1f} %)" for k, v in enumerate(variance)]
+
+    with style(config):
+        fig: Any = new_figure(config)
+        plane, drift, lasting = _panels(fig, config)
+        if states is not None:
+            faint = replace(config, color="0.5") if config.color == "black" else config
+            draw_trajectories(plane, (states - mean) @ axes, Coloring(), faint)
+        _draw_line(plane, line, x, mean, axes)
+        plane.set_xlabel(config.xlabel or names[0])
+        plane.set_ylabel(config.ylabel or names[1])
+        plane.set_aspect("equal")
+        plane.spines[["top", "right"]].set_visible(False)
+        plane.grid(config.grid)
+        _draw_drift(drift, line)
+        _draw_time_constants(lasting, line)
+        if config.title is not None:
+            kind = "Ring" if line.is_closed else "Line"
+            words = f"{kind} of length {line.length:.3g} through {line.points.n} points"
+            plane.set_title(config.title or words)
+        if config.show_legend:
+            draw_figure_legend(fig, plane, config)
+        finish(fig, config)
+    return fig
+
+
+def _panels(fig: Any, config: PlotConfig) -> tuple[Any, Any, Any]:
+    """Return the axes of the plane, of the drift and of the time constants."""
+    if is_narrow(config):
+        grid = fig.add_gridspec(3, 1, height_ratios=(2, 1, 1))
+        plane, drift, lasting = grid[0], grid[1], grid[2]
+    else:
+        grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1))
+        plane, drift, lasting = grid[:, 0], grid[0, 1], grid[1, 1]
+    first = fig.add_subplot(drift)
+    return fig.add_subplot(plane), first, fig.add_subplot(lasting, sharex=first)
+
+
+def _draw_line(
+    ax: Any,
+    line: LineAttractor,
+    x: Float[np.ndarray, "n n_states"],
+    mean: Float[np.ndarray, " n_states"],
+    axes: Float[np.ndarray, "n_states 2"],
+) -> None:
+    """Draw the points, the curve through those that are on it, and vectors at some of these."""
+    there, on = (x - mean) @ axes, line.is_on_curve
+    curve = ((line.curve - mean) @ axes)[_rows(line)]
+    if line.is_closed:
+        curve = np.concatenate([curve, curve[:1]])
+    scale = text_scale()
+    ax.plot(*curve.T, color="black", linewidth=scale, zorder=2, label="curve")
+    rows = np.flatnonzero(_rows(line))
+    rows = rows[np.unique(np.round(np.linspace(0, rows.size - 1, _SEGMENTS)).astype(int))]
+    # Axes that are not of norm 1 stretch the points and the vectors alike.
+    size = _LENGTH * np.ptp(there, axis=0).max() / np.linalg.norm(axes, axis=0).max()
+    for vectors, (color, width, name) in (
+        (line.direction, _DIRECTION),
+        (line.selection, _SELECTION),
+    ):
+        unit = vectors[rows] / np.linalg.norm(vectors[rows], axis=1, keepdims=True)
+        half = size * unit @ axes / 2
+        known = np.isfinite(half).all(axis=1)
+        look: dict[str, Any] = {"color": color, "linewidth": width * scale, "zorder": 3.5}
+        for place, way in zip(there[rows][known], half[known], strict=True):
+            ax.plot(*np.stack([place - way, place + way]).T, **look)
+        missing = "" if known.all() else f" (not of {np.sum(~known)} complex pairs)"
+        ax.plot([], [], color=color, linewidth=width * scale, label=f"{name}{missing}")
+    for group in groups_of(line.points):
+        look: dict[str, Any] = {"marker": group.marker, "color": group.color, "edgecolors": "black"}
+        label = f"{group.name} ({group.rows.sum()})"
+        ax.scatter(
+            *there[group.rows].T,
+            s=14 * scale**2,
+            linewidths=0.4 * scale,
+            zorder=3,
+            label=label,
+            **look,
+        )
+    if not on.all():
+        off: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.4", "zorder": 2}
+        off |= {"s": 60 * scale**2, "linewidths": 0.8 * scale}
+        ax.scatter(*there[~on].T, label=f"not on the curve ({np.sum(~on)})", **off)
+
+
+def _rows(line: LineAttractor) -> Bool[np.ndarray, " n"]:
+    """Return which points are on the curve; all, if none is."""
+    on = line.is_on_curve
+    return on if on.any() else np.ones_like(on)
+
+
+def _draw_drift(ax: Any, line: LineAttractor) -> None:
+    """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
+    scale = text_scale()
+    ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
+    on = _rows(line)
+    look: dict[str, Any] = {
+        "color": "black",
+        "linewidth": 0.8 * scale,
+        "markersize": 5 * scale,
+        "zorder": 2,
+    }
+    ax.plot(line.arclength[on], line.drift[on], ".-", **look)
+    ax.set_ylabel("drift")
+    ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+    ax.tick_params(labelbottom=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
+    """Draw how long the slowest modes last; hollow where deviations grow."""
+    scale, last = text_scale(), np.isfinite(line.time_constant)
+    for grows, face in ((False, "black"), (True, "white")):
+        rows = _rows(line) & last & ((line.time_constant < 0) == grows)
+        if rows.any():
+            look: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": face}
+            look |= {"markersize": 4 * scale, "markeredgewidth": 0.8 * scale}
+            label = "grows" if grows else "decays"
+            place, lasts = line.arclength[rows], np.abs(line.time_constant[rows])
+            ax.plot(place, lasts, "o", label=label, **look)
+    ax.set_yscale("log")
+    ax.set_ylabel("time constant")
+    ax.set_xlabel("place along the curve")
+    ax.spines[["top", "right"]].set_visible(False)
+    if not last.all():
+        ax.plot([], [], " ", label=f"infinite, not drawn ({np.sum(~last)})")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small", frameon=False)

@@ -1,0 +1,216 @@
+"""`plot_line_attractor`: a curve that is known, its vectors, and what happens along it."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+
+from slowpoints import FixedPoints, PlotConfig, Status, line_attractor, plot_line_attractor
+
+pytestmark = pytest.mark.fast
+
+matplotlib.use("Agg")
+
+N = 24
+T = np.linspace(-1, 1, N)
+# Along a straight line in the plane of the first two of five states, at 45 degrees.
+X = np.zeros((N, 5))
+X[:, 0] = X[:, 1] = T
+
+
+def straight(**changes):
+    """Return a line along which deviations last, are read by another vector, and drift inwards."""
+    r = np.array([1, 1, 0, 0, 0]) / np.sqrt(2)
+    reads = np.array([np.sqrt(2), 0, 1, 0, 0])  # reads @ r == 1
+    J = np.array([(0.99 if t < 0 else 1.01) * np.outer(r, reads) for t in T])
+    J = J + 0.1 * np.diag([0, 0, 0, 1, 1])
+    F_x = X - 0.01 * T[:, None] * r
+    fields = {"xstar": X, "F_xstar": F_x, "J_xstar": J, "dtype": np.float64}
+    return line_attractor(FixedPoints(**(fields | changes)), toward=r)
+
+
+LINE = straight()
+
+
+def drawn(line=LINE, **options):
+    fig = plot_line_attractor(line, PlotConfig(show=False), **options)
+    fig.draw_without_rendering()
+    return fig
+
+
+def panels(fig):
+    """Return the axes of the plane, of the drift and of the time constants."""
+    by_label = {ax.get_ylabel(): ax for ax in fig.axes}
+    drift, lasting = by_label.pop("drift"), by_label.pop("time constant")
+    (plane,) = by_label.values()
+    return plane, drift, lasting
+
+
+def segments(ax, color):
+    return np.array(
+        [
+            np.stack(a.get_data(), axis=1)
+            for a in ax.lines
+            if a.get_color() == color and a.get_xdata().size
+        ]
+    )
+
+
+def legend(fig):
+    (found,) = fig.legends
+    return [text.get_text() for text in found.get_texts()]
+
+
+def points(ax):
+    kinds = [a for a in ax.collections if isinstance(a, PathCollection)]
+    return {a.get_label(): np.asarray(a.get_offsets()) for a in kinds}
+
+
+ROTATED = np.eye(5)[:, :2]
+
+
+def test_points_and_the_curve_are_projected():
+    plane, _, _ = panels(drawn(projection=ROTATED))
+    (shown,) = points(plane).values()
+    np.testing.assert_allclose(shown, X[:, :2], atol=1e-12)
+    curve = next(a for a in plane.lines if a.get_label() == "curve")
+    np.testing.assert_allclose(np.stack(curve.get_data(), axis=1), X[:, :2], atol=1e-6)
+    assert plane.get_aspect() == 1 and plane.get_xlabel() == "projection 1"
+
+
+def test_the_plane_is_that_of_the_principal_components_of_the_points():
+    plane, _, _ = panels(drawn())
+    (shown,) = points(plane).values()
+    np.testing.assert_allclose(np.abs(shown[:, 0]), np.abs(T) * np.sqrt(2), atol=1e-9)
+    np.testing.assert_allclose(shown[:, 1], 0, atol=1e-9)
+    assert plane.get_xlabel() == "PC 1 (100.0 %)"
+
+
+def test_segments_are_the_eigenvectors_and_the_selection_vectors_of_norm_one():
+    plane, _, _ = panels(drawn(projection=ROTATED))
+    ways = {}
+    for color in ("#E58FBF", "#00573F"):
+        ends = segments(plane, color)
+        assert ends.shape == (8, 2, 2)
+        middle = ends.mean(axis=1)
+        away = np.linalg.norm(middle[:, None] - X[:, :2], axis=-1).min(axis=1)
+        np.testing.assert_allclose(away, 0, atol=1e-9)  # each through one of the points
+        assert np.linalg.norm(middle[0] - middle[-1]) > 2  # and all along the line
+        ways[color] = ends[:, 1] - ends[:, 0]
+    length = np.linalg.norm(ways["#E58FBF"], axis=1)
+    np.testing.assert_allclose(length, 0.22 * 2, rtol=1e-6)  # all of it is in the plane
+    np.testing.assert_allclose(ways["#E58FBF"][:, 0], ways["#E58FBF"][:, 1], atol=1e-9)
+    # (sqrt(2), 0, 1) of norm 1: along the first axis, and a part of it outside the plane.
+    np.testing.assert_allclose(ways["#00573F"][:, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(ways["#00573F"][:, 0] / length, np.sqrt(2 / 3), rtol=1e-5)
+
+
+def test_drift_and_time_constants_are_drawn_against_the_place():
+    _, drift, lasting = panels(drawn())
+    curve = next(a for a in drift.lines if len(a.get_xdata()) == N)
+    np.testing.assert_allclose(curve.get_xdata(), LINE.arclength)
+    np.testing.assert_allclose(curve.get_ydata(), LINE.drift)
+    assert curve.get_ydata()[0] > 0 > curve.get_ydata()[-1]
+    decays, grows = (
+        next(a for a in lasting.lines if a.get_label() == label) for label in ("decays", "grows")
+    )
+    np.testing.assert_allclose(decays.get_ydata(), -1 / np.log(0.99), rtol=1e-6)
+    np.testing.assert_allclose(grows.get_ydata(), 1 / np.log(1.01), rtol=1e-6)
+    assert len(decays.get_xdata()) == len(grows.get_xdata()) == N // 2
+    assert grows.get_markerfacecolor() == "white" and lasting.get_yscale() == "log"
+    assert drift.get_xlim() == lasting.get_xlim()
+
+
+def test_points_have_the_marks_of_their_kinds():
+    status = np.where(np.arange(N) < 5, Status.FIXED_POINT, Status.SLOW_POINT)
+    stable = np.arange(N) < 5
+    plane, _, _ = panels(drawn(straight(status=status, is_stable=stable)))
+    assert set(points(plane)) == {"stable fixed point (5)", f"slow point ({N - 5})"}
+
+
+def test_points_off_the_curve_are_ringed_and_left_out_along_it():
+    on = np.arange(N) != 3
+    line = eqx.tree_at(lambda a: a.is_on_curve, LINE, on)
+    fig = drawn(line, projection=ROTATED)
+    plane, drift, lasting = panels(fig)
+    np.testing.assert_allclose(points(plane)["not on the curve (1)"], X[3:4, :2])
+    assert max(len(a.get_xdata()) for a in drift.lines) == N - 1
+    assert sum(len(a.get_xdata()) for a in lasting.lines) == N - 1
+    curve = next(a for a in plane.lines if a.get_label() == "curve")
+    assert len(curve.get_xdata()) == N - 1
+
+
+def test_where_no_point_is_on_the_curve_all_are_drawn():
+    line = eqx.tree_at(lambda a: a.is_on_curve, LINE, np.zeros(N, bool))
+    _, drift, _ = panels(drawn(line))
+    assert max(len(a.get_xdata()) for a in drift.lines) == N
+
+
+def test_modes_that_turn_have_no_selection_vector_and_that_is_said():
+    selection = LINE.selection.copy()
+    selection[: N // 2] = np.nan
+    line = eqx.tree_at(lambda a: a.selection, LINE, selection)
+    fig = drawn(line)
+    assert "selection vector (not of 4 complex pairs)" in legend(fig)
+    assert len(segments(panels(fig)[0], "#00573F")) == 4
+
+
+def test_time_constants_that_are_infinite_are_counted():
+    lasts = LINE.time_constant.copy()
+    lasts[:3] = np.inf
+    _, _, lasting = panels(drawn(eqx.tree_at(lambda a: a.time_constant, LINE, lasts)))
+    words = [text.get_text() for text in lasting.get_legend().get_texts()]
+    assert "infinite, not drawn (3)" in words
+
+
+def test_a_ring_is_closed():
+    angle = 2 * np.pi * np.arange(30) / 30
+    x = np.pad(np.stack([np.cos(angle), np.sin(angle)], axis=1), ((0, 0), (0, 1)))
+    J = np.tile(np.diag([0.9, 0.8, 0.1]), (30, 1, 1))
+    ring = line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J))
+    fig = drawn(ring)
+    plane, _, _ = panels(fig)
+    curve = next(a for a in plane.lines if a.get_label() == "curve")
+    assert len(curve.get_xdata()) == 31 and curve.get_xdata()[0] == curve.get_xdata()[-1]
+    assert plane.get_title().startswith("Ring of length 6.")
+
+
+def test_trajectories_are_drawn_behind():
+    traj = np.random.default_rng(0).normal(size=(3, 7, 5))
+    plane, _, _ = panels(drawn(projection=ROTATED, state_traj=traj))
+    paths = [np.stack(a.get_data(), axis=1) for a in plane.lines if len(a.get_xdata()) == 7]
+    np.testing.assert_allclose(paths, traj[..., :2])
+    assert plane.lines[0].get_label() == "trajectories (3)"
+
+
+def test_narrow_figures_have_their_panels_above_each_other():
+    config = PlotConfig.for_column(show=False, figsize=(3.35, 6), title="T", xlabel="X", ylabel="Y")
+    fig = plot_line_attractor(LINE, config)
+    fig.draw_without_rendering()
+    drift, plane, lasting = (ax.get_position() for ax in fig.axes)
+    assert plane.y0 > drift.y1 > drift.y0 > lasting.y1
+    ax = fig.axes[1]
+    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("T", "X", "Y")
+    bare = replace(config, show_legend=False, title=None)
+    assert plot_line_attractor(LINE, bare).legends == []
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"line": FixedPoints()},
+            r"`line` is a .*FixedPoints; expected a slowpoints.LineAttractor",
+        ),
+        ({"projection": np.ones((4, 2))}, r"`projection` has shape \(4, 2\); expected \(5, 2\)"),
+        ({"projection": np.full((5, 2), np.nan)}, r"`projection` holds 10 values"),
+        ({"state_traj": np.ones((2, 3, 4))}, r"`state_traj` has shape \(2, 3, 4\); expected"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        plot_line_attractor(**({"line": LINE, "config": PlotConfig(show=False)} | arguments))
