@@ -68,7 +68,8 @@ def run(
     for name, plot in (("2d", plot_fixed_points_2d), ("3d", plot_fixed_points_3d)):
         path = out / f"fixed_points_{name}.png"
         config = PlotConfig(title=title, save_path=path, save_dpi=150, show=False)
-        plot(fps, np.asarray(states), config, plot_batch_idx=range(_N_SHOWN))
+        trials_shown = range(_N_SHOWN)
+        plot(fps, np.asarray(states), config, trials_shown, eigenvectors="unstable")
     click.echo(f"Results are in {out}:")
     for name, content in (
         ("fixed_points_2d.png", "figure, two principal components"),
