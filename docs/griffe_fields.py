@@ -25,6 +25,7 @@ class FieldsAsParameters(griffe.Extension):
             )
             for name, field in cls.members.items()
             if field.is_attribute and field.annotation is not None
+            if "instance-attribute" in field.labels  # which a ClassVar lacks
         ]
         if parameters and "eqx.AbstractVar" not in str([p.annotation for p in parameters]):
             init = griffe.Function("__init__", parameters=griffe.Parameters(*parameters))

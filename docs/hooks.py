@@ -1,83 +1,149 @@
-"""MkDocs hooks of this site: run the pages' Python, and keep the pages self-contained.
+"""MkDocs hooks of this site: the pages' Python, mathematics, and nothing from other hosts.
 
-Every block of Python on a page runs while the site is built, in the order of the page and in one
-namespace, as in a notebook. What it prints, and the figure that its last line evaluates to, follow
-it. A block that fails, fails the build.
+Every block of Python on a page runs while the site is built (`run_page.py`), each page in a process
+of its own and two pages at a time. What a block prints, and the figure that its last line evaluates
+to, follow it. A block that fails, fails the build. Results are kept in a folder that git ignores,
+and used again while neither the page's Python nor the package has changed.
+
+LaTeX between dollar signs becomes MathML, which browsers set without any JavaScript.
 """
 
-import ast
-import base64
-import contextlib
-import io
+import hashlib
+import html
+import json
 import logging
 import os
 import re
-import traceback
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
 
+import latex2mathml.converter
 from mkdocs.exceptions import PluginError
 
-_BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+import run_page  # noqa: E402
+
+log = logging.getLogger("mkdocs.hooks")
+
+# "no" runs no Python, for work on layout and text: pages show the results of an earlier build.
+RUN = os.environ.get("DOCS_RUN", "yes") != "no"
+RESULTS = Path(os.environ.get("DOCS_RESULTS", DOCS.parent / ".cache" / "docs"))
+PAGES_AT_A_TIME = 2
+
+# Pages with code for several processes or other machines, and without code that is for readers.
+_NOT_RUN = {"benchmarks.md", "scaling.md", "changelog.md", "contributing.md"}
+_RUN_FIRST = ("tutorials/", "guide/modes", "models")  # they take longest
 _REMOTE_ASSET = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^>]*>"
 )
-# Pages with code for several processes, other frameworks or other machines.
-_NOT_RUN = {"benchmarks.md", "models.md", "scaling.md", "changelog.md", "contributing.md"}
+_MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
+
+_results = {}  # by page, as `run_page.run` returns them
 
 
-def on_startup(**kwargs):
-    """Prepare the process before a block imports JAX or Matplotlib."""
-    os.environ["MPLBACKEND"] = "Agg"
-    os.environ["TQDM_DISABLE"] = "1"
+def on_files(files, **kwargs):
+    """Run the Python of all pages, unless its results are known."""
+    _results.clear()
+    _results.update(
+        (file.src_uri, _known_results(file.src_uri, file.content_string))
+        for file in files.documentation_pages()
+        if file.src_uri not in _NOT_RUN and run_page.blocks(file.content_string)
+    )
+    missing = [page for page, results in _results.items() if results is None]
+    if missing and not RUN:
+        log.warning("The Python of these pages was not run: %s", ", ".join(missing))
+    missing.sort(key=lambda page: not page.startswith(_RUN_FIRST))
+    with ThreadPoolExecutor(PAGES_AT_A_TIME) as threads:
+        runs = {page: threads.submit(_run, page) for page in missing if RUN}
+    if failures := [str(error) for run in runs.values() if (error := run.exception())]:
+        raise PluginError("\n\n".join(failures))
+    _results.update((page, run.result()) for page, run in runs.items())
+    return files
+
+
+def _known_results(page, markdown):
+    """Return the results of this Python with this version of the package, or None.
+
+    Where pages are not to be run, results of an earlier version will do.
+    """
+    place = _place(page)
+    if not place.is_file():
+        return None
+    known = json.loads(place.read_text(encoding="utf-8"))
+    return known["results"] if known["digest"] == _digest(markdown) or not RUN else None
+
+
+def _run(page):
+    """Return the results of a page, run in a new process, and keep them."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "results.json"
+        command = (sys.executable, DOCS / "run_page.py", DOCS / page, "--json", written)
+        done = subprocess.run(
+            command, cwd=DOCS.parent, capture_output=True, text=True, errors="replace"
+        )
+        if done.returncode or not written.is_file():
+            raise PluginError(f"{page}: a block failed.\n{done.stderr.strip() or done.returncode}")
+        results = json.loads(written.read_text(encoding="utf-8"))
+    log.info("Ran the Python of %s", page)
+    known = {"digest": _digest((DOCS / page).read_text(encoding="utf-8")), "results": results}
+    _place(page).parent.mkdir(parents=True, exist_ok=True)
+    _place(page).write_text(json.dumps(known), encoding="utf-8")
+    return results
+
+
+def _place(page):
+    return RESULTS / page.replace("/", "-").replace(".md", ".json")
+
+
+def _digest(markdown):
+    """Return what changes with a page's Python, with the package, and with what it is built on."""
+    digest = hashlib.sha256()
+    for part in (*run_page.blocks(markdown), *map(version, ("jax", "numpy", "matplotlib"))):
+        digest.update(part.strip().encode() + b"\0")  # wherever on the page it is
+    for source in (*sorted(DOCS.parent.glob("slowpoints/**/*.py")), DOCS / "run_page.py"):
+        digest.update(source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def on_page_markdown(markdown, page, **kwargs):
-    """Run the page's Python."""
-    if page.file.src_uri in _NOT_RUN:
-        return markdown
-    namespace = {"__name__": "__main__"}
+    """Put below each block of Python what it printed and drew."""
+    results = iter(_results.get(page.file.src_uri) or ())
 
-    def run(block):
-        indent = block["indent"]
-        code = "".join(line.removeprefix(indent) for line in block["code"].splitlines(True))
-        line = markdown.count("\n", 0, block.start("code"))
-        text, value = _execute("\n" * line + code, page.file.src_uri, namespace)
-        result = block[0]
-        if text.strip():
-            lines = ["", "```{.text .output}", *text.strip("\n").splitlines(), "```"]
-            result += "".join(f"\n{indent}{line}".rstrip(" ") for line in lines)
-        if hasattr(value, "savefig"):
-            result += f"\n\n{_image(value)}\n"  # not indented, so outside a folded box
-        return result
+    def with_result(block):
+        result = next(results, None)
+        if result is None:
+            return block[0]
+        text = block[0]
+        if result["text"].strip():
+            lines = ["", "```{.text .output}", *result["text"].splitlines(), "```"]
+            text += "".join(f"\n{block['indent']}{line}".rstrip(" ") for line in lines)
+        if result["figure"]:
+            text += f"\n\n{result['figure']}\n"  # not indented, so outside a folded box
+        return text
 
-    return _BLOCK.sub(run, markdown)
+    return run_page.BLOCK.sub(with_result, markdown)
 
 
-def _execute(code, filename, namespace):
-    """Return what `code` prints, and the value of its last line if that is an expression."""
-    printed = io.StringIO()
-    try:
-        tree = ast.parse(code, filename)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        with contextlib.redirect_stdout(printed):
-            exec(compile(tree, filename, "exec"), namespace)
-            if last is None:
-                return printed.getvalue(), None
-            value = eval(compile(ast.Expression(last.value), filename, "eval"), namespace)
-        return printed.getvalue(), value
-    except Exception as error:
-        raise PluginError(f"{filename}: a block failed.\n{traceback.format_exc()}") from error
+def on_page_content(content, page, **kwargs):
+    """Turn LaTeX, as `pymdownx.arithmatex` marks it, into MathML."""
 
+    def typeset(found):
+        latex = html.unescape(found[2]).strip()[2:-2].strip()  # without \( and \), or \[ and \]
+        display = "block" if found[1] == "div" else "inline"
+        mathml = latex2mathml.converter.convert(latex, display=display)
+        if "\\" in mathml:
+            log.warning("%s: not all of this LaTeX is known: %s", page.file.src_uri, latex)
+        return mathml
 
-def _image(fig):
-    """Return HTML that holds the figure itself, so that a page needs no other files."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    alt = fig.get_suptitle() or "; ".join(filter(None, (ax.get_title() for ax in fig.axes)))
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+    return _MATHEMATICS.sub(typeset, content)
 
 
 def on_post_page(output, page, **kwargs):
     """Warn where a page would make a reader's browser fetch something from another host."""
     for tag in _REMOTE_ASSET.findall(output):
-        logging.getLogger("mkdocs.hooks").warning("%s loads %s", page.file.src_uri, tag)
+        log.warning("%s loads %s", page.file.src_uri, tag)

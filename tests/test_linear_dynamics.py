@@ -330,7 +330,8 @@ def test_the_summary_has_a_line_for_each_point(capsys):
         "0.6",
         *("1.958", "0", "1.958", "0"),
     ]
-    assert "steps" in lines[header + 4] and len(lines) == header + 5
+    assert "are in steps" in " ".join(lines[header + 4 :])
+    assert max(map(len, lines[header + 4 :])) <= 80
 
 
 def row_of(lines, number=0):
@@ -348,7 +349,7 @@ def test_the_summary_shows_the_mode_that_integrates_beside_an_unstable_spiral(ca
     assert (slowest, its_cycles) == (40, 0)
     with_dt = summary(capsys, fps, dt=10)
     np.testing.assert_allclose(row_of(with_dt), [10 * leading, 0.01, 400, 0], rtol=1e-3)
-    assert "time constants in the unit of dt, of which a step has 10" in with_dt[-1]
+    assert "in the unit of dt, in which one step is 10" in " ".join(with_dt)
     frame = fps.to_pandas()
     assert frame["slowest_eigenvalue"].tolist() == pytest.approx([np.exp(-1 / 40)])
     assert frame["slowest_time_constant"].tolist() == pytest.approx([40])

@@ -3,6 +3,7 @@
 The functions take `FixedPoints`, whose methods call them.
 """
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxtyping import Int
 
 from slowpoints._core.status import Status, counted, words
 from slowpoints._points.linear_dynamics import slowest
+
+_WIDTH = 80  # of the lines of text, so that they fit into a terminal and a column of a page
 
 
 def columns(fps: Any) -> dict[str, Any]:
@@ -77,9 +80,9 @@ def lines(fps: Any, max_rows: int, dt: float | None) -> Iterator[str]:
     yield f"\n=== {'Fixed ' if exact.all() else ''}Points Summary ==="
     yield f"Number of fixed points: {exact.sum()}"
     if not exact.all():
-        yield f"Points that are not known to be fixed points: {counted(status[~exact])}"
+        yield f"Points not known to be fixed points: {counted(status[~exact])}"
     if n_invalid:
-        yield f"Rows that are not valid, and left out below: {n_invalid}"
+        yield f"Rows that are not valid and are left out below: {n_invalid}"
     yield f"State dimension: {fps.n_states}"
     yield f"Input dimension: {fps.n_inputs}"
     if fps.n == 0:
@@ -90,10 +93,10 @@ def lines(fps: Any, max_rows: int, dt: float | None) -> Iterator[str]:
     if (its := fps.n_iters) is not None:
         yield f"Iterations: min={its.min()}, median={np.median(its):.0f}, max={its.max()}"
     if fps.period is not None and (n_slow := np.sum(fps.period == 0)):
-        yield f"On no cycle, but at most slow ones (period 0): {n_slow}"
+        yield f"Points that are on a slow cycle at most (period 0): {n_slow}"
     yield from _stability(fps[exact], "\nStable fixed points")
     if not exact.all():
-        yield from _stability(fps[~exact], "\nStable to first order, of the others")
+        yield from _stability(fps[~exact], "\nOf the others, stable to first order")
     yield from _table(fps, rows, max_rows, dt)
 
 
@@ -147,13 +150,14 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         yield "  ".join(line).rstrip()
     if fps.n > max_rows:
         yield f"... and {fps.n - max_rows} more"
-    unit = "units of time" if flow else "steps"
-    if dt is not None:
-        unit = f"the unit of dt, of which a {'unit of time' if flow else 'step'} has {dt:g}"
-    yield (
-        "Of the leading eigenvalue, and the time constant of the slowest mode with its frequency; "
-        f"time constants in {unit}, negative where deviations grow."
+    one, several = ("unit of time", "units of time") if flow else ("step", "steps")
+    unit = several if dt is None else f"the unit of dt, in which one {one} is {dt:g}"
+    meaning = (
+        "The eigenvalue, the time constant and the frequency are those of the leading eigenvalue. "
+        "The last two columns are the time constant and the frequency of the slowest mode. "
+        f"Time constants are in {unit}, and are negative if deviations grow."
     )
+    yield from textwrap.wrap(meaning, _WIDTH)
 
 
 def _formatted(values: Any, form: str) -> list[str] | None:

@@ -1,0 +1,97 @@
+"""Run the Python of a page in the order of the page and in one namespace, as in a notebook.
+
+    python docs/run_page.py docs/guide/points.md
+
+prints what each block prints. The site's build runs each page so, in a process of its own, and puts
+what a block prints, and the figure that its last line evaluates to, below the block. A block that
+fails ends the run with its traceback.
+
+Blocks of Python start with a line "```python". Code that is to be shown but not run goes into a
+block of another kind, such as "```py" or "```sh".
+"""
+
+import argparse
+import ast
+import base64
+import contextlib
+import html
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
+_CSS_PIXELS_PER_INCH = 96
+_DOTS_PER_PIXEL = 2  # so that figures are sharp on the screens of phones and laptops
+
+
+def blocks(markdown):
+    """Return the code of each block, below as many empty lines as precede it on the page.
+
+    The lines in tracebacks are therefore those of the page.
+    """
+    found = []
+    for block in BLOCK.finditer(markdown):
+        code = "".join(
+            line.removeprefix(block["indent"]) for line in block["code"].splitlines(True)
+        )
+        found.append("\n" * markdown.count("\n", 0, block.start("code")) + code)
+    return found
+
+
+def run(markdown, filename):
+    """Run all blocks, and return what each printed and its figure as HTML, or None."""
+    namespace = {"__name__": "__main__"}
+    results = []
+    for code in blocks(markdown):
+        text, value = _execute(code, filename, namespace)
+        figure = _image(value) if hasattr(value, "savefig") else None
+        results.append({"text": text.strip("\n"), "figure": figure})
+    return results
+
+
+def _execute(code, filename, namespace):
+    """Return what `code` prints, and the value of its last line if that is an expression."""
+    printed = io.StringIO()
+    tree = ast.parse(code, filename)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    with contextlib.redirect_stdout(printed):
+        exec(compile(tree, filename, "exec"), namespace)
+        if last is None:
+            return printed.getvalue(), None
+        value = eval(compile(ast.Expression(last.value), filename, "eval"), namespace)
+    return printed.getvalue(), value
+
+
+def _image(fig):
+    """Return HTML that holds the figure itself, so that a page needs no other files."""
+    dots_per_inch = _CSS_PIXELS_PER_INCH * _DOTS_PER_PIXEL
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dots_per_inch, bbox_inches="tight")
+    data = buffer.getvalue()
+    width = int.from_bytes(data[16:20], "big") // _DOTS_PER_PIXEL  # of the header of a PNG file
+    titles = fig.get_suptitle() or "; ".join(filter(None, (ax.get_title() for ax in fig.axes)))
+    alt = html.escape(titles.replace("\n", " ") or "Figure drawn by the code above")
+    data = base64.b64encode(data).decode()
+    return f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'
+
+
+def main():
+    """Run one page; print its results, or write them to a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--json", type=Path, help="Write the results to this file.")
+    arguments = parser.parse_args()
+    os.environ.setdefault("MPLBACKEND", "Agg")  # before a block imports Matplotlib
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    results = run(arguments.page.read_text(encoding="utf-8"), str(arguments.page))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results), encoding="utf-8")
+        return
+    for result in results:
+        print(result["text"] + ("\n[figure]" if result["figure"] else ""))
+
+
+if __name__ == "__main__":
+    main()

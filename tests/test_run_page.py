@@ -1,0 +1,75 @@
+"""The pages' Python is run as a reader would run it, and a block that fails is not passed over."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.fast
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "run_page.py"
+if not SCRIPT.is_file():
+    pytest.skip("docs/ is left out of this installation", allow_module_level=True)
+spec = importlib.util.spec_from_file_location("run_page", SCRIPT)
+assert spec is not None and spec.loader is not None
+run_page = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run_page)
+
+PAGE = """# A page
+
+```python
+a = 2
+print("first")
+```
+
+```sh
+exit 1
+```
+
+??? note
+
+    ```python
+    a + 1  # nothing is printed
+    if a:
+        print(a)
+    ```
+"""
+
+
+def test_blocks_share_a_namespace_and_what_they_print_is_told_apart():
+    assert run_page.run(PAGE, "page.md") == [
+        {"text": "first", "figure": None},
+        {"text": "2", "figure": None},
+    ]
+
+
+def test_a_figure_in_the_last_line_is_returned_as_an_image_with_its_title():
+    code = 'import matplotlib\nmatplotlib.use("Agg")\nimport matplotlib.pyplot as plt\n'
+    code += 'fig, ax = plt.subplots(figsize=(3, 2))\nax.set_title("a < b")\nfig\n'
+    (result,) = run_page.run(f"```python\n{code}```\n", "page.md")
+    assert '<img alt="a &lt; b" width="' in result["figure"]
+    width = int(result["figure"].split('width="')[1].split('"')[0])
+    assert 200 < width < 320  # pixels of CSS, of which an inch has 96
+
+
+def test_a_block_that_fails_is_reported_with_its_line_on_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("print(a)", "print(a / 0)"))
+    written = tmp_path / "results.json"
+    command = [sys.executable, SCRIPT, page, "--json", written]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and not written.exists()
+    assert f'"{page}", line 17' in done.stderr and "ZeroDivisionError" in done.stderr
+
+
+def test_results_are_written_to_a_file(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    subprocess.run([sys.executable, SCRIPT, page, "--json", tmp_path / "a.json"], check=True)
+    assert [result["text"] for result in json.loads((tmp_path / "a.json").read_text())] == [
+        "first",
+        "2",
+    ]
