@@ -41,6 +41,7 @@ _RUN_FIRST = ("tutorials/", "guide/modes", "models")  # they take longest
 _REMOTE_ASSET = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^>]*>"
 )
+_BAR = re.compile(r"\\(?:l|(r))[vV]ert\b")
 _MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 _results = {}  # by page, as `run_page.run` returns them
@@ -134,8 +135,11 @@ def on_page_content(content, page, **kwargs):
 
     def typeset(found):
         latex = html.unescape(found[2]).strip()[2:-2].strip()  # without \( and \), or \[ and \]
+        # latex2mathml takes a bar for a fence only after \left or \right, and does not know \arg.
+        known = _BAR.sub(lambda bar: (r"\right" if bar[1] else r"\left") + bar[0], latex)
+        known = known.replace(r"\arg", r"\operatorname{arg}")
         display = "block" if found[1] == "div" else "inline"
-        mathml = latex2mathml.converter.convert(latex, display=display)
+        mathml = latex2mathml.converter.convert(known, display=display)
         if "\\" in mathml:
             log.warning("%s: not all of this LaTeX is known: %s", page.file.src_uri, latex)
         return mathml

@@ -96,11 +96,11 @@ def _full_recall(text: str) -> list[dict[str, Any]]:
 
 def _size(text: str) -> dict[str, Any]:
     rows = [
-        {"n_units": int(row["units"]), "seconds_per_row": _seconds(row["time a row"])}
+        {"n_units": int(row["units"]), "seconds_per_row": _seconds(row["time per row"])}
         | {"peak_memory": _bytes(row["peak memory"])}
         for row in _tables(text)[0]
     ]
-    (baseline,) = re.findall(r"Of the memory, ([\d.]+ [MG]B) are", text)
+    (baseline,) = re.findall(r"Of the memory, ([\d.]+ [MG]B) is", text)
     return {"rows": rows, "baseline_memory": _bytes(baseline)}
 
 

@@ -118,10 +118,11 @@ def _compare(rows: list[dict[str, Any]], results: Results) -> str:
 
     skipped = {row["tool"]: row["skipped"] for row in rows if "skipped" in row}
     parts = [
-        "Time of a compiled search, and distinct fixed points found of those known. “≈” marks "
-        "extrapolated times; a number in brackets is how many states were searched then.",
+        "Each cell is the time of a compiled search, and how many of the known fixed points it "
+        "found. “≈” marks extrapolated times; a number in brackets is how many states were "
+        "searched in that case.",
         grid(time_and_points),
-        "What a first call takes longer, mostly to compile:",
+        "How much longer the first call takes, mostly to compile:",
         grid(lambda row: in_seconds(row["compile_seconds"]) if row["compile_seconds"] else NONE),
         _same_recall(results),
         "\n".join(
@@ -205,13 +206,14 @@ def _field(rows: list[dict[str, Any]], results: Results) -> str:
     ]
     header = ["network, input", *tools, "fastest peer", "its time / ours"]
     parts = [
-        "Time a row, warm, and distinct true fixed points reached of those known. A number in "
-        f"brackets is how many of the {most} starts were searched, where it was not all.",
+        "Each cell is the time per row of a compiled search, and how many of the known fixed "
+        f"points were reached. A number in brackets is how many of the {most} starts were "
+        "searched, if not all.",
         table(header, lines),
         _mean_ratio([pair["ratio"] for pair in compared if pair["ratio"] is not None]),
         _missed([pair["ours"] for pair in compared]),
-        "Where the rows of the default ended, and true fixed points that `find_fixed_points` "
-        "returns at its defaults:",
+        "Where the rows of the default solver ended, and how many of the known fixed points "
+        "`find_fixed_points` returns at its defaults:",
         table(["network, input", "rows", "returned"], ends),
         "\n".join(
             f"- {tool}: {next(row['settings'] for row in rows if row['tool'] == tool)}"
@@ -225,9 +227,9 @@ def _mean_ratio(ratios: list[float]) -> str:
     if not ratios:
         return ""
     return (
-        f"The fastest peer takes {_times(statistics.geometric_mean(ratios))} the time of the "
-        f"default in the geometric mean, at least {_times(min(ratios))} and at most "
-        f"{_times(max(ratios))}."
+        "In the geometric mean, the fastest peer takes "
+        f"{_times(statistics.geometric_mean(ratios))} the time of the default solver: "
+        f"at least {_times(min(ratios))}, and at most {_times(max(ratios))}."
     )
 
 
@@ -257,8 +259,8 @@ def _canns_example(rows: list[dict[str, Any]], results: Results) -> str:
     ]
     parts = [
         f"Distinct fixed points found from the same {rows[0]['n_inits']:,} states, drawn as canns "
-        f"draws them, with {len(rows[0]['found'])} seeds; and the median time of a search with all "
-        "its filters.",
+        f"draws them, for each of {len(rows[0]['found'])} seeds; and the median time of a search "
+        "with all its filters.",
         table(["network", "points", *methods], lines),
         "" if "canns" in methods else "canns was not run.",
         _others(rows),
@@ -269,9 +271,11 @@ def _canns_example(rows: list[dict[str, Any]], results: Results) -> str:
 def _others(rows: list[dict[str, Any]]) -> str:
     wrong = [row for row in rows if sum(row["others"])]
     if not wrong:
-        return "None of these searches returned anything that is no fixed point."
+        return "Everything that these searches returned is a fixed point."
     listed = (f"{row['method']} {sum(row['others'])} on {row['network']}" for row in wrong)
-    return f"Points were returned that are no fixed points, in all seeds: {'; '.join(listed)}."
+    return (
+        f"Not everything that was returned is a fixed point; over all seeds: {'; '.join(listed)}."
+    )
 
 
 def _full_recall(rows: list[dict[str, Any]], results: Results) -> str:
@@ -295,11 +299,11 @@ def _full_recall(rows: list[dict[str, Any]], results: Results) -> str:
             ]
         )
     header = ["network", "points", "states, by seed", "time", "package that finds all", "/ ours"]
-    header += ["package of the same recall", "/ ours"]
+    header += ["package with the same recall", "/ ours"]
     return (
-        "Until every known point is found, the number of states is doubled; the time is that of "
-        "the last search (median over seeds). Beside it are the packages of the tables above, "
-        "and their times divided by this one:\n\n" + table(header, lines)
+        "The number of states is doubled until every known point is found; the time is that of "
+        "the last search (median over seeds). The packages are those of the tables above, with "
+        "their times divided by this one:\n\n" + table(header, lines)
     )
 
 
@@ -315,13 +319,20 @@ def _size(result: dict[str, Any], results: Results) -> str:
         ]
         for row in result["rows"]
     ]
-    header = ["units", "time a row", "iterations", "rows at fixed points", "peak memory", "compile"]
+    header = [
+        "units",
+        "time per row",
+        "iterations",
+        "rows at fixed points",
+        "peak memory",
+        "compile",
+    ]
     return (
         f"{table(header, lines)}\n\nFrom {result['fitted_from']} units on, the time grows as "
         f"N^{_power(result['time_exponent'])}, and the memory as "
         f"N^{_power(result['memory_exponent'])}. Of the memory, "
-        f"{in_bytes(result['baseline_memory'])} are what a search with 16 units takes, mostly for "
-        "Python, JAX and compilation; the rest, where it is above 100 MB, grows as "
+        f"{in_bytes(result['baseline_memory'])} is what a search with 16 units takes, mostly for "
+        "Python, JAX and compilation; where the rest exceeds 100 MB, it grows as "
         f"N^{_power(result['memory_above_baseline_exponent'])}."
     )
 
@@ -340,7 +351,7 @@ def _inits(result: dict[str, Any], results: Results) -> str:
         ]
         for row in result["rows"]
     ]
-    grid = table(["initial states", "time", "a row", "peak memory"], lines)
+    grid = table(["initial states", "time", "per row", "peak memory"], lines)
     return f"{grid}\n\nThe time grows as n^{_power(result['time_exponent'])}."
 
 
@@ -356,7 +367,7 @@ def _rate(result: dict[str, Any], results: Results) -> str:
         for row in result["rows"]
     ]
     size = result["matrix_size"]
-    header = ["network", "flop an iteration", "iterations", "rate", "of a matrix product"]
+    header = ["network", "flop per iteration", "iterations", "rate", "of a matrix product"]
     return (
         f"A product of two {size} x {size} matrices in float32 reaches "
         f"{result['matrix_product'] / 1e9:.0f} Gflop/s here.\n\n{table(header, lines)}"
@@ -396,8 +407,8 @@ def _branches(rows: list[dict[str, Any]], results: Results) -> str:
         for network in networks
     ]
     return (
-        "Time of each point of a branch. The library's includes all eigenvalues at each point and "
-        "the places of the events; the loops predict and correct the same points one after "
+        "Time per point of a branch. The library's time includes all eigenvalues at each point "
+        "and the location of the events; the loops predict and correct the same points one after "
         "another, and compute neither.\n\n"
         + table(["network", "points on branches", "events", *tools], lines)
     )
