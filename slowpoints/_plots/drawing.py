@@ -82,7 +82,7 @@ def draw_trajectories(
     trajectories: Float[np.ndarray, "shown steps axes"],
     coloring: Coloring,
     config: PlotConfig,
-    ends: bool,
+    ends: bool = True,
 ) -> None:
     """Draw each trajectory, and mark where it begins and where it ends, if `ends`."""
     from matplotlib.cbook import normalize_kwargs

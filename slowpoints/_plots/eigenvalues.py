@@ -10,7 +10,8 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import draw_legend, finish, new_figure, style, text_scale
+from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
+from slowpoints._plots.layout import draw_legend
 from slowpoints._plots.marks import Group, groups_of
 from slowpoints._plots.panels import draw_figure_legend
 from slowpoints._points.fixed_points import FixedPoints
@@ -145,7 +146,7 @@ def _draw_marks(
     """Draw the eigenvalues of each kind of point, those of fewer points on top."""
     finite = np.isfinite(values)
     size, edge = (30, 0.5) if values.size <= 1000 else (16, 0.3)
-    scale = text_scale()
+    scale = scale_of_marks()
     for group in groups:
         shown = values[group.rows][finite[group.rows]]
         ax.scatter(
@@ -176,7 +177,7 @@ def _draw_circles(ax: Any, values: Complex[np.ndarray, "n k"], step: float, unit
     center, reach = _window(shown)
     ax.set(xlim=(center - reach, center + reach), ylim=(-reach, reach))
     _draw_cross(ax)
-    scale = text_scale()
+    scale = scale_of_marks()
     ax.plot([], [], color="0.2", linewidth=scale, label=f"unit circle (cycles per {unit})")
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.2", linewidth=scale, zorder=1.5))
     turns = np.exp(1j * np.linspace(0, np.pi, 721))
@@ -253,7 +254,7 @@ def _write(ax: Any, text: str, place: Float[np.ndarray, " 2"], outward: bool = F
     ax.annotate(
         text,
         place,
-        5 * text_scale() * place if outward else (0, 0),
+        5 * scale_of_marks() * place if outward else (0, 0),
         textcoords="offset points",
         ha=("center", "left", "right")[side[0]],
         va=("center", "bottom", "top")[side[1]],
@@ -281,7 +282,7 @@ def _draw_half_planes(ax: Any, values: Complex[np.ndarray, "n k"], step: float, 
         span[:] = span[0] - room, span[1] + room
     ax.set(xlim=spans[0], ylim=spans[1])
     _draw_cross(ax)
-    ax.axvline(0, color="0.2", linewidth=text_scale(), zorder=1.5, label="imaginary axis")
+    ax.axvline(0, color="0.2", linewidth=scale_of_marks(), zorder=1.5, label="imaginary axis")
     width = spans[0][1] - spans[0][0]
     gap = _GAP_ON_AXIS * width
     ticks = _time_constants(lambda tau: -step / tau, step, spans[0], 0.0, gap)

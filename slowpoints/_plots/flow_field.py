@@ -14,13 +14,13 @@ from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import (
-    draw_legend,
     draw_points,
     finish,
     new_figure,
+    scale_of_marks,
     style,
-    text_scale,
 )
+from slowpoints._plots.layout import draw_legend
 from slowpoints._plots.marks import groups_of
 from slowpoints._plots.panels import draw_figure_legend
 from slowpoints._plots.view import fit_pca
@@ -388,7 +388,7 @@ def _draw_marks(ax: Any, points: FixedPoints, section: _Section) -> None:
     """Draw the points: full in the plane, and hollow where they are projected onto it."""
     from matplotlib.patheffects import withStroke
 
-    scale = text_scale()
+    scale = scale_of_marks()
     across, distance = section.across(points.xstar), section.distance(points.xstar)
     inside = distance <= points.tol_unique  # no farther than what counts as the same point
     groups = groups_of(points)

@@ -11,7 +11,7 @@ from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._plots.coloring import Coloring
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import draw_trajectories, finish, new_figure, style, text_scale
+from slowpoints._plots.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
 from slowpoints._plots.marks import groups_of
 from slowpoints._plots.panels import draw_figure_legend, is_narrow
 from slowpoints._plots.view import fit_pca
@@ -133,7 +133,7 @@ def _draw_line(
     curve = ((line.curve - mean) @ axes)[_rows(line)]
     if line.is_closed:
         curve = np.concatenate([curve, curve[:1]])
-    scale = text_scale()
+    scale = scale_of_marks()
     ax.plot(*curve.T, color="black", linewidth=scale, zorder=2, label="curve")
     rows = np.flatnonzero(_rows(line))
     rows = rows[np.unique(np.round(np.linspace(0, rows.size - 1, _SEGMENTS)).astype(int))]
@@ -176,7 +176,7 @@ def _rows(line: LineAttractor) -> Bool[np.ndarray, " n"]:
 
 def _draw_drift(ax: Any, line: LineAttractor) -> None:
     """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
-    scale = text_scale()
+    scale = scale_of_marks()
     ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
     on = _rows(line)
     look: dict[str, Any] = {
@@ -194,7 +194,7 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
 
 def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
     """Draw how long the slowest modes last; hollow where deviations grow."""
-    scale, last = text_scale(), np.isfinite(line.time_constant)
+    scale, last = scale_of_marks(), np.isfinite(line.time_constant)
     for grows, face in ((False, "black"), (True, "white")):
         rows = _rows(line) & last & ((line.time_constant < 0) == grows)
         if rows.any():

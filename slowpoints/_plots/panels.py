@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import NARROW
+from slowpoints._plots.layout import NARROW
 
 if TYPE_CHECKING:
     import matplotlib.figure

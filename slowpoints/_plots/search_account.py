@@ -10,7 +10,7 @@ from slowpoints._account import Account, account
 from slowpoints._core import arguments
 from slowpoints._core.status import Status
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import finish, new_figure, style, text_scale
+from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
 from slowpoints._plots.panels import draw_figure_legend, is_narrow
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.parts import Part, brief, count_of
@@ -140,7 +140,7 @@ def _draw_rows(
     for order, (status, is_dropped, rows) in enumerate(sorted(kinds, key=lambda k: -k[2].sum())):
         if rows.any():
             _draw_kind(ax, places[:, rows], status, is_dropped, order)
-    width = 0.8 * text_scale()
+    width = 0.8 * scale_of_marks()
     if threshold:
         label = f"final_q_threshold = {brief(threshold)}"
         ax.axhline(threshold, color="0.2", linestyle="--", linewidth=width, zorder=1, label=label)
@@ -187,8 +187,8 @@ def _draw_kind(
     if marker not in "x+":
         look = {"marker": marker, "edgecolors": color}
         look["facecolors"] = "none" if is_dropped else color
-    look["linewidths"] = 0.8 * text_scale() if is_dropped or marker in "x+" else 0.0
-    size = (30 if marker == "*" else 18) * text_scale() ** 2
+    look["linewidths"] = 0.8 * scale_of_marks() if is_dropped or marker in "x+" else 0.0
+    size = (30 if marker == "*" else 18) * scale_of_marks() ** 2
     label = f"{status}{', dropped' if is_dropped else ''} ({places.shape[1]:,})"
     ax.scatter([], [], s=size, label=label, **look)  # for the legend, at its full size
     look |= {"s": size / 3, "alpha": 0.4} if many else {"s": size, "alpha": 0.8}
