@@ -96,7 +96,7 @@ def test_equilibria_of_wilson_and_cowans_equations():
         assert stable == (real < 0).all()
         np.testing.assert_allclose(tau, -1 / real, rtol=1e-5)  # in ms
     assert fps.continuous_time
-    assert fps.types() == ["attractor, spiral", "saddle of index 1, node", "repeller, spiral"]
+    assert fps.types() == ["attractor, spiral", "saddle of index 1", "repeller, spiral"]
 
 
 # ---- FitzHugh & Nagumo -------------------------------------------------------------------------

@@ -396,7 +396,8 @@ class FixedPoints:
           are known and all of them are unstable, it is `"saddle of index i or more"`. `"marginal"`
           if no deviation grows and some do not decay either, as in a rotation. `"unknown"` if an
           eigenvalue is NaN, or if the leading ones do not decide.
-        - `"spiral"` if the leading eigenvalue is complex, else `"node"`.
+        - `"spiral"` if the leading eigenvalue is complex; if it is real, `"node"`, except for
+          saddles.
         - `"1 line direction"`, or a higher number: how many eigenvalues are within `line_tol` of 1
           (in continuous time, of 0). Along their eigenvectors the network integrates. They count
           neither as stable nor as unstable, and are never the leading eigenvalue.

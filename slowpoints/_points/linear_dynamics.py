@@ -147,7 +147,10 @@ def describe(
         leading = eigval[~neutral][0]
         # Rounding splits a double eigenvalue by about the square root of the precision.
         turn = np.sqrt(np.finfo(eigval.dtype).eps) * np.abs(eigval).max()
-        parts.append("spiral" if np.abs(np.imag(leading)) > turn else "node")
+        if np.abs(np.imag(leading)) > turn:
+            parts.append("spiral")
+        elif not index or index == eigval.size:  # a saddle is no node
+            parts.append("node")
     if n_lines := int(np.sum(neutral)):
         parts.append(f"{n_lines} line direction{'s' if n_lines > 1 else ''}")
     return ", ".join(parts)
