@@ -63,7 +63,9 @@ def plot_eigenvalues(
 
     Eigenvalues have the mark of their point's kind, which is that of
     [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. What grows is outside the unit
-    circle, or in continuous time to the right of the imaginary axis.
+    circle, or in continuous time to the right of the imaginary axis. If all eigenvalues of a map
+    are in a small part of the plane near 1, as those of units with a slow leak are, only that part
+    and its arc of the circle are drawn.
 
     The second scales are those of time. For a map, a time constant `-1 / log|lambda|` belongs to a
     radius and a frequency `angle(lambda) / (2 pi)` to an angle, so time constants are written on
@@ -77,7 +79,7 @@ def plot_eigenvalues(
             the `k` leading eigenvalues only, the horizontal axis says so. Eigenvalues that are not
             finite are counted in the legend.
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` and
-            `color` have no effect.
+            `color` have no effect; `rasterized` is about the marks.
         ax: axes to draw on. The figure is then neither shown nor written to a file, and a title is
             drawn only if `config` has one.
         dt: how long a step takes (in continuous time, a unit of time of `f`), for time constants
@@ -104,9 +106,8 @@ def plot_eigenvalues(
         name = "fixed_points.eigval_J_xstar"
         arguments.refuse(caller, name, "is None", expected, ValueError)
     values = points.eigval_J_xstar.astype(np.complex128)
-    unit = "" if dt is None else "unit of time"
-    if dt is None:
-        unit = "unit of time of $f$" if points.continuous_time else "step"
+    own_unit = "unit of time of $f$" if points.continuous_time else "step"
+    unit = own_unit if dt is None else "unit of time"
 
     def draw(ax: Any, title: str | None) -> None:
         ax.set_aspect("equal")
