@@ -280,7 +280,7 @@ def _size(results: dict[str, Any]) -> Figure:
         times,
         [row["peak_memory"] / 1e6 for row in rows],
         "units",
-        "time a row (ms)",
+        "time per row (ms)",
         baseline,
     )
 
