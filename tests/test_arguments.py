@@ -878,7 +878,11 @@ CALLS = {
     "FixedPoints.plot": Call(
         points().plot,
         {"state_traj": TRAJ, "config": PlotConfig(show=False), "dimensions": 2},
-        {"dimensions": Kind(("x", None, True, 1, 4, 2.5))},
+        {
+            "dimensions": Kind(("x", None, True, 1, 4, 2.5)),
+            "state_traj": PLOT_2D["state_traj"],
+            "config": PLOT_2D["config"],
+        },
     ),
     "FixedPoints.save": Call(points().save, {"path": "unused"}, {"path": PATH}),
     "FixedPoints.load": Call(FixedPoints.load, {"path": "unused"}, {"path": PATH}),
@@ -1045,7 +1049,15 @@ CALLS = {
 }
 # Arguments of which anything is taken, or that are checked elsewhere, with models and fields; and
 # the wrappers' own.
-ANYTHING = {"example_state", "settings", "arguments", "rules", *FixedPoints.array_fields, "dtype"}
+ANYTHING = {
+    "options",
+    "example_state",
+    "settings",
+    "arguments",
+    "rules",
+    *FixedPoints.array_fields,
+    "dtype",
+}
 WRONG = [
     (name, argument, value)
     for name, call in CALLS.items()

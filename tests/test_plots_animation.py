@@ -92,7 +92,8 @@ def test_points_and_limits_are_those_of_the_static_figure(animate):
     assert (ax.get_xlim(), ax.get_ylim()) == (still.get_xlim(), still.get_ylim())
     for one, other in zip(ax.collections, still.collections, strict=True):
         np.testing.assert_array_equal(one.get_offsets(), other.get_offsets())
-    texts = [[text.get_text() for text in a.get_legend().get_texts()] for a in (ax, still)]
+    legends = [a.figure.legends[0] for a in (ax, still)]
+    texts = [[text.get_text() for text in each.get_texts()] for each in legends]
     assert texts[0] == [text for text in texts[1] if text not in ("start", "end")]
     before = ax.get_xlim(), ax.get_position().bounds
     animation._func(0)

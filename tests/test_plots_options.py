@@ -70,7 +70,12 @@ def scatters(fig):
 
 
 def legend(fig):
-    return [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in legend_of(fig).get_texts()]
+
+
+def legend_of(fig):
+    """Return the legend of the axes, or that of a narrow figure."""
+    return fig.axes[0].get_legend() or fig.legends[0]
 
 
 # ---- colours that colour-blind readers tell apart ----------------------------------------------
@@ -394,7 +399,7 @@ def test_nothing_hides_anything_at_any_size(n_axes, preset):
     fig = PLOTS[n_axes](fps, trajectories(), preset(show=False))
     fig.draw_without_rendering()
     (ax,) = fig.axes
-    legend = ax.get_legend().get_window_extent()
+    legend = legend_of(fig).get_window_extent()
     axes = [ax.xaxis, ax.yaxis] + ([ax.zaxis] if n_axes == 3 else [])
     labels = [axis.label.get_window_extent() for axis in axes]
     assert not any(overlap(legend, label) for label in labels)
@@ -418,7 +423,7 @@ def test_presets_set_sizes_of_text_and_figure():
         config = getattr(PlotConfig, name)(show=False)
         fig = plot_fixed_points_2d(linearised([0.5, 0.1, 0, 0]), trajectories(), config)
         (ax,) = fig.axes
-        texts = [ax.xaxis.label, ax.title, *ax.get_xticklabels(), *ax.get_legend().get_texts()]
+        texts = [ax.xaxis.label, ax.title, *ax.get_xticklabels(), *legend_of(fig).get_texts()]
         sizes[name] = min(text.get_fontsize() for text in texts)
         assert ax.collections[0].get_sizes()[0] == 60 * (config.font_size / 10) ** 2
     assert sizes == {"for_column": pytest.approx(7.2), "for_slide": pytest.approx(18)}

@@ -85,8 +85,12 @@ class PlotConfig:
 
     @classmethod
     def for_column(cls, **kwargs: Any) -> "PlotConfig":
-        """Return a configuration for one column of a paper: 85 mm wide, with text of 8 points."""
-        return cls(**({"figsize": _COLUMN, "font_size": 8} | kwargs))
+        """Return a configuration for one column of a paper: 85 mm wide, with text of 8 points.
+
+        The file has just this width, since its margins are not trimmed.
+        """
+        size = {"figsize": _COLUMN, "font_size": 8, "save_bbox_inches": None}
+        return cls(**(size | kwargs))
 
     @classmethod
     def for_slide(cls, **kwargs: Any) -> "PlotConfig":

@@ -11,9 +11,8 @@ from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
-from slowpoints._plots.layout import draw_legend
+from slowpoints._plots.layout import draw_figure_legend, draw_legend
 from slowpoints._plots.marks import Group, groups_of
-from slowpoints._plots.panels import draw_figure_legend
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:

@@ -22,7 +22,13 @@ from slowpoints._plots.drawing import (
     style,
     style_axes,
 )
-from slowpoints._plots.layout import draw_color_bar, draw_legend, fill_figure
+from slowpoints._plots.layout import (
+    draw_color_bar,
+    draw_figure_legend,
+    draw_legend,
+    fill_figure,
+    is_narrow,
+)
 from slowpoints._plots.marks import Group
 from slowpoints._plots.scene import Eigenvectors, Scene, Trials, scene_of
 from slowpoints._plots.view import View
@@ -221,7 +227,9 @@ def draw_scene(
     if title and config.title is not None:
         ax.set_title(title)
     color_bar = draw_color_bar(ax, coloring) if config.show_legend else None
-    if config.show_legend:
+    if config.show_legend and alone and len(labels) == 2 and is_narrow(config):
+        draw_figure_legend(ax.figure, ax, config)
+    elif config.show_legend:
         draw_legend(ax)
     if alone and len(labels) == 3:
         fill_figure(ax, color_bar)

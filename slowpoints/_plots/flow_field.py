@@ -20,9 +20,8 @@ from slowpoints._plots.drawing import (
     scale_of_marks,
     style,
 )
-from slowpoints._plots.layout import draw_legend
+from slowpoints._plots.layout import draw_figure_legend, draw_legend
 from slowpoints._plots.marks import groups_of
-from slowpoints._plots.panels import draw_figure_legend
 from slowpoints._plots.view import fit_pca
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.parts import brief

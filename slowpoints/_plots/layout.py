@@ -1,11 +1,13 @@
 """Where legends, scales of colours and boxes of three axes are on a figure, hiding nothing."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from slowpoints._plots.coloring import Coloring, scale_of_colors
+from slowpoints._plots.config import PlotConfig
 
 NARROW = 6.0
 """The legend is below the axes of figures that are narrower than this, in inches: beside them, it
@@ -22,18 +24,9 @@ def draw_legend(ax: Any) -> None:
     """Draw the legend beside the axes, or below them in a narrow figure."""
     if not ax.get_legend_handles_labels()[0]:
         return
-    below = ax.figure.get_figwidth() < NARROW
-    legend = ax.legend(
-        loc="upper center" if below else "upper left",
-        ncols=2 if below else 1,
-        frameon=False,
-        borderaxespad=0.0,
-        columnspacing=1.0,
-        handlelength=1.4,
-        handletextpad=0.6,
-    )
-    for line in legend.get_lines():
-        line.set_alpha(0.8)  # one translucent line by itself is hardly seen
+    below = bool(ax.figure.get_figwidth() < NARROW)
+    corner = "upper center" if below else "upper left"
+    legend = _legend(ax.legend, below, ax.figure, loc=corner, borderaxespad=0.0)
     place, moved = np.zeros(2), True
     while moved:  # making room for the legend moves the labels that it is beside
         ax.figure.draw_without_rendering()
@@ -41,6 +34,36 @@ def draw_legend(ax: Any) -> None:
         before, place = place, np.array([0.5, bottom - _GAP] if below else [right + _GAP, 1.0])
         moved = np.abs(place - before).max() > _STILL
         legend.set_bbox_to_anchor(tuple(place), ax.transAxes)
+
+
+def _legend(make: Any, below: bool, fig: Any, **look: Any) -> Any:
+    """Make a legend, below the axes in two columns if these are not wider than the figure."""
+    look |= {"frameon": False, "columnspacing": 1.0, "handlelength": 1.4, "handletextpad": 0.6}
+    legend = make(ncols=2 if below else 1, **look)
+    if below and legend.get_window_extent().width > fig.bbox.width:
+        legend.remove()
+        legend = make(ncols=1, **look)
+    for line in legend.get_lines():
+        line.set_alpha(0.8)  # one translucent line by itself is hardly seen
+    return legend
+
+
+def is_narrow(config: PlotConfig) -> bool:
+    """Return whether a legend is below, and panels are above each other."""
+    return config.figsize[0] < NARROW
+
+
+def draw_figure_legend(fig: Any, ax: Any, config: PlotConfig) -> None:
+    """Draw the legend of one panel beside all of them, or below them in a narrow figure.
+
+    Unlike a legend of the axes themselves, it takes no width from these where it is below.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    if not handles:
+        return
+    below = is_narrow(config)
+    place = "outside lower center" if below else "outside right upper"
+    _legend(partial(fig.legend, handles, labels), below, fig, loc=place)
 
 
 def draw_color_bar(ax: Any, coloring: Coloring) -> Any:

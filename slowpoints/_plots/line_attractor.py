@@ -12,8 +12,8 @@ from slowpoints._core.types import RealArray
 from slowpoints._plots.coloring import Coloring
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
+from slowpoints._plots.layout import draw_figure_legend, is_narrow
 from slowpoints._plots.marks import groups_of
-from slowpoints._plots.panels import draw_figure_legend, is_narrow
 from slowpoints._plots.view import fit_pca
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
-from slowpoints._plots.panels import draw_figure_legend, is_narrow
+from slowpoints._plots.layout import draw_figure_legend, is_narrow
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.parts import Part, brief, count_of
 
