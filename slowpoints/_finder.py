@@ -5,7 +5,7 @@ Most of this file says and checks what its 27 arguments may be: hence its length
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -208,6 +208,8 @@ class FixedPointFinder:
         noise_scale: Number = 0.0,
         valid_bxt: Bool[RealArray, "trials time"] | None = None,
         cond_ids: Shaped[RealArray, " n_inits"] | None = None,
+        *,
+        progress: Callable[[FixedPoints], None] | None = None,
     ) -> tuple[FixedPoints, FixedPoints]:
         """Search from states drawn from `state_traj`.
 
@@ -222,6 +224,9 @@ class FixedPointFinder:
             noise_scale: standard deviation of the Gaussian noise added to them.
             valid_bxt: `[trials, time]` which states may be drawn.
             cond_ids: `[n_inits]` condition numbers, handed through to `cond_id`.
+            progress: called with the rows of each chunk when it is done. If it raises
+                `StopIteration`, the search ends there, and both results are about the rows up to
+                the end of that chunk.
 
         Returns:
             The distinct points, and all `n_inits` rows in the order of the drawn states, both
@@ -245,16 +250,19 @@ class FixedPointFinder:
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
         cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
+        arguments.function(caller, "progress", progress)
         if self.coverage is not None and (len(inputs) != 1 or cond_ids is not None):
             name = "inputs" if len(inputs) != 1 else "cond_ids"
             was, expected = "is given for each state", "one input, since `coverage` is set"
             arguments.refuse(caller, name, was, expected, ValueError)
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
-        progress = _Progress(n_inits, self.verbose, self.super_verbose)
         every = self.n_iters_per_print_update
         report = Report(_print_update, every) if self.super_verbose else None
-        with _precision(self.dtype), progress as bar:
+        with (
+            _precision(self.dtype),
+            _Progress(n_inits, self.verbose, self.super_verbose, progress) as bar,
+        ):
             F = with_precision(as_transition(self.rnn_model), self.dtype)
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
             if self.across_processes:
@@ -273,7 +281,7 @@ class FixedPointFinder:
                 "max_n_unique": self.max_n_unique,
                 "compute_jacobians": self.do_compute_jacobians,
                 "decompose_jacobians": self.do_decompose_jacobians,
-                "progress": bar.update if self.verbose or self.super_verbose else None,
+                "progress": bar.update if self.verbose or self.super_verbose or progress else None,
             }
             state_traj = jnp.asarray(state_traj, self.dtype)
             rounds = None
@@ -373,14 +381,22 @@ def _precision(dtype: str) -> Iterator[None]:
 class _Progress:
     """A progress bar over the rows of a search, and how many of them are at fixed points.
 
-    If `announced`, chunks are told apart in what is printed of their iterations.
+    If `announced`, chunks are told apart in what is printed of their iterations. `then` is called
+    with the rows of each chunk.
     """
 
-    def __init__(self, n_rows: int, shown: bool, announced: bool = False):
+    def __init__(
+        self,
+        n_rows: int,
+        shown: bool,
+        announced: bool = False,
+        then: Callable[[FixedPoints], None] | None = None,
+    ):
         from tqdm import tqdm  # only here, so that importing the package stays quick
 
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
-        self._announced, self._n_done, self._n_exact = announced, 0, 0
+        self._announced, self._then = announced, then
+        self._n_done, self._n_exact = 0, 0
 
     def __enter__(self) -> "_Progress":
         return self
@@ -397,6 +413,8 @@ class _Progress:
         self._n_exact += int(np.sum(np.asarray(fps.status) == Status.FIXED_POINT))
         self._bar.set_postfix_str(f"{self._n_exact} at fixed points", refresh=False)
         self._bar.update(fps.n)
+        if self._then is not None:
+            self._then(fps)
 
 
 def _rows_at_a_time(n_rows: int, n_states: int) -> int:

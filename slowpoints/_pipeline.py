@@ -90,7 +90,8 @@ def find_fixed_points(
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
             the machine's memory.
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
-        progress: called with the rows of each chunk when it is done.
+        progress: called with the rows of each chunk when it is done. If it raises `StopIteration`,
+            the search ends there, and both results are about the rows up to the end of that chunk.
         report: called on the host every few iterations.
         mesh: divide the rows among the devices of this mesh. `"local"` means all of this process's
             devices if there is more than one, and `None` the default device. Inside `jit`, the

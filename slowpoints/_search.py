@@ -72,7 +72,8 @@ def optimize_batch(
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
             the machine's memory. More rows than fit are searched in chunks (not inside `jit`).
         rows_at_a_time: search in chunks of this many rows; by default as many as fit.
-        progress: called with the rows of each chunk when it is done.
+        progress: called with the rows of each chunk when it is done. If it raises `StopIteration`,
+            the search ends there, and the result holds the rows up to the end of that chunk.
         report: called on the host every few iterations.
         mesh: divide the rows among the devices of this mesh, along all its axes. Each device runs a
             loop of its own, so none waits for another's rows.
@@ -121,7 +122,11 @@ def optimize_batch(
 
     traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, x_init, inputs, stopping)))
     if traced or solver.couples_rows or n == 0:
-        return search((x_init, inputs)).replace(cond_id=cond_id)
+        fps = search((x_init, inputs)).replace(cond_id=cond_id)
+        if progress is not None and not traced:
+            with contextlib.suppress(StopIteration):  # all rows are done
+                progress(fps)
+        return fps
     # Parts with at least as many rows as lanes compute the same, whatever their number.
     least = getattr(solver, "lanes", _LEAST_ROWS)
     n_cores = 1
@@ -139,16 +144,22 @@ def optimize_batch(
     if mesh is None and len(x_init.devices()) == 1:
         size = min(rounded_up(size), rows // n_cores)
         chunk = min(chunk, size * n_cores)
-    chunks = []
+    chunks, n_done = [], 0
     with one_thread_for_lapack() if on_cpu(x_init) else contextlib.nullcontext():
         for start in range(0, n, chunk):
             end = min(start + chunk, n)
             parts = side_by_side(search, _parts(x_init, inputs, start, end, size), n_cores)
             labels = cond_id if cond_id is None else cond_id[start:end]
             chunks.append(_joined(parts, end - start).replace(cond_id=labels))
-            if progress is not None:
+            n_done = end
+            if progress is None:
+                continue
+            try:
                 progress(chunks[-1])
-    return _joined(chunks, n).replace(cond_id=cond_id)
+            except StopIteration:
+                break
+    labels = cond_id if cond_id is None else cond_id[:n_done]
+    return _joined(chunks, n_done).replace(cond_id=labels)
 
 
 _MOST_ROWS = 2**14

@@ -947,6 +947,7 @@ CALLS = {
             "noise_scale": FINITE,
             "valid_bxt": MASK,
             "cond_ids": LABELS,
+            "progress": CALLBACK,
         },
     ),
     "Search": Call(

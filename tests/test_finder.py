@@ -78,7 +78,9 @@ def test_the_constructor_has_the_documented_names_places_and_defaults():
 def test_the_search_has_the_documented_names_places_and_defaults():
     parameters = inspect.signature(FixedPointFinder.find_fixed_points).parameters
     empty = inspect.Parameter.empty
-    assert [(p.name, p.default) for p in parameters.values()][1:] == [
+    assert parameters["progress"].kind is inspect.Parameter.KEYWORD_ONLY
+    documented = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [(p.name, p.default) for p in documented][1:] == [
         ("state_traj", empty),
         ("inputs", empty),
         ("n_inits", 1024),
@@ -678,6 +680,27 @@ def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
     finder = FixedPointFinder(lambda x, u: 0.5 * x + 0.5, do_compute_jacobians=False)
     finder.find_fixed_points(np.ones((1, 1, 900)), NONE, 600, 0.1)
     assert texts == ["512 at fixed points", "600 at fixed points"]
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_progress_can_end_a_search_early(verbose, capsys):
+    done = []
+
+    def progress(rows):
+        done.append(rows.n)
+        raise StopIteration
+
+    settings = {"do_compute_jacobians": False, "do_exclude_distance_outliers": False}
+    finder = FixedPointFinder(lambda x, u: 0.5 * x + u, verbose=verbose, **settings)
+    inputs, labels = np.linspace(0, 1, 600)[:, None], np.arange(600)[::-1]
+    fps, rows = finder.find_fixed_points(
+        np.ones((1, 1, 900)), inputs, 600, 0.1, cond_ids=labels, progress=progress
+    )
+    assert done == [512] and rows.n == 512
+    np.testing.assert_array_equal(rows.cond_id, labels[:512])
+    np.testing.assert_allclose(rows.inputs, inputs[:512], rtol=1e-6)
+    np.testing.assert_allclose(fps.xstar[:, 0], 2 * fps.inputs[:, 0], atol=1e-5)
+    assert ("Of 512 rows:" in capsys.readouterr().out) == verbose
 
 
 # ---- nothing is found --------------------------------------------------------------------------

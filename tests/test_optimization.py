@@ -98,6 +98,35 @@ def test_rows_in_chunks_are_the_rows_of_one_search():
     np.testing.assert_allclose(parts.xstar, whole.xstar, atol=2e-4)
 
 
+def stop_after(n_chunks):
+    """Return a `progress` that ends the search after some chunks."""
+    done = []
+
+    def progress(fps):
+        done.append(fps.n)
+        if len(done) == n_chunks:
+            raise StopIteration
+
+    return progress
+
+
+def test_progress_can_end_a_search_early():
+    whole = search("default", rows_at_a_time=24)
+    early = search("default", rows_at_a_time=24, progress=stop_after(2))
+    assert early.n == 48 < whole.n
+    for name in ("cond_id", "x_init", "xstar", "status"):
+        np.testing.assert_array_equal(getattr(early, name), getattr(whole, name)[:48])
+
+
+@pytest.mark.parametrize("name", ["default", "adam"])
+def test_ending_after_the_last_chunk_changes_nothing(name):
+    """Rows under the joint `Adam` are one chunk."""
+    whole = search(name, max_iters=50)
+    np.testing.assert_array_equal(
+        search(name, max_iters=50, progress=stop_after(1)).xstar, whole.xstar
+    )
+
+
 def test_many_rows_are_searched_in_loops_of_about_one_size(monkeypatch):
     done = []
     monkeypatch.setattr(search_module, "_MOST_ROWS", 24)

@@ -247,6 +247,19 @@ def test_all_rows_are_returned_in_order_and_progress_is_told_of_each_round(cell)
         np.testing.assert_array_equal(np.asarray(getattr(all_fps, name)), expected)
 
 
+def test_progress_can_end_a_search_early():
+    states, u = one_trial("tanh")
+
+    def progress(rows):
+        raise StopIteration
+
+    key = jax.random.key(0)
+    settings = {"key": key, "compute_jacobians": False, "progress": progress}
+    fps, rows, told = search_until(trained("tanh"), states, u, **settings)
+    assert told.ended_by == "progress" and told.n_rows == rows.n == 128
+    assert 0 < fps.n < 27
+
+
 def test_the_first_round_starts_from_states_of_the_trajectories():
     states, _ = one_trial("tanh")
     _, all_fps, told, _ = searched("tanh")

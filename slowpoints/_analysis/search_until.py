@@ -51,7 +51,8 @@ class Rounds:
 
     Attributes:
         ended_by: `"coverage and degree"`; `"coverage"`, if no degree was asked for or it is not
-            known; or `"max_rows"` if the budget ended first.
+            known; `"max_rows"` if the budget ended first; or `"progress"` if that function ended
+            the search.
         n_rows: how many rows were searched.
         coverage: with a confidence of 95 %, at least this share of further starts, drawn like those
             of the last rounds, would lead to points that are known.
@@ -139,7 +140,8 @@ def search_until(
         max_n_unique: keep at most this many points, those with the lowest `q`.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
-        progress: called with the rows of each round when it is done.
+        progress: called with the rows of each round when it is done. If it raises `StopIteration`,
+            the search ends there.
 
     Returns:
         The distinct points, with `hits`; all rows of all rounds; and how the search went.
@@ -200,13 +202,20 @@ def search_until(
     while True:
         part = optimize_batch(F, starts, u, **search).to_numpy().replace(tol_unique=tol_unique)
         parts.append(part)
+        stopped = False
         if progress is not None:
-            progress(part)
+            try:
+                progress(part)
+            except StopIteration:
+                stopped = True
         rounds.learn(part, kinds)
         sums = rounds.sum_of_signs()
         by_degree = degree is not None and sums is not None
         if rounds.coverage() >= coverage and (not by_degree or sums == degree):
             ended_by = "coverage and degree" if by_degree else "coverage"
+            break
+        if stopped:
+            ended_by = "progress"
             break
         n_left = most - sum(part.n for part in parts)
         if n_left == 0:
