@@ -23,6 +23,13 @@ from slowpoints.flipflop import FlipFlopNetwork, expected_counts, mean_squared_e
 _N_TRIALS, _N_TIME = 64, 64  # the trials whose states the search starts from
 _N_SHOWN = 12  # of them in the figures
 _NOISE = 0.5  # standard deviation of what is added to these states
+_MODEL_FILE = '''"""The network of `slowpoints demo`; its weights are in network.msgpack."""
+
+import jax
+from slowpoints.flipflop import FlipFlopNetwork
+
+net = FlipFlopNetwork("{cell}", {n_units}, {n_bits}, jax.random.key(0))
+'''
 _SIGNS = {-1: "-", 0: "0", 1: "+"}
 
 
@@ -63,6 +70,8 @@ def run(
     click.echo(f"\n{table(fps, indices, memories)}\n\n{verdict(indices, n_bits, _named(fps))}\n")
 
     save_checkpoint(model, out / "network.msgpack")
+    (out / "model.py").write_text(_MODEL_FILE.format(cell=cell, n_units=n_units, n_bits=n_bits))
+    np.save(out / "states.npy", np.asarray(states))
     fps.save(out / "fixed_points.npz")
     title = f"{n_bits}-bit flip-flop, {n_units} {cell} units: {counted(fps.status)}"
     for name, plot in (("2d", plot_fixed_points_2d), ("3d", plot_fixed_points_3d)):
@@ -75,9 +84,15 @@ def run(
         ("fixed_points_2d.png", "figure, two principal components"),
         ("fixed_points_3d.png", "figure, three principal components"),
         ("fixed_points.npz", "the rows of the table, for FixedPoints.load"),
-        ("network.msgpack", "the network, for load_checkpoint"),
+        ("states.npy", "states that the network visits, [trials, time, n_states]"),
+        ("model.py", "the network without its weights"),
+        ("network.msgpack", "the weights, for load_checkpoint"),
     ):
         click.echo(f"  {name:<20} {content}")
+    click.echo(
+        f"Next: slowpoints find {out / 'model.py'}:net --checkpoint {out / 'network.msgpack'} "
+        f"--states {out / 'states.npy'} --inputs {','.join('0' * n_bits)} --noise-scale {_NOISE}"
+    )
 
 
 def _sorted(

@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 
-from slowpoints._account import account
-from slowpoints._analysis.search_until import search_until
+from slowpoints._account import Account, account
+from slowpoints._analysis.search_until import Rounds, search_until
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
@@ -100,6 +100,10 @@ class FixedPointFinder:
             of starts would lead to points that are known, such as 0.99, and until signs sum to 1
             where they can: see [`search_until`][slowpoints.search_until]. `None` searches from the
             `n_inits` states only. With `coverage`, `n_inits` is the most states that are tried.
+
+    Attributes:
+        rounds: how the last search with `coverage` went, see
+            [`search_until`][slowpoints.search_until]; `None` before, and after other searches.
 
     Raises:
         ValueError: if an argument is out of range or none of the choices.
@@ -185,6 +189,7 @@ class FixedPointFinder:
         if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
             expected = "None, or a number below 1 for a search in one process"
             arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
+        self.rounds: Rounds | None = None
         self._n_searches = 0
 
     def _solver(self, name: str) -> AbstractSolver:
@@ -224,9 +229,9 @@ class FixedPointFinder:
             noise_scale: standard deviation of the Gaussian noise added to them.
             valid_bxt: `[trials, time]` which states may be drawn.
             cond_ids: `[n_inits]` condition numbers, handed through to `cond_id`.
-            progress: called with the rows of each chunk when it is done. If it raises
-                `StopIteration`, the search ends there, and both results are about the rows up to
-                the end of that chunk.
+            progress: called with the rows of each chunk, of 512 to 2048 rows, when it is done. If
+                it raises `StopIteration`, the search ends there, and both results are about the
+                rows up to the end of that chunk.
 
         Returns:
             The distinct points, and all `n_inits` rows in the order of the drawn states, both
@@ -284,7 +289,7 @@ class FixedPointFinder:
                 "progress": bar.update if self.verbose or self.super_verbose or progress else None,
             }
             state_traj = jnp.asarray(state_traj, self.dtype)
-            rounds = None
+            self.rounds = None
             if self.coverage is None:
                 x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
                 unique_fps, all_fps = find_fixed_points(
@@ -293,14 +298,14 @@ class FixedPointFinder:
                     inputs,
                     cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
                     memory_limit=self.memory_limit,
-                    rows_at_a_time=_rows_at_a_time(n_inits, x_init.shape[1]),
+                    rows_at_a_time=_rows_at_a_time(n_inits, n_states, progress is not None),
                     report=report,
                     mesh=self.mesh,
                     across_processes=self.across_processes,
                     **settings,
                 )
             else:
-                unique_fps, all_fps, rounds = search_until(
+                unique_fps, all_fps, self.rounds = search_until(
                     F,
                     state_traj,
                     inputs,
@@ -315,14 +320,14 @@ class FixedPointFinder:
                 jax.effects_barrier()  # all its lines before the summary
             unique_fps, all_fps = unique_fps.to_numpy(), all_fps.to_numpy()
         self._n_searches += 1
-        if not self.across_processes and rounds is None:
+        if not self.across_processes and self.rounds is None:
             # The search carried row numbers, so that condition numbers may be of any type.
             conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
             unique_fps.cond_id = conditions(unique_fps.cond_id)
             all_fps.cond_id = conditions(all_fps.cond_id)
         self._say_result(unique_fps, all_fps, time.perf_counter() - started)
-        if rounds is not None:
-            self._say(f"\t{rounds}")
+        if self.rounds is not None:
+            self._say(f"\t{self.rounds}")
         return unique_fps, all_fps
 
     def __getattr__(self, name: str) -> Any:
@@ -360,7 +365,12 @@ class FixedPointFinder:
             neutral = f", {n_neutral} neutral" if n_neutral else ""
             n_unstable = exact.sum() - n_stable - n_neutral
             print(f"\t{n_stable} of {them} are stable, {n_unstable} unstable{neutral}.")
-        told = account(
+        told = self._account(fps, all_fps)
+        print("\t" + str(told).replace("\n", "\n\t"))
+
+    def _account(self, fps: FixedPoints, all_fps: FixedPoints) -> Account:
+        """Return the account of a search, by this finder's rules."""
+        return account(
             fps,
             all_fps,
             outlier_distance_scale=self._distance_scale,
@@ -368,7 +378,6 @@ class FixedPointFinder:
             final_q_threshold=self.final_q_threshold,
             max_n_unique=self.max_n_unique,
         )
-        print("\t" + str(told).replace("\n", "\n\t"))
 
 
 @contextlib.contextmanager
@@ -417,9 +426,16 @@ class _Progress:
             self._then(fps)
 
 
-def _rows_at_a_time(n_rows: int, n_states: int) -> int:
-    """Return a number of rows that takes about a second, and enough to keep all lanes at work."""
-    return int(np.clip(4e8 / n_states**2, 512, 16384).item()) if n_rows > 512 else n_rows
+def _rows_at_a_time(n_rows: int, n_states: int, watched: bool) -> int:
+    """Return a number of rows that takes about a second, and enough to keep all lanes at work.
+
+    That is for networks whose points are found easily; others take a hundred times as long. So
+    there are fewer rows if somebody is told of each chunk, and may end the search.
+    """
+    if n_rows <= 512:
+        return n_rows
+    few, most = (8, 2048) if watched else (1, 16384)
+    return int(np.clip(4e8 / n_states**2 / few, 512, most).item())
 
 
 def _print_update(iteration: Any, q: Any, dq: Any, lr: Any, phase: str) -> None:

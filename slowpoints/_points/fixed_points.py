@@ -549,12 +549,15 @@ class FixedPoints:
                 states that are not real numbers of NumPy.
             TypeError: if `path` is not a path.
         """
+        self._save(path)
+
+    def _save(self, path: str | os.PathLike[str], record: str | None = None) -> None:
         file = arguments.path("FixedPoints.save", "path", path)
         fields = {
             k: np.asarray(v) for k in self.array_fields if (v := getattr(self, k)) is not None
         }
         try:
-            write_points(file, fields, {k: getattr(self, k) for k in self._settings})
+            write_points(file, fields, {k: getattr(self, k) for k in self._settings}, record)
         except ValueError as error:
             raise ValueError(f"FixedPoints.save: {error}.") from error
 

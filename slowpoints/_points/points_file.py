@@ -25,12 +25,21 @@ _KINDS = {
     "cond_id": "biufUSMm",
 }
 _SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}
+_RECORD = "record"
 _LIST_KINDS = "Uf"  # NumPy takes an empty list of names for numbers
 _FLOATING = re.compile(r"(b?float|longdouble)\w*")
 
 
-def write_points(path: Path, fields: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+def write_points(
+    path: Path, fields: dict[str, np.ndarray], settings: dict[str, Any], record: str | None = None
+) -> None:
     """Write the fields and the settings of `FixedPoints`.
+
+    Args:
+        path: the file.
+        fields: the arrays, by name.
+        settings: the values that all rows share, by name.
+        record: a text about the search that the points come from, for `read_record`.
 
     Raises:
         ValueError: if `read_points` would refuse one of the values.
@@ -40,6 +49,7 @@ def write_points(path: Path, fields: dict[str, np.ndarray], settings: dict[str, 
             raise ValueError(f"`{name}` is of type {value.dtype}, which these files do not hold")
     settings = settings | {"dtype": np.dtype(settings["dtype"]).name}
     _check_settings(settings)
+    notes = {} if record is None else {_RECORD: np.array(record)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as file:
         np.savez_compressed(
@@ -49,6 +59,7 @@ def write_points(path: Path, fields: dict[str, np.ndarray], settings: dict[str, 
             allow_pickle=False,
             **{name: np.array(value) for name, value in settings.items()},
             **fields,
+            **notes,
         )
 
 
@@ -78,6 +89,17 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error
     return data | flags | settings
+
+
+def read_record(path: str | os.PathLike[str]) -> str | None:
+    """Return the text that was written with the points, or `None` if there is none.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged.
+    """
+    record = read_npz(path, {_RECORD: "U"}).get(_RECORD)
+    return None if record is None else str(record)
 
 
 def _version(path: str | os.PathLike[str]) -> int:
