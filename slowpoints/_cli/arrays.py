@@ -66,27 +66,34 @@ def _read(path: Path, name: str | None) -> np.ndarray:
         OSError: if there is no such file.
         ValueError: if it is not one of NumPy's, or has several arrays or none of this name.
     """
-    try:
-        content = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError("it is not an array of numbers that NumPy saved") from error
-    if isinstance(content, np.ndarray):
-        if name is not None:
-            raise ValueError("it is a single array, which has no name")
-        return content
-    with content:
-        names = content.files
-        if name is None and len(names) == 1:
-            name = names[0]
-        if name not in names:
-            known = ", ".join(names) or "none"
-            asked = f"no array {name!r}" if name else "several arrays"
-            example = f"; write {path.name}:{names[0]}, for example" if names else ""
-            raise ValueError(f"it has {asked}, but these: {known}{example}")
+    with open(path, "rb") as file:
         try:
-            return content[name]
-        except Exception as error:  # zipfile and zlib raise errors of ten types for damaged bytes
-            raise ValueError(f"{name!r} is not an array of numbers") from error
+            content = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError("it is not an array of numbers that NumPy saved") from error
+        if isinstance(content, np.ndarray):
+            if name is not None:
+                raise ValueError("it is a single array, which has no name")
+            return content
+        with content:
+            return _member(content, name, path.name)
+
+
+def _member(archive: Any, name: str | None, file: str) -> np.ndarray:
+    names = archive.files
+    if name is None and len(names) == 1:
+        name = names[0]
+    if not names:
+        raise ValueError("it has no arrays")
+    if name not in names:
+        asked = f"no array {name!r}, but these" if name else "several arrays"
+        raise ValueError(
+            f"it has {asked}: {', '.join(names)}; write {file}:{names[0]}, for example"
+        )
+    try:
+        return archive[name]
+    except Exception as error:  # zipfile and zlib raise errors of ten types for damaged bytes
+        raise ValueError(f"{name!r} is not an array of numbers") from error
 
 
 def trajectories(states: np.ndarray) -> np.ndarray:

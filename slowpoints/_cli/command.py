@@ -162,7 +162,10 @@ def _short_warnings(names: Mapping[str, str]) -> Iterator[None]:
     """Print warnings as one line on standard error, without the place in the code."""
 
     def show(message: Any, *_: Any, **__: Any) -> None:
-        click.echo(f"Warning: {in_options(without_caller(str(message)), names)}", err=True)
+        from tqdm import tqdm  # whose bar may be on the line
+
+        text = in_options(without_caller(str(message)), names)
+        tqdm.write(f"Warning: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

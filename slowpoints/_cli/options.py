@@ -26,6 +26,7 @@ _OWN_NAMES = {
 }
 """Options that are not called as their argument is."""
 
+_LAST = "What to print"
 _SECTIONS = {
     "Where to search from": (
         "state_traj",
@@ -55,7 +56,7 @@ _SECTIONS = {
         "lr_cooldown",
     ),
     "Devices and memory": ("mesh", "memory_limit", "across_processes"),
-    "What to print": ("verbose", "super_verbose", "n_iters_per_print_update"),
+    _LAST: ("verbose", "super_verbose", "n_iters_per_print_update"),
 }
 
 OWN_HELP = {
@@ -106,8 +107,8 @@ class SolverName(click.ParamType):
             self.fail(f"{value!r} is none of {named}, and not FILE.py:NAME.", param, ctx)
         return value
 
-    def get_metavar(self, param: Any, ctx: Any) -> str:
-        """Return the names for the help."""
+    def get_metavar(self, param: Any, ctx: Any = None) -> str:
+        """Return the names for the help; click 8.1 gives no context."""
         return f"[{'|'.join(self.choices)}|FILE.py:NAME]"
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> Any:
@@ -182,9 +183,10 @@ def finder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of the finder, in the order in which the help lists them."""
     parameters = parameters_of_finder()
     sections = {name: title for title, names in _SECTIONS.items() for name in names}
-    ordered = sorted(parameters, key=lambda name: list(sections).index(name))
+    ordered = [name for name in sections if name in parameters]
+    ordered += [name for name in parameters if name not in sections]
     for name in reversed(ordered):
-        function = _option(parameters[name], sections[name])(function)
+        function = _option(parameters[name], sections.get(name, _LAST))(function)
     return function
 
 

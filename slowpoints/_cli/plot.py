@@ -19,11 +19,12 @@ Examples:
       --color-by time --eigenvectors unstable
   slowpoints plot fixed_points.npz --states states.npy -o figure.html
 
-FILE is what `slowpoints find` wrote. The suffix of --out chooses the format: .pdf, .svg and .png,
-and .html for a page with the three-dimensional figure, which can be turned with the mouse and needs
-the extra `plotly`. A figure that is there already is replaced.
+FILE is what `slowpoints find` wrote. The suffix of --out chooses the format: .pdf, .svg, .eps,
+.png, .jpg or .tif, and .html for a page with the three-dimensional figure, which can be turned with
+the mouse and needs the extra `plotly`. A figure that is there already is replaced.
 """
 
+_SUFFIXES = (".pdf", ".svg", ".eps", ".png", ".jpg", ".tif", ".html")
 _INTERACTIVE = ".html"
 
 _NAMES = {
@@ -153,8 +154,8 @@ class ColorBy(ArrayFile):
 )
 def plot(file: Path, out: Path, states: Any, preset: str | None, **options: Any) -> None:
     """Draw the points, as the help of the command says."""
-    interactive = out.suffix == _INTERACTIVE
-    _check_suffix(out, interactive)
+    _check_suffix(out)
+    interactive = out.suffix.lower() == _INTERACTIVE
     check_writable(out, "--out")
     if interactive and options["dimensions"] == "2":
         raise click.UsageError("--dimensions 2 and .html do not go together; a page is in 3-D.")
@@ -198,14 +199,9 @@ def _config(preset: str | None, out: Path, title: str | None, dpi: int | None) -
     return (getattr(PlotConfig, make) if isinstance(make, str) else make)(**settings)
 
 
-def _check_suffix(out: Path, interactive: bool) -> None:
-    if interactive:
-        return
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = [f".{name}" for name in FigureCanvasBase.filetypes]
-    if out.suffix.lower() not in known:
+def _check_suffix(out: Path) -> None:
+    if out.suffix.lower() not in _SUFFIXES:
         raise click.BadParameter(
-            f"{str(out)!r}: expected one of {', '.join([*sorted(known), _INTERACTIVE])}.",
+            f"{str(out)!r}: expected a name that ends in one of {', '.join(_SUFFIXES)}.",
             param_hint="'--out'",
         )
