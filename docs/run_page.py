@@ -84,8 +84,8 @@ def main():
     parser.add_argument("page", type=Path)
     parser.add_argument("--json", type=Path, help="Write the results to this file.")
     arguments = parser.parse_args()
-    # Before a block imports Matplotlib or JAX. Most of the time is compilation, of which a third
-    # goes without fusion emitters. From 0.11 on there is no such choice.
+    # Before a block imports Matplotlib or JAX. Most of a page's time is compilation, of which a
+    # third goes without fusion emitters. From 0.11 on there is no such choice.
     os.environ.setdefault("MPLBACKEND", "Agg")
     if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
         os.environ["XLA_FLAGS"] = (

@@ -1,4 +1,4 @@
-"""The demo does what it prints, the same every time, and README's code runs."""
+"""The demo does what it prints, the same every time, and finds what README says."""
 
 import contextlib
 import io
@@ -294,44 +294,6 @@ class TestCommandLine:
         result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path)])
         assert result.exit_code == 1
         assert re.fullmatch(r"Error: .*No space left on device.*\n", result.output)
-
-
-class TestReadme:
-    def test_names_the_two_commands(self):
-        assert re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL) == [
-            "pip install -e . && python -m slowpoints demo\n",
-            'pip install -e ".[test]" && pytest\n',
-        ]
-
-    def test_its_code_runs_and_does_what_it_says(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-        assert len(blocks) == 3
-        facade, files, functions = (compile(block, "README.md", "exec") for block in blocks)
-
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            namespace = {"__name__": "readme"}
-            exec(facade, namespace)
-        assert "Number of fixed points: 9" in printed.getvalue()
-        assert "Stable fixed points: 4 / 9" in printed.getvalue()
-        assert Path("two_units.png").read_bytes().startswith(PNG_MAGIC)
-
-        exec(files, namespace)
-        assert namespace["loaded"] is True
-        np.testing.assert_array_equal(namespace["other"].w.value, namespace["model"].w.value)
-        np.testing.assert_array_equal(namespace["fps"].xstar, namespace["unique_fps"].xstar)
-
-        by_steps = {"__name__": "readme"}
-        exec(functions, by_steps)
-        assert by_steps["fps"].n == by_steps["unique_fps"].n == 9
-        assert int(by_steps["fps"].is_stable.sum()) == 4
-        np.testing.assert_allclose(by_steps["q"], by_steps["fps"].qstar, atol=1e-14)
-
-    def test_links_lead_to_files(self):
-        root = Path(__file__).parent.parent
-        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
-        assert links
-        assert [link for link in links if not (root / link).exists()] == []
 
 
 @pytest.mark.slow
