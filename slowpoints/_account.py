@@ -44,7 +44,7 @@ somewhat more than `tol_unique` would be kept as two such points."""
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """What became of the rows of a search. `str(account)` tells it in a few lines.
+    """What became of the rows of a search. `str(account)` says so in a few lines.
 
     Attributes:
         n_rows: how many rows there are.

@@ -50,19 +50,20 @@ _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
 class FixedPointFinder:
     """Finds the fixed points of a recurrent network from the states that it visits.
 
-    Takes the place of the class of the same name that BrainPy's users know: the same arguments,
-    in the same places, with the same defaults. What follows the `*` is new.
+    A drop-in replacement for the class of the same name in canns: it has the same arguments, in the
+    same order and with the same defaults. The arguments after the `*` are new.
 
     Args:
         rnn_model: a `brainpy.DynamicalSystem` with `outputs, h_next = model(inputs, hidden)`, where
             `inputs` is `[n, 1, n_inputs]` and `hidden`, `h_next` are `[n, n_states]`; or anything
             that [`as_transition`][slowpoints.as_transition] takes. It is left as it is.
-        method: `'joint'` has one learning rate for all rows, which go on until all have met `tol_q`
-            or `tol_dq`; under `'sequential'` each row has its own learning rate and ends by itself.
-            This is about the Adam solver; to other solvers the two are the same.
-        max_iters: the most iterations of a row.
+        method: `'joint'` has one learning rate for all rows, which continue until all have met
+            `tol_q` or `tol_dq`; with `'sequential'`, each row has its own learning rate and ends by
+            itself. This applies to the Adam solver; for other solvers the two are the same.
+        max_iters: the largest number of iterations of a row.
         tol_q: a `q = 0.5 * ||x - F(x, u)||^2` that is low enough. Rows of Adam, and of solvers with
-            `polish=False`, end when `q` falls below it; those of others go on to the last digits.
+            `polish=False`, end when `q` falls below it; those of other solvers continue to the last
+            digits.
         tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
             rate).
         lr_init: Adam's first learning rate.
@@ -96,18 +97,19 @@ class FixedPointFinder:
         across_processes: whether all processes of a job of `jax.distributed` search together. Each
             draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
             with the same distinct points.
-        coverage: search on in rounds, from states of other kinds as well, until at least this share
-            of starts would lead to points that are known, such as 0.99, and until signs sum to 1
-            where they can: see [`search_until`][slowpoints.search_until]. `None` searches from the
-            `n_inits` states only. With `coverage`, `n_inits` is the most states that are tried.
+        coverage: continue the search in rounds, from other kinds of states as well, until at least
+            this share of starts would lead to points that are known, such as 0.99, and until signs
+            sum to 1 where they can: see [`search_until`][slowpoints.search_until]. `None` searches
+            from the `n_inits` states only. With `coverage`, `n_inits` is the largest number of
+            states that are tried.
 
     Attributes:
         rounds: how the last search with `coverage` went, see
             [`search_until`][slowpoints.search_until]; `None` before, and after other searches.
 
     Raises:
-        ValueError: if an argument is out of range or none of the choices.
-        TypeError: if `rnn_model` or `solver` is of no known kind.
+        ValueError: if an argument is out of range or not one of the choices.
+        TypeError: if `rnn_model` or `solver` is not of a known kind.
     """
 
     def __init__(
@@ -218,8 +220,8 @@ class FixedPointFinder:
     ) -> tuple[FixedPoints, FixedPoints]:
         """Search from states drawn from `state_traj`.
 
-        The model's current values are used. Each further search draws other states; a new finder
-        with the same seed draws the same ones again.
+        The model's current values are used. Each further search draws different states; a new
+        finder with the same seed draws the same ones again.
 
         Args:
             state_traj: `[trials, time, n_states]` states that the network visits; or states in the

@@ -34,8 +34,8 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
         `continuous_time` set according to `F`.
 
     Raises:
-        TypeError: if `F` is of no known kind, `fps` is not a `FixedPoints`, or `xstar` is in half
-            precision.
+        TypeError: if `F` is not of a known kind, `fps` is not a `FixedPoints`, or `xstar` is in
+            half precision.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states.
     """

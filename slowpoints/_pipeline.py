@@ -71,7 +71,7 @@ def find_fixed_points(
         x_init: `[n, n_states]` the states to start from.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
         solver: see [`optimize_batch`][slowpoints.optimize_batch], also for the next four arguments.
-        max_iters: the most iterations of a row.
+        max_iters: the largest number of iterations of a row.
         tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
             solvers go on below it unless told otherwise.
         tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning

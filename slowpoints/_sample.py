@@ -34,9 +34,10 @@ def sample_states(
     States are drawn without replacement, or with replacement if there are fewer than `n_inits` of
     them.
 
-    If the network's own states are not known, or the noise is large, let it run from the drawn ones
-    for some steps: `n_steps`. The steps remove what the network forgets at once, and bring states
-    from anywhere to where its dynamics are slow. After many steps only attractors are left.
+    If the network's own states are not known, or the noise is large, let the network run for
+    `n_steps` steps from the states that were drawn. The steps remove what the network forgets at
+    once, and bring states from anywhere to where its dynamics are slow. After many steps only
+    attractors are left.
 
     Args:
         key: a JAX random key.

@@ -61,11 +61,12 @@ def optimize_batch(
         x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant input of each row.
         solver: the strategy; by default [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion].
-        max_iters: the most iterations that a row may take, in all phases of the solver together.
+        max_iters: the largest number of iterations that a row may take, in all phases of the solver
+            together.
         tol_q: a `q` that is low enough. Rows of `Adam`, and of solvers with `polish=False`, end
             when `q` falls below it; with `Adam(joint=True)`, none ends before all have met this or
-            `tol_dq`. The default solver and the other Newton-type solvers go on to the last digits:
-            their last steps gain the most.
+            `tol_dq`. The default solver and the other Newton-type solvers continue to the last
+            digits: their last steps gain the most.
         tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
             rate).
         cond_id: `[n]` condition numbers, which are passed on to the result.
@@ -87,7 +88,7 @@ def optimize_batch(
 
     Raises:
         ValueError: if a shape is wrong, or the model does not map states to states.
-        TypeError: if `F` or `solver` is of no known kind.
+        TypeError: if `F` or `solver` is not of a known kind.
     """
     F = _with_types(as_transition(F))
     caller = "optimize_batch"

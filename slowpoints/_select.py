@@ -67,7 +67,7 @@ def select(
         within_conditions: whether only points with the same `cond_id` can count as one.
         solver: how to continue the search: see [`optimize_batch`][slowpoints.optimize_batch], also
             for the next three arguments. None of these is used without `outlier_q_scale`.
-        max_iters: the most further iterations of a row.
+        max_iters: the largest number of further iterations of a row.
         tol_q: a `q` that is low enough, or `final_q_threshold` if that is less.
         tol_dq: a row ends when `q` changes by less than this.
 

@@ -114,11 +114,11 @@ def basin_boundary(
     """Find the saddle between two attractors, without any search for saddles.
 
     The segment from `a` to `b` crosses the boundary of `a`'s basin somewhere. The first crossing is
-    found by a scan and by sections of what remains. From there two trajectories are followed, one
-    on each side of the boundary. Together they stay on it, and when they part, they are brought
-    together again (edge tracking: Skufca, Yorke & Eckhardt 2006). On the boundary most states lead
-    to a saddle with one unstable direction. When the two trajectories hardly move any more,
-    Newton's method ([`optimize_batch`][slowpoints.optimize_batch]) finds it.
+    found by a scan, and then by dividing the interval that remains. From there two trajectories are
+    followed, one on each side of the boundary. Together they stay close to it, and when they part,
+    they are brought together again (edge tracking: Skufca, Yorke & Eckhardt 2006). On the boundary
+    most states lead to a saddle with one unstable direction. When the two trajectories hardly move
+    any more, Newton's method ([`optimize_batch`][slowpoints.optimize_batch]) finds it.
 
     Pairs of attractors between which there are several crossings have more than one saddle between
     them, or a third attractor. A saddle that is reported need not be the only one that separates

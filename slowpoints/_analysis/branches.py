@@ -94,7 +94,8 @@ class Branches:
         branches: the families, each once.
         events: where their stability changes, in order along each branch.
         span: the ends of the span of `s`.
-        not_followed: the rows of points that no branch was followed from, with the reason.
+        not_followed: the rows of the points from which no branch could be followed, with the
+            reason.
         searched: for each `s` that was searched anew, how many points were found that lie on a
             branch, and how many did not and were followed from there.
         G: the transition.

@@ -204,15 +204,14 @@ def connections(
 ) -> Connections:
     """Follow the trajectories that leave each saddle along its unstable directions.
 
-    From a saddle with one unstable direction two trajectories leave, one on each side, and where
-    they end is beyond doubt. They show which attractors are next to each other: those at which the
-    two trajectories end share a boundary, the saddle's stable manifold. A saddle of index `k`
-    has a sphere of such trajectories. Of these, those along its eigenvectors are followed, and
-    `n_directions` others.
+    Two trajectories leave a saddle with one unstable direction, one on each side, and there is no
+    doubt about where they end. They show which attractors are neighbours: the two at which they end
+    share a boundary, the saddle's stable manifold. A saddle of index `k` has a sphere of such
+    trajectories. Of these, those along its eigenvectors are followed, and `n_directions` others.
 
-    All is computed in float64, if the network can be evaluated in it. Each point is first refined
-    by Newton's method, and its Jacobian decomposed. Trajectories start closer to the saddle than a
-    hundred thousandth of the distance to the point next to it.
+    Everything is computed in float64 if the network can be evaluated in it. Each point is first
+    refined by Newton's method, and its Jacobian decomposed. Trajectories start closer to the saddle
+    than a hundred thousandth of the distance to the point next to it.
 
     A trajectory *arrives* at a stable point if it comes within a thousandth of the distance from
     there to the next point, and this distance then halves. Near another saddle it can linger for
@@ -226,15 +225,15 @@ def connections(
     neighbourhood of the saddle, as far as possible: they start closer to the saddle along its
     faster directions, which would otherwise win.
 
-    Runs on the host, not inside `jit`, and decomposes all Jacobians, whatever `fps` has of them.
+    Runs on the host, not inside `jit`, and decomposes all Jacobians anew, even if `fps` has them.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
             continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`:
             it has the same fixed points and, if `dt` is small, the same unstable directions.
         fps: distinct points with `xstar` and `inputs`. Rows that are invalid, and rows whose
-            `status` is not that of a fixed point, have no edges. A trajectory ends at points under
-            the same input only.
+            `status` is not that of a fixed point, have no edges. Trajectories end only at points
+            under the same input.
         n_directions: how many directions to follow, both ways, from each saddle of index 2 or
             more, besides its eigenvectors. They are always the same ones.
         max_steps: how many steps each trajectory may take.
@@ -244,7 +243,7 @@ def connections(
         The points and the trajectories.
 
     Raises:
-        TypeError: if `F` is of no known kind, or in continuous time; or `fps` is not a
+        TypeError: if `F` is not of a known kind, or in continuous time; or `fps` is not a
             `FixedPoints`, is traced, or in half precision.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states, or a number is out of range.

@@ -92,22 +92,23 @@ def continuation(
         fps: points of `G`, with `xstar` and `inputs = [[s]]`. All may be at one `s`, or each at its
             own. Invalid rows, and rows whose `status` is not that of a fixed point, are not
             followed.
-        span: the two ends of `s`, in any order; each `s` of the points is in between.
+        span: the two ends of `s`, in any order. The `s` of every point must be in between.
         max_step: the longest step along a branch, where the state has its own units and `s` is
-            measured as a part of the span; by default 0.1 for up to 16 units, and more for larger
-            networks, in proportion to the square root of their size. A step never passes more than
-            a tenth of the span.
-        search_at: search anew at these `s`, for branches that no known point leads to, such as
-            closed ones. The searches start around the states of the branches that are known.
+            measured as a fraction of the span; by default 0.1 for up to 16 units, and more for
+            larger networks, in proportion to the square root of their size. A step never passes
+            more than a tenth of the span.
+        search_at: start new searches at these `s`, for branches that no known point leads to, such
+            as closed ones. The searches start around the states of the known branches.
         n_starts: how many states each of these searches starts from.
-        max_steps: the most points from a known point to the next, or to the end of a branch.
+        max_steps: the largest number of points from a known point to the next, or to the end of a
+            branch.
         n_eigvals: how many eigenvalues to compute at each point, the leading ones; by default all
             for up to 256 units, and 16 above. If all of these are outside the unit circle, the
-            index is not known there, and changes of it are not found.
+            index is unknown there, and its changes are not found.
         key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
 
     Returns:
-        The branches and what happens on them. A branch that several of the points lie on is there
+        The branches and what happens on them. A branch on which several of the points lie appears
         once.
 
     Raises:

@@ -67,8 +67,8 @@ def coverage(fps: FixedPoints) -> Coverage:
     extrapolation"). The number of unseen points is Chao's estimate of how many there are at least
     (Chao 1984, 1987, as "Chao1").
 
-    Both suppose that starts are drawn independently of each other, and say what starts drawn in the
-    same way would find. Fixed points to which no such start leads are beyond them.
+    Both assume that starts are drawn independently of each other, and say what further starts drawn
+    in the same way would find. They say nothing about fixed points to which no such start leads.
 
     Args:
         fps: the distinct points of a search with `hits`, as [`unique`][slowpoints.unique] and

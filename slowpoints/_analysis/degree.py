@@ -16,14 +16,14 @@ from slowpoints._transition.convert import as_transition
 def degree(F: Any, fps: FixedPoints) -> int:
     """Return the sum of `sign det(I - J)` over the fixed points, which is 1 if none is missing.
 
-    This is so for every network whose states stay in a ball, such as networks of `tanh` units,
+    This holds for every network whose states stay in a ball, such as networks of `tanh` units,
     GRUs, and LSTMs whose forget gates are below 1: Brouwer's degree of `x - F(x)` is 1 there, and
     it is this sum if all fixed points are simple (Milnor 1965, "Topology from the differentiable
-    viewpoint"). Any other value proves that the set is not complete: each point counts as 1 or
-    -1, so a sum of -1 means that at least two are missing. A sum of 1 proves nothing, as points may
-    be missing in pairs.
+    viewpoint"). Any other value proves that the set is not complete: each point counts as 1 or -1,
+    so a sum of -1 means that at least two are missing. A sum of 1 proves nothing, because points
+    may be missing in pairs.
 
-    Nothing of this holds for networks with states that grow without bound, such as those of `relu`
+    None of this holds for networks whose states can grow without bound, such as those of `relu`
     units or linear ones.
 
     Args:
@@ -36,7 +36,7 @@ def degree(F: Any, fps: FixedPoints) -> int:
         The sum.
 
     Raises:
-        TypeError: if `F` is of no known kind, or `fps` is not a `FixedPoints`.
+        TypeError: if `F` is not of a known kind, or `fps` is not a `FixedPoints`.
         ValueError: if `fps` has neither `J_xstar` nor `xstar` and `inputs`, or if `F`, where it is
             needed, does not map such states to states.
 

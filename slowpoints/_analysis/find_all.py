@@ -26,8 +26,8 @@ def find_all(
 ) -> tuple[FixedPoints, bool]:
     """Find every fixed point in a box of states, and prove that there are no others.
 
-    The box is divided until Krawczyk's test (see [`certify`][slowpoints.certify]) proves of each
-    part that it holds no fixed point, or exactly one. Parts are first cut down to what `F` and
+    The box is divided until Krawczyk's test (see [`certify`][slowpoints.certify]) proves that each
+    part holds either no fixed point or exactly one. Parts are first cut down to what `F` and
     Newton's method leave of them (Neumaier 1990, "Interval methods for systems of equations"). The
     number of parts grows quickly with the number of units, so this is for networks of up to six or
     eight units, or for small boxes. Networks that are piecewise linear, as with `relu` units, with
@@ -46,7 +46,7 @@ def find_all(
         box: `(low, high)`, the lowest and the highest state, `[n_states]` each; or numbers, if the
             network says how many states it has. The states of `tanh` units are from -1 to 1.
         inputs: `[n_inputs]` the constant input; none or zeros by default.
-        max_boxes: look at no more parts than this.
+        max_boxes: the largest number of parts to look at.
 
     Returns:
         The fixed points, backed by NumPy and in float64, with `xstar`, `F_xstar`, `inputs`, `qstar`
@@ -54,7 +54,7 @@ def find_all(
         proven to be one, and to differ from the others, even if the search is not complete.
 
     Raises:
-        TypeError: if `F` is of no known kind, or an argument is of the wrong kind or traced.
+        TypeError: if `F` is not of a known kind, or an argument is of the wrong kind or traced.
         ValueError: if the box is empty or not finite, or `F` does not map such states to states, or
             has an operation that is not covered.
 

@@ -69,7 +69,7 @@ def find_cycles(
 
     Raises:
         ValueError: if an argument has the wrong shape or range.
-        TypeError: if `F` is of no known kind, or in continuous time.
+        TypeError: if `F` is not of a known kind, or in continuous time.
     """
     F = as_transition(F)
     caller = "find_cycles"

@@ -42,8 +42,8 @@ class PassageTimes:
         speed: `[n]` how far a state moves along `v` per step, or unit of time, at the narrowest
             place; negative if the way is blocked.
         curvature: `[n]` by how much the speed grows with the square of the distance from there.
-        width: `[n]` half of the time is spent within this distance from the narrowest place. The
-            time is to be trusted if this is small compared with the range of the states.
+        width: `[n]` half of the time is spent within this distance from the narrowest place. Trust
+            the time if this is small compared with the range of the states.
         offset: `[n]` how far along `v` the narrowest place is from `xstar`; 0 to rounding at a slow
             point.
         eigenvalue: `[n]` that of the slow direction.
@@ -109,18 +109,18 @@ def passage_time(
     of the eigenvalue nearest 0. At a slow point, the gradient `(J - I)^T (F(x) - x)` of `q` is
     zero, so the eigenvalue is 1, and `l` is along `F(x) - x`.
 
-    The other directions are taken to decay quickly compared with the passage. That `xstar` lies
-    beside the slow manifold, and that this is curved, changes the time by a share in the order of
-    `a`, which is left out: in a GRU of 128 units whose ghost takes 3955 steps, it is 0.02 %. The
-    time is the leading order for small `a`.
+    The other directions are taken to decay quickly compared with the passage. Because `xstar` lies
+    beside the slow manifold, and the manifold is curved, the time changes by a fraction of the
+    order of `a`, which is neglected: in a GRU of 128 units whose ghost takes 3955 steps, it is
+    0.02 %. The time is the leading order for small `a`.
 
-    All is computed in float64 where the network can be. A simulation in float32 passes a ghost only
-    if its speed is well above rounding, some 1e-7 of the length of the states.
+    Everything is computed in float64 if the network can be. A simulation in float32 passes a ghost
+    only if its speed is well above rounding, some 1e-7 of the length of the states.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         fps: points with `xstar` and `inputs`. For rows whose `status` is that of a fixed point
-            there is no time, but the other numbers are given, and so is the distance of a fold.
+            there is no time, but the other numbers are returned, including the distance to a fold.
             Other rows need not be slow points to rounding.
         direction: `[n_inputs]` a direction in the space of inputs. With it, `fold_distance` tells
             by how much the input has to change along it, in multiples of `direction`, for two fixed

@@ -97,8 +97,8 @@ def line_attractor(
     """Fit a curve through slow points, and compare it with the dynamics at each of them.
 
     On a line attractor, the slowest mode points along the line, lasts long, and the state hardly
-    drifts (Mante et al. 2013, fig. 5 and 6; Sussillo & Barak 2013). This says at each point how
-    far that is so.
+    drifts (Mante et al. 2013, fig. 5 and 6; Sussillo & Barak 2013). This function measures at each
+    point how far this is true.
 
     Points are ordered along the longest path of their minimum spanning tree, which follows lines
     that bend in any dimension. If its ends are next to each other, the points are on a ring. The

@@ -143,7 +143,7 @@ def linear_modes(
     Signs are chosen as well: the largest entry of a right eigenvector is positive, or, given
     `toward`, its product with `toward`. The second keeps the vectors of neighbouring points alike,
     as along a line attractor, where different entries may be the largest. Eigenvectors of a pair
-    are turned such that their real part is the longer half-axis of the ellipse on which the state
+    are rotated so that their real part is the longer half-axis of the ellipse on which the state
     turns, with the sign as above.
 
     Everything is computed on the host in float64, from the Jacobians as they are. Not inside `jit`:

@@ -170,7 +170,7 @@ def _lifted(
 
 
 class LowRank(eqx.Module):
-    """Recurrent weights, cut off at a rank: see [`low_rank`][slowpoints.low_rank].
+    """Recurrent weights, truncated at a rank: see [`low_rank`][slowpoints.low_rank].
 
     Attributes:
         M: `[n_units, rank]` the left singular vectors, times the singular values.
@@ -235,15 +235,15 @@ class LowRank(eqx.Module):
 
 
 def low_rank(W: Float[RealArray, "n_units n_units"], rank: int) -> LowRank:
-    """Return recurrent weights, cut off at a rank, as the product of two thin matrices.
+    """Truncate recurrent weights at a rank, and return them as the product of two thin matrices.
 
     The dynamics of a network `x' = phi(W x + B u + b)` with `W = M N^T` are those of as many
     variables `kappa = N^T x` as the rank (Mastrogiuseppe & Ostojic 2018, "Linking connectivity,
     dynamics, and computations in low-rank recurrent neural networks"; Dubreuil et al. 2022, "The
     role of population structure in computations through neural dynamics"): see
-    [`LowRank.reduced`][slowpoints.LowRank]. The reduction is exact for weights of this rank. Of
-    others, the part that is cut off is the smallest possible (Eckart & Young 1936), which need not
-    mean that the dynamics change little: [`rank_needed`][slowpoints.rank_needed] tells.
+    [`LowRank.reduced`][slowpoints.LowRank]. The reduction is exact for weights of this rank. For
+    other weights, the part that is cut off is as small as possible (Eckart & Young 1936), but the
+    dynamics may still change a lot: use [`rank_needed`][slowpoints.rank_needed] to find out.
 
     Weights multiply states from the left here, `W @ x`, so `W[i, j]` is the weight from unit `j` to
     unit `i`. For a network that computes `x @ W`, pass `W.T`. Networks with gates, such as GRUs and

@@ -97,7 +97,7 @@ def rank_needed(
     n_starts: int = 1024,
     key: PRNGKeyArray,
 ) -> RankNeeded:
-    """Cut the weights off at rising ranks, until all known fixed points are there.
+    """Truncate the weights at increasing ranks, until all known fixed points are there.
 
     At each rank, the network `x' = (1 - leak) x + leak phi(W x + B u + b)` is reduced to as many
     variables as [`low_rank`][slowpoints.low_rank] describes, and these are searched for fixed
@@ -107,8 +107,8 @@ def rank_needed(
     this map, even if the points are those of a network in continuous time). No two known points are
     matched to the same one.
 
-    That a point is there is certain. That it is not, and how many others there are, is as certain
-    as a search can be: with more starts, more may be found.
+    If a point is there, that is certain. That it is not there, and how many others there are, is
+    only as certain as a search can be: with more starts, more may be found.
 
     Args:
         W: `[n_units, n_units]` the recurrent weights, as in `W @ x`; for `x @ W` pass `W.T`.

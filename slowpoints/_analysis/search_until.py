@@ -103,7 +103,7 @@ def search_until(
     decompose_jacobians: bool = True,
     progress: Callable[[FixedPoints], None] | None = None,
 ) -> tuple[FixedPoints, FixedPoints, Rounds]:
-    """Search in rounds until as many points are known as asked for, or the budget ends.
+    """Search in rounds until enough of the points are known, or the budget runs out.
 
     The first round starts from states of the trajectories, as
     [`sample_states`][slowpoints.sample_states] draws them. Later rounds also start from such states
@@ -115,13 +115,13 @@ def search_until(
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         state_traj: `[trials, time, n_states]` states that the network visits.
         inputs: `[n_inputs]` or `[1, n_inputs]` the constant input.
-        coverage: go on until, with a confidence of 95 %, at least this share of starts leads to
+        coverage: continue until, with a confidence of 95 %, at least this share of starts leads to
             known points: a number from 0 to below 1. 0.99 takes 299 rows in a row that find
             nothing.
-        degree: go on until the signs of `det(I - J)` sum to this number, as they do to 1 for a
-            complete set of a network with bounded states; see [`degree`][slowpoints.degree].
-            `None` for networks of which that is not known. If some sign cannot be told, as on a
-            line of fixed points, coverage alone decides.
+        degree: continue until the signs of `det(I - J)` sum to this number, which is 1 for the
+            complete set of a network with bounded states; see [`degree`][slowpoints.degree]. `None`
+            for networks for which it is not known. If some sign cannot be told, as on a line of
+            fixed points, coverage alone decides.
         max_rows: search from no more states than this.
         key: a JAX random key.
         noise_scale: standard deviation of the noise that is added to states of the first round.
@@ -129,7 +129,7 @@ def search_until(
         rows_at_a_time: the rows of a round.
         solver: see [`find_fixed_points`][slowpoints.find_fixed_points], also for the following
             arguments.
-        max_iters: the most iterations of a row.
+        max_iters: the largest number of iterations of a row.
         tol_q: a `q` that is low enough.
         tol_dq: a row ends when an iteration changes `q` by less than this.
         tol_unique: points at most this far apart count as one.

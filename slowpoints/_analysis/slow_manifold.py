@@ -83,12 +83,12 @@ def slow_manifold(
 ) -> SlowManifold:
     """Spread points along the lines, rings and surfaces on which a network hardly moves.
 
-    A search for fixed points runs along a line attractor until it is at one of a few points. Here,
-    each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points;
-    [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with `polish=False`), near where it came to
-    the manifold, so rows that start along the whole manifold cover it: take states that the network
-    visits. Then the rows are thinned out to points that are some distance apart, those of lowest
-    `q` first, whatever the order of the rows.
+    A search for fixed points slides along a line attractor until it reaches one of a few points.
+    Here, each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points;
+    [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with `polish=False`), near where it reached
+    the manifold, so rows that start along the whole manifold cover it: start from states that the
+    network visits. Then the rows are thinned out to points that are some distance apart, those of
+    lowest `q` first, whatever the order of the rows.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -98,7 +98,7 @@ def slow_manifold(
             0.0045 in a step.
         spacing: the distance between points; by default a fortieth of the extent of the rows, twice
             the largest distance from their mean. 0 keeps all rows that differ.
-        max_iters: the most iterations of a row.
+        max_iters: the largest number of iterations of a row.
         dt: how long a step takes (in continuous time, a unit of time of `F`), for times and rates.
 
     Returns:

@@ -89,9 +89,9 @@ def smallest_kick(
     leaves if it does not return to `a` within `max_steps`.
 
     All amplitudes of a grid are tried, and the interval before the first one with which it leaves
-    is divided until its ends are equal to about twelve digits. That larger amplitudes suffice as
-    well is not assumed: see `n_changes`. What is assumed is that between neighbours on the grid
-    that both lead back there is none that does not.
+    is divided until its ends are equal to about twelve digits. It is not assumed that larger
+    amplitudes suffice as well: see `n_changes`. It is assumed that between two neighbours on the
+    grid that both lead back, every amplitude leads back.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.

@@ -127,10 +127,10 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
     The proof is about the network in real arithmetic with the weights as they are stored. A search
     in float32 rounds each step, and may call a point stable or not for another reason.
 
-    What a network is made of has to be known: sums, products, `tanh`, `sigmoid`, `exp`, `log`,
-    `relu`, `softplus`, square roots, sines, maxima, and what moves numbers about; layers, gates,
-    normalisations and loops of fixed length are made of these. If there is something else, no point
-    is certified, and `reason` says what it is.
+    The proof covers networks made of sums, products, `tanh`, `sigmoid`, `exp`, `log`, `relu`,
+    `softplus`, square roots, sines, maxima, and operations that only move numbers; layers, gates,
+    normalisations and loops of fixed length consist of these. If a network contains anything else,
+    no point is certified, and `reason` says what it is.
 
     Runs on the host, not inside `jit`, and compiles nothing.
 
@@ -142,7 +142,7 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
         What is proven, row by row.
 
     Raises:
-        TypeError: if `F` is of no known kind, `fps` is not a `FixedPoints`, or `fps` is traced.
+        TypeError: if `F` is not of a known kind, `fps` is not a `FixedPoints`, or `fps` is traced.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states.
     """

@@ -80,7 +80,7 @@ class Search:
         valid_bxt: `[trials, time]` which states may be drawn.
         solver: see [`optimize_batch`][slowpoints.optimize_batch], also for the next three
             arguments.
-        max_iters: the most iterations of a row.
+        max_iters: the largest number of iterations of a row.
         tol_q: a `q` that is low enough; rows of most solvers go on below it unless told otherwise.
         tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
             rate).
@@ -95,7 +95,7 @@ class Search:
     Raises:
         ValueError: if an argument has the wrong shape or range, or if what the directory holds is
             damaged or belongs to another search; the message says which file or which argument.
-        TypeError: if `F` or `solver` is of no known kind.
+        TypeError: if `F` or `solver` is not of a known kind.
         ImportError: if `keep_rows` is set and Zarr is not installed.
     """
 
@@ -217,11 +217,12 @@ class Search:
             max_chunks: stop after this many chunks; by default, when the search is finished.
 
         Returns:
-            How many chunks were done now.
+            How many chunks this call has done.
 
         Raises:
             ValueError: if a file was damaged in the meantime.
-            OSError: if a chunk cannot be stored (a full disk). What was stored stays good.
+            OSError: if a chunk cannot be stored (a full disk). What was stored before remains
+                intact.
             RuntimeError: if another process runs a search in this directory.
         """
         max_chunks = arguments.whole("Search.run", "max_chunks", max_chunks, or_none=True)
@@ -282,11 +283,11 @@ class Search:
     ) -> FixedPoints:
         """Return the distinct points of the chunks that are stored, with Jacobians and spectra.
 
-        They are what [`find_fixed_points`][slowpoints.find_fixed_points] returns for all the
-        states at once, with three reservations. There are no `hits`. Only the first chunk's initial
-        states decide which points are far. And if points are closer together than twice
-        `tol_unique`, as on a line attractor, other points may represent them: each row that was
-        found is within that distance of one that is returned.
+        They are what [`find_fixed_points`][slowpoints.find_fixed_points] returns for all the states
+        at once, with three exceptions. There are no `hits`. Only the first chunk's initial states
+        decide which points are far. And if points are closer together than twice `tol_unique`, as
+        on a line attractor, other points may represent them: each row that was found is within that
+        distance of one that is returned.
 
         Args:
             outlier_distance_scale: see `find_fixed_points`, also for the other arguments.

@@ -30,14 +30,14 @@ class KrylovTrustRegion(AbstractSolver):
     1. Each row takes Newton steps in the Krylov space of `I - J` and the residual (Brown & Saad
        1990), within a radius of its own. No Jacobian is formed. Most rows end here, at fixed
        points.
-    2. Rows that this space cannot serve, at slow points or in curved valleys, go on with steps that
-       minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7). Up to 16
-       states, the model covers all directions; up to 256, the network's slow directions and
-       Newton's step, from a factorised Jacobian; above that, it covers a larger Krylov space with
-       the gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`, with
-       which rows approach slow points as quickly as fixed points. Steps are corrected for what the
-       model missed, as geodesic acceleration does (Transtrum & Sethna 2012), so that rows follow
-       curved valleys.
+    2. Rows for which this space is not enough, at slow points or in curved valleys, continue with
+       steps that minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7).
+       Up to 16 states, the model covers all directions; up to 256, the network's slow directions
+       and Newton's step, from a factorised Jacobian; above that, it covers a larger Krylov space
+       with the gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`,
+       with which rows approach slow points as quickly as fixed points. Steps are corrected for what
+       the model missed, as geodesic acceleration does (Transtrum & Sethna 2012), so that rows
+       follow curved valleys.
 
     In networks of more than `n_vectors` states, about half of the rows start with a step of the
     network itself, if that lowers `q`.
@@ -50,9 +50,9 @@ class KrylovTrustRegion(AbstractSolver):
         n_vectors: the dimension of the Krylov space of the first steps.
         radius: the first radius, as a fraction of the square root of `n_states`; each row has its
             own, which is larger or smaller by a factor of up to `e`.
-        patience: a row is given up after this many consecutive iterations that each lowered `q` by
+        patience: a row is abandoned after this many consecutive iterations that each lowered `q` by
             less than half.
-        polish: whether a row goes on below `tol_q`, until it is at a fixed point or a slow point.
+        polish: whether a row continues below `tol_q`, until it is at a fixed point or a slow point.
             If not, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
             spread along a slow manifold.
         dtype: the precision of the linear algebra; the state is in float64 if the network computes

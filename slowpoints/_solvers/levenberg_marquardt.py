@@ -30,7 +30,7 @@ class _State(NamedTuple):
 
 
 class LevenbergMarquardt(AbstractRowSolver):
-    """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, for up to some 500 units.
+    """Damped Gauss-Newton steps (Levenberg 1944; Marquardt 1963): robust, up to about 500 units.
 
     It converges quadratically to zeros of `q`, and linearly to its positive local minima, the slow
     points. `q` never rises. Each row in work takes several `n_states x n_states` matrices.
@@ -40,7 +40,7 @@ class LevenbergMarquardt(AbstractRowSolver):
         xtol: a row ends when its step is below this fraction of the state's size.
         damping: the first damping, relative to the mean squared column norm of `I - J`.
         max_step: the longest step, as a fraction of the state's size.
-        polish: whether a row goes on below `tol_q`, until its step is negligible.
+        polish: whether a row continues below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
     """
 

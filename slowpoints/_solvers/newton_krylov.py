@@ -67,9 +67,9 @@ class NewtonKrylov(AbstractRowSolver):
         radius: the longest first step, as a fraction of the square root of `n_states`; each row has
             its own, which is larger or smaller by a factor of up to `e`.
         xtol: a row ends when its step is below this fraction of the state's size.
-        patience: a row is given up after this many consecutive iterations that each lowered `q` by
+        patience: a row is abandoned after this many consecutive iterations that each lowered `q` by
             less than half.
-        polish: whether a row goes on below `tol_q`, until its step is negligible.
+        polish: whether a row continues below `tol_q`, until its step is negligible.
         lanes: how many rows are in work at a time.
     """
 

@@ -63,21 +63,21 @@ class Along(Transition):
 def along(F: Any, path: Any) -> Transition:
     """Return a network of one input `s`, which stands for the input `path(s)` of `F`.
 
-    So the points of a family are ordinary [`FixedPoints`][slowpoints.FixedPoints] with
-    `inputs = [[s]]`, and [`continuation`][slowpoints.continuation] can follow them.
+    The points of the family are then ordinary [`FixedPoints`][slowpoints.FixedPoints] with `inputs
+    = [[s]]`, and [`continuation`][slowpoints.continuation] can follow them.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         path: `[k, n_inputs]` at least two inputs, which are joined by straight lines: the first is
             at `s = 0`, the second at `s = 1` and so on. Or a function of the number `s` that
             returns an input `[n_inputs]` and that JAX can differentiate; if it has parameters of
-            its own, let it be an `equinox.Module`, so that others do not recompile.
+            its own, make it an `equinox.Module`, so that other values of them do not recompile.
 
     Returns:
         The transition `x, [s] -> F(x, path(s))`, in continuous time if `F` is.
 
     Raises:
-        TypeError: if `F` is of no known kind, or `path` is neither an array nor a function.
+        TypeError: if `F` is not of a known kind, or `path` is neither an array nor a function.
         ValueError: if `path` is an array of another shape, or not finite.
     """
     F = as_transition(F)

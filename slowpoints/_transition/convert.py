@@ -14,7 +14,7 @@ def as_transition(
 ) -> Transition:
     """Turn a model into a pure [`Transition`][slowpoints.Transition].
 
-    The model is left as it is, and its current parameters are copied: training it later does not
+    The model is not changed, and its current parameters are copied: training it later does not
     change the transition. If its state is a pytree, the transition's `flatten` and `unflatten`
     translate between that pytree and a vector.
 
