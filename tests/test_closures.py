@@ -159,3 +159,27 @@ def test_functions_with_the_same_arrays_of_numpy_compile_once():
 
     first, second = (as_transition(make()) for _ in range(2))
     assert jax.tree.structure(first) == jax.tree.structure(second)
+
+
+SLOPE, ONE = None, np.array([1.0])  # the tests let SLOPE stand for one number after the other
+
+
+def _sloped(x):
+    return SLOPE * x
+
+
+@pytest.mark.parametrize("helped", [False, True], ids=["itself", "helper"])
+@pytest.mark.parametrize("traced", [False, True], ids=["array", "traced"])
+def test_a_name_that_stands_for_something_else_is_seen(monkeypatch, helped, traced):
+    """As where a cell of a notebook runs again, with other weights of the same shape."""
+
+    def solution(one):
+        return found(lambda x, u: (_sloped(x) if helped else SLOPE * x) + one)
+
+    def solution_with_an_array(one):
+        return found(lambda x, u: (_sloped(x) if helped else SLOPE * x) + ONE)
+
+    for slope in (0.5, 0.25):
+        monkeypatch.setitem(globals(), "SLOPE", jnp.array(slope))
+        value = jax.jvp(solution, (1.0,), (1.0,))[0] if traced else solution_with_an_array(1.0)
+        assert value == pytest.approx(1 / (1 - slope), rel=1e-5)

@@ -104,6 +104,9 @@ class _Function:
     parts: Any
     code: types.CodeType
     module: _Fixed
+    names: tuple[
+        tuple[str, _Fixed], ...
+    ]  # what the names of the module stand for, where it is used
     itself: tuple[int, ...]  # the cells that hold the function itself, for recursion
 
     def join(self, values: Iterator[Any]) -> Any:
@@ -139,7 +142,8 @@ def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
         named = _named(obj, inside)
         parts = (cells, obj.__defaults__, obj.__kwdefaults__, named)
         parts = _split_tree(parts, values, inside)
-        structure = _Function(parts, obj.__code__, _Fixed(obj.__globals__), itself)
+        taken = tuple((name, _Fixed(value)) for name, value in _taken(obj).items())
+        structure = _Function(parts, obj.__code__, _Fixed(obj.__globals__), taken, itself)
     elif isinstance(obj, partial):
         structure = _Partial(_split_tree((obj.func, obj.args, obj.keywords), values, inside))
     else:
@@ -149,22 +153,45 @@ def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
 
 def _named(fn: types.FunctionType, inside: frozenset[int]) -> dict[str, Any]:
     """Return what a function takes from its module by name, as far as it holds wide arrays."""
-    codes, names = [fn.__code__], set[str]()
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    found = {name: fn.__globals__[name] for name in sorted(names) if name in fn.__globals__}
+    found = {name: fn.__globals__[name] for name in _names(fn)}
 
     def is_ours(value: Any) -> bool:
-        if isinstance(value, types.FunctionType):
-            return value.__globals__ is fn.__globals__
-        return isinstance(value, (np.ndarray, dict, list, tuple))
+        return _is_of_module(fn, value) or isinstance(value, (np.ndarray, dict, list, tuple))
 
     found = {name: value for name, value in found.items() if is_ours(value)}
     return {
         name: value for name, value in found.items() if not _is_as_it_was(_split(value, [], inside))
     }
+
+
+def _taken(fn: types.FunctionType) -> dict[str, Any]:
+    """Return all that a function takes from its module by name, and what functions in it take.
+
+    Two functions of the same code differ if a name has come to stand for something else, as where
+    a notebook's cell that defines weights and the network runs once more.
+    """
+    found, functions = dict[str, Any](), [fn]
+    while functions:
+        for name in _names(functions.pop()):
+            value = fn.__globals__[name]
+            if name not in found and _is_of_module(fn, value):
+                functions.append(value)
+            found[name] = value
+    return dict(sorted(found.items()))
+
+
+def _names(fn: types.FunctionType) -> list[str]:
+    """Return the names in a function's code that its module defines."""
+    codes, names = [fn.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return sorted(name for name in names if name in fn.__globals__)
+
+
+def _is_of_module(fn: types.FunctionType, value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and value.__globals__ is fn.__globals__
 
 
 def _split_tree(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
