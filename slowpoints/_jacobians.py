@@ -60,4 +60,7 @@ def _jacobians(
     at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
     if x.shape[0] <= at_a_time:
         return jax.vmap(lambda x, u: one((x, u)))(x, u)
+    if u.shape[1] == 0:  # `lax.map` does not divide arrays without elements
+        J = jax.lax.map(lambda x: one((x, u[0]))[0], x, batch_size=at_a_time)
+        return J, jnp.zeros((*x.shape, 0), J.dtype)
     return jax.lax.map(one, (x, u), batch_size=at_a_time)

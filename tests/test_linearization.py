@@ -35,6 +35,17 @@ def random_matrices(n=6, size=7, dtype=np.float64):
 # ---- Jacobians ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("n_inputs", [0, 2])
+def test_more_points_than_are_linearised_at_a_time(monkeypatch, n_inputs):
+    """A network without inputs has arrays without elements."""
+    monkeypatch.setattr("slowpoints._jacobians._MOST_ENTRIES", 2 * 3**2)
+    W = jnp.asarray(random_matrices(1, 3, np.float32)[0])
+    fps = FixedPoints(xstar=np.zeros((5, 3)), inputs=np.zeros((5, n_inputs)))
+    fps = jacobians(lambda x, u: W @ x + jnp.sum(u), fps)
+    np.testing.assert_allclose(fps.J_xstar, np.broadcast_to(W, (5, 3, 3)), rtol=1e-6)
+    np.testing.assert_array_equal(fps.dFdu, np.ones((5, 3, n_inputs)))
+
+
 def test_the_jacobians_of_a_tanh_net_are_the_closed_form():
     """`diag(1 - h^2) W^T`, for the state and for the input."""
     fps = some_points("tanh", np.float32)
