@@ -104,9 +104,7 @@ class _Function:
     parts: Any
     code: types.CodeType
     module: _Fixed
-    names: tuple[
-        tuple[str, _Fixed], ...
-    ]  # what the names of the module stand for, where it is used
+    names: tuple[tuple[str, _Fixed], ...]  # what it takes from its module by name
     itself: tuple[int, ...]  # the cells that hold the function itself, for recursion
 
     def join(self, values: Iterator[Any]) -> Any:
