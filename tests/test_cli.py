@@ -276,6 +276,33 @@ class TestFind:
         assert "srun or mpirun" in message and message.endswith("address should be defined.")
 
 
+@pytest.mark.slow
+def test_processes_of_one_job_search_together():
+    """The processes believe that Open MPI started them."""
+    write("long.py", LONG)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(1, 1000, 1)).astype(np.float32))
+    command = [sys.executable, "-m", "slowpoints", "find", "long.py:net", "--states", "x.npy"]
+    command += ["--inputs", "0", "--n-inits", str(N), "--across-processes", "--quiet"]
+    job = np.random.default_rng().integers(2**16) * 2**12
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+    }
+    processes = [
+        subprocess.Popen(
+            command,
+            env=env | {"OMPI_COMM_WORLD_RANK": str(k), "OMPI_COMM_WORLD_LOCAL_RANK": str(k)},
+        )
+        for k in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    fps = FixedPoints.load("fixed_points.npz")
+    assert fps.n == 3 and fps.hits.sum() == 2 * N
+    assert "These are the rows of the first of 2 processes." in run("show", "fixed_points.npz")[1]
+
+
 PARAMETERS = {
     name: parameter
     for function in (FixedPointFinder, FixedPointFinder.find_fixed_points)
@@ -840,7 +867,11 @@ class TestPlot:
             (("-o", "f.png", "--trials", "a"), 2, "'a' is neither like 0,3,5 nor like 0:10."),
             (("-o", "f.png", "--trials", "9"), 1, "--trials is from 9 to 9; expected at most 3"),
             (("-o", "f.png", "--start-time", "99"), 1, "--start-time is 99; expected"),
-            (("-o", "f.png", "--states", "wide.npy"), 1, "expected (9, 3) to go with the 3 state"),
+            (
+                ("-o", "f.png", "--states", "wide.npy"),
+                1,
+                "xstar in FILE has shape (9, 2), expected (9, 3)",
+            ),
             (("-o", "f.png", "--color-by", "speed"), 2, "'speed': No such file or directory."),
         ],
     )
@@ -895,6 +926,7 @@ class TestBench:
         assert machine.startswith(f"slowpoints {slowpoints_version()}, JAX {jax.__version__}, cpu")
 
     def test_json_has_the_numbers_of_the_table(self):
+        write("model.py", "from test_cli import pair as net; print('made')")
         args = ("bench", *MODEL, "--inputs", "0,0", "--n-inits", N, "--repeats", 3, "--json")
         code, stdout, _ = run(*args)
         told = json.loads(stdout)

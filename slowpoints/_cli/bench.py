@@ -1,7 +1,9 @@
 """`slowpoints bench`."""
 
+import contextlib
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,7 +180,8 @@ def bench(
         network = load_model(source, name, checkpoint, signature)
         case = _Case(model, network, trajectories(states), inputs_of(network, inputs))
         cases = iter([case])
-    measured = [_measured(case, **settings) for case in cases]
+    with contextlib.redirect_stdout(sys.stderr):  # of what a network prints
+        measured = [_measured(case, **settings) for case in cases]
     machine = _machine()
     if to_json:
         click.echo(as_json(plain({"machine": machine, "searches": measured})))

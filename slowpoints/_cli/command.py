@@ -119,7 +119,8 @@ def sentence(error: BaseException, names: Mapping[str, str]) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     is_own = bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
     # Errors of JAX, whose frames are left out of tracebacks, are derived from Python's own.
-    if is_own and type(error).__module__.split(".")[0] in ("builtins", "slowpoints"):
+    is_own &= type(error).__module__.split(".")[0] in ("builtins", "slowpoints")
+    if is_own and isinstance(error, (ValueError, TypeError, ImportError, RuntimeError)):
         return in_options(without_caller(_whole_sentences(first_line)), names)
     text = f"{type(error).__name__}: {first_line}".strip().removesuffix(":").rstrip(".")
     place = place_in_user_code(frames)
@@ -138,7 +139,8 @@ def place_in_user_code(frames: traceback.StackSummary) -> str:
 
 def in_options(text: str, names: Mapping[str, str]) -> str:
     """Return a message with options in place of the arguments of functions."""
-    text = re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), text)
+    text = re.sub(r'`as_transition\(model, signature="(\w+)"\)`', r"--signature \1", text)
+    text = re.sub(r"`([\w.]+)`", lambda match: names.get(match[1], match[0]), text)
     # "`tol_q=1e-5`", or without the marks
     return re.sub(
         r"`?\b(\w+)=([\w.+-]*\w)`?",

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -93,7 +94,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--all-rows",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File for all rows of the search, kept or not, for your own analysis.",
+    help="File for all rows of the search, kept or not, for your own analysis; of the first "
+    "process, if there are several.",
     section="What to write",
     cls=Option,
 )
@@ -169,7 +171,8 @@ def find(
             files = {"out": str(out), "all_rows": all_rows and str(all_rows)}
             click.echo(as_json({**files, **record, "points": points_as_json(fps)}))
         elif finder.verbose:
-            click.echo(f"\nWritten: {out}. `slowpoints show {out}` prints a table of the points.")
+            show = f"{context.find_root().command_path} show {shlex.quote(str(out))}"
+            click.echo(f"\nWritten: {out}. `{show}` prints a table of the points.")
     if stopped:
         click.echo(
             f"Interrupted: {rows.n} of {n_inits} states were searched from, and {out} holds what "
