@@ -3,6 +3,7 @@
 Imports BrainPy, so nothing that the package imports may import this.
 """
 
+import shlex
 from pathlib import Path
 
 import click
@@ -89,10 +90,10 @@ def run(
         ("network.msgpack", "the weights, for load_checkpoint"),
     ):
         click.echo(f"  {name:<20} {content}")
-    click.echo(
-        f"Next: slowpoints find {out / 'model.py'}:net --checkpoint {out / 'network.msgpack'} "
-        f"--states {out / 'states.npy'} --inputs {','.join('0' * n_bits)} --noise-scale {_NOISE}"
-    )
+    again = ["slowpoints", "find", f"{out / 'model.py'}:net", "--states", str(out / "states.npy")]
+    again += ["--checkpoint", str(out / "network.msgpack"), "--inputs", ",".join("0" * n_bits)]
+    again += ["--noise-scale", str(_NOISE)]
+    click.echo(f"To search again with other settings: {shlex.join(again)}")
 
 
 def _sorted(

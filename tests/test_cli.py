@@ -29,8 +29,6 @@ from slowpoints import (
     FixedPointFinder,
     FixedPoints,
     Transition,
-    plot_fixed_points_2d,
-    plot_fixed_points_3d,
     save_checkpoint,
 )
 from slowpoints._cli import find as find_command
@@ -794,7 +792,6 @@ class TestShow:
 
 # ---- plot ----------------------------------------------------------------------------------------
 
-has_new_figures = "projection" in inspect.signature(plot_fixed_points_2d).parameters
 MAGIC = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
 
@@ -872,6 +869,7 @@ class TestPlot:
                 1,
                 "xstar in FILE has shape (9, 2), expected (9, 3)",
             ),
+            (("-o", "f.png", "--color-by", "cond_id"), 1, "but cond_id in FILE is None; expected"),
             (("-o", "f.png", "--color-by", "speed"), 2, "'speed': No such file or directory."),
         ],
     )
@@ -879,7 +877,6 @@ class TestPlot:
         np.save("wide.npy", np.zeros((2, 5, 3)))
         assert message in says("plot", found[0], "--states", "states.npy", *args, code=code)
 
-    @pytest.mark.skipif(not has_new_figures, reason="these arguments of the figures are not there")
     @pytest.mark.parametrize(
         "args",
         [
@@ -897,14 +894,9 @@ class TestPlot:
         assert code == 0, stderr
         assert Path(args[-1]).stat().st_size > 1000
 
-    @pytest.mark.skipif(not has_new_figures, reason="these arguments of the figures are not there")
     def test_points_may_be_drawn_alone(self, found):
         assert run("plot", found[0], "-o", "f.png")[0] == 0
 
-    @pytest.mark.skipif(
-        "interactive" not in inspect.signature(plot_fixed_points_3d).parameters,
-        reason="these arguments of the figures are not there",
-    )
     def test_a_missing_plotly_is_an_error_in_one_sentence(self, found, monkeypatch):
         monkeypatch.setitem(sys.modules, "plotly", None)
         message = says("plot", found[0], "--states", "states.npy", "-o", "figure.html")

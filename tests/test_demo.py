@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,15 @@ class TestDemo:
         written = {path.name for path in folder.iterdir()}
         assert written == set(re.findall(r"^  (\S+\.\S+) ", stdout, flags=re.MULTILINE))
         assert f"Results are in {folder}:" in stdout
+
+    def test_the_command_that_it_names_finds_the_same_points(self, folder, stdout, fps):
+        (line,) = re.findall(r"^To search again .*: (slowpoints .*)$", stdout, re.M)
+        _, *args = shlex.split(line)
+        again = folder.parent / "again.npz"
+        main.main([*args, "--out", str(again), "--quiet"], standalone_mode=False)
+        found = FixedPoints.load(again)
+        assert found.n == fps.n
+        assert all(found.find(point).size == 1 for point in fps)
 
     @pytest.mark.parametrize("name", ["fixed_points_2d.png", "fixed_points_3d.png"])
     def test_the_figures_are_png_files(self, folder, stdout, name):

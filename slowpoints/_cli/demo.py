@@ -43,7 +43,7 @@ from slowpoints._cli.command import Command, Option
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default="demo-results",
-    help="Folder for the results; made if it is not there.",
+    help="Folder for the results, made if it is not there; those of an earlier demo are replaced.",
     cls=Option,
 )
 def demo(cell: str, units: int, bits: int, seed: int, steps: int, solver: str, out: Path) -> None:

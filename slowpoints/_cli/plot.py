@@ -30,6 +30,7 @@ _INTERACTIVE = ".html"
 _NAMES = {
     "fixed_points": "FILE",
     "fixed_points.xstar": "xstar in FILE",
+    "fixed_points.cond_id": "cond_id in FILE",
     "state_traj": "--states",
     "plot_batch_idx": "--trials",
     "plot_start_time": "--start-time",
