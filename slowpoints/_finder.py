@@ -22,6 +22,7 @@ from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
 from slowpoints._pipeline import find_fixed_points
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.parts import are
 from slowpoints._sample import check_draw, check_trajectories, sample_states
 from slowpoints._search import check_search
 from slowpoints._select import check_selection
@@ -366,7 +367,8 @@ class FixedPointFinder:
             them = "them" if exact.all() else "the fixed points"
             neutral = f", {n_neutral} neutral" if n_neutral else ""
             n_unstable = exact.sum() - n_stable - n_neutral
-            print(f"\t{n_stable} of {them} are stable, {n_unstable} unstable{neutral}.")
+            verb = are(n_stable)
+            print(f"\t{n_stable} of {them} {verb} stable, {n_unstable} unstable{neutral}.")
         told = self._account(fps, all_fps)
         print("\t" + str(told).replace("\n", "\n\t"))
 
