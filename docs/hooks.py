@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ log = logging.getLogger("mkdocs.hooks")
 RUN = os.environ.get("DOCS_RUN", "yes") != "no"
 RESULTS = Path(os.environ.get("DOCS_RESULTS", DOCS.parent / ".cache" / "docs"))
 PAGES_AT_A_TIME = 2
+LINE_LENGTH = 100  # of printed sentences, which fits into a page
 
 # Pages with code for several processes or other machines, and without code that is for readers.
 _NOT_RUN = {"benchmarks.md", "scaling.md", "changelog.md", "contributing.md"}
@@ -121,13 +123,22 @@ def on_page_markdown(markdown, page, **kwargs):
             return block[0]
         text = block[0]
         if result["text"].strip():
-            lines = ["", "```{.text .output}", *result["text"].splitlines(), "```"]
+            printed = [part for line in result["text"].splitlines() for part in _wrapped(line)]
+            lines = ["", "```{.text .output}", *printed, "```"]
             text += "".join(f"\n{block['indent']}{line}".rstrip(" ") for line in lines)
         if result["figure"]:
             text += f"\n\n{result['figure']}\n"  # not indented, so outside a folded box
         return text
 
     return run_page.BLOCK.sub(with_result, markdown)
+
+
+def _wrapped(line):
+    """Return a long sentence as several lines, as a terminal would; rows of tables stay."""
+    if len(line) <= LINE_LENGTH or "  " in line.strip():
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line, LINE_LENGTH, subsequent_indent=indent + "  ", break_on_hyphens=False)
 
 
 def on_page_content(content, page, **kwargs):

@@ -25,6 +25,7 @@ from pathlib import Path
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 _CSS_PIXELS_PER_INCH = 96
 _DOTS_PER_PIXEL = 2  # so that figures are sharp on the screens of phones and laptops
+_COLORS = 256  # which takes a third of the bytes, and looks the same
 
 
 def blocks(markdown):
@@ -67,14 +68,17 @@ def _execute(code, filename, namespace):
 
 def _image(fig):
     """Return HTML that holds the figure itself, so that a page needs no other files."""
+    from PIL import Image
+
+    drawn, file = io.BytesIO(), io.BytesIO()
     dots_per_inch = _CSS_PIXELS_PER_INCH * _DOTS_PER_PIXEL
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dots_per_inch, bbox_inches="tight")
-    data = buffer.getvalue()
-    width = int.from_bytes(data[16:20], "big") // _DOTS_PER_PIXEL  # of the header of a PNG file
+    fig.savefig(drawn, format="png", dpi=dots_per_inch, bbox_inches="tight")
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(_COLORS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     titles = fig.get_suptitle() or "; ".join(filter(None, (ax.get_title() for ax in fig.axes)))
     alt = html.escape(titles.replace("\n", " ") or "Figure drawn by the code above")
-    data = base64.b64encode(data).decode()
+    data = base64.b64encode(file.getvalue()).decode()
+    width = image.width // _DOTS_PER_PIXEL
     return f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'
 
 
@@ -85,12 +89,14 @@ def main():
     parser.add_argument("--json", type=Path, help="Write the results to this file.")
     arguments = parser.parse_args()
     # Before a block imports Matplotlib or JAX. Most of a page's time is compilation, of which a
-    # third goes without fusion emitters. From 0.11 on there is no such choice.
+    # third goes without fusion emitters (from 0.11 on there is no such choice), and half of the
+    # rest without optimisations. Tutorials train networks, which optimisations make faster.
     os.environ.setdefault("MPLBACKEND", "Agg")
     if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-        os.environ["XLA_FLAGS"] = (
-            os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-        )
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
+    if "tutorials" not in arguments.page.parts:
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     results = run(arguments.page.read_text(encoding="utf-8"), str(arguments.page))
     if arguments.json:
         arguments.json.write_text(json.dumps(results), encoding="utf-8")

@@ -80,11 +80,11 @@ def optimize_batch(
             loop of its own, so none waits for another's rows.
 
     Returns:
-        Row `i` is what `x_init[i]` led to, whether it converged or not: `xstar`, `F_xstar`,
-        `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`; `status`, how it ended, in the
-        numbers of [`Status`][slowpoints.Status] and judged alike for every solver; and `valid`,
-        false for rows that escaped or are not finite. `F_xstar` and `qstar` belong to `xstar` as
-        returned.
+        Row `i` is what `x_init[i]` led to, whether it converged or not. It has the fields `xstar`,
+        `F_xstar`, `x_init`, `inputs`, `qstar`, `dq`, `n_iters`, `cond_id`; `status`, how it ended,
+        in the numbers of [`Status`][slowpoints.Status] and judged alike for every solver; and
+        `valid`, false for rows that escaped or are not finite. `F_xstar` and `qstar` belong to
+        `xstar` as returned.
 
     Raises:
         ValueError: if a shape is wrong, or the model does not map states to states.

@@ -21,8 +21,8 @@ def q_fn(
         u: `[..., n_inputs]` inputs. The leading axes of `x` and `u` broadcast.
 
     Returns:
-        `[...]` the speed at each state: zero at a fixed point, and at a slow point a positive
-        local minimum.
+        `[...]` the speed at each state, which is zero at a fixed point, and a positive local
+        minimum at a slow point.
 
     Raises:
         TypeError: if `x` or `u` does not hold real numbers.
