@@ -10,8 +10,6 @@ from slowpoints import FixedPoints, PlotConfig, Status, account, plot_account
 from slowpoints._plots.marks import groups_of
 from slowpoints._plots.search_account import _MARKS
 
-pytestmark = pytest.mark.fast
-
 matplotlib.use("Agg")
 
 

@@ -18,8 +18,6 @@ from slowpoints import (
     plot_flow_field,
 )
 
-pytestmark = pytest.mark.fast
-
 matplotlib.use("Agg")
 
 NO_INPUT = np.zeros(0, np.float32)

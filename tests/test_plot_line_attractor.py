@@ -10,8 +10,6 @@ from matplotlib.collections import PathCollection
 
 from slowpoints import FixedPoints, PlotConfig, Status, line_attractor, plot_line_attractor
 
-pytestmark = pytest.mark.fast
-
 matplotlib.use("Agg")
 
 N = 24

@@ -10,7 +10,6 @@ from PIL import Image
 
 from slowpoints import FixedPoints, PlotConfig, animate_fixed_points, plot_fixed_points_2d
 
-pytestmark = pytest.mark.fast
 matplotlib.use("Agg")
 
 

@@ -18,8 +18,6 @@ from slowpoints._plots.layout import NARROW
 from slowpoints._plots.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
 from slowpoints._plots.scene import LONGEST
 
-pytestmark = pytest.mark.fast
-
 matplotlib.use("Agg")
 
 PLOTS = {2: plot_fixed_points_2d, 3: plot_fixed_points_3d}
