@@ -1,8 +1,8 @@
 """A Hopfield network: memories, and what is between them.
 
-Three random patterns are stored in the weights of 400 units. The state of the units depends on
-their overlaps with the three patterns alone, `x = tanh(beta sum_k m_k pattern_k)`, so the search
-is for fixed points of the three overlaps, and each is then checked as a state of all units.
+Three random patterns ξ are stored in the weights of 400 units. At a fixed point, the state of the
+units depends on their overlaps m with the patterns alone, `x = tanh(β Σ m_k ξ_k)`, so the search is
+for fixed points of the three overlaps. Each is then checked as a state of all units.
 
 **What to look at.** The axes are the overlaps. The network recalls a pattern, or its negative, at
 six stable points (ringed), which are on the axes. But it has eight more that nobody stored, each of
@@ -11,8 +11,8 @@ them a mixture of all three patterns. The lines are the trajectories that leave 
 solid with 14 vertices, 24 edges and 12 faces, a rhombic dodecahedron: a saddle of index 2 is in the
 middle of each face, between two memories and two mixtures. Inside is the silent state, of index 3.
 
-The overlaps are those of the mean-field theory of Amit, Gutfreund & Sompolinsky: `m = tanh(beta m)`
-for a memory, and `m = (tanh(3 beta m) + tanh(beta m)) / 4` for a mixture.
+The overlaps are those of the mean-field theory of Amit, Gutfreund & Sompolinsky: `m = tanh(β m)`
+for a memory, and `m = (tanh(3 β m) + tanh(β m)) / 4` for a mixture.
 
 **Sources.** Hopfield (1984). Neurons with graded response have collective computational properties
 like those of two-state neurons. *PNAS* 81:3088-3092. Amit, Gutfreund & Sompolinsky (1985).

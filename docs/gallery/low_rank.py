@@ -1,13 +1,13 @@
 """A network of low rank, drawn in the two variables that it computes with.
 
-500 units are connected by weights of rank two, `W = m n^T / N`. All that the units do to each other
-goes through the two numbers `kappa = n^T x / N`, and these follow a map of their own, which
+500 units are connected by weights of rank two, `W = M Nᵀ`. All that the units do to each other goes
+through the two numbers `κ = Nᵀ x`, and these follow a map of their own, which
 `slowpoints.low_rank` finds from the weights alone. What is drawn on the left is therefore not a
 projection in which something is hidden, but all there is.
 
-**What to look at.** The lines are the flow of the two variables, and the points were found in two
-dimensions. The thick lines are states of all 500 units, run from random states and then reduced:
-they follow the flow. On the right are the eigenvalues at the saddle marked by a ring, of the
+**What to look at.** The arrows are the flow of the two variables, and the points were found in two
+dimensions. The lines are states of all 500 units, run from random states and then reduced: they
+follow the arrows. On the right are the eigenvalues at the saddle marked by a ring, of the
 Jacobian of all units (triangles) and of the two variables (rings). Those of the two variables are
 among the others, and the remaining 498 are all equal to `1 - leak`, here 0.8.
 

@@ -6,7 +6,7 @@ takes weights that depend on the difference between directions alone. Real weigh
 second network has random ones added to them.
 
 **What to look at.** With perfect weights (grey) every state on the ring is a fixed point. With
-random weights added, of a few percent, some fixed points are left, and stable ones and saddles take
+random weights of 5 percent added, eight fixed points are left, and stable ones and saddles take
 turns. In between the bump drifts, and comes to rest at a stable point. The right panel shows that:
 where the drift falls through zero is a stable point, and where it rises through zero is a saddle.
 The network still has a ring, on which it is slow, but as a memory for an angle it has only a
