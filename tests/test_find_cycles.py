@@ -258,7 +258,7 @@ def test_just_before_the_fold_there_is_a_slow_cycle_that_says_so(below, capsys):
     assert set(np.asarray(slow.status)) == {Status.SLOW_POINT}
     assert set(np.asarray(fps.status)[np.asarray(fps.period) > 0]) == {Status.FIXED_POINT}
     fps.print_summary()
-    assert "slow ones (period 0): 3\n" in capsys.readouterr().out
+    assert "slow cycle at most (period 0): 3\n" in capsys.readouterr().out
 
 
 def test_as_points_of_three_steps_the_slow_ones_are_on_no_cycle_either():

@@ -149,7 +149,7 @@ def describe(
         turn = np.sqrt(np.finfo(eigval.dtype).eps) * np.abs(eigval).max()
         if np.abs(np.imag(leading)) > turn:
             parts.append("spiral")
-        elif not index or index == eigval.size:  # a saddle is no node
+        elif not kind.startswith("saddle"):  # a saddle is no node
             parts.append("node")
     if n_lines := int(np.sum(neutral)):
         parts.append(f"{n_lines} line direction{'s' if n_lines > 1 else ''}")
