@@ -1,15 +1,15 @@
 """A chaotic network: fixed points everywhere.
 
 A network of random weights, `dx/dt = -x + g J tanh(x)`, has a single fixed point while the gain `g`
-is small. Above `g = 1` it becomes chaotic, and the number of its fixed points grows with the gain,
-in large networks exponentially with the number of units.
+is small. A large network becomes chaotic at `g = 1`, and from there on the number of its fixed
+points grows with the gain, and exponentially with the number of units.
 
 **What to look at.** On the left is the number of fixed points that 1000 starts find in one network
 of 100 units. At high gains many of them are found only once, so there must be more: the bars reach
-up to the number that `slowpoints.coverage` estimates at least. On the right are the points of the
-highest gain. All of them are unstable, so the network never comes to rest. The farther a point is
-from the origin, the fewer unstable directions it has, and those at the distances of the network's
-trajectories (grey) attract along 90 of the 100 directions or more.
+up to what `slowpoints.coverage` estimates that there are at least. On the right are the points of
+the highest gain. None of them is stable. The farther a point is from the origin, the fewer unstable
+directions it has: those at the distances of the network's trajectories (grey) repel along a dozen
+of the 100 directions or less, and attract along all others.
 
 **Sources.** Sompolinsky, Crisanti & Sommers (1988). Chaos in random neural networks. *Physical
 Review Letters* 61:259-262. Wainrib & Touboul (2013). Topological and dynamical complexity of random
@@ -71,6 +71,7 @@ left.set(yscale="log", xlabel="gain $g$", ylabel="fixed points", title=f"{N} uni
 low, high = np.percentile(norms, [2.5, 97.5])
 right.axvspan(low, high, color="0.85", label="trajectories")
 distance = np.linalg.norm(fps.xstar, axis=1)
+assert index[distance > low].max() <= 12 < index[distance < 10].min()
 right.plot(distance, index, "^", color="#E69F00", mec="black", mew=0.5, ms=5, label="fixed points")
 right.set(xlabel="distance from the origin", ylabel="unstable directions", title=f"$g$ = {g:g}")
 right.legend(frameon=False)

@@ -10,8 +10,8 @@ them have negative real parts.
 in which the circuit waits, two memories of a decision, and a saddle on the way to each of them. A
 stimulus that favours neither side (right) takes the waiting state away. It merges with the saddles,
 and what remains is one saddle on the diagonal. States come to it along the diagonal, which is the
-boundary between the two choices, and leave it with a time constant of 230 ms. This is much longer
-than that of any synapse, and it is how long the circuit can integrate evidence.
+boundary between the two choices, and leave it with a time constant of 230 ms. This is more than
+twice that of the slowest synapses, and it is how long the circuit can integrate evidence.
 
 **Source.** Wong & Wang (2006). A recurrent network mechanism of time integration in perceptual
 decisions. *Journal of Neuroscience* 26:1314-1328.

@@ -8,11 +8,11 @@ by the implicit function theorem, whatever the number of loops that the layer wo
 **What to look at.** On the left are the data, and how the layer divides the plane between the two
 classes. On the right is the number of loops that the layer takes until it is within `1e-4` of the
 fixed point, for each input of a grid, against the number that the eigenvalues at the fixed point
-predict: a deviation shrinks by the factor `|λ|` in each loop, so `log(1e-4) / log |λ|`
-loops are needed. Some inputs need several times as many loops as others.
+predict: a deviation shrinks by the factor `|λ|` in each loop, so `log(1e-4) / log |λ|` loops are
+needed. Some inputs need several times as many loops as others.
 
 The recurrent weights are scaled to a norm of 0.95, so that the layer contracts, and each input has
-exactly one fixed point. `slowpoints.find_all` proves it.
+exactly one fixed point. `slowpoints.find_all` proves it, here for one input.
 
 **Sources.** Bai, Kolter & Koltun (2019). Deep equilibrium models. *Advances in Neural Information
 Processing Systems* 32. Winston & Kolter (2020). Monotone operator equilibrium networks. *Advances

@@ -8,8 +8,8 @@ around the folds at which a stable point and a saddle meet.
 (green), the state follows a solid line until it ends at a fold, and jumps up to the next one. On
 its way back (pink) it jumps at other folds: for each `s` in between, the state depends on where it
 comes from. Such a stair of states holds a sum of inputs, step by step, and it is robust where a
-line attractor has to be tuned. Two of the branches are closed. The sweep passes them by, as no
-branch leads to them from outside, and a search at `s = 0` finds them.
+line attractor has to be tuned. Two of the branches are closed (isolas). No sweep leads to them, but
+a search at `s = 0` finds their points.
 
 **Sources.** Koulakov, Raghavachari, Kepecs & Lisman (2002). Model for a robust neural integrator.
 *Nature Neuroscience* 5:775-782. Strogatz (2015). *Nonlinear Dynamics and Chaos*, 2nd edition,

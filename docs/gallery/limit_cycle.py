@@ -4,7 +4,7 @@ A network of 100 units oscillates. Its weights are a rotation in two directions,
 otherwise. Every state runs to the same closed orbit, a limit cycle, which is not a fixed point and
 which a search does not find. What it finds is the fixed point inside.
 
-**What to look at.** The fixed point is a spiral with one complex pair of eigenvalues outside of the
+**What to look at.** The fixed point is a spiral with one complex pair of eigenvalues outside the
 unit circle (right), so states beside it turn and move away (left, orange). States far outside come
 in (left, blue). Between the two is the cycle. The angle of the pair tells the period near the fixed
 point, and roughly that of the cycle, which is longer since the units saturate. In networks that

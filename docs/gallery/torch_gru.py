@@ -6,8 +6,9 @@ is: `slowpoints.FixedPointFinder(gru)` reads the weights, and JAX does the compu
 **What to look at.** Each item has a stable point (circle) that holds it while nothing is shown.
 Between them are saddles (triangles). The lines are the two trajectories that leave each of them,
 and they say which memories are next to each other, so that a disturbance can turn one into the
-other. The task treats all items alike, and all six pairs could be neighbours. The network that
-training has found has fewer: the task does not say what is to be between its memories.
+other. The task treats all items alike, and all six pairs could be neighbours. In this network only
+three are, and B is one of each: the task does not say what is to be between its memories, and
+training settles it in one way or another.
 
 **Sources.** Cho et al. (2014). Learning phrase representations using RNN encoder-decoder for
 statistical machine translation. arXiv:1406.1078. Maheswaranathan, Williams, Golub, Ganguli &
