@@ -78,14 +78,14 @@ def test_integration_that_depends_on_context():
 
 def test_sine_wave_generator():
     page = run("sine_wave")
-    np.testing.assert_allclose(page["measured"], page["frequencies"], rtol=0.05)
+    np.testing.assert_allclose(page["measured"], page["frequencies"], rtol=0.1)
 
     # Under each input there is one fixed point, unstable in one plane, with the frequency.
     fps = page["fps"]
     assert sorted(fps.cond_id) == list(range(10))
     assert set(fps.types()) == {"saddle of index 2, spiral"}
     assert np.all(fps.n_unstable() == 2)
-    np.testing.assert_allclose(page["turns"], page["measured"], rtol=0.1)
+    np.testing.assert_allclose(page["turns"], page["measured"], rtol=0.15)
 
     # It is left at the rate of the unstable pair.
     distance, expected = page["distance"], page["expected"]
