@@ -13,7 +13,6 @@ from sklearn.decomposition import PCA
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._plots.coloring import _CONDITIONS, MOST_LABELS
-from slowpoints._plots.drawing import FAINTEST
 from slowpoints._plots.layout import NARROW
 from slowpoints._plots.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
 from slowpoints._plots.scene import LONGEST
@@ -153,7 +152,7 @@ def test_every_kind_has_its_own_shape_and_a_dark_edge():
 def test_trajectories_do_not_vanish_where_there_are_many(trials):
     fig = plot_fixed_points_2d(FixedPoints(), trajectories(trials), hidden())
     alphas = {line.get_alpha() for line in fig.axes[0].lines if line.get_linestyle() != "None"}
-    assert alphas == {max(FAINTEST, min(0.7, 4 / trials))}
+    assert alphas == {max(0.35, min(0.7, 4 / trials))}
 
 
 @both

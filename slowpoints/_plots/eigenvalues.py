@@ -10,8 +10,8 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
-from slowpoints._plots.layout import draw_figure_legend, draw_legend
+from slowpoints._plots.drawing import scale_of_marks
+from slowpoints._plots.layout import draw_plane
 from slowpoints._plots.marks import Group, groups_of
 from slowpoints._points.fixed_points import FixedPoints
 
@@ -108,7 +108,7 @@ def plot_eigenvalues(
     own_unit = "unit of time of $f$" if points.continuous_time else "step"
     unit = own_unit if dt is None else "unit of time"
 
-    def draw(ax: Any, title: str | None) -> None:
+    def draw(ax: Any) -> None:
         ax.set_aspect("equal")
         if points.continuous_time:
             _draw_half_planes(ax, values, step, unit)
@@ -120,24 +120,9 @@ def plot_eigenvalues(
         ax.set_xlabel(config.xlabel or rf"Re $\lambda${leading}")
         ax.set_ylabel(config.ylabel or r"Im $\lambda$")
         ax.grid(config.grid)
-        if title:
-            ax.set_title(title)
 
-    if ax is not None:
-        draw(ax, config.title)
-        if config.show_legend:
-            draw_legend(ax)
-        return ax.figure  # pyright: ignore[reportReturnType]
     status = np.full(points.n, Status.FIXED_POINT) if points.status is None else points.status
-    with style(config):
-        fig = new_figure(config)
-        words = f"Eigenvalues of {counted(status)}" if config.title == "" else config.title
-        ax = fig.add_subplot()
-        draw(ax, words)
-        if config.show_legend:
-            draw_figure_legend(fig, ax, config)
-        finish(fig, config)
-    return fig
+    return draw_plane(ax, config, f"Eigenvalues of {counted(status)}", draw)
 
 
 def _draw_marks(

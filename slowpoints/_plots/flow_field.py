@@ -15,12 +15,9 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import (
     draw_points,
-    finish,
-    new_figure,
     scale_of_marks,
-    style,
 )
-from slowpoints._plots.layout import draw_figure_legend, draw_legend
+from slowpoints._plots.layout import draw_plane
 from slowpoints._plots.marks import groups_of
 from slowpoints._plots.view import fit_pca
 from slowpoints._points.fixed_points import FixedPoints
@@ -142,7 +139,7 @@ def plot_flow_field(
         log_q = np.log10(0.5 * size[n:] ** 2).reshape(speed.shape[:2])
     directions, share = _shares(flow[:n], size[:n])
 
-    def draw(ax: Any, title: str | None) -> None:
+    def draw(ax: Any) -> None:
         _draw_speed(ax, log_q, low, high)
         _draw_arrows(ax, arrows.reshape(-1, 2), directions, config)
         if points is not None:
@@ -151,26 +148,10 @@ def plot_flow_field(
         ax.set_xlabel(config.xlabel or section.names[0])
         ax.set_ylabel(config.ylabel or section.names[1])
         ax.grid(config.grid)
-        if title:
-            ax.set_title(title)
 
-    if ax is not None:
-        draw(ax, config.title)
-        if config.show_legend:
-            draw_legend(ax)
-        return ax.figure  # pyright: ignore[reportReturnType]
-    words = config.title
-    if words == "":
-        plain = n_states == 2 or np.isnan(share)
-        words = "Flow and speed" if plain else f"{share:.0%} of the flow is in the plane (median)"
-    with style(config):
-        fig = new_figure(config)
-        ax = fig.add_subplot()
-        draw(ax, words)
-        if config.show_legend:
-            draw_figure_legend(fig, ax, config)
-        finish(fig, config)
-    return fig
+    plain = n_states == 2 or np.isnan(share)
+    words = "Flow and speed" if plain else f"{share:.0%} of the flow is in the plane (median)"
+    return draw_plane(ax, config, words, draw)
 
 
 # ---- the plane -----------------------------------------------------------------------------------

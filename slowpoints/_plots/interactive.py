@@ -92,7 +92,6 @@ def _plain(text: str) -> str:
 
 def _trajectories(scene: Scene, config: PlotConfig) -> list[Any]:
     """Return one line for all trajectories of a condition, with gaps between them."""
-    import plotly.graph_objects as go
     from matplotlib.cbook import normalize_kwargs
     from matplotlib.colors import to_hex
     from matplotlib.lines import Line2D
@@ -104,8 +103,8 @@ def _trajectories(scene: Scene, config: PlotConfig) -> list[Any]:
         was, expected = f"has {unknown}", f"only {', '.join(_PROPERTIES)} for interactive figures"
         arguments.refuse(_CALLER, "config.kwargs", was, expected, ValueError)
     look = {"color": config.color, "linewidth": 1.0, "alpha": 0.5} | given
-    words = ("trajectory" if n_shown == 1 else "trajectories",)
-    parts = [(np.arange(n_shown), f"{words[0]} ({n_shown})", to_hex(look["color"]))]
+    words = "trajectory" if n_shown == 1 else "trajectories"
+    parts = [(np.arange(n_shown), f"{words} ({n_shown})", to_hex(look["color"]))]
     if coloring.of_trajectory is not None:
         parts = [
             (rows, f"{coloring.name} {label} ({rows.size})", to_hex(color))
@@ -119,35 +118,25 @@ def _trajectories(scene: Scene, config: PlotConfig) -> list[Any]:
             values = coloring.values[rows, :n_steps]  # and a number for the gap, which is not seen
             line["color"] = np.concatenate([values, values[:, -1:]], axis=1).ravel().tolist()
             line |= _scale(coloring.limits, _plain(coloring.name))
-        first = 0 if scene.view.time_span is None else int(scene.view.time_span[0])
-        steps = first + np.arange(n_steps)
+        steps = scene.first_step + np.arange(n_steps)
         texts = [
             text
             for trial in scene.trials[rows]
             for text in (*(f"trial {trial}, time step {step}" for step in steps), "")
         ]
-        x, y, z = _with_gaps(trajectories[rows]).T
-        traces.append(
-            go.Scatter3d(
-                x=x,
-                y=y,
-                z=z,
-                mode="lines",
-                name=name,
-                line=line,
-                opacity=look["alpha"],
-                text=texts,
-                hoverinfo="text",
-                connectgaps=False,
-            )
-        )
+        lines = _lines(trajectories[rows], name, line)
+        lines.update(opacity=look["alpha"], text=texts, hoverinfo="text")
+        traces.append(lines)
     return traces
 
 
-def _with_gaps(values: Float[np.ndarray, "shown steps *axes"]) -> Float[np.ndarray, "places *axes"]:
-    """Return the values one after another, with a NaN after each trajectory."""
-    gap = np.full((len(values), 1, *values.shape[2:]), np.nan)
-    return np.concatenate([values, gap], axis=1).reshape(-1, *values.shape[2:])
+def _lines(places: Float[np.ndarray, "m steps 3"], name: str, line: dict[str, Any]) -> Any:
+    """Return several lines as one, with gaps between them."""
+    import plotly.graph_objects as go
+
+    gap = np.full((len(places), 1, 3), np.nan)
+    x, y, z = np.concatenate([places, gap], axis=1).reshape(-1, 3).T
+    return go.Scatter3d(x=x, y=y, z=z, mode="lines", name=name, line=line, connectgaps=False)
 
 
 def _scale(limits: tuple[float, float], name: str) -> dict[str, Any]:
@@ -234,8 +223,6 @@ _MOST_INPUTS = 8
 
 def _segments(scene: Scene) -> list[Any]:
     """Return lines along eigenvectors, of each kind of point one, with gaps between them."""
-    import plotly.graph_objects as go
-
     traces = []
     for is_unstable, dash, words in (
         (True, "solid", "unstable eigenvectors"),
@@ -248,17 +235,7 @@ def _segments(scene: Scene) -> list[Any]:
                 if segment.is_unstable == is_unstable and group.rows[segment.row]
             ]
             if ends:
-                x, y, z = _with_gaps(np.stack(ends)).T
-                traces.append(
-                    go.Scatter3d(
-                        x=x,
-                        y=y,
-                        z=z,
-                        mode="lines",
-                        name=f"{words}, {group.name}",
-                        line={"color": group.color, "width": 6, "dash": dash},
-                        hoverinfo="skip",
-                        connectgaps=False,
-                    )
-                )
+                line = {"color": group.color, "width": 6, "dash": dash}
+                lines = _lines(np.stack(ends), f"{words}, {group.name}", line)
+                traces.append(lines.update(hoverinfo="skip"))
     return traces

@@ -1,5 +1,6 @@
 """Where legends, scales of colours and boxes of three axes are on a figure, hiding nothing."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 
 from slowpoints._plots.coloring import Coloring, scale_of_colors
 from slowpoints._plots.config import PlotConfig
+from slowpoints._plots.drawing import finish, new_figure, style
 
 NARROW = 6.0
 """The legend is below the axes of figures that are narrower than this, in inches: beside them, it
@@ -64,6 +66,37 @@ def draw_figure_legend(fig: Any, ax: Any, config: PlotConfig) -> None:
     below = is_narrow(config)
     place = "outside lower center" if below else "outside right upper"
     _legend(partial(fig.legend, handles, labels), below, fig, loc=place)
+
+
+def draw_plane(ax: Any, config: PlotConfig, title: str | None, draw: Callable[[Any], None]) -> Any:
+    """Draw on axes that are given; or on a new figure, which is then written and shown.
+
+    Args:
+        ax: the axes, whose title is that of `config`; or `None`.
+        config: the looks.
+        title: what a new figure shows, if `config` has no title.
+        draw: called with the axes; draws everything but the title and the legend.
+
+    Returns:
+        The figure.
+    """
+    if ax is not None:
+        draw(ax)
+        if config.title:
+            ax.set_title(config.title)
+        if config.show_legend:
+            draw_legend(ax)
+        return ax.figure
+    with style(config):
+        fig = new_figure(config)
+        ax = fig.add_subplot()
+        draw(ax)
+        if words := title if config.title == "" else config.title:
+            ax.set_title(words)
+        if config.show_legend:
+            draw_figure_legend(fig, ax, config)
+        finish(fig, config)
+    return fig
 
 
 def draw_color_bar(ax: Any, coloring: Coloring) -> Any:

@@ -48,6 +48,7 @@ class Scene:
         coloring: what colours say, if they do not say the kind of a point.
         segments: lines along eigenvectors.
         trials: `[shown]` which trials are drawn.
+        first_step: the first time step that is drawn.
         title: what is shown, in words.
     """
 
@@ -58,6 +59,7 @@ class Scene:
     coloring: Coloring
     segments: list[Segment]
     trials: Int[np.ndarray, " shown"]
+    first_step: int
     title: str
 
 
@@ -115,7 +117,9 @@ def scene_of(
     title = _describe(points, len(trials), n_trials)
     is_valid = True if fixed_points.valid is None else np.asarray(fixed_points.valid)
     rows = np.flatnonzero(np.broadcast_to(is_valid, fixed_points.n))
-    return Scene(points, rows, view, groups_of(points), coloring, segments, trials, title)
+    return Scene(
+        points, rows, view, groups_of(points), coloring, segments, trials, first_step, title
+    )
 
 
 # ---- input -------------------------------------------------------------------------------------
