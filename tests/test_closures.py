@@ -183,3 +183,20 @@ def test_a_name_that_stands_for_something_else_is_seen(monkeypatch, helped, trac
         monkeypatch.setitem(globals(), "SLOPE", jnp.array(slope))
         value = jax.jvp(solution, (1.0,), (1.0,))[0] if traced else solution_with_an_array(1.0)
         assert value == pytest.approx(1 / (1 - slope), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64:UserWarning")  # JAX's own
+def test_derivatives_reach_what_is_multiplied_with_an_array_of_double_precision():
+    W = 3.0 * np.eye(2)  # float64
+
+    def total(gain):
+        fps = optimize_batch(
+            lambda x, u: jnp.tanh((gain * W) @ x + u), jnp.ones((1, 2)), jnp.zeros(2)
+        )
+        return fps.xstar.sum()
+
+    gain = jnp.float32(0.5)
+    x = float(total(gain)) / 2  # of each unit: x = tanh(3 gain x)
+    slope = 1 - x**2
+    expected = 2 * slope * 3 * x / (1 - slope * 3 * 0.5)
+    np.testing.assert_allclose(jax.grad(total)(gain), expected, rtol=1e-4)

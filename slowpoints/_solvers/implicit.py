@@ -45,7 +45,8 @@ def differentiable(
         x = solution(*primals)  # with its own derivative, so that second derivatives are right too
 
         def step(parameters: Any, inputs: Array) -> Array:
-            return jax.vmap(eqx.combine(parameters, structure))(x, inputs)
+            # A network that holds numbers of float64 may step in float64, whatever its state is.
+            return jax.vmap(eqx.combine(parameters, structure))(x, inputs).astype(x.dtype)
 
         _, dF = jax.jvp(step, (parameters, inputs), tangents[:2])
         return x, _solve(eqx.combine(parameters, structure), x, inputs, converged, dF)
@@ -64,7 +65,7 @@ def _solve(
 
     def one(row: tuple[Array, ...]) -> Array:
         x, u, converged, dF = row
-        A = eye - jax.jacfwd(F)(x, u)
+        A = eye - jax.jacfwd(F)(x, u).astype(x.dtype)
         pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
         regular = jnp.min(pivots) > 10 * jnp.finfo(x.dtype).eps * jnp.max(pivots)
         use = converged & regular & jnp.all(jnp.isfinite(A))
