@@ -14,6 +14,7 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.parts import Part, are, brief, count_of, sentence
 from slowpoints._points.signs import neutral_directions, signs_of, sums_by_input
+from slowpoints._solvers.termination import rounding_floor
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
@@ -163,6 +164,21 @@ class _Rows:
             (self.labels[1][rows], self.labels[0]),
         )
         self.dropped_by = self._dropped_by(valid & (self.point < 0))
+        self.on_continuum = self._on_continuum()
+
+    def _on_continuum(self) -> Bool[np.ndarray, " points"]:
+        """Return which kept points are unfinished although their `q` is no more than rounding.
+
+        Newton's step there is long only because `I - J` is singular, as far as can be told. On a
+        line or ring of fixed points rows come to rest nowhere in particular.
+        """
+        J, q, status = self.kept.J_xstar, self.kept.qstar, self.kept.status
+        found = np.zeros(self.kept.n, bool)
+        if J is None or q is None or status is None:
+            return found
+        found |= (status == Status.UNFINISHED) & (q <= np.asarray(rounding_floor(self.kept.xstar)))
+        found[found] = signs_of(self.kept[found]) == 0
+        return found
 
     @staticmethod
     def _places(fps: FixedPoints, rows: Int[np.ndarray, " k"]) -> list[np.ndarray]:
@@ -201,7 +217,7 @@ class _Rows:
 
     def account(self) -> Account:
         """Count, and put it in words."""
-        parts, lines, warned = [], [], []
+        parts, lines, warned, n_going_on = [], [], [], 0
         for status in Status:
             for rule in ("", *self.rules):
                 rows = (self.status == status) & (self.dropped_by == rule)
@@ -210,10 +226,13 @@ class _Rows:
                 part, q = self._part(status, rule, rows)
                 parts.append(part)
                 farthest = float(self.scaled[rows].max())
-                lines.append(sentence(part, q, farthest, self.rules))
+                at_rest = status == Status.UNFINISHED and not rule and self.on_continuum.any()
+                n_level = int(self.on_continuum[self.point[rows]].sum()) if at_rest else 0
+                lines.append(sentence(part, q, farthest, self.rules, n_level))
+                n_going_on += part.n_rows - n_level if status == Status.UNFINISHED else 0
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
-        if any(part.status == Status.UNFINISHED for part in parts):
+        if n_going_on:
             lines.append(
                 "More `max_iters`, or a solver with more `patience`, takes unfinished rows further."
             )
@@ -236,6 +255,7 @@ class _Rows:
         if J is None or self.kept.n == 0 or dropped.any():
             return []
         exact = np.ones(self.kept.n, bool) if status is None else status == Status.FIXED_POINT
+        exact |= self.on_continuum
         signs = signs_of(self.kept[exact])
         if not exact.any():
             return []
@@ -262,12 +282,12 @@ class _Rows:
 
     def _continua(self, rows: Int[np.ndarray, " k"]) -> list[str]:
         """Say which of some points, at which `I - J` is singular, sample a line of fixed points."""
-        if rows.size < 2:
-            return []
+        n_unfinished = int(self.on_continuum[rows].sum())
+        name = "point" if n_unfinished else "fixed point"
         shown = rows[np.linspace(0, rows.size - 1, min(rows.size, _SAMPLE)).astype(int)]
         x = np.asarray(self.kept.xstar, np.float64)
         dimensions = []
-        for row in shown.tolist():
+        for row in shown.tolist() if rows.size > 1 else ():
             neutral = neutral_directions(self.kept, row)
             away = x[rows[rows != row]] - x[row]
             length = np.linalg.norm(away, axis=1)
@@ -276,17 +296,23 @@ class _Rows:
                 dimensions.append(neutral.shape[1])
         if 2 * len(dimensions) < len(shown):
             return [
-                f"I - J is singular at {count_of(rows.size, 'fixed point')} as far as can be told, "
-                "as at a fold: there may be one point each, two or none."
+                f"I - J is singular at {count_of(rows.size, name)} as far as can be told, as at a "
+                "fold: there may be one point each, two or none."
             ]
         dimension = int(np.median(dimensions))
-        what = {1: "a curve", 2: "a surface"}.get(dimension, f"a set of {dimension} dimensions")
+        what = {1: "curve", 2: "surface"}.get(dimension, f"set of {dimension} dimensions")
         along = "its direction" if dimension == 1 else "its directions"
-        return [
-            f"{count_of(rows.size, 'fixed point')} lie on {what}: I - J is singular along {along}, "
-            "in which the nearest other points are. They sample a continuum, such as a line or "
-            "ring attractor; how many there are depends on the starts and on `tol_unique`."
+        lines = [
+            f"{count_of(rows.size, name)} lie on a {what}: I - J is singular along {along}, in "
+            "which the nearest other points are. They sample a continuum, such as a line or ring "
+            "attractor; how many there are depends on the starts and on `tol_unique`."
         ]
+        if n_unfinished:
+            lines.append(
+                f"{n_unfinished} of these {are(n_unfinished)} unfinished, because Newton's steps "
+                f"lead along the {what}. More iterations would not make them more exact."
+            )
+        return lines
 
     def _part(
         self, status: Status, rule: str, rows: Bool[np.ndarray, " n"]

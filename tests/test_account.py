@@ -2,6 +2,8 @@
 
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
@@ -248,3 +250,58 @@ def test_points_are_counted_by_their_status():
     assert counted(codes[:0], "distinct") == "0 distinct fixed points"
     assert counted(codes[2:3]) == "1 slow point"
     assert counted(np.zeros(2, np.int8)) == "2 unknown rows"
+
+
+@pytest.fixture(scope="module")
+def ring():
+    """A ring attractor with weights in float32, and a search of it."""
+    n = 64  # with 48, the few fixed points that the lattice of directions leaves are reached
+    preferred = 2 * np.pi * np.arange(n) / n
+    W = jnp.asarray((12 * np.cos(preferred[:, None] - preferred) - 6) / n, jnp.float32)
+
+    def F(x, u):
+        return 0.8 * x + 0.2 * jax.nn.sigmoid(4 * (W @ x + 0.5))
+
+    heading = np.linspace(0, 2 * np.pi, 60, endpoint=False)[:, None]
+    bumps = np.exp(2 * np.cos(preferred - heading) - 2).astype(np.float32)
+    return find_fixed_points(F, bumps, NO_INPUT)
+
+
+def test_on_a_ring_nobody_is_sent_further_along_it(ring):
+    """Rounding of the weights leaves a few fixed points, too far along the ring to be reached."""
+    fps, all_fps = ring
+    found = account(fps, all_fps)
+    unfinished = np.asarray(fps.status) == UNFINISHED
+    assert unfinished.sum() > 20 and np.asarray(all_fps.qstar).max() < 1e-13
+    text = str(found)
+    assert "which is no more than rounding" in text and "while q was falling" not in text
+    assert f"{fps.n} points lie on a curve" in text
+    assert f"{unfinished.sum()} of these are unfinished, because Newton's steps lead" in text
+    assert "max_iters" not in text
+
+
+def test_rows_that_have_farther_to_go_than_rounding_are_told_apart(ring):
+    fps, all_fps = ring
+    q = np.array(fps.qstar)
+    row = np.flatnonzero(np.asarray(fps.status) == UNFINISHED)[0]
+    q[row] = 1e-9  # with the same Jacobian
+    fps = fps.replace(qstar=q)
+    text = str(account(fps, all_fps))
+    n = int(np.sum(np.asarray(all_fps.status) == UNFINISHED))
+    assert "while q was falling" in text and "more than rounding for " in text
+    told = int(text.split("more than rounding for ")[1].split(";")[0])
+    assert 0 < told < n and "More `max_iters`" in text
+    text = str(account(fps.replace(J_xstar=None), all_fps))  # nothing is known of directions
+    assert "rounding" not in text and "More `max_iters`" in text
+
+
+def test_a_single_point_at_a_fold_is_said_to_be_singular():
+    fps = FixedPoints(
+        xstar=np.zeros((1, 1)),
+        qstar=np.zeros(1),
+        status=np.array([FIXED], np.int8),
+        J_xstar=np.ones((1, 1, 1)),
+        tol_unique=1e-3,
+    )
+    told = account(fps, fps).lines[-1]
+    assert told.startswith("I - J is singular at 1 fixed point as far as can be told, as at a fold")

@@ -31,7 +31,11 @@ class Part:
 
 
 def sentence(
-    part: Part, points: list[tuple[float, int]], farthest: float, rules: dict[str, Any]
+    part: Part,
+    points: list[tuple[float, int]],
+    farthest: float,
+    rules: dict[str, Any],
+    n_level: int = 0,
 ) -> str:
     """Say what became of the rows of a part, and how to keep them if they were dropped.
 
@@ -41,6 +45,7 @@ def sentence(
         farthest: the largest distance of these rows from the centroid of the initial states, as a
             multiple of the mean distance of the initial states from it.
         rules: the arguments of `find_fixed_points` that drop points.
+        n_level: of how many of the rows, if these are unfinished, `q` is no more than rounding.
     """
     n, rule = part.n_rows, part.dropped_by
     if part.status == Status.NOT_FINITE:
@@ -52,6 +57,10 @@ def sentence(
         )
     if part.status == Status.UNFINISHED:
         text = f"{n} ended unfinished, while q was falling, {_q_range(part)}"
+        if n_level == n:
+            text = f"{n} ended unfinished, {_q_range(part)}, which is no more than rounding"
+        elif n_level:
+            text = f"{text}, which is no more than rounding for {n_level}"
     elif part.status == Status.WITHIN_TOLERANCE:
         text = f"{n} stopped at q < `tol_q`, at {count_of(part.n_points, 'distinct state')}"
     else:

@@ -68,7 +68,7 @@ class End(enum.IntEnum):
     """The solver finds no better step, or its patience has run out."""
 
 
-def rounding_floor(x: Float[Array, "*lanes n_states"]) -> Float[Array, "*lanes"]:
+def rounding_floor(x: Float[Array | np.ndarray, "*lanes n_states"]) -> Float[Array, "*lanes"]:
     """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
     eps = 2 * jnp.finfo(x.dtype).eps
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
