@@ -26,7 +26,7 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     """Fill the eigenvalues and right eigenvectors of the Jacobians, and the points' stability.
 
     With `k`, only the `k` eigenvalues of largest magnitude are computed, from products with the
-    Jacobian (thick-restarted Arnoldi: Wu & Simon 2000; Stewart 2002). Together with `F`, no
+    Jacobian (the Krylov-Schur form of thick-restarted Arnoldi: Stewart 2002). Together with `F`, no
     Jacobian is needed or formed, so this works for thousands of units.
 
     In continuous time (if `fps.continuous_time` is set or `F` is a

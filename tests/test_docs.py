@@ -1,6 +1,7 @@
 """The documentation is whole: every public name, every page, every link. Needs no MkDocs."""
 
 import ast
+import inspect
 import pickle
 import re
 import subprocess
@@ -100,6 +101,27 @@ def test_results_are_called_by_their_public_names_before_these_are_used():
 def test_the_reference_has_only_names_that_exist():
     for identifier in documented():
         assert resolve(identifier).__doc__, identifier
+
+
+CITATION = re.compile(
+    r"((?:[A-Z][\w-]+(?:, | & ))*[A-Z][\w-]+)(?: et al\.)?,? \(?((?:19|20)\d\d)\b"
+)
+
+
+def test_every_paper_that_the_reference_cites_is_in_its_literature():
+    literature = (DOCS / "reference" / "literature.md").read_text()
+    entries = re.findall(r"^- (.+?) \((\d{4})\)", literature, re.M)
+    assert entries == sorted(entries, key=lambda entry: entry[0].replace("&", "").lower())
+    cited = set()
+    for name in documented():
+        value = resolve(name)
+        parts = [value, *(vars(value).values() if inspect.isclass(value) else ())]
+        texts = [inspect.getdoc(part) or "" for part in parts if hasattr(part, "__doc__")]
+        cited |= {found for text in texts for found in CITATION.findall(" ".join(text.split()))}
+    assert len(cited) > 20
+    for names, year in cited:
+        first = re.split(", | & ", names)[0]
+        assert any(authors.startswith(first) and y == year for authors, y in entries), (names, year)
 
 
 def test_every_page_is_in_the_navigation():

@@ -9,10 +9,11 @@ of 100 units. At high gains many of them are found only once, so there must be m
 up to what `slowpoints.coverage` estimates that there are at least. On the right are the points of
 the highest gain. None of them is stable. The farther a point is from the origin, the fewer unstable
 directions it has: those at the distances of the network's trajectories (grey) repel along a dozen
-of the 100 directions or less, and attract along all others.
+of the 100 directions or less, and attract along all others. In large networks, most points lie
+farther out than the trajectories (Stubenrauch et al. 2022).
 
 **Sources.** Sompolinsky, Crisanti & Sommers (1988). Chaos in random neural networks. *Physical
-Review Letters* 61:259-262. Wainrib & Touboul (2013). Topological and dynamical complexity of random
+Review Letters* 61:259–262. Wainrib & Touboul (2013). Topological and dynamical complexity of random
 neural networks. *Physical Review Letters* 110:118101. Stubenrauch, Keup, Kurth, Helias & van Meegen
 (2022). The distribution of unstable fixed points in chaotic neural networks. arXiv:2210.07877.
 """

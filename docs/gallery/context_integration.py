@@ -14,9 +14,9 @@ has turned is the selection vector, which says what the line reads. It leans tow
 input on the left, and is orthogonal to it on the right.
 
 **Sources.** Mante, Sussillo, Shenoy & Newsome (2013). Context-dependent computation by recurrent
-dynamics in prefrontal cortex. *Nature* 503:78-84. Dubreuil, Valente, Beiran, Mastrogiuseppe &
+dynamics in prefrontal cortex. *Nature* 503:78–84. Dubreuil, Valente, Beiran, Mastrogiuseppe &
 Ostojic (2022). The role of population structure in computations through neural dynamics. *Nature
-Neuroscience* 25:783-794.
+Neuroscience* 25:783–794.
 """
 
 import sys

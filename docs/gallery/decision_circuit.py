@@ -14,7 +14,7 @@ boundary between the two choices, and leave it with a time constant of 230 ms. T
 twice that of the slowest synapses, and it is how long the circuit can integrate evidence.
 
 **Source.** Wong & Wang (2006). A recurrent network mechanism of time integration in perceptual
-decisions. *Journal of Neuroscience* 26:1314-1328.
+decisions. *Journal of Neuroscience* 26:1314–1328.
 """
 
 import sys

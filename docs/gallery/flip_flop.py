@@ -10,7 +10,7 @@ its 6 faces, and the one with three at its centre. Each bar is an unstable eigen
 along the bit that is undecided: a pulse carries the state past a saddle along an edge.
 
 **Source.** Sussillo & Barak (2013). Opening the black box: low-dimensional dynamics in
-high-dimensional recurrent neural networks. *Neural Computation* 25:626-649.
+high-dimensional recurrent neural networks. *Neural Computation* 25:626–649.
 """
 
 import sys

@@ -15,8 +15,8 @@ The overlaps are those of the mean-field theory of Amit, Gutfreund & Sompolinsky
 for a memory, and `m = (tanh(3 β m) + tanh(β m)) / 4` for a mixture.
 
 **Sources.** Hopfield (1984). Neurons with graded response have collective computational properties
-like those of two-state neurons. *PNAS* 81:3088-3092. Amit, Gutfreund & Sompolinsky (1985).
-Spin-glass models of neural networks. *Physical Review A* 32:1007-1018.
+like those of two-state neurons. *PNAS* 81:3088–3092. Amit, Gutfreund & Sompolinsky (1985).
+Spin-glass models of neural networks. *Physical Review A* 32:1007–1018.
 """
 
 import sys

@@ -12,7 +12,7 @@ line attractor has to be tuned. Two of the branches are closed (isolas). No swee
 a search at `s = 0` finds their points.
 
 **Sources.** Koulakov, Raghavachari, Kepecs & Lisman (2002). Model for a robust neural integrator.
-*Nature Neuroscience* 5:775-782. Strogatz (2015). *Nonlinear Dynamics and Chaos*, 2nd edition,
+*Nature Neuroscience* 5:775–782. Strogatz (2015). *Nonlinear Dynamics and Chaos*, 2nd edition,
 chapter 3.
 """
 

@@ -11,7 +11,7 @@ point, and roughly that of the cycle, which is longer since the units saturate. 
 were trained to generate sine waves, this is how fixed points explain the oscillation.
 
 **Source.** Sussillo & Barak (2013). Opening the black box: low-dimensional dynamics in
-high-dimensional recurrent neural networks. *Neural Computation* 25:626-649.
+high-dimensional recurrent neural networks. *Neural Computation* 25:626–649.
 """
 
 import sys

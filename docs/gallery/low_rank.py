@@ -12,7 +12,7 @@ Jacobian of all units (triangles) and of the two variables (rings). Those of the
 among the others, and the remaining 498 are all equal to `1 - leak`, here 0.8.
 
 **Source.** Mastrogiuseppe & Ostojic (2018). Linking connectivity, dynamics, and computations in
-low-rank recurrent neural networks. *Neuron* 99:609-623.
+low-rank recurrent neural networks. *Neuron* 99:609–623.
 """
 
 import sys

@@ -12,12 +12,13 @@ a network with bounded states they sum to 1, so some are missing. Rectified unit
 search: three in four starts end at no point, but where a unit is just at its threshold, for there
 `q` has a kink. For a network of this size, enumerate.
 
-The network is a combinatorial threshold-linear network, whose weights follow from a graph. Its
+The network is a combinatorial threshold-linear network, whose weights follow from a graph. Here its
 stable points are the cliques of the graph from which no unit receives edges of all members.
 
-**Sources.** Morrison, Degeratu, Itskov & Curto (2016). Diversity of emergent dynamics in
-competitive threshold-linear networks. arXiv:1605.04463. Curto, Geneson & Morrison (2019). Stable
-fixed points of combinatorial threshold-linear networks. arXiv:1909.02947.
+**Sources.** Morrison, Degeratu, Itskov & Curto (2024). Diversity of emergent dynamics in
+competitive threshold-linear networks. *SIAM Journal on Applied Dynamical Systems* 23:855–884,
+arXiv:1605.04463. Curto, Geneson & Morrison (2019). Stable fixed points of combinatorial
+threshold-linear networks. arXiv:1909.02947.
 """
 
 import itertools

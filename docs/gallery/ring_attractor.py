@@ -13,9 +13,9 @@ The network still has a ring, on which it is slow, but as a memory for an angle 
 handful of states.
 
 **Sources.** Zhang (1996). Representation of spatial orientation by the intrinsic dynamics of the
-head-direction cell ensemble. *Journal of Neuroscience* 16:2112-2126. Renart, Song & Wang (2003).
+head-direction cell ensemble. *Journal of Neuroscience* 16:2112–2126. Renart, Song & Wang (2003).
 Robust spatial working memory through homeostatic synaptic scaling in heterogeneous cortical
-networks. *Neuron* 38:473-485.
+networks. *Neuron* 38:473–485.
 """
 
 import sys

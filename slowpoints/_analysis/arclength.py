@@ -3,7 +3,7 @@
 A curve is the set of `y = (x, sigma)` with `H(y) = 0`, where `H` is `G(x, s) - x` and `sigma` runs
 from 0 to 1 while `s` runs through the span. It is followed by its arclength, so folds, where it
 turns back in `s`, are places like any other (Keller 1977; Allgower & Georg 1990, "Numerical
-continuation methods", ch. 6).
+continuation methods: an introduction").
 """
 
 from collections.abc import Callable

@@ -114,7 +114,7 @@ class Curve(NamedTuple):
 def smooth(
     x: Float[np.ndarray, "n d"], order: Order, counts: Bool[np.ndarray, " n"] | None = None
 ) -> Curve:
-    """Fit a parabola to the neighbours of each point along a curve (Cleveland 1979).
+    """Fit a parabola to the neighbours of each point along a curve, after Cleveland (1979).
 
     Neighbours weigh by a Gaussian of their distance along the curve. Only those in `counts` draw
     the curve; by default all do.

@@ -56,7 +56,7 @@ def arnoldi(
 
     This is Arnoldi's process (Saad 2003, ch. 6). The basis is made orthogonal by classical
     Gram-Schmidt done twice, which is as accurate as the precision allows (Giraud, Langou &
-    Rozloznik 2005) and, unlike modified Gram-Schmidt, consists of products of matrices. If a space
+    Rozložník 2005) and, unlike modified Gram-Schmidt, consists of products of matrices. If a space
     is exhausted, the rest of its basis is zero.
 
     Args:

@@ -72,8 +72,8 @@ _N_CORRECTIONS = 2
 first correction lets steps grow threefold, the second by a third; more bring nothing."""
 
 _LONGEST_CORRECTION = 0.75
-"""The longest correction, as a fraction of the step (Transtrum & Sethna 2012): a longer one says
-that the series does not converge."""
+"""The longest correction, as a fraction of the step: a longer one says that the series does not
+converge. Transtrum & Sethna (2012) bound it in the same way, and about twice as tightly."""
 
 
 class _State(NamedTuple):

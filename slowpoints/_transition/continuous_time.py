@@ -12,7 +12,7 @@ class ContinuousTime(Transition):
     """A network in continuous time, `dx/dt = f(x, u)`, for all functions that take a transition.
 
     It returns `x + f(x, u)`, so its fixed points are the equilibria `f(x, u) = 0`, and the
-    speed is `q(x, u) = 0.5 * ||f(x, u)||^2` (Sussillo & Barak 2013, eq. 2.3). This is not a
+    speed is `q(x, u) = 0.5 * ||f(x, u)||^2` (Sussillo & Barak 2013). This is not a
     step of a simulation and says nothing about stability, so `f` itself is linearised:
     [`jacobians`][slowpoints.jacobians] gives `df/dx` and `df/du`, and
     [`decompose`][slowpoints.decompose] sorts by real parts and calls a point stable if all are

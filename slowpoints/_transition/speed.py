@@ -13,7 +13,7 @@ from slowpoints._transition.precision import without_half_precision
 def q_fn(
     F: TransitionLike, x: Float[RealArray, "*#b n_states"], u: Float[RealArray, "*#b n_inputs"]
 ) -> Float[Array, "*b"]:
-    """Return the speed `q(x, u) = 0.5 * ||x - F(x, u)||^2` (Sussillo & Barak 2013, eq. 2.3).
+    """Return the speed `q(x, u) = 0.5 * ||x - F(x, u)||^2` (Sussillo & Barak 2013).
 
     Args:
         F: the transition function.
