@@ -2,6 +2,7 @@
 
 import warnings
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -155,6 +156,16 @@ def test_points_of_sheets_and_clouds_are_not_on_a_curve():
             line = line_attractor(points(embedded(x)))
         assert not line.is_one_dimensional and line.thickness > 0.13
         assert str(line).startswith("The points are not on a curve.")
+
+
+def test_a_line_without_a_direction_says_so_and_no_numbers():
+    line = line_attractor(points(embedded(np.linspace([0, 0], [1, 0], 9))), dt=0.5)
+    assert line.dt == 0.5 and "nan" not in str(line)
+    nowhere = eqx.tree_at(lambda a: a.angle, line, np.full(9, np.nan))
+    assert str(nowhere).endswith("through 9 of 9 points. Its direction is known at none of these.")
+    angle = line.angle.copy()
+    angle[3] = np.nan
+    assert "nan" not in str(eqx.tree_at(lambda a: a.angle, line, angle))
 
 
 @pytest.mark.parametrize("seed", range(5))

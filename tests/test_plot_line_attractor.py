@@ -41,7 +41,7 @@ def drawn(line=LINE, **options):
 
 def panels(fig):
     """Return the axes of the plane, of the drift and of the time constants."""
-    by_label = {ax.get_ylabel(): ax for ax in fig.axes}
+    by_label = {ax.get_ylabel().split(" (")[0]: ax for ax in fig.axes}
     drift, lasting = by_label.pop("drift"), by_label.pop("time constant")
     (plane,) = by_label.values()
     return plane, drift, lasting
@@ -212,3 +212,19 @@ def test_narrow_figures_have_their_panels_above_each_other():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         plot_line_attractor(**({"line": LINE, "config": PlotConfig(show=False)} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("dt", "continuous_time", "drift", "time"),
+    [
+        (1.0, False, "per step", "steps"),
+        (0.01, False, "per unit of time", "unit of time"),
+        (1.0, True, "per unit of time of $f$", "unit of time of $f$"),
+        (2.0, True, "per unit of time", "unit of time"),
+    ],
+)
+def test_axes_say_what_times_are_in(dt, continuous_time, drift, time):
+    points = LINE.points.replace(continuous_time=continuous_time)
+    line = eqx.tree_at(lambda a: (a.points, a.dt), LINE, (points, dt))
+    labels = [ax.get_ylabel() for ax in drawn(line).axes]
+    assert f"drift ({drift})" in labels and f"time constant ({time})" in labels

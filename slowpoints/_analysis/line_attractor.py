@@ -55,6 +55,7 @@ class LineAttractor(eqx.Module):
             fraction of the spread of all points (the root mean square of their distances from their
             mean).
         is_one_dimensional: whether that is little, so that the points are on a curve.
+        dt: how long a step takes.
     """
 
     points: FixedPoints
@@ -73,15 +74,22 @@ class LineAttractor(eqx.Module):
     drift: Float[np.ndarray, " n"]
     thickness: float
     is_one_dimensional: bool
+    dt: float = 1.0
 
     def __str__(self) -> str:
         kind = "ring" if self.is_closed else "line"
         text = "" if self.is_one_dimensional else "The points are not on a curve. "
-        on = self.is_on_curve if self.is_on_curve.any() else np.ones(self.points.n, bool)
+        on = self.is_on_curve.copy() if self.is_on_curve.any() else np.ones(self.points.n, bool)
+        text += (
+            f"A {kind} of length {self.length:.3g} through {self.is_on_curve.sum()} of "
+            f"{self.points.n} points"
+        )
+        on &= np.isfinite(self.angle)  # through far too few points, a curve has no direction
+        if not on.any():
+            return f"{text}. Its direction is known at none of these."
         angle, lasts = self.angle[on], float(np.median(np.abs(self.time_constant[on])))
         return (
-            f"{text}A {kind} of length {self.length:.3g} through {self.is_on_curve.sum()} of "
-            f"{self.points.n} points, at most {self.residual[on].max():.2g} from these. Angle "
+            f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
             f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
             f"most {angle.max():.1f}. These modes last {lasts:.4g} (median); drift along it up to "
             f"{np.abs(self.drift[on]).max():.2g}."
@@ -200,6 +208,7 @@ def line_attractor(
         drift=np.einsum("nd,nd->n", moved, curve.tangent) / dt,
         thickness=thickness,
         is_one_dimensional=thickness <= THIN,
+        dt=dt,
     )
 
 

@@ -174,6 +174,13 @@ def _rows(line: LineAttractor) -> Bool[np.ndarray, " n"]:
     return on if on.any() else np.ones_like(on)
 
 
+def _unit(line: LineAttractor) -> str:
+    """Return what times are in."""
+    if line.points.continuous_time:
+        return "unit of time of $f$" if line.dt == 1 else "unit of time"
+    return "step" if line.dt == 1 else "unit of time"
+
+
 def _draw_drift(ax: Any, line: LineAttractor) -> None:
     """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
     scale = scale_of_marks()
@@ -186,7 +193,7 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
         "zorder": 2,
     }
     ax.plot(line.arclength[on], line.drift[on], ".-", **look)
-    ax.set_ylabel("drift")
+    ax.set_ylabel(f"drift (per {_unit(line)})")
     ax.ticklabel_format(axis="y", scilimits=(-2, 3))
     ax.tick_params(labelbottom=False)
     ax.spines[["top", "right"]].set_visible(False)
@@ -204,7 +211,7 @@ def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
             place, lasts = line.arclength[rows], np.abs(line.time_constant[rows])
             ax.plot(place, lasts, "o", label=label, **look)
     ax.set_yscale("log")
-    ax.set_ylabel("time constant")
+    ax.set_ylabel(f"time constant ({_unit(line).replace('step', 'steps')})")
     ax.set_xlabel("place along the curve")
     ax.spines[["top", "right"]].set_visible(False)
     if not last.all():
