@@ -817,8 +817,8 @@ class TestPlot:
         args = ("--projection", "readout.npy", "--color-by", "labels.npy", "--title", "T")
         args += ("--trials", "0:2", "--start-time", 3, "--eigenvectors", "slow", "--dpi", 50)
         assert run("plot", found[0], "--states", "states.npy", *args, "-o", "f.png")[0] == 0
-        ((fps, states, config, dimensions), given) = drawn[0]
-        assert fps.n == POINTS and dimensions == 2
+        ((fps, states, config, dimensions, animated), given) = drawn[0]
+        assert fps.n == POINTS and dimensions == 2 and not animated
         np.testing.assert_array_equal(states, np.load("states.npy"))
         assert (config.title, config.save_dpi, config.show) == ("T", 50, False)
         assert str(config.save_path) == "f.png"
@@ -838,16 +838,33 @@ class TestPlot:
     )
     def test_what_is_not_given_is_left_to_the_figure(self, found, drawn, args, expected):
         assert run("plot", found[0], "-o", "figure.pdf", *args)[0] == 0
-        ((_, states, config, _), given) = drawn[0]
+        ((_, states, config, *_), given) = drawn[0]
         assert given == expected and states is None
         assert config.title == (None if "--title" in args else "")
 
     def test_a_page_has_the_figure_in_three_dimensions(self, found, drawn):
         assert run("plot", found[0], "-o", "figure.html")[0] == 0
-        ((*_, dimensions), given) = drawn[0]
+        ((*_, dimensions, _), given) = drawn[0]
         assert dimensions == 3 and given == {"interactive": True}
         args = ("plot", found[0], "-o", "figure.html", "--dimensions", "2")
         assert "--dimensions 2 and .html do not go together" in says(*args, code=2)
+
+    @pytest.mark.parametrize("dimensions", [2, 3])
+    def test_an_animation_has_a_frame_for_each_time_step(self, found, dimensions):
+        from PIL import Image
+
+        args = ("--states", "states.npy", "--dimensions", dimensions, "--dpi", 30, "--trials", "0")
+        code, stdout, stderr = run("plot", found[0], *args, "--start-time", 1, "-o", "f.GIF")
+        assert (code, stdout) == (0, "Written: f.GIF\n"), stderr
+        with Image.open("f.GIF") as image:
+            assert image.n_frames == np.load("states.npy").shape[1] - 1
+
+    def test_an_animation_without_ffmpeg_says_what_to_write_instead(self, found, monkeypatch):
+        from matplotlib.animation import writers
+
+        monkeypatch.setattr(writers, "is_available", lambda name: name != "ffmpeg")
+        message = says("plot", found[0], "--states", "states.npy", "-o", "f.mp4")
+        assert "--out is 'f.mp4', and FFmpeg" in message and ".gif needs nothing else" in message
 
     def test_a_figure_that_is_there_is_replaced(self, found):
         write("figure.png", "old")
@@ -861,6 +878,8 @@ class TestPlot:
             (("-o", "figure"), 2, "'figure': expected a name that ends in one of .pdf,"),
             (("-o", "states.npy/figure.png"), 2, "cannot write to 'states.npy/figure.png'"),
             ((), 2, "Missing option '-o' / '--out'."),
+            (("-o", "f.gif", "--eigenvectors", "slow"), 2, "--eigenvectors and .gif do not go"),
+            (("-o", "f.gif", "--color-by", "time"), 1, "--color-by is 'time'; expected None"),
             (("-o", "f.png", "--trials", "a"), 2, "'a' is neither like 0,3,5 nor like 0:10."),
             (("-o", "f.png", "--trials", "9"), 1, "--trials is from 9 to 9; expected at most 3"),
             (("-o", "f.png", "--start-time", "99"), 1, "--start-time is 99; expected"),
@@ -894,8 +913,10 @@ class TestPlot:
         assert code == 0, stderr
         assert Path(args[-1]).stat().st_size > 1000
 
-    def test_points_may_be_drawn_alone(self, found):
+    def test_points_may_be_drawn_alone_but_do_not_move(self, found):
         assert run("plot", found[0], "-o", "f.png")[0] == 0
+        message = says("plot", found[0], "-o", "f.gif", code=2)
+        assert ".gif needs --states: an animation shows trajectories." in message
 
     def test_a_missing_plotly_is_an_error_in_one_sentence(self, found, monkeypatch):
         monkeypatch.setitem(sys.modules, "plotly", None)

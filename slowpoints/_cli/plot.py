@@ -18,14 +18,17 @@ Examples:
   slowpoints plot fixed_points.npz --states states.npy -o figure.png --dimensions 3 \\
       --color-by time --eigenvectors unstable
   slowpoints plot fixed_points.npz --states states.npy -o figure.html
+  slowpoints plot fixed_points.npz --states states.npy -o figure.gif --trials 0:10
 
 FILE is what `slowpoints find` wrote. The suffix of --out chooses the format: .pdf, .svg, .eps,
-.png, .jpg or .tif, and .html for a page with the three-dimensional figure, which can be turned with
-the mouse and needs the extra `plotly`. A figure that is there already is replaced.
+.png, .jpg or .tif; .html for a page with the three-dimensional figure, which can be turned with the
+mouse and needs the extra `plotly`; and .gif or .mp4 for an animation of the trajectories, of which
+.mp4 needs FFmpeg. A figure that is there already is replaced.
 """
 
-_SUFFIXES = (".pdf", ".svg", ".eps", ".png", ".jpg", ".tif", ".html")
+_SUFFIXES = (".pdf", ".svg", ".eps", ".png", ".jpg", ".tif", ".html", ".gif", ".mp4")
 _INTERACTIVE = ".html"
+_ANIMATED = (".gif", ".mp4")
 
 _NAMES = {
     "fixed_points": "FILE",
@@ -38,6 +41,7 @@ _NAMES = {
     "color_by": "--color-by",
     "eigenvectors": "--eigenvectors",
     "dimensions": "--dimensions",
+    "config.save_path": "--out",
 }
 
 
@@ -78,7 +82,7 @@ class ColorBy(ArrayFile):
     "--states",
     type=ArrayFile(),
     help=f"The trajectories, an array [trials, time, n_states] in {ARRAY_HELP}; without them, only "
-    "the points are drawn.",
+    "the points are drawn. Animations need them.",
     section="What to draw",
     cls=Option,
 )
@@ -142,7 +146,7 @@ class ColorBy(ArrayFile):
 @click.option(
     "--dpi",
     type=click.IntRange(min=1),
-    help="Resolution of .png in dots per inch.",
+    help="Resolution of .png, .jpg, .tif and animations in dots per inch.",
     section="What it looks like",
     cls=Option,
 )
@@ -157,10 +161,15 @@ class ColorBy(ArrayFile):
 def plot(file: Path, out: Path, states: Any, preset: str | None, **options: Any) -> None:
     """Draw the points, as the help of the command says."""
     _check_suffix(out)
-    interactive = out.suffix.lower() == _INTERACTIVE
+    suffix = out.suffix.lower()
+    interactive, animated = suffix == _INTERACTIVE, suffix in _ANIMATED
     check_writable(out, "--out")
     if interactive and options["dimensions"] == "2":
         raise click.UsageError("--dimensions 2 and .html do not go together; a page is in 3-D.")
+    if animated and states is None:
+        raise click.UsageError(f"{suffix} needs --states: an animation shows trajectories.")
+    if animated and options["eigenvectors"] is not None:
+        raise click.UsageError(f"--eigenvectors and {suffix} do not go together.")
     dimensions = 3 if interactive else int(options["dimensions"] or 2)
     fps = FixedPoints.load(file)
     given = {
@@ -176,15 +185,21 @@ def plot(file: Path, out: Path, states: Any, preset: str | None, **options: Any)
         None if states is None else trajectories(np.asarray(states)),
         _config(preset, out, options["title"], options["dpi"]),
         dimensions,
+        animated,
         **{name: value for name, value in given.items() if value is not None},
     )
     click.echo(f"Written: {out}")
 
 
-def draw(fps: FixedPoints, states: Any, config: Any, dimensions: int, **given: Any) -> Any:
+def draw(
+    fps: FixedPoints, states: Any, config: Any, dimensions: int, animated: bool, **given: Any
+) -> Any:
     """Call the function that draws in so many dimensions, which writes the figure."""
+    from slowpoints._plots.animation import animate_fixed_points
     from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 
+    if animated:
+        return animate_fixed_points(fps, states, config, dimensions=dimensions, **given)
     function = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d
     return function(fps, states, config, **given)
 

@@ -149,10 +149,10 @@ def _writer(path: Path) -> str:
     """Return the name of Matplotlib's writer for a file."""
     from matplotlib.animation import writers
 
-    if path.suffix not in _WRITERS:
+    if path.suffix.lower() not in _WRITERS:
         was, expected = f"is {str(path)!r}", f"a name that ends in {' or '.join(_WRITERS)}"
         arguments.refuse(_CALLER, "config.save_path", was, expected, ValueError)
-    writer = _WRITERS[path.suffix]
+    writer = _WRITERS[path.suffix.lower()]
     if not writers.is_available(writer):
         raise RuntimeError(
             f"{_CALLER}: `config.save_path` is {str(path)!r}, and FFmpeg, which writes such files, "
