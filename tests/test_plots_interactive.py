@@ -1,11 +1,11 @@
 """The interactive figure: what it holds, and that it works in a real browser."""
 
-import shutil
 import sys
 
 import matplotlib
 import numpy as np
 import pytest
+from chromium import browser as browser
 
 from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_3d
 
@@ -15,8 +15,6 @@ matplotlib.use("Agg")
 SCENE = "document.querySelector('.plotly-graph-div')._fullLayout.scene._scene"
 MIDDLE = 0.455
 """Where the middle of the data is, from the top, since the camera looks below it."""
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def some_points(**fields):
@@ -173,21 +171,6 @@ def test_it_is_shown_if_asked_for(monkeypatch):
 
 
 # ---- in a browser ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        # WebGL on the processor, and none of Chromium's own calls to the network.
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
-        flags += ["--disable-component-update", "--disable-sync", "--no-first-run"]
-        flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.slow
