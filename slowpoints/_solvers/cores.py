@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from slowpoints._transition.base import Structure, Transition, abstract_step, transition_of
 from slowpoints._transition.digests import equations_of
+from slowpoints._transition.environment import Environment
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -63,16 +64,19 @@ def side_by_side(
 
 
 def _as_here(f: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Return `f` for use in other threads, under the settings of JAX that hold in this one.
+    """Return `f` for use in other threads, under the settings that hold in this one.
 
-    A setting that is made in a `with` statement holds only in the thread that made it. The settings
-    that callers often make in this way are handed over.
+    A setting of JAX that is made in a `with` statement holds only in the thread that made it. The
+    settings that callers often make in this way are handed over, and so are those of BrainPy and
+    BrainState, which hold only in their thread however they are made.
     """
     names = "enable_x64", "default_device", "default_matmul_precision"
     values = {name: getattr(jax.config, f"jax_{name}") for name in names}
+    environment = Environment()
 
     def there(*args: Any) -> _Result:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(environment.restored())
             for name, value in values.items():
                 stack.enter_context(getattr(jax, name)(value))
             return f(*args)

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import brainpy as bp
@@ -125,16 +125,9 @@ class HeldModelWithState(eqx.Module):
         return on_batch_axis(jnp.squeeze, next_row)
 
 
-@contextlib.contextmanager
-def _evaluation() -> Iterator[None]:
-    """Switch dropout off, and discard what the model shares, both in BrainPy's environment."""
-    settings = dict(brainpy_environment.settings)
-    try:
-        with brainstate.environ.context(env=brainpy_environment, fit=False):
-            yield
-    finally:
-        brainpy_environment.settings.clear()
-        brainpy_environment.settings.update(settings)
+def _evaluation() -> contextlib.AbstractContextManager[Any]:
+    """Switch dropout off, in BrainPy's environment. Whoever calls the model restores it."""
+    return brainstate.environ.context(env=brainpy_environment, fit=False)
 
 
 def _is_array(obj: Any) -> bool:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._transition.base import ModelError, Signature, Transition
-from slowpoints._transition.models.closure import close_over
+from slowpoints._transition.environment import Environment
+from slowpoints._transition.models.closure import close_over, names_taken
 from slowpoints._transition.models.layout import StateLayout
 
 
@@ -23,6 +24,8 @@ class CallableTransition(Transition):
         layout: how a state is laid out in a vector; `None` if it is itself a vector, of any length.
         name: what error messages call the model.
         n_inputs: the length of an input, or `None` if it is not known.
+        environment: the settings of frameworks, such as the time step, when the transition was
+            made. They hold while the model is called, in whichever thread that may be.
     """
 
     model: Any
@@ -30,6 +33,7 @@ class CallableTransition(Transition):
     layout: StateLayout | None = eqx.field(static=True)
     name: str = eqx.field(static=True)
     n_inputs: int | None = eqx.field(static=True, default=None)
+    environment: Environment = eqx.field(static=True, default_factory=Environment)
 
     @property
     def n_states(self) -> int | None:
@@ -52,7 +56,10 @@ class CallableTransition(Transition):
         Raises:
             ModelError: if it does not return what its signature says.
         """
-        state = self.unflatten(x)
+        with self.environment.restored():
+            return self._next(self.unflatten(x), u)
+
+    def _next(self, state: Any, u: Float[Array, " n_inputs"]) -> Any:
         if self.signature == "state_input":
             return self.flatten(self.model(state, u))
         if self.signature == "input_state":
@@ -97,9 +104,10 @@ class CallableTransition(Transition):
 
 
 class Function(eqx.Module):
-    """A function without parameters, compared by identity."""
+    """A function without parameters, compared by identity and by what its names stand for."""
 
     fn: Any = eqx.field(static=True)
+    names: tuple[tuple[str, Any], ...] = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         """Return `fn(*args)`."""
@@ -124,7 +132,11 @@ def from_callable(
     is_leaf = len(leaves) == 1 and leaves[0] is model
     layout = None if example_state is None else StateLayout.like(example_state)
     return CallableTransition(
-        Function(model) if is_leaf else model, signature or "state_input", layout, name, n_inputs
+        Function(model, names_taken(model)) if is_leaf else model,
+        signature or "state_input",
+        layout,
+        name,
+        n_inputs,
     )
 
 

@@ -6,6 +6,7 @@ And those that close over NumPy's arrays: see `_Copied`.
 not known yet, and a search would compile anew for each function that it returns.
 """
 
+import contextlib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -176,6 +177,27 @@ def _taken(fn: types.FunctionType) -> dict[str, Any]:
                 functions.append(value)
             found[name] = value
     return dict(sorted(found.items()))
+
+
+def names_taken(fn: Any) -> tuple[tuple[str, Any], ...]:
+    """Return what a function takes from its module by name, for comparison.
+
+    What the functions take that it closes over, or that it has as defaults, counts as well.
+    """
+    found, functions, seen = list[tuple[str, Any]](), [fn], set[int]()
+    while functions:
+        one = functions.pop()
+        if isinstance(one, partial):
+            functions += [one.func, *one.args, *one.keywords.values()]
+        if not isinstance(one, types.FunctionType) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        found += [(name, _Fixed(value)) for name, value in _taken(one).items()]
+        for cell in one.__closure__ or ():
+            with contextlib.suppress(ValueError):  # a cell that is not filled yet
+                functions.append(cell.cell_contents)
+        functions += [*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()]
+    return tuple(found)
 
 
 def _names(fn: types.FunctionType) -> list[str]:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slowpoints._transition.base import ModelError
+from slowpoints._transition.models.closure import names_taken
 
 _INSTANCE_NAMES = {"_name", "_source_info"}
 """Attributes that number or locate an instance; two models that differ only in these are the same.
@@ -215,7 +216,8 @@ class _Walk:
             return (type(obj), self._visit_items(slots)) if slots else _Identity(obj)
         self.holders.append(obj.__dict__)
         of_class = tuple(self.visit(value) for value in _class_constants(type(obj)))
-        return (type(obj), of_class, self._visit_items(obj.__dict__))
+        taken = _names_taken_by(type(obj))
+        return (type(obj), of_class, taken, self._visit_items(obj.__dict__))
 
     def _visit_at(self, key: Any, obj: Any, slot: _ItemSlot | None = None) -> Hashable:
         self._path.append(str(key))
@@ -273,6 +275,20 @@ def _class_constants(cls: type) -> Iterator[Any]:
                 yield value
 
 
+@functools.cache
+def _methods_of(cls: type) -> tuple[types.FunctionType, ...]:
+    """Return the methods that a class has from outside the frameworks."""
+    own = [base for base in cls.__mro__ if base.__module__.split(".")[0] not in _FRAMEWORKS]
+    values = [value for base in own for value in vars(base).values()]
+    return tuple(value for value in values if isinstance(value, types.FunctionType))
+
+
+def _names_taken_by(cls: type) -> tuple[tuple[str, Any], ...]:
+    """Return what a user's class takes from its module by name, such as a time step."""
+    return tuple(taken for method in _methods_of(cls) for taken in names_taken(method))
+
+
+_FRAMEWORKS = {"builtins", "abc", "typing", "brainpy", "brainpy_state", "brainstate", "jax"}
 _CONSTANTS = (bool, int, float, complex, str, np.ndarray, np.generic, jax.Array)
 
 

@@ -1,0 +1,202 @@
+"""What models read from the environments of BrainPy and BrainState, which belong to one thread."""
+
+import brainpy as bp
+import brainpy.math as bm
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brainpy.math.defaults import env as brainpy_environment
+from model_checks import fast_compilation as fast_compilation
+
+from slowpoints import Transition, as_transition, jacobians, optimize_batch, q_fn
+from slowpoints._solvers import cores
+from slowpoints._transition.environment import Environment
+
+N = 3
+STARTS = np.random.default_rng(0).normal(size=(256, N)).astype(np.float32)
+NO_INPUT = np.zeros(N, np.float32)
+
+
+class Rate(bp.DynamicalSystem):
+    """A network whose `update` calls a function of BrainPy, and reads its time step."""
+
+    def __init__(self, function=bm.tanh, dt=bm.get_dt):
+        super().__init__()
+        self.function, self.dt = function, dt
+        self.x = bm.Variable(bm.zeros(N))
+
+    def update(self, u):
+        self.x.value = self.x + self.dt() * (-self.x + 0.5 * self.function(self.x + u))
+
+
+class RateOfBrainState(brainstate.nn.Module):
+    def init_state(self, batch_size=None, **kwargs):
+        shape = (N,) if batch_size is None else (batch_size, N)
+        self.x = brainstate.HiddenState(jnp.zeros(shape))
+
+    def update(self, u):
+        x = self.x.value
+        self.x.value = x + brainstate.environ.get_dt() * (-x + 0.5 * jnp.tanh(x + u))
+
+
+class RateOfTransition(Transition):
+    dt: float
+
+    def __call__(self, x, u):
+        return x + self.dt * (-x + 0.5 * bm.as_jax(bm.tanh(x + u)))
+
+
+def rate_function(x, u):
+    return x + bm.get_dt() * (-x + 0.5 * bm.as_jax(bm.tanh(x + u)))
+
+
+def called_with_its_state(function=bm.tanh):
+    class Called(bp.DynamicalSystem):
+        def update(self, u, x):
+            x = x + bm.get_dt() * (-x + 0.5 * function(x + u[:, 0]))
+            return x[:, None], x
+
+    return Called()
+
+
+MODELS = {
+    "tanh": Rate,
+    "where": lambda: Rate(lambda a: bm.where(a > 0, a, 0.0)),
+    "share": lambda: Rate(dt=lambda: bp.share["dt"]),
+    "LSTMCell": lambda: bp.dyn.LSTMCell(N, N),
+    "called with its state": called_with_its_state,
+    "function": lambda: rate_function,
+    "BrainState": RateOfBrainState,
+    "transition": lambda: RateOfTransition(0.1),
+}
+
+
+@pytest.fixture(autouse=True)
+def a_time_step():
+    """Set the time step of both frameworks; afterwards, their environments are as they were."""
+    held = Environment()
+    bm.set_dt(0.1)
+    brainstate.environ.set(dt=0.1)
+    yield
+    for env, values in held._held:
+        env.settings.clear()
+        env.settings.update(values)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_searches_in_other_threads_find_what_one_thread_finds(name, monkeypatch):
+    F = as_transition(MODELS[name]())
+    x = np.random.default_rng(0).normal(size=(256, F.n_states or N)).astype(np.float32)
+    found = []
+    for n_cores in (1, 2):
+        monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _, n=n_cores: range(n))
+        monkeypatch.setattr(cores.os, "cpu_count", lambda n=n_cores: n)
+        jax.clear_caches()  # so that threads trace the model themselves
+        found.append(np.asarray(optimize_batch(F, x, NO_INPUT).xstar))
+    np.testing.assert_array_equal(*found)
+
+
+def in_a_context(dt):
+    with brainstate.environ.context(dt=dt):
+        return as_transition(RateOfBrainState())
+
+
+def after(set_dt, make):
+    def made(dt):
+        set_dt(dt)
+        return as_transition(make())
+
+    return made
+
+
+OF_BRAINSTATE = lambda dt: brainstate.environ.set(dt=dt)  # noqa: E731
+GLOBAL_DT = 0.1
+
+
+class RateOfAName(bp.DynamicalSystem):
+    def __init__(self):
+        super().__init__()
+        self.x = bm.Variable(bm.zeros(N))
+
+    def update(self, u):
+        self.x.value = self.x + GLOBAL_DT * (-self.x + 0.5 * bm.tanh(self.x + u))
+
+
+def function_of_a_name(x, u):
+    return x + GLOBAL_DT * (-x + 0.5 * jnp.tanh(x + u))
+
+
+def named(dt):
+    globals()["GLOBAL_DT"] = dt
+
+
+MADE = {
+    "BrainPy": after(bm.set_dt, Rate),
+    "BrainPy, share": after(bm.set_dt, MODELS["share"]),
+    "BrainPy, called with its state": after(bm.set_dt, called_with_its_state),
+    "function": after(bm.set_dt, MODELS["function"]),
+    "BrainState": after(OF_BRAINSTATE, RateOfBrainState),
+    "BrainState, in a context": in_a_context,
+    "BrainPy, a name": after(named, RateOfAName),
+    "function, a name": after(named, lambda: function_of_a_name),
+    "closure, a name": after(named, lambda: lambda x, u, F=function_of_a_name: F(x, u)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_time_step_that_has_changed_is_seen(name):
+    for dt in (0.1, 0.02):
+        F = MADE[name](dt)
+        fps = jacobians(F, optimize_batch(F, STARTS[:4], NO_INPUT))
+        np.testing.assert_allclose(fps.J_xstar[0], (1 - dt / 2) * np.eye(N), atol=1e-5)
+
+
+def test_a_transition_keeps_the_settings_that_it_was_made_with():
+    F = as_transition(Rate())
+    expected = q_fn(F, STARTS[0], NO_INPUT)
+    bm.set_dt(0.5)
+    np.testing.assert_array_equal(q_fn(F, STARTS[0], NO_INPUT), expected)
+    assert bm.get_dt() == 0.5
+
+
+def test_equal_settings_are_no_reason_to_compile_again():
+    first = jax.tree.structure(as_transition(Rate()))
+    bp.share.save(dt=0.1)
+    assert jax.tree.structure(as_transition(Rate())) == first
+    bm.set_dt(0.2)
+    assert jax.tree.structure(as_transition(Rate())) != first
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (np.arange(3.0), np.arange(3.0), np.arange(4.0)),
+        (jnp.ones(2), jnp.ones(2), jnp.ones(2, int)),
+        ("a", "a", "b"),
+        (1, 1, True),
+        (bm.nonbatching_mode, bm.nonbatching_mode, bm.BatchingMode(2)),
+        (np.array([None]), None, np.array([None])),
+    ],
+)
+def test_environments_are_equal_if_their_settings_are(one, same, other):
+    held = []
+    for value in (one, one if same is None else same, other):
+        bp.share.save(setting=value)
+        held.append(Environment())
+    assert held[0] == held[1] and hash(held[0]) == hash(held[1])
+    assert held[0] != held[2] and held[0] != "another type"
+    assert repr(held[0]) == "Environment()"
+
+
+def test_what_is_set_meanwhile_is_undone_even_after_an_error():
+    held = Environment()
+    bm.set_dt(0.5)
+    with brainstate.environ.context(env=brainpy_environment, extra=1):
+        with pytest.raises(RuntimeError), held.restored():
+            assert bm.get_dt() == 0.1 and bp.share["extra"] is None
+            bp.share.save(dt=7.0, other=2)
+            raise RuntimeError
+        assert bm.get_dt() == 0.5 and bp.share["extra"] == 1 and bp.share["other"] is None
+    assert bp.share["extra"] is None
