@@ -2,10 +2,12 @@
 
 import brainpy as bp
 import brainpy.math as bm
+import brainstate
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brainpy.math.defaults import env as brainpy_environment
 from model_checks import (
     check_fixed_points,
     check_gradients,
@@ -16,7 +18,7 @@ from model_checks import (
 from model_checks import fast_compilation as fast_compilation
 from networks import case, trained
 
-from slowpoints import FixedPointFinder, as_transition
+from slowpoints import FixedPointFinder, as_transition, find_fixed_points
 
 N_IN, N = 3, 5
 MODES = {"training": bm.training_mode, "nonbatching": bm.nonbatching_mode}
@@ -385,3 +387,63 @@ def test_noise_in_a_model_that_is_called_with_its_state_is_refused():
 def test_a_model_without_a_state_is_refused():
     with pytest.raises(TypeError, match="Dense takes no hidden state, and has none"):
         as_transition(bp.dnn.Dense(2, 2))
+
+
+class Drawing(bp.DynamicalSystem):
+    """Draws noise from BrainPy's own random state, or from one of its own."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.x = bm.Variable(bm.zeros(3))
+        self.random = bm.random.RandomState(0) if own else bm.random
+
+    def update(self, u):
+        self.x.value = bm.tanh(self.x + u + self.random.randn(3))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_model_that_draws_random_numbers_is_refused_as_such(own):
+    F = as_transition(Drawing(own))
+    with pytest.raises(ValueError, match=r"Drawing draws random numbers in a step.* Switch its n"):
+        find_fixed_points(F, np.zeros((2, 3)), np.zeros(3))
+
+
+def test_a_network_that_spikes_is_refused_as_such():
+    F = as_transition(bp.dyn.Lif(3))
+    with pytest.raises(ValueError, match=r"changes \['spike'\].* A network that spikes has no fix"):
+        find_fixed_points(F, np.zeros((2, F.n_states)), np.zeros(3))
+
+
+def test_a_state_that_is_made_later_is_asked_for():
+    class Later(bp.DynamicalSystem):
+        def reset_state(self, batch_size=None):
+            self.x = bm.Variable(bm.zeros(3))
+
+        def update(self, u):
+            self.x.value = bm.tanh(self.x + u)
+
+    model = Later()
+    with pytest.raises(TypeError, match=r"If `model.reset_state\(\)` makes the state, call it"):
+        as_transition(model)
+    model.reset_state()
+    assert as_transition(model).n_states == 3
+
+
+def test_a_time_that_a_simulation_sets_is_asked_for():
+    class Driven(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.x = bm.Variable(bm.zeros(3))
+
+        def update(self, u):
+            self.x.value = bm.tanh(self.x + u + (bp.share["t"] - 1.0))
+
+    before = dict(bp.share.get_shargs())
+    with pytest.raises(ValueError, match=r"`bp.share.save\(t=0.0\)`"):
+        find_fixed_points(Driven(), np.zeros((2, 3)), np.zeros(3))
+    try:
+        bp.share.save(t=1.0)
+        fps, _ = find_fixed_points(Driven(), 0.1 * np.ones((2, 3)), np.ones(3))
+    finally:
+        brainstate.environ.pop("t", env=brainpy_environment)
+    assert fps.n == 1 and bp.share.get_shargs().keys() == before.keys()

@@ -193,10 +193,14 @@ def _advice(error: Exception, F: Transition, n_inputs: int, states: str, inputs:
             "`float()` or an index: write `jnp.where` or `jax.lax.cond` for `if`, and functions of "
             "`jnp` for those of `math`."
         )
-    advice = (
-        f"`{inputs}` must have as many columns as the model has inputs, and `{states}` as many as "
-        "it has states."
-    )
+    is_of_brainpy = type(getattr(F, "model", None)).__module__.endswith("models.brainpy")
+    if "NoneType" in str(error) and is_of_brainpy:
+        return (
+            "If the model reads what a simulation of BrainPy sets, such as `bp.share['t']`, set it "
+            "before the model is made a transition: `bp.share.save(t=0.0)`."
+        )
+    advice = f"`{inputs}` must have as many columns as the model has inputs"
+    advice += f", and `{states}` as many as it has states." if F.n_states is None else "."
     if getattr(F, "signature", None) == "batched_sequence":
         advice += (
             " The model is given inputs with a time axis of one step: [n, time, n_inputs], of "

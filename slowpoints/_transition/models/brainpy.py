@@ -41,7 +41,8 @@ def from_model(
             return _with_state_in_variables(structure, name, n_inputs)
         raise TypeError(
             f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
-            "numbers that is neither a TrainVar nor a Parameter."
+            "numbers that is neither a TrainVar nor a Parameter. If `model.reset_state()` makes "
+            "the state, call it first; if it is a plain array, make it a `bm.Variable`."
         )
     structure = ModelStructure(model, _BOXES)
     layout = None if example_state is None else StateLayout.like(example_state)

@@ -106,11 +106,15 @@ class ModelStructure:
                 )
             pairs = zip(self._slots, values, strict=True)
             if changed := [
-                s.path for s, value in pairs if s.box is not None and s.get() is not value
+                (s.path, value) for s, value in pairs if s.box is not None and s.get() is not value
             ]:
+                spikes = any(jnp.result_type(value) == bool for _, value in changed)
                 raise ModelError(
-                    f"{name}: a step changes {changed}, which do not count as its state: only "
-                    "Variables of real numbers (BrainPy) and HiddenStates (BrainState) do."
+                    f"{name}: a step changes {[path for path, _ in changed]}, which do not count "
+                    "as its state: only Variables of real numbers (BrainPy) and HiddenStates "
+                    "(BrainState) do."
+                    + " A network that spikes has no fixed points: search one of rates."
+                    * spikes
                 )
             return next_state
 
@@ -130,14 +134,20 @@ class ModelStructure:
         try:
             for slot, value in zip(self._slots, values, strict=True):
                 slot.set(value)
-            with brainstate.environ.context(fit=False):
-                yield self._model
+            is_random = (
+                f"{type(self._model).__name__} draws random numbers in a step, and has no fixed "
+                "points then. Switch its noise off."
+            )
+            try:
+                with brainstate.environ.context(fit=False):
+                    yield self._model
+            except Exception as error:  # BrainState lets nobody write a traced value into its key
+                if "RandomState" in str(error) and not isinstance(error, ModelError):
+                    raise ModelError(is_random) from error
+                raise
             keys = saved_values[len(slots) :]
             if any(slot.get() is not key for slot, key in zip(random_states, keys, strict=True)):
-                raise ModelError(
-                    f"{type(self._model).__name__} draws random numbers in a step, and has no "
-                    "fixed points then. Switch its noise off."
-                )
+                raise ModelError(is_random)
         finally:
             for holder, contents in zip(self._holders, saved_contents, strict=True):
                 _restore(holder, contents)
