@@ -108,7 +108,9 @@ class ModelStructure:
             if changed := [
                 (s.path, value) for s, value in pairs if s.box is not None and s.get() is not value
             ]:
-                spikes = any(jnp.result_type(value) == bool for _, value in changed)
+                spikes = any(
+                    jnp.issubdtype(jnp.result_type(value), jnp.bool_) for _, value in changed
+                )
                 raise ModelError(
                     f"{name}: a step changes {[path for path, _ in changed]}, which do not count "
                     "as its state: only Variables of real numbers (BrainPy) and HiddenStates "
