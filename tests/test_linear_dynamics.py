@@ -318,9 +318,11 @@ def test_the_summary_has_a_line_for_each_point(capsys):
     lines = summary(capsys, some_points(cond_id=np.array([7, 8, 9])))
     header = next(i for i, line in enumerate(lines) if "|eigenvalue|" in line)
     assert lines[header].split() == [
-        *("row", "condition", "type", "q", "|eigenvalue|", "time", "constant", "frequency"),
-        *("slowest", "mode", "its", "frequency"),
+        *("row", "condition", "type", "q", "|eigenvalue|", "constant", "frequency"),
+        *("mode", "frequency"),
     ]
+    assert lines[header - 1].split() == ["time", "slowest", "its"]  # each above its other half
+    assert lines[header - 1].index("time") + 4 == lines[header].index("constant") + 8
     assert lines[header + 2].split() == [
         "1",
         "8",
@@ -353,6 +355,24 @@ def test_the_summary_shows_the_mode_that_integrates_beside_an_unstable_spiral(ca
     frame = fps.to_pandas()
     assert frame["slowest_eigenvalue"].tolist() == pytest.approx([np.exp(-1 / 40)])
     assert frame["slowest_time_constant"].tolist() == pytest.approx([40])
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_time_constant_that_rounding_decides_is_shown_as_a_bound(capsys, dtype, side):
+    eps = float(np.finfo(dtype).eps)
+    fps = with_eigenvalues([1 + side * 90 * eps, 0.5], [1 + side * 110 * eps, 0.5])
+    fps = fps.replace(eigval_J_xstar=fps.eigval_J_xstar.astype(dtype))
+    lines = summary(capsys, fps, dt=2)
+    bound = f">{float(f'{2 / (100 * eps):.1g}'):g}"
+    unknown, known = (next(x for x in lines if x.startswith(f"  {k}")).split() for k in (0, 1))
+    assert unknown[-4] == unknown[-2] == bound
+    assert float(known[-2]) == pytest.approx(-side * 2 / (110 * eps), rel=0.02)
+    text = " ".join(lines)
+    assert f"{bound} is what rounding does not tell from infinity" in text
+    assert "A line direction has an eigenvalue within 0.01 of 1; types count it neither" in text
+    plain = " ".join(summary(capsys, with_eigenvalues([0.5, 0.2])))
+    assert "rounding" not in plain and "line direction" not in plain
 
 
 def test_the_slowest_mode_may_grow_and_of_a_flow_its_real_part_decides(capsys):

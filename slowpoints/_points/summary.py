@@ -13,6 +13,10 @@ from jaxtyping import Int
 from slowpoints._core.status import Status, counted, words
 from slowpoints._points.linear_dynamics import slowest
 
+_RESOLVED = 100
+"""An eigenvalue nearer 1 than this many units in its last place may be at 1 as well, so that its time
+constant may be any, of either sign."""
+
 _WIDTH = 80  # of the lines of text, so that they fit into a terminal and a column of a page
 
 
@@ -122,6 +126,8 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     flow = fps.continuous_time
     leading = shown["leading_eigenvalue"]
     step = 1.0 if dt is None else dt
+    # In continuous time, rounding is relative to rates that this table does not know.
+    longest = np.inf if flow else 1 / (_RESOLVED * float(np.finfo(leading.dtype).eps))
     table = {
         "row": rows,
         "condition": shown.get("condition"),
@@ -129,20 +135,25 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         "period": shown.get("period"),
         "cycle": shown.get("cycle_id"),
         "type": shown["type"],
-        "q": _formatted(shown.get("q"), ".1e"),
+        "q": None if fps.qstar is None else _formatted(shown["q"], ".1e"),
         "hits": shown.get("hits"),
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
         ),
-        "time constant": _formatted(step * shown["time_constant"], ".4g"),
+        "time\nconstant": _times(shown["time_constant"], step, longest),
         "frequency": _formatted(shown["frequency"] / step, ".3g"),
-        "slowest mode": _formatted(step * shown["slowest_time_constant"], ".4g"),
-        "its frequency": _formatted(shown["slowest_frequency"] / step, ".3g"),
+        "slowest\nmode": _times(shown["slowest_time_constant"], step, longest),
+        "its\nfrequency": _formatted(shown["slowest_frequency"] / step, ".3g"),
     }
-    texts = {name: [name, *map(str, value)] for name, value in table.items() if value is not None}
+    headings = {name: ["", *name.split("\n")][-2:] for name in table}
+    texts = {
+        name: [*headings[name], *map(str, value)]
+        for name, value in table.items()
+        if value is not None
+    }
     widths = {name: max(map(len, text)) for name, text in texts.items()}
     yield ""
-    for i in range(len(shown["type"]) + 1):
+    for i in range(len(shown["type"]) + 2):
         line = (
             text[i].ljust(widths[name]) if name == "type" else text[i].rjust(widths[name])
             for name, text in texts.items()
@@ -157,8 +168,33 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         "The last two columns are the time constant and the frequency of the slowest mode. "
         f"Time constants are in {unit}, and are negative if deviations grow."
     )
+    if any(_IS_LONGER in text for name in _TIMES for text in texts[name]):
+        meaning += (
+            f" {_bound(step * longest)} is what rounding does not tell from infinity, nor a "
+            "deviation that decays from one that grows."
+        )
+    if any("line direction" in kind for kind in shown["type"]):
+        meaning += (
+            " A line direction has an eigenvalue within 0.01 of "
+            f"{0 if flow else 1}; types count it neither as stable nor as unstable."
+        )
     yield from textwrap.wrap(meaning, _WIDTH)
 
 
-def _formatted(values: Any, form: str) -> list[str] | None:
-    return None if values is None else [format(value, form) for value in values.tolist()]
+_TIMES, _IS_LONGER = ("time\nconstant", "slowest\nmode"), ">"
+
+
+def _times(values: Any, step: float, longest: float) -> list[str]:
+    """Write time constants; those that rounding does not tell from infinity as a bound."""
+    texts = _formatted(step * values, ".4g")
+    known = ~(np.abs(values) > longest) | np.isinf(values)
+    bound = _bound(step * longest)
+    return [text if k else bound for text, k in zip(texts, known, strict=True)]
+
+
+def _bound(value: float) -> str:
+    return f"{_IS_LONGER}{float(f'{value:.1g}'):g}"  # one digit, without an exponent if it is short
+
+
+def _formatted(values: Any, form: str) -> list[str]:
+    return [format(value, form) for value in values.tolist()]
