@@ -14,8 +14,8 @@ from slowpoints._core.status import Status, counted, words
 from slowpoints._points.linear_dynamics import slowest
 
 _RESOLVED = 100
-"""An eigenvalue nearer 1 than this many units in its last place may be at 1 as well, so that its time
-constant may be any, of either sign."""
+"""An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time
+constant may then be any, of either sign."""
 
 _WIDTH = 80  # of the lines of text, so that they fit into a terminal and a column of a page
 
