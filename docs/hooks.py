@@ -108,7 +108,8 @@ def _digest(markdown):
     digest = hashlib.sha256()
     for part in (*run_page.blocks(markdown), *map(version, ("jax", "numpy", "matplotlib"))):
         digest.update(part.strip().encode() + b"\0")  # wherever on the page it is
-    for source in (*sorted(DOCS.parent.glob("slowpoints/**/*.py")), DOCS / "run_page.py"):
+    sources = *sorted(DOCS.parent.glob("slowpoints/**/*.py")), *sorted(DOCS.glob("data/*"))
+    for source in (*sources, DOCS / "run_page.py"):
         digest.update(source.read_bytes() + b"\0")
     return digest.hexdigest()
 
