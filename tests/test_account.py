@@ -305,3 +305,19 @@ def test_a_single_point_at_a_fold_is_said_to_be_singular():
     )
     told = account(fps, fps).lines[-1]
     assert told.startswith("I - J is singular at 1 fixed point as far as can be told, as at a fold")
+
+
+def test_rows_with_little_q_that_were_cut_off_are_sent_further():
+    """Where `I - J` is regular, Newton's step is long only because nobody has taken it."""
+    fps = FixedPoints(
+        xstar=np.zeros((1, 1), np.float32),
+        qstar=np.full(1, 1e-15),
+        status=np.array([UNFINISHED], np.int8),
+        J_xstar=np.full((1, 1, 1), 0.5, np.float32),
+        tol_unique=1e-3,
+    )
+    text = str(account(fps, fps))
+    assert "while q was falling" in text and "More `max_iters`" in text
+    assert "rounding" not in text
+    singular = fps.replace(J_xstar=np.ones((1, 1, 1), np.float32))
+    assert "no more than rounding" in str(account(singular, singular))

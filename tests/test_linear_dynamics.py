@@ -371,6 +371,8 @@ def test_a_time_constant_that_rounding_decides_is_shown_as_a_bound(capsys, dtype
     text = " ".join(lines)
     assert f"{bound} is what rounding does not tell from infinity" in text
     assert "A line direction has an eigenvalue within 0.01 of 1; types count it neither" in text
+    exact = next(x for x in summary(capsys, with_eigenvalues([1.0, 0.5])) if x.startswith("  0"))
+    assert exact.split()[-2] == "inf"  # along a line that is one in every digit
     plain = " ".join(summary(capsys, with_eigenvalues([0.5, 0.2])))
     assert "rounding" not in plain and "line direction" not in plain
 
