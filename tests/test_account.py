@@ -321,3 +321,11 @@ def test_rows_with_little_q_that_were_cut_off_are_sent_further():
     assert "rounding" not in text
     singular = fps.replace(J_xstar=np.ones((1, 1, 1), np.float32))
     assert "no more than rounding" in str(account(singular, singular))
+
+
+def test_slow_points_that_are_written_alike_are_listed_once():
+    groups = [(SLOW, 0.1 * k, k, 1.8e-7 * (1 + 1e-3 * k)) for k in range(1, 8)]
+    all_fps = rows((FIXED, 2.0, 1, 0.0), (SLOW, 1.5, 2, 3e-3), *groups)
+    line = told(all_fps, [2.0]).lines[1]
+    assert "30 ended at 8 slow points" in line
+    assert "q = 1.8e-7 (7 points, 28 rows), q = 3e-3 (2 rows)" in line.replace("0.003", "3e-3")

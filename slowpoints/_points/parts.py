@@ -83,9 +83,10 @@ def sentence(
         return f"{text}, from which {value} had the search go on to another point."
     if part.status == Status.UNFINISHED:
         return f"{text}, not below {value}."
-    shown = points if len(points) <= _LISTED else [points[0], points[-1]]
-    listed = ", ".join(f"q = {brief(q)} ({count_of(k, 'row')})" for q, k in shown)
-    if len(points) > _LISTED:
+    alike = _by_q(points)
+    shown = alike if len(alike) <= _LISTED else [alike[0], alike[-1]]
+    listed = ", ".join(shown)
+    if len(alike) > _LISTED:
         listed = f"the lowest and the highest are {listed}"
     low, high = (_above(points[i][0]) for i in (0, -1))
     advice = f"{rule}={brief(low)} keeps {'it' if single else 'the lowest'}"
@@ -96,6 +97,17 @@ def sentence(
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
     return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _by_q(points: list[tuple[float, int]]) -> list[str]:
+    """Write the `q` and the number of rows of each point; once for all that are written alike."""
+    rows: dict[str, list[int]] = {}
+    for q, n_rows in points:
+        rows.setdefault(brief(q), []).append(n_rows)
+    return [
+        f"q = {q} ({'' if len(n) == 1 else f'{len(n)} points, '}{count_of(sum(n), 'row')})"
+        for q, n in rows.items()
+    ]
 
 
 def _q_range(part: Part) -> str:
