@@ -1,5 +1,8 @@
 """What models read from the environments of BrainPy and BrainState, which belong to one thread."""
 
+import copy
+import pickle
+
 import brainpy as bp
 import brainpy.math as bm
 import brainstate
@@ -12,11 +15,12 @@ from model_checks import fast_compilation as fast_compilation
 
 from slowpoints import Transition, as_transition, jacobians, optimize_batch, q_fn
 from slowpoints._solvers import cores
-from slowpoints._transition.environment import Environment
+from slowpoints._transition.environment import Environment, _environments
 
 N = 3
 STARTS = np.random.default_rng(0).normal(size=(256, N)).astype(np.float32)
 NO_INPUT = np.zeros(N, np.float32)
+ENVIRONMENTS = tuple(_environments().values())
 
 
 class Rate(bp.DynamicalSystem):
@@ -80,7 +84,7 @@ def a_time_step():
     bm.set_dt(0.1)
     brainstate.environ.set(dt=0.1)
     yield
-    for env, values in held._held:
+    for env, values in zip(ENVIRONMENTS, held._held.values(), strict=True):
         env.settings.clear()
         env.settings.update(values)
 
@@ -159,6 +163,15 @@ def test_a_transition_keeps_the_settings_that_it_was_made_with():
     bm.set_dt(0.5)
     np.testing.assert_array_equal(q_fn(F, STARTS[0], NO_INPUT), expected)
     assert bm.get_dt() == 0.5
+
+
+def test_a_transition_can_be_copied_and_pickled():
+    F, x = as_transition(rate_function), jnp.asarray(STARTS[0])
+    for again in (copy.deepcopy(F), pickle.loads(pickle.dumps(F))):
+        bm.set_dt(0.5)
+        following = again(x, x)
+        bm.set_dt(0.1)
+        np.testing.assert_array_equal(following, F(x, x))
 
 
 def test_equal_settings_are_no_reason_to_compile_again():

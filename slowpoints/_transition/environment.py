@@ -23,10 +23,11 @@ class Environment:
     """
 
     def __init__(self) -> None:
-        self._held = [(env, _settings_of(env)) for env in _environments()]
+        # By name, because the environments themselves can be neither copied nor pickled.
+        self._held = {framework: _settings_of(env) for framework, env in _environments().items()}
         self._key = tuple(
-            (name, _key_of(value))
-            for _, values in self._held
+            (framework, name, _key_of(value))
+            for framework, values in self._held.items()
             for name, value in sorted(values.items(), key=lambda item: str(item[0]))
         )
 
@@ -46,9 +47,11 @@ class Environment:
         Nobody is told of the change, since what follows a setting, such as JAX's precision, is not
         to change here.
         """
-        before = [(env, dict(env.settings), dict(env.contexts)) for env, _ in self._held]
+        environments = _environments()
+        held = [(environments[framework], values) for framework, values in self._held.items()]
+        before = [(env, dict(env.settings), dict(env.contexts)) for env, _ in held]
         try:
-            for env, values in self._held:
+            for env, values in held:
                 env.contexts.clear()
                 env.settings.clear()
                 env.settings.update(values)
@@ -61,14 +64,18 @@ class Environment:
                 env.contexts.update(contexts)
 
 
-def _environments() -> Iterator[Any]:
-    """Yield the environments of the frameworks that are imported."""
+def _environments() -> dict[str, Any]:
+    """Return the environments of the frameworks that are imported."""
+    found = {}
     if "brainstate.environ" in sys.modules:
         of_brainstate = sys.modules["brainstate.environ"]
-        found = vars(of_brainstate).values()
-        yield from (env for env in found if isinstance(env, of_brainstate.EnvironmentState))
+        held = vars(of_brainstate).values()
+        found["brainstate"] = next(
+            env for env in held if isinstance(env, of_brainstate.EnvironmentState)
+        )
     if "brainpy.math.defaults" in sys.modules:
-        yield sys.modules["brainpy.math.defaults"].env
+        found["brainpy"] = sys.modules["brainpy.math.defaults"].env
+    return found
 
 
 def _settings_of(env: Any) -> dict[Any, Any]:

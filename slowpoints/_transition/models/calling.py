@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._transition.base import ModelError, Signature, Transition
 from slowpoints._transition.environment import Environment
-from slowpoints._transition.models.closure import close_over, names_taken
+from slowpoints._transition.models.closure import Names, close_over, names_taken
 from slowpoints._transition.models.layout import StateLayout
 
 
@@ -107,7 +107,7 @@ class Function(eqx.Module):
     """A function without parameters, compared by identity and by what its names stand for."""
 
     fn: Any = eqx.field(static=True)
-    names: tuple[tuple[str, Any], ...] = eqx.field(static=True)
+    names: Names = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         """Return `fn(*args)`."""

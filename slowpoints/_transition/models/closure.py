@@ -179,7 +179,20 @@ def _taken(fn: types.FunctionType) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def names_taken(fn: Any) -> tuple[tuple[str, Any], ...]:
+@dataclass(frozen=True)
+class Names:
+    """What functions take from their modules by name. Only for comparison, so never copied."""
+
+    taken: tuple[tuple[str, _Fixed], ...]
+
+    def __deepcopy__(self, memo: Any) -> "Names":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Names, ((),)  # names of another process stand for nothing here
+
+
+def names_taken(fn: Any) -> Names:
     """Return what a function takes from its module by name, for comparison.
 
     What the functions take that it closes over, or that it has as defaults, counts as well.
@@ -197,7 +210,7 @@ def names_taken(fn: Any) -> tuple[tuple[str, Any], ...]:
             with contextlib.suppress(ValueError):  # a cell that is not filled yet
                 functions.append(cell.cell_contents)
         functions += [*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()]
-    return tuple(found)
+    return Names(tuple(found))
 
 
 def _names(fn: types.FunctionType) -> list[str]:

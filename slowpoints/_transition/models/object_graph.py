@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slowpoints._transition.base import ModelError
-from slowpoints._transition.models.closure import names_taken
+from slowpoints._transition.models.closure import Names, names_taken
 
 _INSTANCE_NAMES = {"_name", "_source_info"}
 """Attributes that number or locate an instance; two models that differ only in these are the same.
@@ -295,9 +295,9 @@ def _methods_of(cls: type) -> tuple[types.FunctionType, ...]:
     return tuple(value for value in values if isinstance(value, types.FunctionType))
 
 
-def _names_taken_by(cls: type) -> tuple[tuple[str, Any], ...]:
+def _names_taken_by(cls: type) -> tuple[Names, ...]:
     """Return what a user's class takes from its module by name, such as a time step."""
-    return tuple(taken for method in _methods_of(cls) for taken in names_taken(method))
+    return tuple(map(names_taken, _methods_of(cls)))
 
 
 _FRAMEWORKS = {"builtins", "abc", "typing", "brainpy", "brainpy_state", "brainstate", "jax"}
