@@ -248,11 +248,13 @@ class FixedPointFinder:
         caller = f"{_CLASS}.find_fixed_points"
         n_inits = check_draw(caller, n_inits, noise_scale)
         if len(getattr(state_traj, "shape", ())) != 3:
+            own = as_transition(self.rnn_model)
             try:
-                state_traj = as_transition(self.rnn_model).flatten(state_traj)
+                state_traj = own.flatten(state_traj)
             except ValueError as error:
+                words = f"{error} {getattr(own, 'hint', '')}".strip()
                 raise ValueError(
-                    f"{caller}: `state_traj` does not fit the model: {error}"
+                    f"{caller}: `state_traj` does not fit the model: {words}"
                 ) from error
         state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
         row = "of the `n_inits` states"

@@ -223,12 +223,14 @@ def check_trajectories(
         TypeError: if one of them holds something other than numbers.
         ValueError: if a shape is wrong, no state is valid, or a valid state is not finite.
     """
-    hint = (
-        "; to search from given states `[n, n_states]`, call slowpoints.find_fixed_points with them"
-    )
-    axes = ("trials", "time", "n_states")
-    state_traj = arguments.array(
-        caller, "state_traj", state_traj, axes, floating=floating, nonempty=True, hint=hint
+    state_traj = arguments.trajectories(
+        caller,
+        "state_traj",
+        state_traj,
+        if_two_axes="; to search from given states `[n, n_states]`, call "
+        "slowpoints.find_fixed_points with them",
+        floating=floating,
+        nonempty=True,
     )
     if valid_bxt is not None:
         valid_bxt = arguments.mask(caller, "valid_bxt", valid_bxt, state_traj.shape[:2])

@@ -20,7 +20,7 @@ from model_checks import (
 from model_checks import fast_compilation as fast_compilation
 from networks import case
 
-from slowpoints import FixedPointFinder, as_transition
+from slowpoints import FixedPointFinder, as_transition, find_fixed_points, sample_states
 from slowpoints._transition.models.pytorch import without_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
@@ -151,6 +151,130 @@ def test_trajectories_may_be_tensors():
         expected = module(torch.zeros(1, fps.n, N_IN), h)[1]
     assert fps.n > 0
     np.testing.assert_allclose(h, expected, atol=1e-5)
+
+
+def steps_of(module, n_trials=4, n_steps=6):
+    """Return the states of all steps, [trials, time, layers, units], and PyTorch's `output`."""
+    inputs = torch.randn(n_trials, n_steps, N_IN)
+    with torch.no_grad():
+        output, state = module(inputs)
+        state = jax.tree.map(torch.zeros_like, state)
+        states = []
+        for u in inputs.split(1, dim=1):
+            state = module(u, state)[1]
+            states.append(jax.tree.map(lambda a: a.transpose(0, 1), state))
+    return jax.tree.map(lambda *steps: torch.stack(steps, dim=1), *states), output
+
+
+def test_the_axis_of_a_single_layer_may_be_left_out():
+    torch.manual_seed(0)
+    gru, lstm = nn.GRU(N_IN, N, batch_first=True), nn.LSTM(N_IN, N, batch_first=True)
+    states, output = steps_of(gru)
+    np.testing.assert_allclose(states[:, :, 0], output, atol=1e-6)
+    F = as_transition(gru)
+    np.testing.assert_array_equal(F.flatten(states), F.flatten(states[:, :, 0]))
+    (h, c), output = steps_of(lstm)
+    np.testing.assert_allclose(h[:, :, 0], output, atol=1e-6)
+    F = as_transition(lstm)
+    vectors = F.flatten((h, c))
+    assert vectors.shape == (4, 6, 2 * N)
+    np.testing.assert_array_equal(vectors, F.flatten((h[:, :, 0], c[:, :, 0])))
+    np.testing.assert_array_equal(vectors[0, 0], F.flatten((h[0, 0, 0], c[0, 0, 0])))
+    results = [
+        FixedPointFinder(lstm, solver="newton_krylov", verbose=False).find_fixed_points(
+            given, np.zeros((1, N_IN)), n_inits=16
+        )[0]
+        for given in (vectors, (h, c), (h[:, :, 0], c[:, :, 0]))
+    ]
+    assert results[0].n > 0
+    for fps in results[1:]:
+        np.testing.assert_array_equal(fps.xstar, results[0].xstar)
+
+
+def test_axes_that_are_left_out_do_not_broadcast():
+    """`output` of all time steps and `c_n` of the last one are no trajectory, for one trial either.
+
+    With the axis of layers, leading axes broadcast as they always did.
+    """
+    F = as_transition(nn.LSTM(N_IN, N))
+    for c_n in (np.zeros((1, 4, N)), np.zeros((4, 1, N)), np.zeros((1, N))):
+        with pytest.raises(ValueError, match=r"The state is \(.*\); expected"):
+            F.flatten((np.zeros((4, 6, N)), c_n))
+    with pytest.raises(ValueError, match=r"The state is \(\[1, 6, 5\], \[1, 1, 5\]\); expected"):
+        F.flatten((np.zeros((1, 6, N)), np.zeros((1, 1, N))))
+    assert F.flatten((np.zeros((4, 6, 1, N)), np.zeros((1, N)))).shape == (4, 6, 2 * N)
+
+
+LSTM_1 = "holds only h: collect (h, c) step by step, as in docs/models.md#pytorch"
+LSTM_2 = "holds only h of the last layer: collect (h, c) of all layers step by step"
+GRU_1 = "GRU returns (output, h_n); its states are `output`."
+GRU_2 = "`output` of GRU holds only h of the last layer: collect h of all layers step by step"
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("module", "of", "words"),
+    [
+        (nn.GRU(N_IN, N), lambda out, end: out[..., :2], ["has 2 columns; expected 5", GRU_1]),
+        (
+            nn.GRU(N_IN, N),
+            lambda out, end: (out, end),
+            [
+                "does not fit the model: The state is ([6, 4, 5], [1, 4, 5]); expected [..., 5].",
+                GRU_1,
+            ],
+        ),
+        (
+            nn.GRU(N_IN, N),
+            lambda out, end: out[0],
+            ["(4, 5)", "one trial is `state_traj[None]`; to search from given states"],
+        ),
+        (nn.LSTM(N_IN, N), lambda out, end: out, ["has 5 columns; expected 10", LSTM_1]),
+        (
+            nn.LSTM(N_IN, N),
+            lambda out, end: (out, end),
+            [
+                "The state is ([6, 4, 5], ([1, 4, 5], [1, 4, 5])); expected ([..., 5], [..., 5])",
+                LSTM_1,
+            ],
+        ),
+        (nn.LSTM(N_IN, N), lambda out, end: (out, end[1]), [LSTM_1]),
+        (nn.LSTM(N_IN, N, 2), lambda out, end: out, ["has 5 columns; expected 20", LSTM_2]),
+        (
+            nn.LSTM(N_IN, N, 2),
+            lambda out, end: (out, out),
+            ["expected ([..., 2, 5], [..., 2, 5])", LSTM_2],
+        ),
+        (nn.GRU(N_IN, N, 2), lambda out, end: out, ["has 5 columns; expected 10", GRU_2]),
+        (
+            nn.LSTMCell(N_IN, N),
+            lambda out, end: out,
+            ["has 5 columns; expected 10", "A state of LSTMCell is the pair (h, c)."],
+        ),
+    ],
+)
+def test_states_that_lack_something_are_refused_with_what_is_missing(module, of, words):
+    layer = nn.LSTM(N_IN, N) if isinstance(module, nn.LSTMCell) else module
+    finder = FixedPointFinder(module, verbose=False)
+    with pytest.raises(ValueError) as caught:
+        finder.find_fixed_points(of(*layer(torch.zeros(6, 4, N_IN))), np.zeros((1, N_IN)))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.checks_input
+def test_vectors_are_named_where_only_they_are_taken():
+    module = nn.LSTM(N_IN, N)
+    way = "`slowpoints.as_transition(model).flatten((h, c))` turns them into vectors"
+    with pytest.raises(ValueError) as caught:
+        find_fixed_points(module, np.zeros((4, N), "f"), np.zeros(N_IN))
+    assert way in str(caught.value)
+    with pytest.raises(ValueError) as caught:  # the number of inputs has nothing to do with it
+        find_fixed_points(module, np.zeros((4, 2 * N), "f"), np.zeros(7))
+    assert "`inputs` has 7 columns; expected 3" in str(caught.value)
+    assert "output" not in str(caught.value)
+    h = torch.zeros(4, 6, N)
+    with pytest.raises(ValueError, match=r"`slowpoints.as_transition\(model\).flatten` makes"):
+        sample_states(jax.random.key(0), (h, h), 3)
 
 
 def torch_module(kind):

@@ -207,6 +207,7 @@ def test_narrow_figures_have_their_panels_above_each_other():
         ({"projection": np.ones((4, 2))}, r"`projection` has shape \(4, 2\); expected \(5, 2\)"),
         ({"projection": np.full((5, 2), np.nan)}, r"`projection` holds 10 values"),
         ({"state_traj": np.ones((2, 3, 4))}, r"`state_traj` has shape \(2, 3, 4\); expected"),
+        ({"state_traj": np.ones((2, 3, 1, 5))}, r"expected \(trials, time, 5\); `.*flatten` makes"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

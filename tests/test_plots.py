@@ -665,7 +665,21 @@ TRAJ = trajectories()
     [
         (
             {"state_traj": TRAJ[0]},
-            r"`state_traj` has shape \(12, 6\); expected \(trials, time, n_s",
+            r"`state_traj` has shape \(12, 6\); expected \(trials, time, n_states\); one trial is "
+            r"`state_traj\[None\]`",
+        ),
+        (  # by layers, and as a pair (h, c)
+            {"state_traj": TRAJ.reshape(5, 12, 2, 3)},
+            r"\(5, 12, 2, 3\); expected \(trials, time, n_states\); "
+            r"`slowpoints.as_transition\(model\).flatten` makes such vectors",
+        ),
+        (
+            {"state_traj": (TRAJ[..., :3], TRAJ[..., 3:])},
+            r"\(2, 5, 12, 3\); expected .*; `slowpoints.as_transition\(model\).flatten` makes",
+        ),
+        (
+            {"state_traj": {"h": TRAJ}},
+            r"is the dict .*; expected .*; `slowpoints.as_transition\(model\).flatten` makes",
         ),
         ({"state_traj": TRAJ[:0]}, r"`state_traj` is empty: its shape is \(0, 12, 6\); expected"),
         ({"state_traj": TRAJ[:, :0]}, r"`state_traj` is empty: its shape is \(5, 0, 6\); expected"),
@@ -675,7 +689,8 @@ TRAJ = trajectories()
         ),
         (
             {"state_traj": TRAJ[..., :4]},
-            r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4",
+            r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4\) to go with the 4 state\(s\) "
+            r"of `state_traj`; `slowpoints.as_transition\(model\).flatten` makes such vectors",
         ),
         ({"state_traj": np.where(TRAJ > 3, np.nan, TRAJ)}, r"`state_traj`, of shape .* not finite"),
         ({"state_traj": np.where(TRAJ > 3, np.inf, TRAJ)}, r"`state_traj`, of shape .* not finite"),

@@ -235,6 +235,12 @@ def fields(caller: str, fps: Any, kind: type, *names: str) -> None:
 Axes = tuple[str | int, ...]
 """A shape that is expected: names for axes of any length, numbers for those of one."""
 
+TO_VECTORS = (
+    "; `slowpoints.as_transition(model).flatten` makes such vectors of states in the model's own "
+    "form"
+)
+"""A hint for trajectories, which may be given as the pair `(h, c)` of an LSTM, or by layers."""
+
 
 def array(
     caller: str,
@@ -258,14 +264,15 @@ def array(
         floating: whether whole numbers are refused.
         finite: whether NaN and infinity are refused.
         nonempty: whether axes of length 0 are refused.
-        hint: one more sentence for a wrong shape.
+        hint: how the sentence about a wrong shape goes on.
 
     Raises:
         TypeError: if `value` does not hold real numbers.
         ValueError: if it has another shape, is masked or is not finite.
     """
     expected = " or ".join(_shape_as_text(shape) for shape in shapes)
-    result = as_array(caller, name, value, floating=floating, expected=f"real numbers {expected}")
+    numbers = f"real numbers {expected}{hint}"
+    result = as_array(caller, name, value, floating=floating, expected=numbers)
     shape = tuple(result.shape)
     if not any(_fits(shape, axes) for axes in shapes):
         refuse(caller, name, f"has shape {shape}", f"{expected}{hint}", ValueError)
@@ -274,6 +281,21 @@ def array(
     if finite:
         check_finite(caller, name, result)
     return result
+
+
+def trajectories(caller: str, name: str, value: Any, *, if_two_axes: str = "", **rules: Any) -> Any:
+    """Return states `[trials, time, n_states]`; see `array`, also for the `rules`.
+
+    A message about an array of two axes goes on with `if_two_axes`.
+
+    Raises:
+        TypeError: if `value` does not hold real numbers.
+        ValueError: if it has another shape, or breaks a rule. The message says how to get vectors.
+    """
+    hint = TO_VECTORS
+    if getattr(value, "ndim", 0) == 2:
+        hint = f"; one trial is `{name}[None]`{if_two_axes}"
+    return array(caller, name, value, ("trials", "time", "n_states"), hint=hint, **rules)
 
 
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:

@@ -77,7 +77,8 @@ def plot_line_attractor(
     states = None
     if state_traj is not None:
         shape = ("trials", "time", n_states)
-        states = arguments.array(caller, "state_traj", state_traj, shape, finite=True)
+        hint = arguments.TO_VECTORS
+        states = arguments.array(caller, "state_traj", state_traj, shape, finite=True, hint=hint)
         states = np.asarray(states, np.float64)
     if axes is None:
         padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))

@@ -85,9 +85,8 @@ def scene_of(
     if state_traj is None:
         state_traj = np.zeros((0, 1, fixed_points.n_states))
     else:
-        axes = ("trials", "time", "n_states")
         state_traj = np.asarray(
-            arguments.array(caller, "state_traj", state_traj, axes, nonempty=True)
+            arguments.trajectories(caller, "state_traj", state_traj, nonempty=True)
         )
     n_trials, n_time, n_states = state_traj.shape
     trials = _trials(caller, plot_batch_idx, n_trials)
@@ -156,7 +155,7 @@ def _shown_points(fixed_points: FixedPoints, n_states: int) -> FixedPoints:
         if value.shape[1] != n_states:
             raise ValueError(
                 f"`fixed_points.{name}` has shape {value.shape}, expected ({points.n}, {n_states}) "
-                f"to go with the {n_states} state(s) of `state_traj`."
+                f"to go with the {n_states} state(s) of `state_traj`{arguments.TO_VECTORS}."
             )
         points = points.replace(**{name: value.astype(np.float64)})
     check_finite("fixed_points.xstar", points.xstar)

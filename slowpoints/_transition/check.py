@@ -61,9 +61,10 @@ def check_transition(
     ):
         if expected is not None and n != expected:
             plural = "s" if expected != 1 else ""
+            hint = f" {getattr(F, 'hint', '')}".rstrip() if argument == states else ""
             raise ModelError(
-                f"{caller}: `{argument}` has {n} columns; expected {expected}, since {name} "
-                f"{what.format(expected)}{plural}."
+                f"{caller}: `{argument}` has {n} column{'s' * (n != 1)}; expected {expected}, "
+                f"since {name} {what.format(expected)}{plural}.{hint}"
             )
     with_shapes = f"a state of shape ({n_states},) and an input of shape ({n_inputs},)"
     try:

@@ -24,6 +24,7 @@ class CallableTransition(Transition):
         layout: how a state is laid out in a vector; `None` if it is itself a vector, of any length.
         name: what error messages call the model.
         n_inputs: the length of an input, or `None` if it is not known.
+        hint: for error messages, what to know of states that do not fit.
         environment: the settings of frameworks, such as the time step, when the transition was
             made. They hold while the model is called, in whichever thread that may be.
     """
@@ -33,6 +34,7 @@ class CallableTransition(Transition):
     layout: StateLayout | None = eqx.field(static=True)
     name: str = eqx.field(static=True)
     n_inputs: int | None = eqx.field(static=True, default=None)
+    hint: str = eqx.field(static=True, default="")
     environment: Environment = eqx.field(static=True, default_factory=Environment)
 
     @property

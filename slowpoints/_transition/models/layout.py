@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from typing import Any
 
 import jax
@@ -51,7 +52,8 @@ class StateLayout:
 
         Args:
             state: arrays `[..., *shape]` in the layout's structure; leading axes broadcast. They
-                may be tensors of PyTorch.
+                may be tensors of PyTorch. For shapes `(1, n)`, as in a network of one layer, arrays
+                `[..., n]` will do, if they all have the same leading axes.
 
         Returns:
             `[..., n_states]`, a NumPy array if all arrays are, else a JAX array.
@@ -60,25 +62,39 @@ class StateLayout:
             ValueError: if the structure or a shape differs from that of the layout.
         """
         leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
-        if treedef != self.treedef:
-            raise ValueError(f"The state is {treedef}; expected {self.treedef}.")
+        found = [tuple(np.shape(leaf)) for leaf in leaves]
+        leads = self._leads(found) if treedef == self.treedef else None
+        if leads is None:
+            shapes = [("...", *shape) for shape in self._without_layer()]
+            expected = _in_words(self.treedef, shapes)
+            raise ValueError(f"The state is {_in_words(treedef, found)}; expected {expected}.")
         xp: Any = np if all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in leaves) else jnp
-        leads = []
-        for leaf, shape in zip(leaves, self.shapes, strict=True):
-            n_lead = np.ndim(leaf) - len(shape)
-            if n_lead < 0 or np.shape(leaf)[n_lead:] != shape:
-                expected = ", ".join(("...", *map(str, shape)))
-                raise ValueError(
-                    f"An array of the state has shape {np.shape(leaf)}; expected ({expected}). "
-                    f"The state's shapes are {self.shapes}."
-                )
-            leads.append(np.shape(leaf)[:n_lead])
         lead = np.broadcast_shapes(*leads)
         rows = [
-            xp.broadcast_to(leaf, lead + shape).reshape((*lead, math.prod(shape)))
-            for leaf, shape in zip(leaves, self.shapes, strict=True)
+            xp.broadcast_to(xp.reshape(leaf, own_lead + shape), lead + shape).reshape(
+                (*lead, math.prod(shape))
+            )
+            for leaf, own_lead, shape in zip(leaves, leads, self.shapes, strict=True)
         ]
         return xp.concatenate(rows, axis=-1)
+
+    def _leads(self, found: list[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+        """Return the axes before those of a state for arrays of these shapes, if they hold states.
+
+        Without the axis of a single layer nothing broadcasts: PyTorch's `output` of all time steps
+        and its `c_n` of the last one do not make a trajectory.
+        """
+        leads = _leads_of(found, self.shapes)
+        if leads is not None:
+            return leads
+        leads = _leads_of(found, self._without_layer())
+        return leads if leads is not None and len(set(leads)) == 1 else None
+
+    def _without_layer(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes without the axis of a single layer, where they have it."""
+        return tuple(
+            shape[1:] if len(shape) == 2 and shape[0] == 1 else shape for shape in self.shapes
+        )
 
     def unflatten(self, x: RealArray) -> Any:
         """Turn vectors back into states made of the model's own arrays.
@@ -100,3 +116,29 @@ class StateLayout:
             for end, shape in zip(ends, self.shapes, strict=True)
         ]
         return jax.tree.unflatten(self.treedef, leaves)
+
+
+def _leads_of(
+    found: list[tuple[int, ...]], shapes: tuple[tuple[int, ...], ...]
+) -> list[tuple[int, ...]] | None:
+    """Return what comes before `shapes` in the shapes that were found, if these end in them."""
+    n_leads = [len(whole) - len(shape) for whole, shape in zip(found, shapes, strict=True)]
+    fits = [
+        n >= 0 and whole[n:] == shape
+        for n, whole, shape in zip(n_leads, found, shapes, strict=True)
+    ]
+    return [whole[:n] for n, whole in zip(n_leads, found, strict=True)] if all(fits) else None
+
+
+class _Shape(tuple):
+    """A shape that is written as in the documentation: `[..., 16]`."""
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(map(str, self))}]"
+
+
+def _in_words(treedef: Any, shapes: list[tuple[Any, ...]]) -> str:
+    """Return the arrays of a state by their shapes, such as `([..., 16], [..., 16])`."""
+    return textwrap.shorten(
+        repr(jax.tree.unflatten(treedef, map(_Shape, shapes))), 200, placeholder=" ..."
+    )

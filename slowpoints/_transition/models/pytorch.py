@@ -114,7 +114,24 @@ def from_module(module: Any) -> CallableTransition:
     h = jax.ShapeDtypeStruct((*lead, n_outputs), jnp.float32)
     c = jax.ShapeDtypeStruct((*lead, n_units), jnp.float32)
     layout = StateLayout.like((h, c) if kind == "lstm" else h)
-    return CallableTransition(stack, "input_state", layout, name, module.input_size)
+    hint = _hint(name, has_c=kind == "lstm", n_layers=n_layers, is_cell=is_cell)
+    return CallableTransition(stack, "input_state", layout, name, module.input_size, hint)
+
+
+def _hint(name: str, *, has_c: bool, n_layers: int, is_cell: bool) -> str:
+    """Return what to know of states that do not fit, since PyTorch's `output` is seldom enough."""
+    if is_cell:
+        return f"A state of {name} is the pair (h, c)." if has_c else ""
+    if not has_c and n_layers == 1:
+        return f"{name} returns (output, h_n); its states are `output`."
+    holds = "h" if n_layers == 1 else "h of the last layer"
+    state = "(h, c)" if has_c else "h"
+    all_of_it = state if n_layers == 1 else f"{state} of all layers"
+    return (
+        f"`output` of {name} holds only {holds}: collect {all_of_it} step by step, as in "
+        f"docs/models.md#pytorch. `slowpoints.as_transition(model).flatten({state})` turns "
+        f"{'them' if has_c else 'it'} into vectors."
+    )
 
 
 def _attribute(path: str) -> str:
