@@ -245,26 +245,9 @@ class FixedPointFinder:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
         """
-        caller = f"{_CLASS}.find_fixed_points"
-        n_inits = check_draw(caller, n_inits, noise_scale)
-        if len(getattr(state_traj, "shape", ())) != 3:
-            own = as_transition(self.rnn_model)
-            try:
-                state_traj = own.flatten(state_traj)
-            except ValueError as error:
-                words = f"{error} {getattr(own, 'hint', '')}".strip()
-                raise ValueError(
-                    f"{caller}: `state_traj` does not fit the model: {words}"
-                ) from error
-        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
-        row = "of the `n_inits` states"
-        inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
-        cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
-        arguments.function(caller, "progress", progress)
-        if self.coverage is not None and (len(inputs) != 1 or cond_ids is not None):
-            name = "inputs" if len(inputs) != 1 else "cond_ids"
-            was, expected = "is given for each state", "one input, since `coverage` is set"
-            arguments.refuse(caller, name, was, expected, ValueError)
+        n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
+            state_traj, inputs, n_inits, noise_scale, valid_bxt, cond_ids, progress
+        )
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
         every = self.n_iters_per_print_update
@@ -277,8 +260,6 @@ class FixedPointFinder:
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
             if self.across_processes:
                 key = jax.random.fold_in(key, jax.process_index())
-            n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-            check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
             settings: dict[str, Any] = {
                 "solver": self.solver,
                 "max_iters": self.max_iters,
@@ -303,7 +284,9 @@ class FixedPointFinder:
                     inputs,
                     cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
                     memory_limit=self.memory_limit,
-                    rows_at_a_time=_rows_at_a_time(n_inits, n_states, progress is not None),
+                    rows_at_a_time=_rows_at_a_time(
+                        n_inits, state_traj.shape[2], progress is not None
+                    ),
                     report=report,
                     mesh=self.mesh,
                     across_processes=self.across_processes,
@@ -334,6 +317,43 @@ class FixedPointFinder:
         if self.rounds is not None:
             self._say(f"\t{self.rounds}")
         return unique_fps, all_fps
+
+    def _check(
+        self,
+        state_traj: Any,
+        inputs: Any,
+        n_inits: int,
+        noise_scale: Number,
+        valid_bxt: Any,
+        cond_ids: Any,
+        progress: Any = None,
+    ) -> tuple[int, Any, Any, Any, Any]:
+        """Check the arguments of a search; return those that it goes on with, as arrays."""
+        caller = f"{_CLASS}.find_fixed_points"
+        n_inits = check_draw(caller, n_inits, noise_scale)
+        if len(getattr(state_traj, "shape", ())) != 3:
+            own = as_transition(self.rnn_model)
+            try:
+                state_traj = own.flatten(state_traj)
+            except ValueError as error:
+                words = f"{error} {getattr(own, 'hint', '')}".strip()
+                raise ValueError(
+                    f"{caller}: `state_traj` does not fit the model: {words}"
+                ) from error
+        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
+        row = "of the `n_inits` states"
+        inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
+        cond_ids = arguments.labels(caller, "cond_ids", cond_ids, n_inits, row)
+        arguments.function(caller, "progress", progress)
+        if self.coverage is not None and (len(inputs) != 1 or cond_ids is not None):
+            name = "inputs" if len(inputs) != 1 else "cond_ids"
+            was, expected = "is given for each state", "one input, since `coverage` is set"
+            arguments.refuse(caller, name, was, expected, ValueError)
+        with _precision(self.dtype):
+            F = with_precision(as_transition(self.rnn_model), self.dtype)
+            n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
+            check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
+        return n_inits, state_traj, valid_bxt, inputs, cond_ids
 
     def __getattr__(self, name: str) -> Any:
         # Python asks here only if there is no such attribute.

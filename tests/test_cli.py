@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
@@ -246,6 +247,16 @@ class TestFind:
         assert Path("fixed_points.npz").read_text() == "mine" and not Path("new.npz").exists()
         assert run(*SEARCH, "--force")[0] == 0
         assert FixedPoints.load("fixed_points.npz").n == POINTS
+
+    def test_of_two_mistakes_a_result_that_is_there_is_told_last(self):
+        write("fixed_points.npz", "mine")
+        write("broken.py", "net = 3.5")
+        assert "net is a builtins.float" in says("find", "broken.py:net", *SEARCH[2:])
+        message = says("find", *MODEL, "--inputs", "0,0,0", "--n-inits", N)
+        assert "could not be evaluated for a state of shape (2,)" in message
+        assert "--noise-scale is -1" in says(*SEARCH, "--noise-scale", -1)
+        assert "--max-iters is -1" in says(*SEARCH, "--max-iters", -1, code=2)
+        assert Path("fixed_points.npz").read_text() == "mine"
 
     @pytest.mark.parametrize(
         "out, reason",
@@ -558,6 +569,11 @@ class TestModel:
             (STEP, "net.py", "'net.py' is not FILE.py:NAME or package.module:NAME"),
             (STEP, "net.py:", "'net.py:' is not FILE.py:NAME"),
             (STEP, "net.py:F()", "'net.py:F()' is not FILE.py:NAME"),
+            (
+                STEP,
+                "states.npy",
+                "such as model.py:net. Load it in a Python file, and give the name",
+            ),
             (STEP, "other.py:F", "there is no file 'other.py'"),
         ],
     )
@@ -609,6 +625,26 @@ class TestModel:
         write("net.py", text)
         assert message in says("find", spec, *SEARCH[2:])
 
+    def test_parts_of_a_network_have_dotted_names(self):
+        write("parts.py", PARTS)
+        for name in ("net.rnn", "make.rnn"):
+            assert loaded(f"parts.py:{name}").name == "F"
+        for name in ("net.lstm", "make.lstm"):
+            assert f"parts.py has no '{name}'." in says("find", f"parts.py:{name}", *SEARCH[2:])
+
+    def test_a_whole_module_of_pytorch_is_answered_with_the_name_of_its_layer(self):
+        pytest.importorskip("torch", reason="PyTorch is not installed (see the extras)")
+        write("net.py", TORCH)
+        told = says("find", "net.py:net", *SEARCH[2:])
+        assert told == (
+            "net.py:net is Net, a torch.nn.Module whose step is not known. Pass "
+            "net.py:net.body.0.rnn."
+        )
+        for name in ("net", "make"):
+            assert loaded(f"net.py:{name}.body.0.rnn").n_states == 5
+        told = says("find", "net.py:cell", *SEARCH[2:])
+        assert told.endswith("such as the recurrent layer `net.rnn` of a larger module.")
+
     def test_errors_say_which_line_of_the_file_they_come_from(self):
         write("net.py", "import os\n\ndef make():\n    return os.no_such_name\n")
         assert says("find", "net.py:make", *SEARCH[2:]).endswith("net.py, line 4).")
@@ -617,6 +653,33 @@ class TestModel:
         write("net.py", "def net(x, u):\n    return x[:1]")
         with pytest.raises(ValueError, match="the model maps a state"):
             run("find", "net.py:net", *SEARCH[2:], "--traceback")
+
+
+PARTS = """
+from types import SimpleNamespace
+
+def F(x, u):
+    return x + u
+
+net = SimpleNamespace(rnn=F)
+
+def make():
+    return net
+"""
+
+TORCH = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.ModuleDict({"rnn": torch.nn.GRU(3, 5)}))
+
+net, cell = Net(), torch.nn.Linear(3, 3)
+
+def make():
+    return net
+"""
 
 
 @pytest.fixture(scope="module")
@@ -672,6 +735,8 @@ class TestStates:
             ("objects.npy", "'objects.npy': it is not an array of numbers that NumPy saved."),
             ("objects.npz", "'objects.npz': 'x' is not an array of numbers."),
             ("two.npz", "it has several arrays: a, b; write two.npz:a, for example."),
+            ("net.pt", "'net.pt': it is not an array of numbers that NumPy saved."),
+            ("net.pt:net/data.pkl", "'net.pt:net/data.pkl': No such file or directory."),
             ("two.npz:c", "'two.npz': it has no array 'c', but these: a, b; write two.npz:a"),
             (".", "'.': Is a directory."),
         ],
@@ -683,6 +748,9 @@ class TestStates:
         np.save("objects.npy", np.array([{}]))
         np.savez("objects.npz", x=np.array([{}]))
         np.savez("two.npz", a=np.zeros(2), b=np.zeros(2))
+        with zipfile.ZipFile("net.pt", "w") as archive:  # as torch.save writes
+            archive.writestr("net/data.pkl", b"")
+            archive.writestr("net/data/0", bytes(64))
         args = ("find", "model.py:net", "--states", name, "--inputs", "0,0")
         assert message in says(*args, code=2)
 
@@ -921,7 +989,7 @@ class TestPlot:
     def test_a_missing_plotly_is_an_error_in_one_sentence(self, found, monkeypatch):
         monkeypatch.setitem(sys.modules, "plotly", None)
         message = says("plot", found[0], "--states", "states.npy", "-o", "figure.html")
-        assert "pip install" in message and "plotly" in message
+        assert 'pip install -e ".[plotly]"' in message
 
 
 # ---- bench ---------------------------------------------------------------------------------------
@@ -998,6 +1066,9 @@ class TestCommand:
         code, stdout, _ = run(name, "--help")
         assert code == 0 and f"  slowpoints {name}" in stdout
         assert "Examples:" in stdout and "Exit codes:" in stdout and "--traceback" in stdout
+        assert "\\b" not in stdout  # click's sign for lines that stay as they are
+        example = stdout.partition("Examples:\n")[2].splitlines()[0]
+        assert example.strip() == f"slowpoints {name}" or f"slowpoints {name} " in example
 
     def test_the_help_of_all_lists_each_command(self):
         stdout = run("--help")[1]

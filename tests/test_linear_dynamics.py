@@ -305,7 +305,7 @@ def test_a_data_frame_of_points_that_were_not_linearised():
 
 def test_without_pandas_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[pandas\]"'):
         some_points().to_pandas()
 
 

@@ -566,7 +566,7 @@ def test_rows_that_are_not_there_are_refused(tmp_path, whole, whole_rows):
 
 def test_keeping_rows_needs_zarr(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(ImportError, match=r"pip install slowpoints\[zarr\]"):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[zarr\]"'):
         search(tmp_path, keep_rows=True)
     assert not list(tmp_path.iterdir())
 

@@ -371,6 +371,15 @@ def test_keywords_are_refused():
 
 
 @pytest.mark.checks_input
+def test_a_module_that_is_not_known_is_refused_for_that_whatever_else_is_given():
+    for keywords in ({}, {"signature": "input_state"}, {"example_state": np.zeros(3)}):
+        with pytest.raises(TypeError) as caught:
+            as_transition(OwnForward(2, 3), **keywords)
+        assert "`model` is OwnForward, a torch.nn.Module" in str(caught.value)
+        assert "write it with JAX, as docs/howto/own_model.md does:" in str(caught.value)
+
+
+@pytest.mark.checks_input
 def test_weights_alone_are_refused():
     with pytest.raises(TypeError, match=r"a state_dict of PyTorch.* pass the layer instead"):
         as_transition(nn.GRU(2, 3).state_dict())

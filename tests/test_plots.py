@@ -689,8 +689,8 @@ TRAJ = trajectories()
         ),
         (
             {"state_traj": TRAJ[..., :4]},
-            r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4\) to go with the 4 state\(s\) "
-            r"of `state_traj`; `slowpoints.as_transition\(model\).flatten` makes such vectors",
+            r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4\) to go with the 4 "
+            r"state\(s\) of `state_traj`; `slowpoints.as_transition\(model\).flatten` makes such",
         ),
         ({"state_traj": np.where(TRAJ > 3, np.nan, TRAJ)}, r"`state_traj`, of shape .* not finite"),
         ({"state_traj": np.where(TRAJ > 3, np.inf, TRAJ)}, r"`state_traj`, of shape .* not finite"),

@@ -158,7 +158,7 @@ def test_what_plotly_cannot_do_is_refused(config, message):
 def test_without_plotly_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    with pytest.raises(ImportError, match=r"pip install slowpoints\[plotly\]"):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[plotly\]"'):
         figure()
 
 

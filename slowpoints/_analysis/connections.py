@@ -120,7 +120,7 @@ class Connections(eqx.Module):
         except ImportError as error:
             raise ImportError(
                 "Connections.to_networkx: NetworkX is not installed; `pip install networkx`, or "
-                "`pip install slowpoints[networkx]`."
+                '`pip install -e ".[networkx]"` in the checkout of slowpoints.'
             ) from error
         graph, edges = networkx.MultiDiGraph(), self.edges
         for row in np.flatnonzero(self.index >= 0).tolist():

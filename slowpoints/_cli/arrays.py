@@ -76,6 +76,9 @@ def _read(path: Path, name: str | None) -> np.ndarray:
                 raise ValueError("it is a single array, which has no name")
             return content
         with content:
+            members = content.zip.namelist()
+            if members and not any(member.endswith(".npy") for member in members):
+                raise ValueError("it is not an array of numbers that NumPy saved")  # but PyTorch
             return _member(content, name, path.name)
 
 

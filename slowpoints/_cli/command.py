@@ -121,7 +121,7 @@ def sentence(error: BaseException, names: Mapping[str, str]) -> str:
     # Errors of JAX, whose frames are left out of tracebacks, are derived from Python's own.
     is_own &= type(error).__module__.split(".")[0] in ("builtins", "slowpoints")
     if is_own and isinstance(error, (ValueError, TypeError, ImportError, RuntimeError)):
-        return in_options(without_caller(_whole_sentences(first_line)), names)
+        return in_options(without_caller(whole_sentences(first_line)), names)
     text = f"{type(error).__name__}: {first_line}".strip().removesuffix(":").rstrip(".")
     place = place_in_user_code(frames)
     return f"{text}{f' ({place})' if place else ''}. --traceback shows where it was raised."
@@ -154,7 +154,7 @@ def without_caller(text: str) -> str:
     return re.sub(r"^[A-Za-z_][\w.]*: (?=\S)", "", text, count=1)
 
 
-def _whole_sentences(line: str) -> str:
+def whole_sentences(line: str) -> str:
     """Return the line without a last sentence that announces lines which are left out."""
     return line if not line.endswith(":") else f"{line.rpartition('. ')[0] or line[:-1]}."
 

@@ -7,8 +7,26 @@ import click
 
 from slowpoints._cli.command import Command, Option
 
+_HELP = """Train a flip-flop network and find its fixed points.
 
-@click.command("demo", cls=Command)
+The network stores bits: each is set by the sign of the last pulse on its input. One with B bits
+should have 3^B fixed points: each bit at one of its two memories or on the ridge between them.
+Prints them as a table; writes two figures, the network and the fixed points, and the files with
+which the other commands can be tried.
+
+\b
+Examples:
+  slowpoints demo
+  slowpoints demo --cell gru --units 32 --seed 1 --out gru-results
+"""
+
+
+@click.command(
+    "demo",
+    cls=Command,
+    help=_HELP,
+    short_help="Train a flip-flop network and find its fixed points.",
+)
 @click.option(
     "--cell",
     type=click.Choice(["tanh", "gru", "lstm"]),
@@ -47,18 +65,7 @@ from slowpoints._cli.command import Command, Option
     cls=Option,
 )
 def demo(cell: str, units: int, bits: int, seed: int, steps: int, solver: str, out: Path) -> None:
-    r"""Train a flip-flop network and find its fixed points.
-
-    The network stores bits: each is set by the sign of the last pulse on its input. One with B bits
-    should have 3^B fixed points: each bit at one of its two memories or on the ridge between them.
-    Prints them as a table; writes two figures, the network and the fixed points, and the files with
-    which the other commands can be tried.
-
-    \b
-    Examples:
-      slowpoints demo
-      slowpoints demo --cell gru --units 32 --seed 1 --out gru-results
-    """
+    """Run the demo, as the help of the command says."""
     _make_writable(out)
     from slowpoints._demo import run
 

@@ -120,7 +120,7 @@ def find(
     **options: Any,
 ) -> None:
     """Find fixed points, as the help of the command says."""
-    _check_files(out, all_rows, force)
+    _check_files(out, all_rows)
     search = {name: options.pop(name) for name in arguments_of_search()}
     source, name = context.with_resource(importable(model))
     if options["across_processes"]:
@@ -139,6 +139,9 @@ def find(
     if (valid := search["valid_bxt"]) is not None:
         search["valid_bxt"] = valid[None] if valid.ndim == 1 else valid
     inputs = search["inputs"] = inputs_of(network, search["inputs"], say=finder.verbose)
+    finder._check(**search)
+    if not force:  # after all else, so that a command with another mistake is not sent twice
+        _check_that_new(out, all_rows)
 
     started, n_done, stopped = time.perf_counter(), 0, False
     with first_interrupt_asks(_answer(finder)) as interrupt:
@@ -199,20 +202,28 @@ class _InOptions(io.TextIOBase):
         self._to.flush()
 
 
-def _check_files(out: Path, all_rows: Path | None, force: bool) -> None:
-    files = {"--out": out} | ({} if all_rows is None else {"--all-rows": all_rows})
+def _files(out: Path, all_rows: Path | None) -> dict[str, Path]:
+    return {"--out": out} | ({} if all_rows is None else {"--all-rows": all_rows})
+
+
+def _check_files(out: Path, all_rows: Path | None) -> None:
+    files = _files(out, all_rows)
     for option, file in files.items():
         hint = f"'{option}'"
         if file.suffix != ".npz":
             expected = "expected the name of a file that ends in .npz"
             raise click.BadParameter(f"{str(file)!r}: {expected}.", param_hint=hint)
-        if file.exists() and not force:
-            raise click.BadParameter(
-                f"{str(file)!r} is there already; --force replaces it.", param_hint=hint
-            )
         check_writable(file, option)
     if len({file.resolve() for file in files.values()}) < len(files):
         raise click.UsageError("--out and --all-rows are the same file.")
+
+
+def _check_that_new(out: Path, all_rows: Path | None) -> None:
+    for option, file in _files(out, all_rows).items():
+        if file.exists():
+            raise click.BadParameter(
+                f"{str(file)!r} is there already; --force replaces it.", param_hint=f"'{option}'"
+            )
 
 
 def inputs_of(network: Any, given: np.ndarray | None, *, say: bool = False) -> np.ndarray:

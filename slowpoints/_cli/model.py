@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 import warnings
@@ -15,14 +16,14 @@ from typing import Any
 
 import click
 
-from slowpoints._cli.command import place_in_user_code
+from slowpoints._cli.command import place_in_user_code, whole_sentences
 from slowpoints._core import arguments
 from slowpoints._transition.convert import as_transition
 
 MODEL_HELP = """\
 MODEL is FILE.py:NAME or package.module:NAME. NAME is a network of BrainPy, BrainState, Equinox,
 Flax or PyTorch, a function F(x, u) that returns the next state, or a function without arguments
-that makes one of these."""
+that makes one of these. Dots lead to a part of a network: model.py:net.rnn is its layer `rnn`."""
 
 
 @contextlib.contextmanager
@@ -38,9 +39,12 @@ def importable(spec: str) -> Iterator[tuple[str, str]]:
         click.BadParameter: if `spec` is not of this form, or there is no such file.
     """
     source, _, name = spec.rpartition(":")
-    if not source or not all(part.isidentifier() for part in name.split(".")):
+    # Parts of PyTorch's containers have numbers for names.
+    if not source or not all(each.isidentifier() or each.isdecimal() for each in name.split(".")):
+        is_data = Path(spec).is_file() and Path(spec).suffix != ".py"
         raise click.BadParameter(
-            f"{spec!r} is not FILE.py:NAME or package.module:NAME, such as model.py:net.",
+            f"{spec!r} is not FILE.py:NAME or package.module:NAME, such as model.py:net."
+            + is_data * " Load it in a Python file, and give the name that the network has there.",
             param_hint="'MODEL'",
         )
     folder = Path.cwd()
@@ -69,6 +73,9 @@ def load_object(source: str, name: str) -> Any:
         module = _module_of(source)
     value: Any = module
     for part in name.split("."):
+        if value is not module and not hasattr(value, part) and takes_nothing(value):
+            with _errors_of(spec, "calling it"), contextlib.redirect_stdout(sys.stderr):
+                value = value()
         if not hasattr(value, part):
             raise click.ClickException(f"{source} has no {name!r}{_similar(value, part)}.")
         value = getattr(value, part)
@@ -101,9 +108,14 @@ def load_model(source: str, name: str, checkpoint: Path | None, signature: str |
     try:
         return as_transition(model, signature=choices)
     except (TypeError, ValueError) as error:
-        text = str(error).splitlines()[0].removeprefix("as_transition: ")
-        text = text.removesuffix(" To use any other model, wrap one step of it:")
+        text = whole_sentences(str(error).splitlines()[0]).removeprefix("as_transition: ")
+        text = re.sub(r"`model((?:\.\w+|\[\d+\])+)`", lambda part: spec + _dotted(part[1]), text)
         raise click.ClickException(text.replace("`model`", spec)) from error
+
+
+def _dotted(path: str) -> str:
+    """Return the way to a part of a network as NAME has it: `.body[0]` is `.body.0`."""
+    return re.sub(r"\[(\d+)\]", r".\1", path)
 
 
 def takes_nothing(value: Any) -> bool:

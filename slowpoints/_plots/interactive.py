@@ -44,7 +44,7 @@ def interactive_figure(scene: Scene, config: PlotConfig) -> "go.Figure":
     except ImportError as error:
         raise ImportError(
             f"{_CALLER}: Plotly, which draws interactive figures, is not installed; "
-            "`pip install plotly`, or `pip install slowpoints[plotly]`."
+            '`pip install plotly`, or `pip install -e ".[plotly]"` in the checkout of slowpoints.'
         ) from error
     path = None if config.save_path is None else Path(config.save_path)
     if path is not None and path.suffix not in (".html", ".htm"):

@@ -533,7 +533,7 @@ class FixedPoints:
         except ImportError as error:
             raise ImportError(
                 "FixedPoints.to_pandas: pandas is not installed; `pip install pandas`, or "
-                "`pip install slowpoints[pandas]`."
+                '`pip install -e ".[pandas]"` in the checkout of slowpoints.'
             ) from error
         return pandas.DataFrame(columns(self))
 

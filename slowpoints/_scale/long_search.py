@@ -88,7 +88,7 @@ class Search:
         final_q_threshold: store points with `q` below this; `None` or 0 stores all.
         keep_rows: whether to store every row as well (in `find_fixed_points`, these are `all_fps`),
             in the Zarr group `rows.zarr` of the directory: see
-            [`load_rows`][slowpoints.Search.load_rows]. Needs Zarr, `pip install slowpoints[zarr]`.
+            [`load_rows`][slowpoints.Search.load_rows]. Needs Zarr, `pip install zarr`.
         mesh: the devices that share a chunk's rows, as in
             [`find_fixed_points`][slowpoints.find_fixed_points].
 

@@ -53,7 +53,7 @@ class RowStore:
         except ImportError as error:
             raise ImportError(
                 "Search: to keep all rows, Zarr is needed; `pip install zarr`, or "
-                "`pip install slowpoints[zarr]`."
+                '`pip install -e ".[zarr]"` in the checkout of slowpoints.'
             ) from error
         self._zarr = zarr
         self._decode = numcodecs.zstd.Zstd().decode

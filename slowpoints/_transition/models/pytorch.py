@@ -151,7 +151,7 @@ def _refusal(name: str, inside: list[str]) -> str:
         )
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module whose step is not known. {way_out} "
-        "To use another step, write it with JAX:\n"
+        "To use another step, write it with JAX, as docs/howto/own_model.md does:\n"
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"
     )
