@@ -45,6 +45,11 @@ _ELSEWHERE = {
 }
 """Where to find what Golub & Sussillo's FixedPointFinder has as methods."""
 
+_NO_NOISE = (
+    "stable. No noise was added to the starts, and saddles are rarely found without it "
+    "(`noise_scale`)."
+)
+
 _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
 
 
@@ -316,6 +321,9 @@ class FixedPointFinder:
         self._say_result(unique_fps, all_fps, time.perf_counter() - started)
         if self.rounds is not None:
             self._say(f"\t{self.rounds}")
+        elif noise_scale == 0 and unique_fps.n and _all_stable(unique_fps):
+            one = unique_fps.n == 1
+            self._say(f"\t{'The point kept is' if one else 'All points kept are'} {_NO_NOISE}")
         return unique_fps, all_fps
 
     def _check(
@@ -450,6 +458,11 @@ class _Progress:
         self._bar.update(fps.n)
         if self._then is not None:
             self._then(fps)
+
+
+def _all_stable(fps: FixedPoints) -> bool:
+    """Return whether all points are known to be stable."""
+    return fps.is_stable is not None and bool(np.all(fps.is_stable))
 
 
 def _rows_at_a_time(n_rows: int, n_states: int, watched: bool) -> int:

@@ -1,6 +1,5 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from slowpoints._across_processes import (
 )
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray, Scalar
+from slowpoints._core.warn import warn
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
@@ -221,7 +221,7 @@ def find_fixed_points(
     if not traced:
         told = account(fps, all_fps, **rules)
         if told.warning:
-            warnings.warn(f"{caller}: {told.warning}", stacklevel=2)
+            warn(f"{caller}: {told.warning}")
     if compute_jacobians:
         fps = jacobians(F, fps)
         fps = decompose(fps) if decompose_jacobians else fps

@@ -34,6 +34,7 @@ from slowpoints import (
     LevenbergMarquardt,
     PlotConfig,
     _finder,
+    find_fixed_points,
     load_checkpoint,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
@@ -560,6 +561,52 @@ def test_verbose_tells_what_was_found(capsys):
     assert "2 of them are stable, 1 unstable" in out
     assert f"Of {N_INITS} rows:\n\t  {N_INITS} ended at 3 fixed points, which are kept.\n" in out
     assert "Iter:" not in out
+
+
+def test_stable_points_from_starts_without_noise_are_told_to_be_so(capsys):
+    told = "stable. No noise was added to the starts, and saddles are rarely found without it"
+
+    def printed(at, **settings):
+        states = np.broadcast_to(WELL_POINTS[at], (4, len(at), 2)).astype(np.float32)
+        fps, _ = search_well(states=states, verbose=True, **settings)
+        return fps.n, capsys.readouterr().out
+
+    n, out = printed([0, 2])
+    assert n == 2 and f"\tAll points kept are {told} (`noise_scale`).\n" in out
+    n, out = printed([2])
+    assert n == 1 and f"\tThe point kept is {told} (`noise_scale`).\n" in out
+    for at, settings in (
+        ([0, 1, 2], {}),  # with the saddle
+        ([0, 2], {"noise_scale": 1e-3}),
+        ([0, 2], {"do_decompose_jacobians": False}),  # whether they are stable is not known
+        ([0, 2], {"max_n_unique": 0}),
+        ([0, 2], {"coverage": 0.5}),  # which starts from other states as well
+    ):
+        n, out = printed(at, **settings)
+        assert "No noise was added" not in out
+        assert n == len(at) or settings.keys() & {"max_n_unique", "coverage"}
+
+
+def test_warnings_are_about_the_line_that_calls():
+    finder = FixedPointFinder(DoubleWell(), final_q_threshold=1e-30, max_iters=1, verbose=False)
+    searches = (
+        lambda: finder.find_fixed_points(well_states(), NONE, N_INITS),
+        lambda: find_fixed_points(DoubleWell(), well_states()[0], NONE[0], final_q_threshold=1e-30),
+    )
+    for search in searches:
+        with pytest.warns(UserWarning, match="^find_fixed_points: ") as caught:
+            search()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.checks_input
+def test_several_inputs_are_answered_with_the_function_that_pairs_them():
+    said = (
+        r"has shape \(3, 2\); expected .*, one row for each of the `n_inits` states; to search "
+        r"from each state under each of several inputs, see slowpoints.input_grid"
+    )
+    with pytest.raises(ValueError, match=said):
+        search_well(inputs=np.zeros((3, 2)))
 
 
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")

@@ -68,6 +68,7 @@ def test_a_model_of_brainpy_gets_to_its_fixed_points_and_a_figure(capsys):
 def test_a_function_has_nine_fixed_points(capsys):
     names, printed = run(BLOCKS[2], capsys)
     assert names["fps"].n == 9 and "Stable fixed points: 4 / 9" in printed
+    assert Path("flow.png").read_bytes().startswith(PNG_MAGIC)
 
 
 def test_the_figure_of_the_front_page_is_drawn_by_its_script(tmp_path):

@@ -416,7 +416,12 @@ def inputs_of_rows(caller: str, value: Any, n: int, row: str, dtype: Any) -> Any
         ValueError: if it has another shape, or is not finite as `dtype`.
     """
     shapes = [("n_inputs",), (1, "n_inputs"), (n, "n_inputs")]
-    result = array(caller, "inputs", value, *shapes, hint=f", one row for each {row}")
+    hint = f", one row for each {row}"
+    if getattr(value, "ndim", 0) == 2:
+        hint += (
+            "; to search from each state under each of several inputs, see slowpoints.input_grid"
+        )
+    result = array(caller, "inputs", value, *shapes, hint=hint)
     if not isinstance(result, jax.Array):
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
             result = result.astype(dtype)
