@@ -5,9 +5,11 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.decomposition import PCA
 
 import slowpoints
@@ -408,6 +410,56 @@ def test_nothing_hides_anything_at_any_size(n_axes, preset):
     below = fig.get_figwidth() < NARROW
     assert below == (preset == PlotConfig.for_column)
     assert (legend.y1 < ax.get_window_extent().y0) == below
+
+
+ELONGATED = np.array([4.0, 0.4, 0.2, 0.1])
+"""How far the trajectories of a figure reach along each component: nearly all along the first."""
+
+
+def elongated():
+    """A figure in a long and thin box, where distances between labels are short."""
+    traj = trajectories() / np.ptp(trajectories(), axis=(0, 1)) * ELONGATED
+    return FixedPoints(xstar=traj[:3, -1]), traj
+
+
+def printed(fig):
+    """Return where a figure is not white."""
+    FigureCanvasAgg(fig).draw()
+    return np.asarray(fig.canvas.buffer_rgba())[..., :3].min(axis=2) < 250
+
+
+@pytest.mark.parametrize("preset", [PlotConfig.for_column, PlotConfig.for_slide, PlotConfig])
+def test_labels_of_long_and_thin_boxes_are_clear_of_their_ticks(preset):
+    fig = plot_fixed_points_3d(*elongated(), preset(show=False, show_legend=False, title=None))
+    (ax,) = fig.axes
+    for artist in (*ax.lines, *ax.collections, ax.patch):
+        artist.set_visible(False)
+    axes = ax.xaxis, ax.yaxis, ax.zaxis
+    for axis in axes:
+        axis.line.set_visible(False)
+        axis.pane.set_visible(False)
+        axis.set_tick_params(color="none", labelcolor="none")
+        axis.label.set_visible(False)
+    for axis in axes:
+        axis.label.set_visible(True)
+        label = printed(fig)
+        axis.label.set_visible(False)
+        axis.set_tick_params(labelcolor="black")
+        ticks = printed(fig)
+        axis.set_tick_params(labelcolor="none")
+        assert label.any() and ticks.any()
+        assert not (label & ticks).any()
+
+
+def test_a_trimmed_box_is_whole_and_has_no_more_margin_than_it_needs(tmp_path):
+    path = tmp_path / "box.png"
+    config = PlotConfig(show=False, save_path=path, save_dpi=100, title=None, show_legend=False)
+    plot_fixed_points_3d(*elongated(), config)
+    dark = np.asarray(Image.open(path).convert("L")) < 250
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    height, width = dark.shape
+    margins = rows[0], height - 1 - rows[-1], columns[0], width - 1 - columns[-1]
+    assert min(margins) >= 5 and max(margins) <= 15  # of 0.1 inches, up to the width of a line
 
 
 def test_presets_set_sizes_of_text_and_figure():

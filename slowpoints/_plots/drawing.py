@@ -237,6 +237,7 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
             axis.pane.set_facecolor("white")
             axis.pane.set_edgecolor("0.8")
+            axis.pane.set_closed(True)  # or the box lacks its edge at the left
         _fill_box(ax, view)
     else:
         ax.spines[["top", "right"]].set_visible(False)
@@ -246,7 +247,7 @@ def style_axes(ax: Any, view: View, config: PlotConfig) -> None:
     ax.grid(config.grid, **({"alpha": 0.3} if config.grid else {}))
 
 
-_THINNEST = 0.25
+_THINNEST = 0.4
 """The box is at least so thin: an axis along which nothing happens keeps room for its ticks."""
 
 
@@ -271,11 +272,48 @@ def _fill_box(ax: Any, view: View) -> None:
     ax.set_box_aspect(shape)
 
 
+def extent_of_box(ax: Any) -> Float[np.ndarray, "2 2"]:
+    """Return the corners of a box of three axes with its labels, in pixels.
+
+    Matplotlib's own extents have the axes and their labels, but not the box's edges at the back.
+    """
+    from matplotlib.transforms import Bbox
+    from mpl_toolkits.mplot3d.proj3d import proj_transform
+
+    x, y, z = (a.ravel() for a in np.meshgrid(ax.get_xbound(), ax.get_ybound(), ax.get_zbound()))
+    x, y, _ = proj_transform(x, y, z, ax.get_proj())
+    corners = ax.transData.transform(np.column_stack([x, y]))
+    box = Bbox([corners.min(axis=0), corners.max(axis=0)])
+    labelled = [axis.get_tightbbox() for axis in (ax.xaxis, ax.yaxis, ax.zaxis)]
+    return Bbox.union([box, *(each for each in labelled if each is not None)]).get_points()
+
+
+def _trimmed(fig: "matplotlib.figure.Figure") -> Any:
+    """Return what is drawn on a figure with a box of three axes, and a margin, in inches."""
+    import matplotlib
+    from matplotlib.transforms import Bbox
+
+    fig.draw_without_rendering()
+    drawn = []
+    for ax in fig.axes:
+        if not hasattr(ax, "get_zlim"):
+            drawn.append(ax.get_tightbbox())
+            continue
+        drawn.append(Bbox(extent_of_box(ax)))
+        others = [ax.get_legend(), ax.title if ax.get_title() else None]
+        drawn += [artist.get_window_extent() for artist in others if artist is not None]
+    inches = Bbox.union(drawn).transformed(fig.dpi_scale_trans.inverted())
+    return inches.padded(matplotlib.rcParams["savefig.pad_inches"])
+
+
 def finish(fig: "matplotlib.figure.Figure", config: PlotConfig) -> None:
     """Write and show the figure, if that is asked for."""
     if config.save_path:
         Path(config.save_path).parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(config.save_path, **config.to_savefig_kwargs())
+        how = config.to_savefig_kwargs()
+        if how.get("bbox_inches") == "tight" and any(hasattr(ax, "get_zlim") for ax in fig.axes):
+            how["bbox_inches"] = _trimmed(fig)
+        fig.savefig(config.save_path, **how)
         if config.verbose:
             print(f"Saved {os.fspath(config.save_path)}.")
     if config.show:

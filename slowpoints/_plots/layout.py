@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from slowpoints._plots.coloring import Coloring, scale_of_colors
 from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import finish, new_figure, style
+from slowpoints._plots.drawing import extent_of_box, finish, new_figure, style
 
 NARROW = 6.0
 """The legend is below the axes of figures that are narrower than this, in inches: beside them, it
@@ -156,9 +156,11 @@ _LARGEST = 1.5
 def _zoom(ax: Any, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
     """Choose the size at which a box and its labels just fit between corners of the figure."""
     zoom, middle = _LARGEST, (low + high) / 2
-    for _ in range(8):  # labels keep their size, so that less is gained than the box shrinks
+    for _ in range(12):  # labels keep their size, so that less is gained than the box shrinks
         ax.set_box_aspect(ax.get_box_aspect(), zoom=zoom)
         ax.figure.draw_without_rendering()
+        if any([_clear_of_ticks(axis) for axis in (ax.xaxis, ax.yaxis, ax.zaxis)]):
+            ax.figure.draw_without_rendering()
         first, last = ax.figure.transFigure.inverted().transform(_extent(ax))
         reach = np.maximum((middle - first) / (middle - low), (last - middle) / (high - middle))
         if reach.max() <= 1.001:  # the axes themselves, which are counted, reach up to 1
@@ -166,12 +168,55 @@ def _zoom(ax: Any, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) 
         zoom /= reach.max()
 
 
+_OWN_PAD = 21.0
+"""Matplotlib puts labels of three axes so far from these, in points, if `labelpad` is 0. Its points
+are those of a cube: where the box is thin, labels come too close."""
+
+_CLEAR = 1.0
+"""The middle of a label is so far from labels of ticks, in sizes of the text: half its own height,
+and a gap."""
+
+
+def _clear_of_ticks(axis: Any) -> bool:
+    """Move the label of an axis away from it if it touches those of ticks; return whether it did.
+
+    Distances are along the axis as it is drawn and at a right angle to it, in pixels.
+    """
+    ends = axis.axes.transData.transform(axis.line.get_xydata())
+    along = (ends[1] - ends[0]) / max(np.linalg.norm(ends[1] - ends[0]), 1.0)
+    label = axis.label.get_window_extent()
+    middle = np.array([label.x0 + label.x1, label.y0 + label.y1]) / 2 - ends.mean(axis=0)
+    across = np.array([-along[1], along[0]])
+    across *= np.sign(across @ middle)
+    letters = axis.label.get_fontsize() * axis.get_figure().dpi / 72
+    away = float(across @ middle)
+    if away < 1:  # an axis that is seen from its end has no side
+        return False
+    reach = (float(np.array([label.width, label.height]) @ np.abs(along)) + letters) / 2
+    missing = 0.0
+    low, high = axis.get_view_interval()
+    for tick in axis.get_major_ticks():  # `get_ticklabels` would put them elsewhere
+        if not low <= tick.get_loc() <= high or not tick.label1.get_text():
+            continue
+        corners = tick.label1.get_window_extent().corners() - ends.mean(axis=0)
+        place = (corners - middle) @ along
+        if -reach <= place.max() and place.min() <= reach:
+            missing = max(missing, float((corners @ across).max()) + _CLEAR * letters - away)
+    if missing < 1:
+        return False
+    axis.labelpad += missing / away * (axis.labelpad + _OWN_PAD)
+    return True
+
+
 def _extent(ax: Any) -> Float[np.ndarray, "2 2"]:
     """Return the corners of the axes with their labels, in pixels."""
     others = [artist for artist in (ax.get_legend(), ax.title) if artist is not None]
     for artist in others:
         artist.set_visible(False)
-    box = ax.get_tightbbox()
+    corners = ax.get_tightbbox().get_points()
     for artist in others:
         artist.set_visible(True)
-    return box.get_points()
+    if hasattr(ax, "get_zlim"):
+        first, last = extent_of_box(ax)
+        corners = np.array([np.minimum(corners[0], first), np.maximum(corners[1], last)])
+    return corners
