@@ -41,7 +41,7 @@ def drawn(line=LINE, **options):
 
 def panels(fig):
     """Return the axes of the plane, of the drift and of the time constants."""
-    by_label = {ax.get_ylabel().split(" (")[0]: ax for ax in fig.axes}
+    by_label = {ax.get_ylabel().split("\n")[0]: ax for ax in fig.axes}
     drift, lasting = by_label.pop("drift"), by_label.pop("time constant")
     (plane,) = by_label.values()
     return plane, drift, lasting
@@ -196,6 +196,41 @@ def test_narrow_figures_have_their_panels_above_each_other():
     assert plot_line_attractor(LINE, bare).legends == []
 
 
+@pytest.mark.parametrize(("ratio", "is_long"), [(1.9, False), (2.1, True)])
+def test_a_plane_twice_as_long_as_high_is_drawn_across_the_figure(ratio, is_long):
+    x = X * [ratio, 1, 0, 0, 0]
+    line = straight(xstar=x, F_xstar=x)
+    plane, drift, lasting = panels(drawn(line, projection=ROTATED))
+    boxes = [ax.get_position() for ax in (plane, drift, lasting)]
+    below = [box.y1 < boxes[0].y0 for box in boxes[1:]]
+    assert below == [is_long, is_long]
+    assert (boxes[1].x1 < boxes[2].x0) == is_long
+    assert drift.get_xlabel() == ("place along the curve" if is_long else "")
+    # One unit is equally long along both axes.
+    box, (left, right), (low, high) = plane.bbox, plane.get_xlim(), plane.get_ylim()
+    assert box.width / (right - left) == pytest.approx(box.height / (high - low))
+
+
+@pytest.mark.parametrize(
+    ("lasts", "expected"),
+    [((300, 800), (1e2, 1e3)), ((1300, 70000), (1e3, 1e5)), ((500, 20000), None)],
+)
+def test_time_constants_have_two_powers_of_ten_in_view_and_labels_at_these(lasts, expected):
+    line = eqx.tree_at(lambda a: a.time_constant, LINE, np.geomspace(*lasts, N))
+    _, _, lasting = panels(drawn(line))
+    low, high = lasting.get_ylim()
+    if expected is None:
+        assert 250 < low < 500 and 2e4 < high < 4e4
+    else:
+        assert (low, high) == pytest.approx(expected)
+    assert not any(label.get_text() for label in lasting.get_yticklabels(minor=True))
+
+
+def test_the_key_of_time_constants_is_above_their_axes():
+    _, _, lasting = panels(drawn())
+    assert lasting.get_legend().get_window_extent().y0 >= lasting.bbox.y1
+
+
 @pytest.mark.checks_input
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -228,4 +263,4 @@ def test_axes_say_what_times_are_in(dt, continuous_time, drift, time):
     points = LINE.points.replace(continuous_time=continuous_time)
     line = eqx.tree_at(lambda a: (a.points, a.dt), LINE, (points, dt))
     labels = [ax.get_ylabel() for ax in drawn(line).axes]
-    assert f"drift ({drift})" in labels and f"time constant ({time})" in labels
+    assert f"drift\n({drift})" in labels and f"time constant\n({time})" in labels

@@ -26,6 +26,10 @@ _LENGTH = 0.22
 """A vector of norm 1 that lies in the plane is drawn at this part of the longer side of the points'
 extent; more of the line would be hidden by them, and less leaves no direction to be seen."""
 
+_LONG = 2.0
+"""A plane that is longer than high by this factor is drawn across the figure: beside the other
+panels it would be a strip, since its axes have one scale, without which angles are not true."""
+
 # A light and wide line, and a dark and thin one: told apart in print in grey as well.
 _DIRECTION = ("#E58FBF", 2.6, "right eigenvector")
 _SELECTION = ("#00573F", 1.4, "selection vector")
@@ -44,7 +48,8 @@ def plot_line_attractor(
     their kinds, the curve through them and, at up to 8 of them, the right eigenvector of the
     slowest mode and its selection vector, both of norm 1 before they are projected: of a vector
     that is short here, most is outside the plane. The right panels have the drift and the time
-    constant of the slowest mode against the place along the curve.
+    constant of the slowest mode against the place along the curve. They are below the left one if
+    what this shows is more than twice as long as it is high.
 
     Args:
         line: what [`line_attractor`][slowpoints.line_attractor] returns.
@@ -88,14 +93,17 @@ def plot_line_attractor(
 
     with style(config):
         fig: Any = new_figure(config)
-        plane, drift, lasting = _panels(fig, config)
-        if states is not None:
+        paths = None if states is None else (states - mean) @ axes
+        shown = [(x - mean) @ axes] + ([] if paths is None else [paths.reshape(-1, 2)])
+        length, height = np.ptp(np.concatenate(shown), axis=0)
+        plane, drift, lasting = _panels(fig, config, is_long=bool(length > _LONG * height))
+        if paths is not None:
             faint = replace(config, color="0.5") if config.color == "black" else config
-            draw_trajectories(plane, (states - mean) @ axes, Coloring(), faint)
+            draw_trajectories(plane, paths, Coloring(), faint)
         _draw_line(plane, line, x, mean, axes)
         plane.set_xlabel(config.xlabel or names[0])
         plane.set_ylabel(config.ylabel or names[1])
-        plane.set_aspect("equal")
+        plane.set_aspect("equal", adjustable="datalim")
         plane.spines[["top", "right"]].set_visible(False)
         plane.grid(config.grid)
         _draw_drift(drift, line)
@@ -110,11 +118,14 @@ def plot_line_attractor(
     return fig
 
 
-def _panels(fig: Any, config: PlotConfig) -> tuple[Any, Any, Any]:
+def _panels(fig: Any, config: PlotConfig, is_long: bool) -> tuple[Any, Any, Any]:
     """Return the axes of the plane, of the drift and of the time constants."""
     if is_narrow(config):
-        grid = fig.add_gridspec(3, 1, height_ratios=(2, 1, 1))
+        grid = fig.add_gridspec(3, 1, height_ratios=(1 if is_long else 2, 1, 1))
         plane, drift, lasting = grid[0], grid[1], grid[2]
+    elif is_long:
+        grid = fig.add_gridspec(2, 2)
+        plane, drift, lasting = grid[0, :], grid[1, 0], grid[1, 1]
     else:
         grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1))
         plane, drift, lasting = grid[:, 0], grid[0, 1], grid[1, 1]
@@ -194,9 +205,12 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
         "zorder": 2,
     }
     ax.plot(line.arclength[on], line.drift[on], ".-", **look)
-    ax.set_ylabel(f"drift (per {_unit(line)})")
+    ax.set_ylabel(f"drift\n(per {_unit(line)})")  # in one line, longer than the axis
     ax.ticklabel_format(axis="y", scilimits=(-2, 3))
-    ax.tick_params(labelbottom=False)
+    if ax.get_subplotspec().is_last_row():
+        ax.set_xlabel("place along the curve")
+    else:  # the panel below has the same axis
+        ax.tick_params(labelbottom=False)
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -212,10 +226,25 @@ def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
             place, lasts = line.arclength[rows], np.abs(line.time_constant[rows])
             ax.plot(place, lasts, "o", label=label, **look)
     ax.set_yscale("log")
-    ax.set_ylabel(f"time constant ({_unit(line).replace('step', 'steps')})")
+    _show_two_powers_of_ten(ax)
+    ax.set_ylabel(f"time constant\n({_unit(line).replace('step', 'steps')})")
     ax.set_xlabel("place along the curve")
     ax.spines[["top", "right"]].set_visible(False)
     if not last.all():
         ax.plot([], [], " ", label=f"infinite, not drawn ({np.sum(~last)})")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small", frameon=False)
+    if ax.get_legend_handles_labels()[0]:  # above the axes, within which its marks look like data
+        look = {"fontsize": "small", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, columnspacing=1.0, **look)
+
+
+def _show_two_powers_of_ten(ax: Any) -> None:
+    """Let the axis of time constants reach from one power of ten to another, and label no others.
+
+    With fewer of them in view, Matplotlib labels 2, 3, 4 and 6 times 10 ** 3 as well, a crowd.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    low, high = np.log10(ax.get_ylim())
+    if np.floor(high) - np.ceil(low) < 1:
+        ax.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+    ax.yaxis.set_minor_formatter(NullFormatter())
