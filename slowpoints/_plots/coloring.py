@@ -109,9 +109,9 @@ def _labelled(
 
 
 def scale_of_colors() -> Any:
-    """Return Matplotlib's "viridis" without its lightest end, which is hardly seen on white."""
+    """Return Matplotlib's "viridis" without its lightest fifth, which is hardly seen on white."""
     import matplotlib
     from matplotlib.colors import LinearSegmentedColormap
 
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, 256))
     return LinearSegmentedColormap.from_list("viridis without its end", colors)
