@@ -4,6 +4,7 @@ All of them show measurements, and no curves that were fitted to them. They are 
 their letters are still legible on a phone.
 """
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from matplotlib.patheffects import withStroke
 _OURS = ("o", "#0072B2")
 _TOOLS = {
     "slowpoints": _OURS,
-    "slowpoints, whole pipeline": ("o", "#56B4E9"),
+    "slowpoints, whole pipeline": ("<", "#56B4E9"),
     "LevenbergMarquardt": ("p", "#56B4E9"),
-    "NewtonKrylov": ("h", "#7F7F7F"),
+    "NewtonKrylov": ("d", "#7F7F7F"),
     "SciPy hybr": ("s", "#E69F00"),
     "Optimistix LM": ("^", "#009E73"),
     "BrainPy BFGS": ("D", "#CC79A7"),
@@ -42,6 +43,10 @@ _NEAR, _ASIDE = 2.2, 0.16
 
 _ROOM = 3.4
 """The words beside a mark take up this factor of the axis of time, or less."""
+
+_COVERED, _APART = 1.25, 3.5
+"""Where two tools found about as much in times that differ by less than this factor, one mark would
+cover the other: they are drawn so many percent above and below what was found."""
 
 _LOOKS = {
     "axes.spines.top": False,
@@ -223,17 +228,19 @@ def _recall(results: dict[str, Any]) -> Figure:
     fig = Figure(figsize=(6.2, 2.2 * n_rows), layout="constrained")
     axes = fig.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, network in zip(axes, networks, strict=False):
-        for row in (row for row in rows if row["network"] == network):
+        there = [row for row in rows if row["network"] == network]
+        for row, percent in zip(there, _percents(there), strict=True):
             marker, color = _TOOLS.get(row["tool"], _OTHER)
-            fill = color if row["complete"] else "white"
-            percent = 100 * row["found"] / row["known"]
-            label = row["tool"]
-            ax.plot(row["seconds"], percent, marker, ms=7, mfc=fill, mec=color, label=label, ls="")
+            look = {"ms": 7, "color": color, "label": row["tool"], "ls": ""}
+            ax.plot(row["seconds"], percent, marker, **look)
+            if not row["complete"]:
+                beside = {"textcoords": "offset points", "ha": "right", "va": "center"}
+                ax.annotate("≈", (row["seconds"], percent), (-5, 0), **beside)
         if network in until_all:
             seconds, found = _curve(until_all[network])
             label = "slowpoints, until all are found"
             ax.plot(seconds, found, ".-", color=_OURS[1], lw=1, zorder=1, label=label)
-        ax.set(xscale="log", ylim=(-6, 106))
+        ax.set(xscale="log", ylim=(-8, 108))
         ax.set_title(network, fontsize="medium")
         ax.grid(alpha=0.3)
         ax.tick_params(labelbottom=True)
@@ -246,9 +253,21 @@ def _recall(results: dict[str, Any]) -> Figure:
         for ax in axes
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    handles["time extrapolated"] = Line2D([], [], marker="o", ls="", mfc="white", mec="0.3")
+    handles["time extrapolated"] = Line2D([], [], marker="$≈$", ls="", color="black", ms=7)
     axes[-1].legend(handles.values(), handles.keys(), loc="center", fontsize=8)
     return fig
+
+
+def _percents(rows: list[dict[str, Any]]) -> list[float]:
+    """Return where the marks of a network are drawn: at the percentage found, or a little aside."""
+    percents = [100 * row["found"] / row["known"] for row in rows]
+    places = list(percents)
+    order = sorted(range(len(rows)), key=lambda k: rows[k]["seconds"])
+    for first, second in itertools.combinations(order, 2):
+        is_close = rows[second]["seconds"] < _COVERED * rows[first]["seconds"]
+        if is_close and abs(percents[first] - percents[second]) < 2 * _APART:
+            places[first], places[second] = percents[first] + _APART, percents[second] - _APART
+    return places
 
 
 def _curve(row: dict[str, Any]) -> tuple[list[float], list[float]]:

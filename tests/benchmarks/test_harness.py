@@ -545,6 +545,24 @@ def test_panels_are_in_two_columns_and_memory_has_numbers():
     assert sum(label.get_text() != "" for label in memory.get_yticklabels()) >= 3
 
 
+def test_marks_that_would_cover_each_other_are_drawn_above_and_below_what_was_found():
+    rows = [
+        {"seconds": seconds, "found": found, "known": 10}
+        for seconds, found in ((1.0, 10), (1.2, 10), (1.3, 10), (1.1, 5))
+    ]
+    assert figures._percents(rows[:2]) == [103.5, 96.5]
+    assert figures._percents([rows[0], rows[2]]) == [100, 100]  # far enough from each other
+    assert figures._percents([rows[0], rows[3]]) == [100, 50]
+
+
+def test_extrapolated_times_are_marked_by_a_sign_not_by_hollow_marks():
+    rows = [COMPARE[0], COMPARE[0] | {"tool": "canns", "seconds": 50.0, "complete": False}]
+    ax, legend = figures._recall({"compare": {"result": rows}}).axes
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("≈", 50.0)]
+    assert not any(line.get_markerfacecolor() == "white" for line in ax.lines)
+    assert "time extrapolated" in [text.get_text() for text in legend.get_legend().get_texts()]
+
+
 def test_figures_can_be_drawn_from_the_tables_of_a_page(tmp_path, monkeypatch):
     results = {
         "compare": COMPARE,
