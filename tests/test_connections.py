@@ -8,6 +8,7 @@ import matplotlib
 import networkx
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from model_checks import fast_compilation as fast_compilation
 from networks import CELLS, Affine, DoubleWell, double_well, found_in, logistic, trained
 
@@ -358,7 +359,8 @@ def test_the_figure_has_all_points_and_trajectories():
     (ax,) = fig.axes
     assert len(ax.lines) == len(found.edges) == 2 * 4 + 4 + 2
     labels = ax.get_legend_handles_labels()[1]
-    assert "from saddle, index 1, eigenvectors (8)" in labels
+    assert "from saddle, index 1 (8)" in labels  # which leave along eigenvectors only
+    assert "from repeller, index 2, eigenvectors (4)" in labels
     assert "from repeller, index 2, other directions (2)" in labels
     assert "stable fixed point (4)" in labels and "repeller, index 2 (1)" in labels
     drawn = np.concatenate([group.get_offsets() for group in ax.collections])
@@ -367,6 +369,21 @@ def test_the_figure_has_all_points_and_trajectories():
     ends = np.array([line.get_xydata()[-1] for line in ax.lines])
     assert np.linalg.norm(ends[:, None] - drawn, axis=2).min(axis=1).max() < 1e-6
     assert ax.get_title() == "14 trajectories leave 5 saddles"
+
+
+def test_lines_are_dark_enough_to_be_seen_on_white():
+    fps = at(STABLE * lattice(3))
+    (ax,) = plot_connections(
+        connections(uncoupled, fps, n_directions=1), PlotConfig(show=False)
+    ).axes
+    luma = {
+        line.get_label().partition(" (")[0]: np.array(to_rgb(line.get_color())) @ [0.21, 0.72, 0.07]
+        for line in ax.lines
+        if line.get_label()[0] != "_"
+    }
+    assert luma["from repeller, index 3, other directions"] < 0.6
+    assert max(luma.values()) < 0.75
+    assert min(line.get_linewidth() for line in ax.lines) >= 0.6
 
 
 def test_unresolved_trajectories_are_drawn_as_such_and_not_to_infinity():

@@ -318,6 +318,10 @@ def test_segments_are_scaled_by_the_eigenvalue():
 def test_the_slowest_stable_direction_is_dashed():
     fps = linearised([3.0, 0.9, 0.5, 0.1], [0.75, 0.1, 0, 0])
     fig = plot_fixed_points_2d(fps, trajectories(), hidden(), eigenvectors="slow")
+    # The key is long enough for dashes to be seen; without any, it is short.
+    solid = plot_fixed_points_2d(fps, trajectories(), hidden(), eigenvectors="unstable")
+    lengths = [drawn.axes[0].get_legend().handlelength for drawn in (solid, fig)]
+    assert lengths == [1.4, 2.6]
     assert segments(fig)[1] == [False, True, True]
     assert {"unstable eigenvectors", "slowest stable eigenvectors"} <= set(legend(fig))
 

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 _MARGIN = 0.5
 """A trajectory that leaves is drawn until it is beyond the points by this part of their range."""
 
+_LUMA = np.array([0.2126, 0.7152, 0.0722])
+_LIGHTEST = 0.75
+"""Colours with a larger luma, which are those of index 3 and of 5 and more, fill marks with black
+edges well, but a thin line in them is hardly seen on white."""
+
 
 def plot_connections(
     connections: Connections,
@@ -146,11 +151,13 @@ def _draw_edges(
         leaves = (edges.attractor >= 0) & group.rows[saddle]
         for chosen, words, width in (
             (leaves & is_first, "eigenvectors", 1.6),
-            (leaves & ~is_first, "other directions", 0.4),
+            (leaves & ~is_first, "other directions", 0.6),
         ):
-            label = f"from {group.name}, {words} ({chosen.sum()})"
+            is_all = np.array_equal(chosen, leaves)  # then nothing is to be told apart
+            label = f"from {group.name}{'' if is_all else ', ' + words} ({chosen.sum()})"
+            color = _seen_on_white(group.color)
             # Lower indices on top, eigenvectors on top of other directions.
-            style = {"color": group.color, "linewidth": width, "zorder": 1 + width / (1 + order)}
+            style = {"color": color, "linewidth": width, "zorder": 1 + width / (1 + order)}
             style |= own
             _draw_all(ax, [lines[i] for i in np.flatnonzero(chosen)], style, label)
     for outcome in Outcome:
@@ -159,6 +166,14 @@ def _draw_edges(
         _draw_all(
             ax, [_within(lines[i], view) for i in chosen], style, f"{outcome} ({len(chosen)})"
         )
+
+
+def _seen_on_white(color: str) -> Any:
+    """Return the colour of a mark, darker if a thin line in it could not be seen."""
+    from matplotlib.colors import to_rgb
+
+    rgb = np.array(to_rgb(color))
+    return tuple((rgb if rgb @ _LUMA < _LIGHTEST else 0.6 * rgb).tolist())
 
 
 def _draw_all(ax: Any, lines: list[Any], style: dict[str, Any], label: str) -> None:

@@ -18,6 +18,9 @@ would take up half of the width."""
 _GAP = 0.04
 """Between the labels of the axes and the legend, as a part of the axes."""
 
+_HANDLE, _DASHED_HANDLE = 1.4, 2.6
+"""The length of lines in a legend, in letters: the longer one shows a dash, a dot and a dash."""
+
 _STILL = 0.01
 """A legend that would move by less than this part of the axes stays: nobody would see it."""
 
@@ -40,8 +43,12 @@ def draw_legend(ax: Any) -> None:
 
 def _legend(make: Any, below: bool, fig: Any, **look: Any) -> Any:
     """Make a legend, below the axes in two columns if these are not wider than the figure."""
-    look |= {"frameon": False, "columnspacing": 1.0, "handlelength": 1.4, "handletextpad": 0.6}
+    look |= {"frameon": False, "columnspacing": 1.0, "handlelength": _HANDLE, "handletextpad": 0.6}
     legend = make(ncols=2 if below else 1, **look)
+    if any(line.is_dashed() for line in legend.get_lines()):
+        legend.remove()
+        look["handlelength"] = _DASHED_HANDLE
+        legend = make(ncols=2 if below else 1, **look)
     if below and legend.get_window_extent().width > fig.bbox.width:
         legend.remove()
         legend = make(ncols=1, **look)
