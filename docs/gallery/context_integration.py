@@ -8,10 +8,10 @@ irrelevant evidence to leave it where it is, to first order.
 
 **What to look at.** The same motion evidence arrives in both contexts, for 20 steps. In the motion
 context (left) it moves the state off the line and along it, and where the evidence ends, the state
-relaxes to another place. In the colour context (right) it moves the state just as far off the line,
-but the state comes back to almost where it was. The inputs have not changed, nor has the line: what
-has turned is the selection vector, which says what the line reads. It leans towards the motion
-input on the left, and is orthogonal to it on the right.
+relaxes to another place (square). In the colour context (right) it moves the state just as far off
+the line, but the state comes back to almost where it was. The inputs have not changed, nor has the
+line: what has turned is the selection vector, which says what the line reads. It leans towards the
+motion input on the left, and is orthogonal to it on the right.
 
 **Sources.** Mante, Sussillo, Shenoy & Newsome (2013). Context-dependent computation by recurrent
 dynamics in prefrontal cortex. *Nature* 503:78–84. Dubreuil, Valente, Beiran, Mastrogiuseppe &

@@ -1,7 +1,7 @@
 """Three bits: a cube of 27 fixed points.
 
 A network of 24 `tanh` units is trained to hold three bits, each of which a pulse of +1 or -1 can
-set. Each bit can be up, down, or on the ridge between the two, so 3^3 = 27 fixed points are
+set. Each bit can be up, down, or on the ridge between the two, so 3³ = 27 fixed points are
 expected, and 27 are found.
 
 **What to look at.** The axes are the three readouts, so the eight memories (circles) are the

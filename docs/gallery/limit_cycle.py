@@ -8,7 +8,9 @@ which a search does not find. What it finds is the fixed point inside.
 unit circle (right), so states beside it turn and move away (left, orange). States far outside come
 in (left, blue). Between the two is the cycle. The angle of the pair tells the period near the fixed
 point, and roughly that of the cycle, which is longer since the units saturate. In networks that
-were trained to generate sine waves, this is how fixed points explain the oscillation.
+were trained to generate sine waves, this is how fixed points explain the oscillation. On the right,
+the numbers at the dotted lines are time constants in steps, negative where deviations grow, and
+those at the unit circle are frequencies in cycles per step.
 
 **Source.** Sussillo & Barak (2013). Opening the black box: low-dimensional dynamics in
 high-dimensional recurrent neural networks. *Neural Computation* 25:626–649.

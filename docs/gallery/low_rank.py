@@ -7,9 +7,11 @@ projection in which something is hidden, but all there is.
 
 **What to look at.** The arrows are the flow of the two variables, and the points were found in two
 dimensions. The lines are states of all 500 units, run from random states and then reduced: they
-follow the arrows. On the right are the eigenvalues at the saddle marked by a ring, of the
-Jacobian of all units (triangles) and of the two variables (rings). Those of the two variables are
-among the others, and the remaining 498 are all equal to `1 - leak`, here 0.8.
+follow the arrows. On the right are the eigenvalues at the saddle marked by a ring, of the Jacobian
+of all units (triangles) and of the two variables (rings). Those of the two variables are among the
+others, and the remaining 498 are all equal to `1 - leak`, here 0.8. The numbers at the dotted lines
+are time constants in steps, negative where deviations grow, and those at the unit circle are
+frequencies in cycles per step.
 
 **Source.** Mastrogiuseppe & Ostojic (2018). Linking connectivity, dynamics, and computations in
 low-rank recurrent neural networks. *Neuron* 99:609–623.
@@ -50,7 +52,8 @@ for _ in range(300):
 kappa = reduced.project(jnp.stack(states, axis=1))  # [trials, time, 2]
 
 plt.rcParams.update({"font.size": 8, "figure.constrained_layout.use": True})
-fig, (left, right) = plt.subplots(1, 2, figsize=(5.8, 2.8), width_ratios=(1.25, 1))
+fig, (left, right) = plt.subplots(1, 2, figsize=(5.8, 3.0), width_ratios=(1.3, 1))
+fig.get_layout_engine().set(wspace=0.08)
 corners = slowpoints.FixedPoints(xstar=np.array([[-22.0, -22.0], [22.0, 22.0]], np.float32))
 config = slowpoints.PlotConfig(title="500 units in two variables", show_legend=False)
 config.xlabel, config.ylabel = r"$\kappa_1$", r"$\kappa_2$"
@@ -65,5 +68,7 @@ config = slowpoints.PlotConfig(title="eigenvalues at the ringed saddle", show_le
 slowpoints.plot_eigenvalues(lifted[int(saddle)], config, ax=right)
 values = fps.eigval_J_xstar[saddle]
 right.plot(values.real, values.imag, "o", ms=11, mfc="none", mec="black")
+handles, labels = left.get_legend_handles_labels()
+fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=175, bbox_inches="tight")

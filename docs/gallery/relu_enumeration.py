@@ -1,6 +1,6 @@
 """A ReLU network, against the enumeration of all its fixed points.
 
-In each of its 2^12 regions, a network of 12 rectified units is linear. So all its fixed points can
+In each of its 2¹² regions, a network of 12 rectified units is linear. So all its fixed points can
 be enumerated: for each set of active units, solve the linear equations, and keep the solution if
 exactly these units are active in it. `slowpoints.find_all` gives the same points, with a proof that
 there are no others, and a search from random states is compared with both.

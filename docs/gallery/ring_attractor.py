@@ -85,7 +85,7 @@ right.axhline(0, color="0.75", lw=4, label="perfect weights")
 right.plot(angle[order], 1000 / STEP * drift[order], color="black", lw=1, label="random ones added")
 for k, (marker, color) in enumerate((("o", "#0072B2"), ("^", "#E69F00"))):
     at = angle_of(fps.xstar[fps.n_unstable() == k])
-    look = {"color": color, "ms": 7, "mec": "black", "label": ("stable", "saddle")[k]}
+    look = {"color": color, "ms": 5, "mec": "black", "mew": 0.7, "label": ("stable", "saddle")[k]}
     right.plot(at, np.zeros(len(at)), marker, ls="none", **look)
 right.set(xlabel="direction of the bump (degrees)", ylabel="drift (degrees per s)")
 right.set(title="drift along the ring", xticks=np.arange(-180, 181, 90))
