@@ -4,6 +4,7 @@ import ast
 import inspect
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 from functools import cache
@@ -101,6 +102,32 @@ def test_results_are_called_by_their_public_names_before_these_are_used():
 def test_the_reference_has_only_names_that_exist():
     for identifier in documented():
         assert resolve(identifier).__doc__, identifier
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<code>q</code>", "<code>q</code>"),
+        ("<code>find_fixed_points</code>", '<code class="name">find_<wbr>fixed_<wbr>points</code>'),
+        ("<code>a_long(name, of_two)</code>", "<code>a_<wbr>long(<wbr>name, of_<wbr>two)</code>"),
+        (
+            "<code>test_a.py::test_b_c</code>",
+            '<code class="name">test_<wbr>a.<wbr>py::<wbr>test_<wbr>b_<wbr>c</code>',
+        ),
+        ("<code>--noise-scale</code>", '<code class="option">--noise-scale</code>'),
+        ("<p>up to 13.5 x</p>", "<p>up to 13.5&nbsp;x</p>"),
+        ("<p>in 3 steps</p>", "<p>in 3 steps</p>"),
+        ("<td>11.7 ms</td>", '<td class="short">11.7&nbsp;ms</td>'),
+        ("<td>as many words as this</td>", "<td>as many words as this</td>"),
+        ('<th style="x"><code>q</code></th>', '<th style="x" class="short"><code>q</code></th>'),
+        (
+            "<pre><span></span><code>find_fixed_points 3 s</code></pre>",
+            "<pre><span></span><code>find_fixed_points 3 s</code></pre>",
+        ),
+    ],
+)
+def test_lines_of_pages_break_where_readers_expect_it(before, after):
+    assert runpy.run_path(str(DOCS / "line_breaks.py"))["on_post_page"](before) == after
 
 
 CITATION = re.compile(

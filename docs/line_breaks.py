@@ -1,0 +1,42 @@
+"""A MkDocs hook that says where lines of finished pages break, and where not.
+
+A long name in code breaks after an underscore, a full stop or the like, rather than anywhere. A
+number keeps its unit, a short cell of a table and an option such as `--noise-scale` stay in one
+line. (`style.css` has the rules for the classes that are given here.)
+"""
+
+import html
+import re
+
+_CODE = re.compile(r"(?<!<span></span>)<code>([^<\n]+)</code>")  # within a line, not a block
+_BREAKABLE = re.compile(r"(?:(?<=[\w)][_./=(|,])|(?<=::))(?=[\w&\"])")  # behind one of these signs
+_LONG_NAME, _LONG_OPTION = 16, 24  # letters; what is shorter fits into any column
+_CELL = re.compile(r"<(t[dh])((?: [^>]*)?)>(.*?)</\1>", re.S)
+_SHORT_CELL = 16  # letters, such as "11.8 ms, 27/27"
+_UNIT = re.compile(  # the space before it; the first part passes over what is to stay as it is
+    r"<(pre|code|script|style|title)\b.*?</\1>"
+    r"|(?<=\d) (?=(?:%|ms|s|x|k|kB|MB|GB|GiB)(?:\W|$))",
+    re.S,
+)
+
+
+def on_post_page(output, **kwargs):
+    """Mark the places, when the words of the page are in the index of the search already."""
+    output = _UNIT.sub(lambda found: found[0] if found[1] else "&nbsp;", output)
+    return _CELL.sub(_cell, _CODE.sub(_code, output))
+
+
+def _code(found):
+    if found[1].startswith("--") and len(found[1]) <= _LONG_OPTION:
+        return f'<code class="option">{found[1]}</code>'
+    if len(html.unescape(found[1])) <= _LONG_NAME:
+        return found[0]
+    opening = "<code>" if " " in found[1] else '<code class="name">'
+    return f"{opening}{_BREAKABLE.sub('<wbr>', found[1])}</code>"
+
+
+def _cell(found):
+    n_letters = len(html.unescape(re.sub("<[^>]+>", "", found[3])).strip())
+    if n_letters > _SHORT_CELL:
+        return found[0]
+    return f'<{found[1]}{found[2]} class="short">{found[3]}</{found[1]}>'
