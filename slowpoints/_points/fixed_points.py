@@ -73,23 +73,23 @@ class FixedPoints:
     F_xstar: Annotated[Any, "n n_states"] = None
     x_init: Annotated[Any, "n n_states"] = None
     inputs: Annotated[Any, "n n_inputs"] = None
-    qstar: Annotated[Any, "n"] = None
-    dq: Annotated[Any, "n"] = None
-    n_iters: Annotated[Any, "n"] = None
+    qstar: Annotated[Any, " n"] = None
+    dq: Annotated[Any, " n"] = None
+    n_iters: Annotated[Any, " n"] = None
     J_xstar: Annotated[Any, "n n_states n_states"] = None
     dFdu: Annotated[Any, "n n_states n_inputs"] = None
     eigval_J_xstar: Annotated[Any, "n k"] = None
     eigvec_J_xstar: Annotated[Any, "n n_states k"] = None
-    is_stable: Annotated[Any, "n"] = None
-    cond_id: Annotated[Any, "n"] = None
+    is_stable: Annotated[Any, " n"] = None
+    cond_id: Annotated[Any, " n"] = None
     tol_unique: Any = 1e-3
     dtype: Any = np.float32
-    valid: Annotated[Any, "n"] = None
+    valid: Annotated[Any, " n"] = None
     continuous_time: bool = False
-    period: Annotated[Any, "n"] = None
-    cycle_id: Annotated[Any, "n"] = None
-    status: Annotated[Any, "n"] = None
-    hits: Annotated[Any, "n"] = None
+    period: Annotated[Any, " n"] = None
+    cycle_id: Annotated[Any, " n"] = None
+    status: Annotated[Any, " n"] = None
+    hits: Annotated[Any, " n"] = None
 
     array_fields: ClassVar[tuple[str, ...]]
     _settings: ClassVar[tuple[str, ...]]

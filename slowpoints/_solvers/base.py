@@ -22,7 +22,14 @@ the intermediate results of the network's step (counted for gated units, which h
 
 
 class Stopping(NamedTuple):
-    """When a row is done: whichever comes first."""
+    """When a row is done: whichever comes first.
+
+    Attributes:
+        max_iters: so many iterations were made.
+        tol_q: `q` is below this.
+        tol_dq: `q` changed by less than this in the last iteration (`Adam`: than this times its
+            learning rate).
+    """
 
     max_iters: Int[Array, ""]
     tol_q: Float[Array, ""]
@@ -32,8 +39,14 @@ class Stopping(NamedTuple):
 class Found(NamedTuple):
     """Where a solver left each row.
 
-    `end` says, as an `End`, by which kind of rule the solver ended each row. What a row ended at is
-    judged elsewhere.
+    What a row ended at is judged elsewhere.
+
+    Attributes:
+        x: `[n, n_states]` the states.
+        q: `[n]` the `q` of each.
+        dq: `[n]` by how much `q` changed in the last iteration.
+        n_iters: `[n]` how many iterations were made.
+        end: `[n]` by which kind of rule the solver ended each row, as an `End`.
     """
 
     x: Float[Array, "n n_states"]
