@@ -27,6 +27,7 @@ from mkdocs.exceptions import PluginError
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
+import mathml_spacing  # noqa: E402
 import run_page  # noqa: E402
 
 log = logging.getLogger("mkdocs.hooks")
@@ -154,7 +155,7 @@ def on_page_content(content, page, **kwargs):
         mathml = latex2mathml.converter.convert(known, display=display)
         if "\\" in mathml:
             log.warning("%s: not all of this LaTeX is known: %s", page.file.src_uri, latex)
-        return mathml
+        return mathml_spacing.spaced(mathml)
 
     return _MATHEMATICS.sub(typeset, content)
 

@@ -1,8 +1,9 @@
 """A MkDocs hook that says where lines of finished pages break, and where not.
 
 A long name in code breaks after an underscore, a full stop or the like, rather than anywhere. A
-number keeps its unit, a short cell of a table and an option such as `--noise-scale` stay in one
-line. (`style.css` has the rules for the classes that are given here.)
+number keeps its unit, and a formula the comma behind it. A short cell of a table and an option such
+as `--noise-scale` stay in one line. (`style.css` has the rules for the classes that are given
+here.)
 """
 
 import html
@@ -11,6 +12,9 @@ import re
 _CODE = re.compile(r"(?<!<span></span>)<code>([^<\n]+)</code>")  # within a line, not a block
 _BREAKABLE = re.compile(r"(?:(?<=[\w)][_./=(|,])|(?<=::))(?=[\w&\"])")  # behind one of these signs
 _LONG_NAME, _LONG_OPTION = 16, 24  # letters; what is shorter fits into any column
+_FORMULA = re.compile(  # one in a sentence, with what is not to be parted from it
+    r"\(?<math[^>]*display=\"inline\"(?:(?!</math>).)*</math>[.,;:)]+", re.S
+)
 _CELL = re.compile(r"<(t[dh])((?: [^>]*)?)>(.*?)</\1>", re.S)
 _SHORT_CELL = 16  # letters, such as "11.8 ms, 27/27"
 _UNIT = re.compile(  # the space before it; the first part passes over what is to stay as it is
@@ -23,12 +27,13 @@ _UNIT = re.compile(  # the space before it; the first part passes over what is t
 def on_post_page(output, **kwargs):
     """Mark the places, when the words of the page are in the index of the search already."""
     output = _UNIT.sub(lambda found: found[0] if found[1] else "&nbsp;", output)
+    output = _FORMULA.sub(r'<span class="whole">\g<0></span>', output)
     return _CELL.sub(_cell, _CODE.sub(_code, output))
 
 
 def _code(found):
     if found[1].startswith("--") and len(found[1]) <= _LONG_OPTION:
-        return f'<code class="option">{found[1]}</code>'
+        return f'<code class="whole">{found[1]}</code>'
     if len(html.unescape(found[1])) <= _LONG_NAME:
         return found[0]
     opening = "<code>" if " " in found[1] else '<code class="name">'

@@ -114,9 +114,18 @@ def test_the_reference_has_only_names_that_exist():
             "<code>test_a.py::test_b_c</code>",
             '<code class="name">test_<wbr>a.<wbr>py::<wbr>test_<wbr>b_<wbr>c</code>',
         ),
-        ("<code>--noise-scale</code>", '<code class="option">--noise-scale</code>'),
+        ("<code>--noise-scale</code>", '<code class="whole">--noise-scale</code>'),
         ("<p>up to 13.5 x</p>", "<p>up to 13.5&nbsp;x</p>"),
         ("<p>in 3 steps</p>", "<p>in 3 steps</p>"),
+        (
+            '<math display="inline"><mi>q</mi></math>, and',
+            '<span class="whole"><math display="inline"><mi>q</mi></math>,</span> and',
+        ),
+        (
+            '<math display="inline"></math> of <math display="inline"></math>.',
+            '<math display="inline"></math> of '
+            '<span class="whole"><math display="inline"></math>.</span>',
+        ),
         ("<td>11.7 ms</td>", '<td class="short">11.7&nbsp;ms</td>'),
         ("<td>as many words as this</td>", "<td>as many words as this</td>"),
         ('<th style="x"><code>q</code></th>', '<th style="x" class="short"><code>q</code></th>'),
@@ -128,6 +137,30 @@ def test_the_reference_has_only_names_that_exist():
 )
 def test_lines_of_pages_break_where_readers_expect_it(before, after):
     assert runpy.run_path(str(DOCS / "line_breaks.py"))["on_post_page"](before) == after
+
+
+X, TANH, MINUS = "<mi>a</mi>", "<mi>tanh</mi>", "<mo>\N{MINUS SIGN}</mo>"
+PREFIX = '"prefix"'
+THIN = '<mspace width="0.167em" />'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"{X}{TANH}<mo>(</mo>", f"{X}{THIN}{TANH}<mo>(</mo>"),
+        (f"{TANH}{X}", f"{TANH}{THIN}{X}"),
+        (f"<mo>=</mo>{TANH}<mo>(</mo>", f"<mo>=</mo>{TANH}<mo>(</mo>"),
+        (f"<msub>{X}<mi>max</mi></msub>", f"<msub>{X}<mi>max</mi></msub>"),
+        (f"<mn>1</mn>{MINUS}<mo>rank</mo>", f"<mn>1</mn>{MINUS}<mi>rank</mi>"),
+        (f"<mo>=</mo>{MINUS}{X}", f"<mo>=</mo>{MINUS[:3]} form={PREFIX}{MINUS[3:]}{X}"),
+        (f"<mo>)</mo>{MINUS}{X}", f"<mo>)</mo>{MINUS}{X}"),
+        (f"<mn>1</mn><mi>±</mi>{X}", f"<mn>1</mn><mo>±</mo>{X}"),
+    ],
+)
+def test_formulas_are_spaced_as_in_print(before, after):
+    spaced = runpy.run_path(str(DOCS / "mathml_spacing.py"))["spaced"]
+    head = '<math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">'
+    assert spaced(f"{head}<mrow>{before}</mrow></math>") == f"{head}<mrow>{after}</mrow></math>"
 
 
 CITATION = re.compile(
