@@ -389,6 +389,25 @@ def test_a_model_without_a_state_is_refused():
         as_transition(bp.dnn.Dense(2, 2))
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_states_of_another_length_are_told_which_variables_count(named):
+    class Trials(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.x = bm.Variable(bm.zeros((16, 3)), batch_axis=0 if named else None)
+            self.y = bm.Variable(bm.zeros(2))
+
+        def update(self, u):
+            self.x.value, self.y.value = bm.tanh(self.x + u), 0.5 * self.y
+
+    with pytest.raises(ValueError, match="`x_init` has 4 columns") as error:
+        find_fixed_points(Trials(), np.zeros((2, 4)), np.zeros(3))
+    expected = "x (3,), y (2,)." if named else "x (16, 3), y (2,)."
+    assert f"expected {5 if named else 50}, since" in str(error.value)
+    assert f"which are {expected}" in str(error.value)
+    assert ("`bm.Variable(..., batch_axis=0)`" in str(error.value)) is not named
+
+
 class Drawing(bp.DynamicalSystem):
     """Draws noise from BrainPy's own random state, or from one of its own."""
 

@@ -60,8 +60,8 @@ def test_a_gru_of_pytorch_gets_to_its_fixed_points_and_a_figure(capsys):
 
 def test_a_model_of_brainpy_gets_to_its_fixed_points_and_a_figure(capsys):
     names, printed = run(BLOCKS[1], capsys)
-    assert "Number of fixed points: 1\n" in printed
-    assert names["states"].shape == (50, 100, 64)
+    assert "Number of fixed points: 27" in printed and "Stable fixed points: 8 / 27" in printed
+    assert names["states"].shape == (100, 60, 32)
     assert Path("network.png").read_bytes().startswith(PNG_MAGIC)
 
 

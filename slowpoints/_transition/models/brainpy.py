@@ -58,7 +58,14 @@ def _with_state_in_variables(
     axes = tuple((path, box.batch_axis) for path, box in boxes if box.batch_axis is not None)
     held = HeldModelWithState(structure.read(), structure, axes)
     layout = StateLayout.like(example)
-    return CallableTransition(held, "input_state", layout, name, n_inputs)
+    listed = ", ".join(f"{path} {tuple(part.shape)}" for path, part in example.items())
+    hint = f"Its state is what its Variables of real numbers hold, which are {listed}."
+    if not axes:
+        hint += (
+            " An axis of trials is left out if it is named, as by `bm.Variable(..., batch_axis=0)`; "
+            "parameters are left out in a `bm.TrainVar`."
+        )
+    return CallableTransition(held, "input_state", layout, name, n_inputs, hint)
 
 
 def _takes_state(model: bp.DynamicalSystem) -> bool:
