@@ -62,8 +62,8 @@ def _with_state_in_variables(
     hint = f"Its state is what its Variables of real numbers hold, which are {listed}."
     if not axes:
         hint += (
-            " An axis of trials is left out if it is named, as by `bm.Variable(..., batch_axis=0)`; "
-            "parameters are left out in a `bm.TrainVar`."
+            " An axis of trials is left out if it is named, as by "
+            "`bm.Variable(..., batch_axis=0)`; parameters are left out in a `bm.TrainVar`."
         )
     return CallableTransition(held, "input_state", layout, name, n_inputs, hint)
 
