@@ -321,7 +321,12 @@ def check_rows(
         ValueError: if a shape is wrong, an input is not finite, or `F` does not map such a state
             under such an input to a state.
     """
-    x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True)
+    hint, n_axes = "", getattr(x, "ndim", 0)
+    if n_axes == 3:
+        hint = "; slowpoints.sample_states draws such states from trajectories"
+    elif n_axes not in (1, 2):  # by layers, or as a pair
+        hint = arguments.TO_VECTORS
+    x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True, hint=hint)
     arguments.check_precision(caller, "x_init", x.dtype)
     n, n_states = x.shape
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)

@@ -275,6 +275,13 @@ def test_vectors_are_named_where_only_they_are_taken():
     h = torch.zeros(4, 6, N)
     with pytest.raises(ValueError, match=r"`slowpoints.as_transition\(model\).flatten` makes"):
         sample_states(jax.random.key(0), (h, h), 3)
+    with pytest.raises(
+        ValueError, match=r"`x_init` .*; `slowpoints.as_transition\(model\).flatten`"
+    ):
+        find_fixed_points(module, [h.tolist(), h.tolist()], np.zeros(N_IN))
+    draws = r"`x_init` has shape \(4, 6, 10\); .*; slowpoints.sample_states draws such states"
+    with pytest.raises(ValueError, match=draws):
+        find_fixed_points(module, np.zeros((4, 6, 2 * N), "f"), np.zeros(N_IN))
 
 
 def torch_module(kind):
