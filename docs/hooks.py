@@ -45,6 +45,7 @@ _REMOTE_ASSET = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^>]*>"
 )
 _BAR = re.compile(r"\\(?:l|(r))[vV]ert\b")
+_PRINTED = re.compile(r"^```text$", re.M)  # what commands print, which do not run here
 _MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 _results = {}  # by page, as `run_page.run` returns them
@@ -132,6 +133,7 @@ def on_page_markdown(markdown, page, **kwargs):
             text += f"\n\n{result['figure']}\n"  # not indented, so outside a folded box
         return text
 
+    markdown = _PRINTED.sub("```{.text .output}", markdown)
     return run_page.BLOCK.sub(with_result, markdown)
 
 

@@ -317,7 +317,7 @@ def test_the_graph_has_the_points_and_the_record(capsys):
     assert repr(found) == "Connections(n_points=3, n_saddles=1, n_edges=2, n_arrived=2)"
     found.print_summary()
     out = capsys.readouterr().out
-    assert "2 trajectories leave 1 saddles; 2 arrive at attractors and 0 at other saddles." in out
+    assert "2 trajectories leave 1 saddle; 2 arrive at attractors and 0 at other saddles." in out
     assert "     1      1  0 (1), 2 (1)" in out
     found.print_summary(max_rows=0)
     assert "leads to" not in capsys.readouterr().out

@@ -186,8 +186,9 @@ class Branches:
         for number, branch in enumerate(self.branches):
             indices = ", ".join(map(str, sorted(set(branch.index.tolist()))))
             lines.append(
-                f"branch {number}: {len(branch)} points, s from {branch.s.min():.6g} to "
-                f"{branch.s.max():.6g}, index {indices}, ended by {' and '.join(branch.ended_by)}"
+                f"branch {number}: {len(branch)} point{'s' * (len(branch) != 1)}, "
+                f"s from {branch.s.min():.6g} to {branch.s.max():.6g}, index {indices}, "
+                f"ended by {' and '.join(branch.ended_by)}"
             )
             lines += [
                 f"  {event.kind} at s = {event.s:.10g}"
@@ -196,7 +197,8 @@ class Branches:
             ]
         lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
         lines += [
-            f"searched at s = {s:.6g}: {known} points on known branches, {new} new"
+            f"searched at s = {s:.6g}: {known} point{'s' * (known != 1)} on known branches, "
+            f"{new} new"
             for s, (known, new) in self.searched.items()
         ]
         return lines

@@ -158,9 +158,11 @@ class Connections(eqx.Module):
     def _totals(self) -> Iterator[str]:
         edges = self.edges
         n_saddles = len(np.unique(edges.saddle))
+        leave = "trajectory leaves" if len(edges) == 1 else "trajectories leave"
+        arrive = "arrives" if np.sum(edges.index == 0) == 1 else "arrive"
         yield (
-            f"{len(edges)} trajectories leave {n_saddles} saddles; "
-            f"{np.sum(edges.index == 0)} arrive at attractors and {np.sum(edges.index > 0)} at "
+            f"{len(edges)} {leave} {n_saddles} saddle{'s' * (n_saddles != 1)}; "
+            f"{np.sum(edges.index == 0)} {arrive} at attractors and {np.sum(edges.index > 0)} at "
             "other saddles."
         )
         for outcome in Outcome:

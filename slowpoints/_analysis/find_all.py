@@ -31,7 +31,7 @@ def find_all(
     Newton's method leave of them (Neumaier 1990, "Interval methods for systems of equations"). The
     number of parts grows quickly with the number of units, so this is for networks of up to six or
     eight units, or for small boxes. Networks that are piecewise linear, as with `relu` units, with
-    up to 16 kinks are solved region by region instead, of which there are up to 2^16.
+    up to 16 kinks are solved region by region instead, of which there are up to 65,536.
 
     Networks that contract may have any number of units. If a proven bound of the Lipschitz constant
     over the box, in the Euclidean norm, is below 1, there is at most one fixed point (Banach 1922),

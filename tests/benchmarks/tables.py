@@ -329,16 +329,17 @@ def _size(result: dict[str, Any], results: Results) -> str:
     ]
     return (
         f"{table(header, lines)}\n\nFrom {result['fitted_from']} units on, the time grows as "
-        f"N^{_power(result['time_exponent'])}, and the memory as "
-        f"N^{_power(result['memory_exponent'])}. Of the memory, "
+        f"{_power('N', result['time_exponent'])}, and the memory as "
+        f"{_power('N', result['memory_exponent'])}. Of the memory, "
         f"{in_bytes(result['baseline_memory'])} is what a search with 16 units takes, mostly for "
         "Python, JAX and compilation; where the rest exceeds 100 MB, it grows as "
-        f"N^{_power(result['memory_above_baseline_exponent'])}."
+        f"{_power('N', result['memory_above_baseline_exponent'])}."
     )
 
 
-def _power(exponent: float | None) -> str:
-    return "?" if exponent is None else f"{exponent:.2f}"
+def _power(base: str, exponent: float | None) -> str:
+    """Return a power as LaTeX, which the page sets as a formula."""
+    return f"${base}^{{{'?' if exponent is None else f'{exponent:.2f}'}}}$"
 
 
 def _inits(result: dict[str, Any], results: Results) -> str:
@@ -352,7 +353,7 @@ def _inits(result: dict[str, Any], results: Results) -> str:
         for row in result["rows"]
     ]
     grid = table(["initial states", "time", "per row", "peak memory"], lines)
-    return f"{grid}\n\nThe time grows as n^{_power(result['time_exponent'])}."
+    return f"{grid}\n\nThe time grows as {_power('n', result['time_exponent'])}."
 
 
 def _rate(result: dict[str, Any], results: Results) -> str:

@@ -495,7 +495,7 @@ def test_experiments_become_tables_and_figures(tmp_path):
         assert tables.section(name, wrapped).count("|") > 10
     assert "2 s, 25/27" in tables.section("compare", wrapped)
     assert "absent: not run; not there" in tables.section("compare", wrapped)
-    assert "N^1.50" in tables.section("size", wrapped)
+    assert "$N^{1.50}$" in tables.section("size", wrapped)
     assert "1.50 Gflop/s" in tables.section("rate", wrapped)
     drawn = figures.draw_all(wrapped, tmp_path)
     assert set(drawn) == {"front", "compare", "field", "size", "inits"}
