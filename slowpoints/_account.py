@@ -236,6 +236,7 @@ class _Rows:
             lines.append(
                 "More `max_iters`, or a solver with more `patience`, takes unfinished rows further."
             )
+            lines += self._outside()
         n_merged, of_merged = self._merged()
         n_near, of_near = self._near()
         warning = ""
@@ -247,6 +248,24 @@ class _Rows:
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
         )
+
+    def _outside(self) -> list[str]:
+        """Say how many unfinished points are where no row began, such as among saturated units."""
+        if self.fps.x_init is None or self.kept.status is None or self.kept.n == 0:
+            return []
+        start = np.asarray(self.fps.x_init, np.float64)
+        centroid = start.mean(axis=0)
+        farthest = np.linalg.norm(start - centroid, axis=1).max()
+        away = np.linalg.norm(np.asarray(self.kept.xstar, np.float64) - centroid, axis=1)
+        n = int(np.sum((self.kept.status == Status.UNFINISHED) & (away > farthest)))
+        if n == 0:
+            return []
+        return [
+            f"{count_of(n, 'unfinished point')} that {are(n)} kept {'is' if n == 1 else 'are'} "
+            "farther from the centre of the initial states than any of these, where the network "
+            "need not ever be. `fps.status` tells unfinished points from fixed points, and "
+            "`slow_manifold` samples where the network is slow near states that it visits."
+        ]
 
     def _signs(self) -> list[str]:
         """Say whether the signs of `det(I - J)` show that points are missing."""

@@ -329,3 +329,14 @@ def test_slow_points_that_are_written_alike_are_listed_once():
     line = told(all_fps, [2.0]).lines[1]
     assert "30 ended at 8 slow points" in line
     assert "q = 1.8e-7 (7 points, 28 rows), q = 3e-3 (2 rows)" in line.replace("0.003", "3e-3")
+
+
+def test_unfinished_points_beyond_all_starts_are_counted():
+    all_fps = rows((FIXED, 0.0, 5, 1e-20), (UNFINISHED, 3.0, 1, 1e-9), (UNFINISHED, 0.5, 1, 1e-9))
+    text = str(told(all_fps, [0.0, 3.0, 0.5]))
+    assert "1 unfinished point that is kept is farther from the centre of the initial" in text
+    assert "`slow_manifold` samples" in text
+    inside = told(all_fps, [0.0, 0.5])
+    assert "farther" not in str(inside) and "More `max_iters`" in str(inside)
+    both = rows((UNFINISHED, 3.0, 1, 1e-9), (UNFINISHED, -4.0, 1, 1e-9), (FIXED, 0.0, 30, 0.0))
+    assert "2 unfinished points that are kept are farther" in str(told(both, [3.0, -4.0, 0.0]))

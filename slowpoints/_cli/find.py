@@ -63,7 +63,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--checkpoint",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="File with the weights of a BrainPy model, written by save_checkpoint.",
+            help="File with the weights of a BrainPy model, written by save_checkpoint; without it, "
+            "they are those that MODEL makes.",
             section=section,
             cls=Option,
         ),

@@ -176,7 +176,8 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     if any("line direction" in kind for kind in shown["type"]):
         meaning += (
             " A line direction has an eigenvalue within 0.01 of "
-            f"{0 if flow else 1}; types count it neither as stable nor as unstable."
+            f"{0 if flow else 1}; types count it neither as stable nor as unstable, while the "
+            "numbers of unstable directions above count it as one or the other."
         )
     yield from textwrap.wrap(meaning, _WIDTH)
 
