@@ -63,8 +63,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--checkpoint",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="File with the weights of a BrainPy model, written by save_checkpoint. Without it, "
-            "the weights are those that MODEL has.",
+            help="File with the weights of a BrainPy model, written by save_checkpoint. Without "
+            "it, the weights are those that MODEL has.",
             section=section,
             cls=Option,
         ),
