@@ -1175,6 +1175,7 @@ TAKE_LONG = (
         for pair in sorted({(name, argument) for name, argument, _ in SAME})
     ],
 )
+@pytest.mark.slow
 def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = CALLS[name]

@@ -70,6 +70,7 @@ def test_in_one_dimension_the_saddle_is_where_the_segment_crosses():
     assert str(found) == "1 of 1 boundaries are resolved."
 
 
+@pytest.mark.slow
 def test_pairs_are_computed_side_by_side_with_an_input_each():
     u = np.float32([[-0.05], [0.0], [0.05]])
     roots = [np.roots([-0.5, 0, 0.5, float(v[0])]).real for v in u]
@@ -85,6 +86,7 @@ def test_pairs_are_computed_side_by_side_with_an_input_each():
     np.testing.assert_allclose(one.saddle.xstar, found.saddle.xstar[:1], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_memories_of_a_flip_flop_that_differ_in_one_bit_share_a_boundary():
     fps = decompose(found_in("tanh")).to_numpy()
     memories, saddles = fps.xstar[fps.is_stable], fps.xstar[fps.n_unstable() == 1]
@@ -100,6 +102,7 @@ def test_the_memories_of_a_flip_flop_that_differ_in_one_bit_share_a_boundary():
     assert "12 of 28 boundaries are resolved." in str(found)
 
 
+@pytest.mark.slow
 def test_a_third_attractor_on_the_way_is_said():
     found = basin_boundary(steps, np.float32([[0], [0]]), np.float32([[2], [1]]))
     assert found.is_resolved.tolist() == [False, True] and found.n_changes.tolist() == [2, 1]
@@ -125,6 +128,7 @@ def test_an_edge_state_that_does_not_rest_is_said():
     ]
 
 
+@pytest.mark.slow
 def test_what_are_no_two_attractors_is_said():
     a = np.float32([[0, 0], [-1, 0], [-1, 0], [-0.9, 0]])
     b = np.float32([[1, 0], [-1, 0], [0.5, 0], [1, 0]])

@@ -767,6 +767,7 @@ def check(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.slow
 def test_values_and_slopes_over_a_box_hold_those_of_its_states(name):
     value, slope = check(name)
     if name in JUMPING:
@@ -1053,6 +1054,7 @@ def check_lipschitz_bounds(name):
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *TREACHEROUS])
+@pytest.mark.slow
 def test_no_distance_over_a_box_grows_by_more_than_the_lipschitz_bound(name):
     try:
         bounds = check_lipschitz_bounds(name)

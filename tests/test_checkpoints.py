@@ -264,6 +264,7 @@ def arrays(draw):
     deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(values=st.dictionaries(st.from_regex(r"[a-z]{1,5}0?", fullmatch=True), arrays(), min_size=1))
+@pytest.mark.slow
 def test_any_bits_of_any_dtype_round_trip(values, path):
     # Prefixed, as names such as "mode" are BrainPy's.
     values = {f"v_{name}": value for name, value in values.items()}

@@ -229,6 +229,7 @@ class TestFind:
         fps = FixedPoints.load("fixed_points.npz")
         assert fps.n == POINTS and fps.J_xstar is None
 
+    @pytest.mark.slow
     def test_rounds_are_told_with_the_coverage(self):
         args = (*SEARCH, "--coverage", 0.5, "--no-compute-jacobians", "--json")
         code, stdout, stderr = run(*args)
@@ -918,6 +919,7 @@ class TestPlot:
         assert "--dimensions 2 and .html do not go together" in says(*args, code=2)
 
     @pytest.mark.parametrize("dimensions", [2, 3])
+    @pytest.mark.slow
     def test_an_animation_has_a_frame_for_each_time_step(self, found, dimensions):
         from PIL import Image
 

@@ -53,6 +53,7 @@ def lines(text):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_its_commands_run_and_print_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

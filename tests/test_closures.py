@@ -64,6 +64,7 @@ def test_derivatives_reach_what_a_function_closes_over(solution):
 
 
 @every_kind
+@pytest.mark.slow
 def test_batches_of_what_a_function_closes_over(solution):
     expected = 1 / (1 - SLOPES)
     np.testing.assert_allclose(jax.vmap(solution)(SLOPES), expected, rtol=1e-6)
@@ -140,6 +141,7 @@ def _with_local_arrays():
     ],
     ids=["global", "dict", "helper", "indices", "default", "partial", "local"],
 )
+@pytest.mark.slow
 def test_arrays_of_numpy_in_double_precision_may_be_closed_over(F):
     found = {}
     for dtype in (np.float32, np.float64, np.float32):

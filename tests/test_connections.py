@@ -98,6 +98,7 @@ def test_uncoupled_units_have_the_face_lattice_of_the_cube():
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.slow
 def test_saddles_of_the_flip_flop_join_its_memories_as_a_cubes_edges_do(cell):
     fps = found_in(cell)
     found = connections(trained(cell), fps)

@@ -61,6 +61,7 @@ def check_that_q_belongs_to_the_state(reference, fps):
 
 @every_network
 @every_solver
+@pytest.mark.slow
 def test_q_belongs_to_the_state_that_is_returned(name, network):
     check_that_q_belongs_to_the_state(known(network).reference, found(name, network))
 
@@ -132,6 +133,7 @@ def test_the_default_search_finds_every_point_that_it_starts_around(network):
     assert np.linalg.norm(np.asarray(fps.xstar, float) - own, axis=1).max() <= HERE
 
 
+@pytest.mark.slow
 def test_the_stored_patterns_are_kept_with_their_index():
     """The stored ones are stable, and the origin is not in the three dimensions of their span."""
     case = known("three_patterns")

@@ -63,6 +63,7 @@ def test_folds_of_a_unit_that_excites_itself(w):
     np.testing.assert_allclose(np.sort(branches.branches[0].s[[0, -1]]), [-2, 2], atol=1e-14)
 
 
+@pytest.mark.slow
 def test_counts_between_the_folds_of_two_units(two_units):
     folds = [0.124604013, 0.195975548, 0.295615473]
     expected = sorted([*folds, *(-fold for fold in folds)])
@@ -178,6 +179,7 @@ def _all_of_three_units():
     return np.array(list(itertools.product([-x, 0, x], repeat=3)))
 
 
+@pytest.mark.slow
 def test_all_points_of_uncoupled_units_are_on_one_branch_if_their_inputs_differ():
     def uncoupled(x, s):
         return jnp.tanh(1.5 * x + s * jnp.array([1.0, 0.7, 0.4], x.dtype))
@@ -204,6 +206,7 @@ def test_arms_of_a_threefold_pitchfork_are_told_apart():
     assert branches.at(1.8).n == 27 and branches.at(0.7).n == 1
 
 
+@pytest.mark.slow
 def test_points_of_a_trained_network_are_all_there_along_a_path_of_inputs():
     F = trained("tanh")
     push = np.array([0.3, 0.0, 0.0], np.float32)
@@ -233,6 +236,7 @@ def _independent(G, x, s):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_random_networks_have_all_their_points_on_branches(seed):
     rng = np.random.default_rng(seed)
     W, direction = 1.8 * rng.normal(size=(2, 2)), rng.normal(size=2)

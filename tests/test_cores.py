@@ -102,6 +102,7 @@ def test_labels_inputs_and_progress_belong_to_their_rows(on_cores):
     np.testing.assert_array_equal(np.concatenate([part.cond_id for part in seen]), fps.cond_id)
 
 
+@pytest.mark.slow
 def test_parts_stay_where_the_states_are(on_cores):
     """As free to be moved as these, with other arrays, or bound to a device."""
     on_cores(2)
@@ -112,6 +113,7 @@ def test_parts_stay_where_the_states_are(on_cores):
     assert fps.xstar.committed and fps.xstar.devices() == {device}
 
 
+@pytest.mark.slow
 def test_a_mesh_takes_chunks(on_cores):
     on_cores(2)
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
@@ -358,6 +360,7 @@ TWO_THREADS = """if True:
 """
 
 
+@pytest.mark.slow
 def test_calls_in_two_threads_do_not_wait_for_each_other_for_ever():
     """They did: XLA's threads all waited for parts of a factorisation that none was left to do.
 

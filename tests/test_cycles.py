@@ -130,6 +130,7 @@ def test_all_cycles_of_the_logistic_map_at_4(k, expected):
 # & Wenzel 1989; one of the fixed points is not on the attractor).
 
 
+@pytest.mark.slow
 def test_the_cycles_of_the_henon_map():
     """The sum and the product of the 2-cycle's `x` follow from `(1 - b) x1 = 1 - a x2^2`."""
     a, b = 1.4, 0.3
@@ -280,6 +281,7 @@ def periods(weights):
     return cycles(net(weights), fps, 2)
 
 
+@pytest.mark.slow
 def test_a_batch_of_networks_has_the_periods_of_each():
     """Newton's method decides in float64, in a program that is otherwise in float32."""
     stack = jnp.stack([WEIGHTS, 0.5 * WEIGHTS])

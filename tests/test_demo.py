@@ -97,6 +97,7 @@ def written(folder):
 
 
 class TestDemo:
+    @pytest.mark.slow
     def test_shows_a_progress_bar_that_reaches_the_end(self, outputs):
         stdout, stderr = outputs
         assert "420/420" in stderr
@@ -158,6 +159,7 @@ class TestDemo:
         assert f"Expected 3^2 = 9 fixed points: {counts}\nFound 9: {counts}\n" in stdout
         assert "differ" not in stdout
 
+    @pytest.mark.slow
     def test_is_the_same_every_time(self, folder, stdout):
         before = written(folder)
         again, _ = run_demo(folder, *SMALL)

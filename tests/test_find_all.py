@@ -102,6 +102,7 @@ def test_uncoupled_units_have_a_grid_of_points(n):
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-5])
 @pytest.mark.parametrize(("fold", "before"), [(FOLDS[0], 9), (FOLDS[1], 7), (FOLDS[2], 5)])
+@pytest.mark.slow
 def test_points_vanish_in_pairs_at_folds(fold, before, distance):
     with jax.enable_x64(True):
         fps = all_of(two_units, cube(2), np.array([fold - distance]))
@@ -235,6 +236,7 @@ def exciting_relu(rng, n):
 
 @unchecked
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
+@pytest.mark.slow
 def test_piecewise_linear_networks_have_the_points_of_all_their_regions(n):
     assert sum(check_relu(n, seed, random_relu) for seed in range(6)) >= 3
     assert check_relu(n, 0, exciting_relu) >= 2 ** (n - 1)

@@ -100,6 +100,7 @@ FLAT = [
 
 
 @pytest.mark.parametrize(("n_states", "scale", "seed", "n_points"), FLAT)
+@pytest.mark.slow
 def test_all_cycles_of_six_steps_are_found(n_states, scale, seed, n_points):
     F = network(n_states, scale, seed)
     expected = enumerate_cycles(F, 6)
@@ -334,6 +335,7 @@ def test_wrong_input_is_named():
         find_cycles(F, np.zeros((5, 2, 2), np.float32), NO_INPUT, cond_id=jnp.zeros(3))
 
 
+@pytest.mark.slow
 def test_a_batch_of_networks_has_the_cycles_of_each():
     def found(weights):
         F = lambda x, u: jnp.tanh(weights @ x)  # noqa: E731

@@ -152,6 +152,7 @@ def test_the_documented_example_runs_as_it_is(tmp_path, capsys):
     assert f"Number of fixed points: {fps.n}" in out
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs_one_row_at_a_time(tmp_path):
     fps, all_fps = run_documented_example(
         tmp_path, method="sequential", solver="adam", verbose=False, lr_init=0.1, lr_patience=50
@@ -535,6 +536,7 @@ def test_float64_leaves_the_global_setting_off_after_an_error():
     assert not jax.config.jax_enable_x64
 
 
+@pytest.mark.slow
 def test_float32_is_float32_where_float64_is_enabled():
     with jax.enable_x64(True):
         fps, all_fps = search_well(solver=None)
@@ -644,6 +646,7 @@ def printed_updates(capsys):
         ("adam", "sequential", ["Adam"]),
     ],
 )
+@pytest.mark.slow
 def test_super_verbose_prints_no_iteration_of_a_phase_twice(capsys, solver, method, phases):
     """Each phase counts its own iterations."""
     finder = FixedPointFinder(
@@ -701,6 +704,7 @@ def test_super_verbose_tells_chunks_apart(capsys):
     assert [lines[i - 1] for i in chunks[1:]] == [f"\tFrom initial state {i} on:" for i in (2, 3)]
 
 
+@pytest.mark.slow
 def test_verbose_changes_nothing_but_what_is_printed(monkeypatch, capsys):
     calls, search = [], _finder.find_fixed_points
 

@@ -198,6 +198,7 @@ def test_rows_at_one_place_and_invalid_rows_do_no_harm():
     assert line.length == pytest.approx(line_attractor(points(x)).length, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_slow_manifold_of_a_context_network_is_a_line_along_its_slow_modes():
     name = "context_leaky_128_s11"
     case = field_case(name)

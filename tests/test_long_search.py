@@ -373,6 +373,7 @@ def test_a_number_of_states_that_does_not_fit_is_refused(whole, n_inits):
         search(whole, n_inits=n_inits)
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_refused(tmp_path, whole):
     directory, draw = copy(whole, tmp_path), random.Random(0)
     files = [path for path in directory.iterdir() if path.name != "lock"]

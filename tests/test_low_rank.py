@@ -215,6 +215,7 @@ def told():
     return rank_needed(W, found_in("tanh"), jnp.tanh, ranks=(16, 3, 10, 11), key=KEY, **drive)
 
 
+@pytest.mark.slow
 def test_the_flip_flop_needs_rank_11(told):
     assert told.rank == 11 and told.n_known == 27
     assert told.ranks.tolist() == [3, 10, 11, 16]
@@ -243,6 +244,7 @@ def test_at_full_rank_no_point_moves(told):
     assert told.distance[-1].max() < 1e-4 < told.distance[-2].max()
 
 
+@pytest.mark.slow
 def test_points_of_an_exact_rank_are_there_at_that_rank_and_not_below(x64):
     net, _ = networks()
     fps = net.lift(reduced_points(net))
@@ -258,6 +260,7 @@ def test_points_of_an_exact_rank_are_there_at_that_rank_and_not_below(x64):
 
 
 @pytest.mark.fast
+@pytest.mark.slow
 def test_a_rank_that_does_not_suffice_is_none():
     """A point that must not move at all, and a matrix whose halves count alike."""
     W = np.float32([[2, 0], [0, 2]])

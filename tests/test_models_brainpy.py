@@ -183,6 +183,7 @@ _TRAINED = ["tanh", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("g
 
 
 @pytest.mark.parametrize("kind", _TRAINED)
+@pytest.mark.slow
 def test_trained_cells_have_the_same_27_fixed_points(kind):
     model = brainpy_cell(kind, case(kind))
     x, u = jnp.asarray(case(kind)["traj"][0, 9]), jnp.array([1.0, 0.0, -1.0])

@@ -141,6 +141,7 @@ _TRAINED = ["tanh", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("g
 
 
 @pytest.mark.parametrize("kind", _TRAINED)
+@pytest.mark.slow
 def test_trained_cells_have_the_same_27_fixed_points(kind):
     check_fixed_points(trained_cell(kind), kind, *([swap] * 2 if kind == "lstm" else []))
 

@@ -85,6 +85,7 @@ def test_states_have_the_cells_own_form():
     np.testing.assert_array_equal(c[0], [5, 6, 7, 8, 9])
 
 
+@pytest.mark.slow
 def test_the_trained_lstm_has_the_same_27_fixed_points():
     """Its gates are i, f, g, o as in the case, but nothing is added to the forget gate."""
     W = case("lstm")

@@ -433,6 +433,7 @@ def test_the_finder_searches_in_its_own_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.slow
 def test_weights_in_half_precision(dtype):
     """They are cast to the precision of the states: results are those of the cast weights."""
     half = jax.tree.map(lambda w: jnp.asarray(w, dtype), (W, B, np.full(N, 0.3), np.full(N, 0.2)))

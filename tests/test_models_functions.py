@@ -248,8 +248,11 @@ def test_results_that_do_not_fit_the_signature_are_refused(signature, fn, words)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda F: F.flatten((X, X)), ["PyTreeDef((*, *))", "expected"]),
-        (lambda F: F.flatten({"h": X, "grid": jnp.eye(2), "rest": (X[0], None)}), ["(2,)", "3"]),
+        (lambda F: F.flatten((X, X)), ["The state is ([", "]); expected {"]),
+        (
+            lambda F: F.flatten({"h": X, "grid": jnp.eye(2), "rest": (X[0], None)}),
+            ["[2]", "[..., 3]"],
+        ),
         (lambda F: F.unflatten(jnp.zeros((4, 7))), ["(4, 7)", "(..., 8)"]),
         (lambda F: F.unflatten(jnp.float32(0)), ["()", "(..., 8)"]),
     ],

@@ -394,6 +394,7 @@ def test_time_is_the_third_axis_where_the_states_have_too_few(n_states):
 @pytest.mark.parametrize("n_states", [1, 2, 3, 6])
 @pytest.mark.parametrize(("trials", "time"), [(1, 1), (1, 2), (2, 1), (1, 12)])
 @pytest.mark.parametrize("n_points", [0, 2])
+@pytest.mark.slow
 def test_few_samples_are_enough(n_axes, n_states, trials, time, n_points):
     traj = trajectories(trials, time, n_states)
     fps = some_points(n_states)[:n_points]

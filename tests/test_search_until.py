@@ -93,6 +93,7 @@ def check_finds_all(cell, seed):
     ("cell", "seed"),
     [("tanh", 0), ("tanh_4", 0), ("tanh_6", 0)],
 )
+@pytest.mark.slow
 def test_all_points_are_found_from_one_trial(cell, seed):
     check_finds_all(cell, seed)
 
@@ -194,6 +195,7 @@ def test_a_line_of_fixed_points_ends_by_coverage_alone():
     assert "the sum of signs is not known" in str(told)
 
 
+@pytest.mark.slow
 def test_a_network_without_fixed_points_ends():
     fps, _, told = short_search(linear(1.0), inputs=NO_INPUT + 1, degree=0)
     assert fps.n == 0 and told.ended_by == "coverage and degree" and told.degree == 0

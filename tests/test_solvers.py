@@ -118,6 +118,7 @@ def test_on_a_line_of_fixed_points_each_row_finds_its_own(name):
 
 @every_solver
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.slow
 def test_a_map_without_fixed_points_gives_none(name):
     """A translation: `q` is the same everywhere."""
     unique_fps, fps = find_fixed_points(
@@ -145,6 +146,7 @@ def test_a_start_at_the_fixed_point_stays_there(name):
 
 
 @pytest.mark.parametrize("name", ["levenberg_marquardt", "newton_krylov", "adam_sequential"])
+@pytest.mark.slow
 def test_rows_do_not_depend_on_how_many_are_in_work(name):
     solver = dataclasses.replace(SOLVERS[name], lanes=3)
     few_at_a_time = optimize_batch(double_well(), starts(2), NO_INPUT, solver=solver)
@@ -167,6 +169,7 @@ def test_rows_reach_the_three_points_of_a_double_well(name):
 
 @fast
 @pytest.mark.parametrize("r", [2.5, 3.2, 3.9])
+@pytest.mark.slow
 def test_rows_reach_the_fixed_points_of_the_logistic_map(name, r):
     x = np.linspace(-0.4, 1.2, N_ROWS, dtype=np.float32)[:, None]
     fps = search(name, logistic(r), x)
@@ -374,6 +377,7 @@ def test_a_fixed_point_has_a_derivative_in_the_parameters_and_in_the_input(name)
     ],
     ids=lambda solver: type(solver).__name__,
 )
+@pytest.mark.slow
 def test_a_looser_tolerance_ends_earlier_and_is_met(solver):
     def search(tol_q):
         return optimize_batch(double_well(), starts(2), NO_INPUT, solver=solver, tol_q=tol_q)

@@ -68,6 +68,7 @@ def residual(reference, x):
 
 @every_network
 @every_solver
+@pytest.mark.slow
 def test_every_row_has_a_status_that_agrees_with_valid(name, network):
     fps = found(name, network)
     status = np.asarray(fps.status)
@@ -135,6 +136,7 @@ def test_before_a_fold_all_rows_are_at_fixed_points(d, rotated):
 
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("d", DISTANCES)
+@pytest.mark.slow
 def test_beyond_a_fold_the_slow_point_is_no_fixed_point(d, rotated):
     """At `d = 1e-6` its `q` is 1.25e-13, below the default `tol_q`."""
     case = fold(-d, rotated=rotated)
@@ -183,6 +185,7 @@ def test_rows_in_a_tail_have_escaped():
     assert kept.n == 0
 
 
+@pytest.mark.slow
 def test_rows_in_a_far_tail_end_long_before_their_patience_does():
     """`q` is low there from the start, but fades: each step lowers it by a tenth."""
     patience = slowpoints.KrylovTrustRegion().patience
@@ -237,6 +240,7 @@ def default_without_polish():
 
 
 @pytest.mark.parametrize("network", ["three_patterns", "ghost", "line", "ring"])
+@pytest.mark.slow
 def test_without_polish_rows_end_within_the_tolerance(network):
     """On a slow manifold, that samples it instead of running along it."""
     case = known(network)

@@ -105,6 +105,7 @@ def test_vmap_over_networks():
 
 
 @pytest.mark.parametrize("n", [17, 256])
+@pytest.mark.slow
 def test_gradients_and_batches_of_weights_outside_jit(n):
     """Of numbers of rows that would be filled up, or divided among the cores."""
     A, x, u = 0.5 * jnp.eye(2), jnp.zeros((n, 2)), jnp.ones((1, 1))
@@ -268,6 +269,7 @@ def test_a_model_is_traced_no_more_once_its_search_is_compiled():
 
 
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov", "adam"])
+@pytest.mark.slow
 def test_shard_map_with_its_own_checks(name):
     """As `jax.shard_map` is called by default, with `check_vma=True`; each part is a search."""
     solver = Adam(joint=False) if name == "adam" else SOLVERS[name]
