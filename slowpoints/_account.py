@@ -254,6 +254,9 @@ class _Rows:
         if self.fps.x_init is None or self.kept.status is None or self.kept.n == 0:
             return []
         start = np.asarray(self.fps.x_init, np.float64)
+        start = start[np.isfinite(start).all(axis=1)]
+        if not start.size:
+            return []
         centroid = start.mean(axis=0)
         farthest = np.linalg.norm(start - centroid, axis=1).max()
         away = np.linalg.norm(np.asarray(self.kept.xstar, np.float64) - centroid, axis=1)

@@ -336,6 +336,9 @@ def test_unfinished_points_beyond_all_starts_are_counted():
     text = str(told(all_fps, [0.0, 3.0, 0.5]))
     assert "1 unfinished point that is kept is farther from the centre of the initial" in text
     assert "`slow_manifold` samples" in text
+    broken = all_fps.x_init.copy()
+    broken[0] = np.nan  # a start that is no number hides nothing
+    assert "1 unfinished point" in str(told(all_fps.replace(x_init=broken), [0.0, 3.0, 0.5]))
     inside = told(all_fps, [0.0, 0.5])
     assert "farther" not in str(inside) and "More `max_iters`" in str(inside)
     both = rows((UNFINISHED, 3.0, 1, 1e-9), (UNFINISHED, -4.0, 1, 1e-9), (FIXED, 0.0, 30, 0.0))

@@ -93,17 +93,17 @@ def _key_of(value: Any) -> Hashable:
         if array.dtype != object:
             digest = hashlib.sha256(array.tobytes()).digest()
             return array.shape, array.dtype.str, digest
-    return _Identity(value)
+    return Identity(value)
 
 
-class _Identity:
+class Identity:
     """Equal only to the same object, which it keeps alive."""
 
     def __init__(self, obj: Any):
         self._obj = obj
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Identity) and self._obj is other._obj
+        return isinstance(other, Identity) and self._obj is other._obj
 
     def __hash__(self) -> int:
         return id(self._obj)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slowpoints._transition.base import ModelError
+from slowpoints._transition.environment import Identity
 from slowpoints._transition.models.closure import Names, names_taken
 
 _INSTANCE_NAMES = {"_name", "_source_info"}
@@ -204,7 +205,7 @@ class _Walk:
         if obj is None or isinstance(obj, (str, bytes, bool, int, float, complex, type)):
             return (type(obj), obj)
         if isinstance(obj, (types.ModuleType, types.BuiltinFunctionType, np.dtype)):
-            return _Identity(obj)
+            return Identity(obj)
         if isinstance(obj, jax.Array) and slot is not None and _is_real(obj):
             self.slots.append(slot)
             return ("array", obj.shape, obj.dtype)
@@ -225,7 +226,7 @@ class _Walk:
             return self._visit_function(obj)
         if not hasattr(obj, "__dict__"):
             slots = _in_slots(obj)
-            return (type(obj), self._visit_items(slots)) if slots else _Identity(obj)
+            return (type(obj), self._visit_items(slots)) if slots else Identity(obj)
         self.holders.append(obj.__dict__)
         of_class = tuple(self.visit(value) for value in _class_constants(type(obj)))
         taken = _names_taken_by(type(obj))
@@ -243,7 +244,7 @@ class _Walk:
             return type(box)
         leaves, treedef = jax.tree.flatten(box._value)
         if not all(isinstance(leaf, (np.ndarray, np.generic, jax.Array)) for leaf in leaves):
-            return _Identity(box)
+            return Identity(box)
         if self._is_state(box):
             self.states[".".join(self._path)] = box
             return ("state", type(box))
@@ -323,19 +324,6 @@ def _cell_contents(cell: Any) -> Any:
         return None
 
 
-class _Identity:
-    """Equal only to the same object, which it keeps alive."""
-
-    def __init__(self, obj: Any):
-        self._obj = obj
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Identity) and self._obj is other._obj
-
-    def __hash__(self) -> int:
-        return id(self._obj)
-
-
 def _is_real(value: jax.Array) -> bool:
     return bool(jnp.issubdtype(value.dtype, jnp.floating))
 
@@ -345,7 +333,7 @@ def _digest(value: Any) -> tuple[Hashable, ...]:
         value = jax.random.key_data(value)
     value = np.asarray(value)
     if value.dtype == object:
-        return (_Identity(value),)
+        return (Identity(value),)
     return value.shape, value.dtype.str, hashlib.blake2b(value.tobytes(), digest_size=16).digest()
 
 
