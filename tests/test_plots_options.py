@@ -147,6 +147,25 @@ def test_every_kind_has_its_own_shape_and_a_dark_edge():
     assert {to_hex(artist.get_edgecolor()[0]) for artist in scatters(fig)} == {"#000000"}
 
 
+@pytest.mark.parametrize("color_by", [None, "cond_id"])
+@both
+def test_unfinished_points_are_pale_and_behind_those_that_are_known(n_axes, color_by):
+    """Hundreds of them once hid the only fixed point of a network."""
+    fps = linearised([0.5, 0.1], [0.4, 0.1], [0.3, 0.1], cond_id=np.array([0, 0, 1]))
+    fps = fps.replace(status=np.array([1, 4, 4], np.int8))
+    fig = PLOTS[n_axes](fps, trajectories(n_states=fps.n_states), hidden(), color_by=color_by)
+    known, unfinished = (
+        next(a for a in scatters(fig) if a.get_label().startswith(name))
+        for name in ("stable fixed point (1)", "unfinished point (2)")
+    )
+    assert unfinished.get_zorder() < known.get_zorder()
+    assert unfinished.get_sizes()[0] < known.get_sizes()[0]
+    assert {to_hex(color) for color in unfinished.get_facecolor()} == {to_hex("0.88")}
+    assert len({to_hex(color) for color in unfinished.get_edgecolor()}) == (
+        1 if not color_by else 2
+    )
+
+
 # ---- trajectories ------------------------------------------------------------------------------
 
 

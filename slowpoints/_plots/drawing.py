@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FAINTEST = 0.35
 """Lines are never more translucent than this: at 0.15 a single one vanishes in print."""
 
+_SMALLER, _PALE = 0.7, "0.88"
+"""The area of a pale mark, as a part of that of another one, and its grey, which is darker than the
+white of the rings at which trajectories begin."""
+
 _FONT_SIZE = 10.0
 """Sizes of marks and lines are for text of this size, in points, and grow with it."""
 
@@ -199,19 +203,21 @@ def draw_points(
     # Shading by depth would make colours differ from those in the legend.
     depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
     for group in groups:
-        look = {
-            "s": size * scale**2 * (1.8 if group.marker == "*" else 1.0),  # a star is mostly air
+        color: Any = group.color
+        if coloring is not None and of_point is not None:
+            color = [coloring.colors[k] for k in of_point[group.rows]]
+        # A star is mostly air.
+        part = _SMALLER if group.is_pale else 1.8 if group.marker == "*" else 1.0
+        look: dict[str, Any] = {
+            "s": part * size * scale**2,
             "marker": group.marker,
-            "edgecolors": "black",
+            "facecolors": _PALE if group.is_pale else color,
+            "edgecolors": color if group.is_pale else "black",
             "linewidths": edge * scale,
-            "zorder": 3,
+            "zorder": 2.9 if group.is_pale else 3,
         }
         name = f"{group.name} ({group.rows.sum()})"
-        if coloring is None or of_point is None:
-            ax.scatter(*points[group.rows].T, color=group.color, label=name, **look, **depthshade)
-            continue
-        colors = [coloring.colors[k] for k in of_point[group.rows]]
-        ax.scatter(*points[group.rows].T, c=colors, label=name, **look, **depthshade)
+        ax.scatter(*points[group.rows].T, label=name, **look, **depthshade)
     if coloring is not None and of_point is not None and coloring.of_trajectory is None:
         for k, label in enumerate(coloring.labels):  # lines of trajectories would say it else
             nowhere = np.zeros((points.shape[1], 0))

@@ -55,9 +55,9 @@ def plot_fixed_points_2d(
     The components are those of all trajectories, drawn or not, and the fixed points are projected
     onto them. Stable points, and unstable ones by their index (the number of unstable directions),
     have their own shapes and colours, and so have slow points and others whose `status` is not that
-    of a fixed point. Trajectories begin at a small ring and end at a small square.
-    One-dimensional states are drawn as a return map, the next state against the state, where fixed
-    points lie on the diagonal.
+    of a fixed point. Unfinished points are pale and behind the others. Trajectories begin at a
+    small ring and end at a small square. One-dimensional states are drawn as a return map, the next
+    state against the state, where fixed points lie on the diagonal.
 
     Args:
         fixed_points: the points; only `valid` rows are drawn. Uses `xstar`, and where they are

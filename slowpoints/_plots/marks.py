@@ -41,6 +41,14 @@ class Group:
     marker: str
     color: str
 
+    @property
+    def is_pale(self) -> bool:
+        """Whether its marks are pale, small and behind the others, since they say the least.
+
+        Unfinished points may be many, and no fixed point or slow point need be where they are.
+        """
+        return self.marker == _OTHERS[Status.UNFINISHED][1]
+
 
 def groups_of(points: FixedPoints) -> list[Group]:
     """Sort fixed points by stability and index, as far as these are known, and others by status.
