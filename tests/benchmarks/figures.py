@@ -44,9 +44,11 @@ _NEAR, _ASIDE = 2.2, 0.16
 _ROOM = 3.4
 """The words beside a mark take up this factor of the axis of time, or less."""
 
-_COVERED, _APART = 1.25, 3.5
-"""Where two tools found about as much in times that differ by less than this factor, one mark would
-cover the other: they are drawn so many percent above and below what was found."""
+_COVERED, _APART = 1.25, 7
+"""Where two tools found about as much, within so many percent, in times that differ by less than
+this factor, one mark would cover the other: that of the slower one is small, on top of it."""
+
+_LARGE, _SMALL = 7, 4.5  # points
 
 _LOOKS = {
     "axes.spines.top": False,
@@ -174,7 +176,7 @@ def _write_found(ax: Axes, row: dict[str, Any], place: float, side: int) -> None
         textcoords="offset points",
         ha="left" if side > 0 else "right",
         va="center",
-        fontsize=6.5,
+        fontsize=7,
         color="0.3",
         path_effects=[withStroke(linewidth=1.5, foreground="white")],
     )
@@ -229,9 +231,12 @@ def _recall(results: dict[str, Any]) -> Figure:
     axes = fig.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, network in zip(axes, networks, strict=False):
         there = [row for row in rows if row["network"] == network]
-        for row, percent in zip(there, _percents(there), strict=True):
+        for row, size in zip(there, _sizes(there), strict=True):
+            percent = 100 * row["found"] / row["known"]
             marker, color = _TOOLS.get(row["tool"], _OTHER)
-            look = {"ms": 7, "color": color, "label": row["tool"], "ls": ""}
+            look = {"ms": size, "color": color, "label": row["tool"], "ls": ""}
+            if size == _SMALL:
+                look |= {"mec": "white", "mew": 0.6, "zorder": 3}
             ax.plot(row["seconds"], percent, marker, **look)
             if not row["complete"]:
                 beside = {"textcoords": "offset points", "ha": "right", "va": "center"}
@@ -254,20 +259,23 @@ def _recall(results: dict[str, Any]) -> Figure:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     handles["time extrapolated"] = Line2D([], [], marker="$≈$", ls="", color="black", ms=7)
-    axes[-1].legend(handles.values(), handles.keys(), loc="center", fontsize=8)
+    legend = axes[-1].legend(handles.values(), handles.keys(), loc="center", fontsize=8)
+    for handle in legend.legend_handles:
+        if handle.get_markersize() == _SMALL:
+            handle.set(markersize=_LARGE)
     return fig
 
 
-def _percents(rows: list[dict[str, Any]]) -> list[float]:
-    """Return where the marks of a network are drawn: at the percentage found, or a little aside."""
-    percents = [100 * row["found"] / row["known"] for row in rows]
-    places = list(percents)
+def _sizes(rows: list[dict[str, Any]]) -> list[float]:
+    """Return how large the marks of a network are: small where they would cover another."""
+    sizes: list[float] = [_LARGE] * len(rows)
     order = sorted(range(len(rows)), key=lambda k: rows[k]["seconds"])
     for first, second in itertools.combinations(order, 2):
+        percents = [100 * rows[k]["found"] / rows[k]["known"] for k in (first, second)]
         is_close = rows[second]["seconds"] < _COVERED * rows[first]["seconds"]
-        if is_close and abs(percents[first] - percents[second]) < 2 * _APART:
-            places[first], places[second] = percents[first] + _APART, percents[second] - _APART
-    return places
+        if is_close and abs(percents[0] - percents[1]) < _APART:
+            sizes[second] = _SMALL
+    return sizes
 
 
 def _curve(row: dict[str, Any]) -> tuple[list[float], list[float]]:

@@ -545,14 +545,20 @@ def test_panels_are_in_two_columns_and_memory_has_numbers():
     assert sum(label.get_text() != "" for label in memory.get_yticklabels()) >= 3
 
 
-def test_marks_that_would_cover_each_other_are_drawn_above_and_below_what_was_found():
+def test_a_mark_that_would_cover_another_is_small_and_none_is_moved():
     rows = [
         {"seconds": seconds, "found": found, "known": 10}
         for seconds, found in ((1.0, 10), (1.2, 10), (1.3, 10), (1.1, 5))
     ]
-    assert figures._percents(rows[:2]) == [103.5, 96.5]
-    assert figures._percents([rows[0], rows[2]]) == [100, 100]  # far enough from each other
-    assert figures._percents([rows[0], rows[3]]) == [100, 50]
+    large, small = figures._LARGE, figures._SMALL
+    assert figures._sizes(rows[:2]) == [large, small]
+    assert figures._sizes([rows[1], rows[0]]) == [small, large]  # the slower one, in any order
+    assert figures._sizes([rows[0], rows[2]]) == [large, large]  # far enough from each other
+    assert figures._sizes([rows[0], rows[3]]) == [large, large]
+    rows = [row | {"tool": "canns", "network": "net", "complete": True} for row in rows]
+    ax, _ = figures._recall({"compare": {"result": rows}}).axes
+    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
+    assert drawn == [(row["seconds"], 10 * row["found"]) for row in rows]
 
 
 def test_extrapolated_times_are_marked_by_a_sign_not_by_hollow_marks():
