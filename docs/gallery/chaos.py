@@ -6,8 +6,8 @@ points grows with the gain, and exponentially with the number of units.
 
 **What to look at.** On the left is the number of fixed points that 1000 starts find in one network
 of 100 units. At high gains many of them are found only once, so there must be more: the bars reach
-up to what `slowpoints.coverage` estimates that there are at least. On the right are the points of
-the highest gain. None of them is stable. The farther a point is from the origin, the fewer unstable
+up to the least number that `slowpoints.coverage` estimates. On the right are the points of the
+highest gain. None of them is stable. The farther a point is from the origin, the fewer unstable
 directions it has: those at the distances of the network's trajectories (grey) repel along a dozen
 of the 100 directions or less, and attract along all others. In large networks, most points lie
 farther out than the trajectories (Stubenrauch et al. 2022).

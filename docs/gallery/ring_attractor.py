@@ -2,13 +2,13 @@
 
 64 units with preferred directions excite their neighbours and inhibit the others. A bump of
 activity can stay at any direction: the network remembers an angle, as head-direction cells do. This
-takes weights that depend on the difference between directions alone. Real weights do not, and the
-second network has random ones added to them.
+takes weights that depend on nothing but the difference between directions. Real weights are not
+like that, so the second network has random ones added to them.
 
 **What to look at.** With perfect weights (grey) every state on the ring is a fixed point. With
-random weights of 5 percent added, eight fixed points are left, and stable ones and saddles take
-turns. In between the bump drifts, and comes to rest at a stable point. The right panel shows that:
-where the drift falls through zero is a stable point, and where it rises through zero is a saddle.
+random weights of 5 percent added, eight fixed points are left: stable points and saddles, which
+alternate. In between the bump drifts, and comes to rest at a stable point. The right panel shows
+why: where the drift falls through zero is a stable point, and where it rises through zero a saddle.
 The network still has a ring, on which it is slow, but as a memory for an angle it has only a
 handful of states.
 
@@ -65,7 +65,7 @@ drift = (angle_of(step) - angle_of(x) + 180) % 360 - 180  # degrees in a step
 angle = angle_of(x)
 order, around = np.argsort(angle), np.argsort(angle_of(fps.xstar))
 index = np.asarray(fps.n_unstable())[around]
-assert set(index) == {0, 1} and (index != np.roll(index, 1)).all()  # in turns
+assert set(index) == {0, 1} and (index != np.roll(index, 1)).all()  # they alternate
 crossings = np.sum(np.diff(np.sign(drift[order]), append=np.sign(drift[order][0])) != 0)
 assert crossings == fps.n
 print(f"{fps.n} fixed points are left, at {np.sort(angle_of(fps.xstar)).round()} degrees.")

@@ -1,14 +1,14 @@
-"""A GRU of PyTorch: which memories are next to each other?
+"""A PyTorch GRU: which memories are next to each other?
 
 A GRU is trained to remember which of four items, A to D, it was shown last. It is handed over as it
 is: `slowpoints.FixedPointFinder(gru)` reads the weights, and JAX does the computing.
 
 **What to look at.** Each item has a stable point (circle) that holds it while nothing is shown.
-Between them are saddles (triangles). The lines are the two trajectories that leave each of them,
-and they say which memories are next to each other, so that a disturbance can turn one into the
-other. The task treats all items alike, and all six pairs could be neighbours. In this network only
-three are, and B is one of each: the task does not say what is to be between its memories, and
-training settles it in one way or another.
+Between them are saddles (triangles). The lines are the two trajectories that leave each saddle, and
+they show which memories are next to each other, so that a disturbance can turn one into the other.
+The task treats all items alike, and all six pairs could be neighbours. In this network only three
+are, and B belongs to each of them: the task does not say what should lie between the memories, and
+training settles it one way or another.
 
 **Sources.** Cho et al. (2014). Learning phrase representations using RNN encoder-decoder for
 statistical machine translation. arXiv:1406.1078. Maheswaranathan, Williams, Golub, Ganguli &
