@@ -57,8 +57,8 @@ fig.get_layout_engine().set(wspace=0.08)
 corners = slowpoints.FixedPoints(xstar=np.array([[-22.0, -22.0], [22.0, 22.0]], np.float32))
 config = slowpoints.PlotConfig(title="500 units in two variables", show_legend=False)
 config.xlabel, config.ylabel = r"$\kappa_1$", r"$\kappa_2$"
-for path in kappa:
-    left.plot(*path.T, color="black", lw=1.8)
+for k, path in enumerate(kappa):
+    left.plot(*path.T, color="black", lw=1.8, label=None if k else "states of all units")
 slowpoints.plot_flow_field(
     reduced, corners, jnp.zeros(0), config, ax=left, fixed_points=fps, margin=0
 )
@@ -69,6 +69,7 @@ slowpoints.plot_eigenvalues(lifted[int(saddle)], config, ax=right)
 values = fps.eigval_J_xstar[saddle]
 right.plot(values.real, values.imag, "o", ms=11, mfc="none", mec="black")
 handles, labels = left.get_legend_handles_labels()
-fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+labels = [label.split(";")[0] for label in labels]  # all of the flow is in this plane
+fig.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=175, bbox_inches="tight")
