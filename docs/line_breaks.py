@@ -10,7 +10,9 @@ import html
 import re
 
 _CODE = re.compile(r"(?<!<span></span>)<code>([^<\n]+)</code>")  # within a line, not a block
-_BREAKABLE = re.compile(r"(?:(?<=[\w)][_./=(|,])|(?<=::))(?=[\w&\"])")  # behind one of these signs
+_BREAKABLE = re.compile(  # behind one of these signs, but not within a number
+    r"(?:(?<=[\w)][_./=(|,])(?<!\d\.(?=\d))|(?<=::))(?=[\w&\"])"
+)
 _LONG_NAME, _LONG_OPTION = 16, 24  # letters; what is shorter fits into any column
 _FORMULA = re.compile(  # one in a sentence, with what is not to be parted from it
     r"\(?<math[^>]*display=\"inline\"(?:(?!</math>).)*</math>[.,;:)]+", re.S

@@ -114,6 +114,10 @@ def test_the_reference_has_only_names_that_exist():
             "<code>test_a.py::test_b_c</code>",
             '<code class="name">test_<wbr>a.<wbr>py::<wbr>test_<wbr>b_<wbr>c</code>',
         ),
+        (
+            "<code>Finder(coverage=0.99)</code>",
+            '<code class="name">Finder(<wbr>coverage=<wbr>0.99)</code>',
+        ),
         ("<code>--noise-scale</code>", '<code class="whole">--noise-scale</code>'),
         ("<p>up to 13.5 x</p>", "<p>up to 13.5&nbsp;x</p>"),
         ("<p>in 3 steps</p>", "<p>in 3 steps</p>"),
