@@ -377,6 +377,24 @@ def test_a_time_constant_that_rounding_decides_is_shown_as_a_bound(capsys, dtype
     assert "rounding" not in plain and "line direction" not in plain
 
 
+@pytest.mark.parametrize("continuous_time", [False, True])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_a_frequency_that_is_no_more_than_rounding_is_shown_as_zero(capsys, dtype, continuous_time):
+    turn = 0.5 * np.sqrt(float(np.finfo(dtype).eps))  # for eigenvalues of size 0.5
+    real = -0.5 if continuous_time else 0.5
+    spectra = [[complex(real, part * turn), real] for part in (0, -0.9, 0.9, 1.1)]
+    fps = with_eigenvalues(*spectra, continuous_time=continuous_time)
+    fps = fps.replace(eigval_J_xstar=fps.eigval_J_xstar.astype(dtype))
+    lines = summary(capsys, fps)
+    shown = [row_of(lines, row)[1] for row in range(4)]
+    assert shown[:3] == [0, 0, 0] and shown[3] > 0
+    assert fps.frequencies()[2, 0] > 0  # the digits are there, if anybody wants them
+
+
+def test_a_mode_that_changes_its_sign_has_half_a_cycle_per_step(capsys):
+    assert row_of(summary(capsys, with_eigenvalues([-0.9, 0.5])))[1] == 0.5
+
+
 def test_the_slowest_mode_may_grow_and_of_a_flow_its_real_part_decides(capsys):
     fps = with_eigenvalues([1.01, 0.97], [1.2, -0.999], [2, 0])
     frame = fps.to_pandas()

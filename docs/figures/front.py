@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 
 import slowpoints
 
 W = jnp.array([[1.5, 0.1], [0.1, 1.5]])
 LIMIT = 1.15
+SPEED = plt.get_cmap("YlGnBu")(np.linspace(0, 0.6, 256))  # as in `plot_flow_field`
 MARKS = {  # by index; -1 is for what is not a fixed point
     0: ("stable fixed point", "o", "#0072B2", 90),
     1: ("saddle", "^", "#E69F00", 80),
@@ -47,7 +49,7 @@ def draw(ax, u, title):
     grid = jnp.stack(jnp.meshgrid(x, x), axis=-1)
     speed = np.sqrt(2 * slowpoints.q_fn(F, grid, u))
     levels = np.linspace(-2.5, 0, 21)
-    shading = ax.contourf(x, x, np.log10(speed), levels, cmap="YlGnBu_r", extend="both")
+    shading = ax.contourf(x, x, np.log10(speed), levels, cmap=ListedColormap(SPEED), extend="both")
     for states in trajectories(u):
         ax.plot(*states.T, color="black", lw=0.8, alpha=0.6)
         step = states[2] - states[1]

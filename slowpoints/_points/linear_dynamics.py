@@ -145,15 +145,21 @@ def describe(
     parts = [kind]
     if not neutral.all():
         leading = eigval[~neutral][0]
-        # Rounding splits a double eigenvalue by about the square root of the precision.
-        turn = np.sqrt(np.finfo(eigval.dtype).eps) * np.abs(eigval).max()
-        if np.abs(np.imag(leading)) > turn:
+        if np.abs(np.imag(leading)) > rounded_turn(eigval):
             parts.append("spiral")
         elif not kind.startswith("saddle"):  # a saddle is no node
             parts.append("node")
     if n_lines := int(np.sum(neutral)):
         parts.append(f"{n_lines} line direction{'s' if n_lines > 1 else ''}")
     return ", ".join(parts)
+
+
+def rounded_turn(eigval: Num[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b"] | np.floating:
+    """Return the largest imaginary part that may be no more than rounding, for each point.
+
+    Rounding splits a double eigenvalue by about the square root of the precision.
+    """
+    return np.sqrt(np.finfo(eigval.dtype).eps) * np.abs(eigval).max(axis=-1)
 
 
 def _backend(array: Any) -> Any:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Num
 
 from slowpoints._core.status import Status, counted, words
-from slowpoints._points.linear_dynamics import slowest
+from slowpoints._points.linear_dynamics import rounded_turn, slowest
 
 _RESOLVED = 100
 """An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time
@@ -128,6 +128,13 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     step = 1.0 if dt is None else dt
     # In continuous time, rounding is relative to rates that this table does not know.
     longest = np.inf if flow else 1 / (_RESOLVED * float(np.finfo(leading.dtype).eps))
+    turn = rounded_turn(fps.eigval_J_xstar[in_order])
+
+    def frequencies(name: str, eigval: Num[np.ndarray, " n"]) -> list[str]:
+        # As `types` has it, what turns by no more than rounding does not turn.
+        is_still = (np.abs(np.imag(eigval)) <= turn) & ((np.real(eigval) > 0) | flow)
+        return _formatted(np.where(is_still, 0.0, shown[name] / step), ".3g")
+
     table = {
         "row": rows,
         "condition": shown.get("condition"),
@@ -141,9 +148,9 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
             leading.real if flow else np.abs(leading), ".4g"
         ),
         "time\nconstant": _times(shown["time_constant"], step, longest),
-        "frequency": _formatted(shown["frequency"] / step, ".3g"),
+        "frequency": frequencies("frequency", leading),
         "slowest\nmode": _times(shown["slowest_time_constant"], step, longest),
-        "its\nfrequency": _formatted(shown["slowest_frequency"] / step, ".3g"),
+        "its\nfrequency": frequencies("slowest_frequency", shown["slowest_eigenvalue"]),
     }
     headings = {name: ["", *name.split("\n")][-2:] for name in table}
     texts = {
