@@ -267,6 +267,7 @@ def ring():
     return find_fixed_points(F, bumps, NO_INPUT)
 
 
+@pytest.mark.slow
 def test_on_a_ring_nobody_is_sent_further_along_it(ring):
     """Rounding of the weights leaves a few fixed points, too far along the ring to be reached."""
     fps, all_fps = ring

@@ -120,6 +120,7 @@ def test_where_four_basins_meet_the_saddle_is_no_boundary_of_two():
     np.testing.assert_allclose(found.saddle.xstar, [[0, 0]], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_edge_state_that_does_not_rest_is_said():
     a = np.float32([-1, 0.01 / (1 + 1.5 * np.exp(-4))])
     found = basin_boundary(turning, a, a * np.float32([-1, 1]), max_rounds=20)
@@ -156,6 +157,7 @@ def test_a_saddle_that_is_hardly_unstable_is_found():
     np.testing.assert_allclose(found.saddle.xstar, [[0]], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_network_in_float32_has_a_boundary_too():
     F = lambda x, u: double_well()(x.astype(jnp.float32), u).astype(jnp.float32)  # noqa: E731
     found = basin_boundary(F, np.float32([-1, 0]), np.float32([1, 0]))

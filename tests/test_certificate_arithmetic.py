@@ -841,6 +841,7 @@ def primitives(jaxpr):
     return names
 
 
+@pytest.mark.slow
 def test_each_rule_is_exercised_by_a_function_of_the_tables(monkeypatch):
     """That is, applied to something that depends on the state."""
     met = set()

@@ -122,6 +122,7 @@ def test_saddles_of_the_flip_flop_join_its_memories_as_a_cubes_edges_do(cell):
     assert (found.edges.saddle[found.edges.index < 0]).size == 0
 
 
+@pytest.mark.slow
 def test_a_saddle_that_is_passed_by_is_not_arrived_at():
     coupling = 1e-8
     F = Tanh(jnp.array([[1.6, 0.0], [coupling, 1.5]]))

@@ -259,9 +259,10 @@ def test_rows_do_not_depend_on_their_order_or_on_chunks(network):
 # ---- larger networks ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_states",
-    [192, pytest.param(256, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.slow)],
+    [192, 256, 300],
 )
 @pytest.mark.parametrize(
     "make",

@@ -89,6 +89,7 @@ def test_fold_and_flip_of_the_henon_map():
     assert sum("max_steps" in branch.ended_by for branch in branches.branches) == 2
 
 
+@pytest.mark.slow
 def test_neimark_sacker_point_of_the_delayed_logistic_map():
     def delayed(x, r):
         return jnp.stack([r[0] * x[0] * (1 - x[1]), x[0]])
@@ -102,6 +103,7 @@ def test_neimark_sacker_point_of_the_delayed_logistic_map():
     np.testing.assert_allclose(_events(branches, "branch_point"), [1, 1], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_flips_of_the_logistic_map_and_of_its_2_cycles():
     def logistic(x, r):
         return r * x * (1 - x)
@@ -117,6 +119,7 @@ def test_flips_of_the_logistic_map_and_of_its_2_cycles():
     np.testing.assert_allclose(_events(cycle, "branch_point"), [3], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_hopf_point_and_fold_in_continuous_time():
     @slowpoints.ContinuousTime
     def spiral(x, s):
@@ -261,6 +264,7 @@ def test_random_networks_have_all_their_points_on_branches(seed):
         assert branches.sum_of_signs(s) == 1
 
 
+@pytest.mark.slow
 def test_closed_branches_that_no_point_leads_to_are_found_by_searching_anew():
     @slowpoints.ContinuousTime
     def circle_beside_a_line(x, s):

@@ -66,7 +66,16 @@ def counted(n):
 # ---- the same result ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", [None, NewtonKrylov(lanes=32), Adam(joint=False, lanes=32)])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        None,
+        *(
+            pytest.param(solver, marks=pytest.mark.slow)
+            for solver in (NewtonKrylov(lanes=32), Adam(joint=False, lanes=32))
+        ),
+    ],
+)
 def test_parts_give_the_same_rows_to_the_bit(on_cores, solver):
     """The exact steps as well, which a few of these rows need."""
     n = 200

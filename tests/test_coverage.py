@@ -135,6 +135,7 @@ def searches(name, n):
     return told, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [32, 128, 512])
 @pytest.mark.parametrize("name", KINDS)
 def test_the_probability_is_in_its_interval_in_95_of_100_searches(name, n):

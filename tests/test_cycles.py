@@ -291,6 +291,7 @@ def test_a_batch_of_networks_has_the_periods_of_each():
             np.testing.assert_array_equal(row, periods(weights).period)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through():
     def total(weights):
         return periods(weights).xstar.sum()

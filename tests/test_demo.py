@@ -103,6 +103,7 @@ class TestDemo:
         assert "420/420" in stderr
         assert "420/420" not in stdout
 
+    @pytest.mark.slow
     def test_writes_what_it_names_and_nothing_else(self, folder, stdout):
         written = {path.name for path in folder.iterdir()}
         assert written == set(re.findall(r"^  (\S+\.\S+) ", stdout, flags=re.MULTILINE))

@@ -89,7 +89,13 @@ def a_time_step():
         env.settings.update(values)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("tanh", "BrainState") else pytest.mark.slow)
+        for name in MODELS
+    ],
+)
 def test_searches_in_other_threads_find_what_one_thread_finds(name, monkeypatch):
     F = as_transition(MODELS[name]())
     x = np.random.default_rng(0).normal(size=(256, F.n_states or N)).astype(np.float32)

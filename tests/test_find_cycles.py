@@ -291,6 +291,7 @@ def test_all_cycles_of_the_logistic_map_at_4(k, expected):
     assert cycles_by_period(fps) == expected and fps.n == 2**k
 
 
+@pytest.mark.slow
 def test_two_loops_on_one_cycle_are_one_from_whichever_state_they_start():
     """And points that are near each other, of different cycles, are on their own."""
     corners = np.float32([[1, 0], [0, 1], [-1, 0], [0, -1]])
@@ -313,6 +314,7 @@ def test_where_all_states_are_on_cycles_they_count_as_cycles(m):
     assert (cycles(lambda x, u: R @ x, fps, m).period == m).all()
 
 
+@pytest.mark.slow
 def test_a_map_that_computes_in_float32_only_has_its_cycles():
     def F(x, u):
         return (3.2 * x * (1 - x)).astype(jnp.float32)

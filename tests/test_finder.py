@@ -143,6 +143,7 @@ def assert_points_of_simple_rnn(fps, atol):
     assert fps.is_stable.tolist() == (unstable == 0).tolist()
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs_as_it_is(tmp_path, capsys):
     fps, all_fps = run_documented_example(tmp_path)
     assert_points_of_simple_rnn(fps, atol=1e-5)
@@ -189,8 +190,10 @@ def search_trained(cell, dtype="float32", seed=0):
 
 
 every_search = [
-    pytest.mark.parametrize("seed", [0, 1, 2]),
-    pytest.mark.parametrize("dtype", ["float32", "float64"]),
+    pytest.mark.parametrize(
+        "seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))]
+    ),
+    pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)]),
     pytest.mark.parametrize("cell", CELLS),
 ]
 
@@ -685,6 +688,7 @@ def test_super_verbose_tells_of_the_rows_at_work_only(capsys):
     assert updates[1][2] == pytest.approx(q_start, rel=0.1)
 
 
+@pytest.mark.slow
 def test_super_verbose_tells_chunks_apart(capsys):
     with pytest.raises(ValueError) as refused:
         rows_within(1, LevenbergMarquardt(), 3, 2, 0)
@@ -725,6 +729,7 @@ def test_verbose_changes_nothing_but_what_is_printed(monkeypatch, capsys):
     np.testing.assert_array_equal(results[0][1].xstar, results[1][1].xstar)
 
 
+@pytest.mark.slow
 def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
     texts = []
     monkeypatch.setattr(tqdm, "set_postfix_str", lambda bar, text, refresh: texts.append(text))
@@ -733,7 +738,7 @@ def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
     assert texts == ["512 at fixed points", "600 at fixed points"]
 
 
-@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("verbose", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_progress_can_end_a_search_early(verbose, capsys):
     done = []
 
@@ -911,7 +916,8 @@ def test_a_failed_search_does_not_count_as_one():
     np.testing.assert_array_equal(all_fps.x_init, search_well()[1].x_init)
 
 
-@pytest.mark.parametrize("n_inits", [61, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_inits", [61, 64])
 def test_the_mesh_does_not_change_what_is_found(n_inits):
     meshes = [None, "local", jax.make_mesh((2,), ("rows",), devices=jax.devices()[:2])]
     results = [search_well(solver=None, n_inits=n_inits, mesh=mesh) for mesh in meshes]

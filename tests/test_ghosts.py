@@ -135,6 +135,7 @@ def test_two_units_pass_as_simulated_and_fold_where_expected():
     assert told.l[0] @ told.v[0] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_ghost_of_a_trained_gru_is_passed_in_the_time_expected():
     """103 of 128 starts lead to it. At 1 from it, the speed is no parabola any more."""
     name = "context_gru_128_s12"

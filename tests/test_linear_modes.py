@@ -293,6 +293,7 @@ def test_a_flow_is_linearised_from_the_network():
 # ---- a trained network -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_selection_vectors_of_a_context_network_read_the_input_that_counts():
     """Mante et al. 2013, fig. 6: the irrelevant input has no component along the selection."""
     name = "context_leaky_128_s11"

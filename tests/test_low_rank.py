@@ -104,6 +104,7 @@ def test_fixed_points_correspond_one_to_one_with_their_eigenvalues(x64, leak):
     np.testing.assert_array_equal(full.is_stable, fps.is_stable)
 
 
+@pytest.mark.slow
 def test_a_search_of_all_units_finds_the_lifted_points_and_no_others(x64):
     net, F = networks()
     lifted = net.lift(reduced_points(net))
@@ -240,6 +241,7 @@ def test_the_text_does_not_say_more_than_was_tried():
     assert text(None, [1], [2]).endswith("at none of these ranks.")
 
 
+@pytest.mark.slow
 def test_at_full_rank_no_point_moves(told):
     assert told.distance[-1].max() < 1e-4 < told.distance[-2].max()
 

@@ -8,6 +8,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from model_checks import fast_compilation as fast_compilation
 
 PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
@@ -21,6 +22,7 @@ def imported(code):
     return {node.module for node in nodes} | {a.name for node in plain for a in node.names}
 
 
+@pytest.mark.slow
 def test_the_blocks_run_one_after_another(capsys):
     namespace = {"__name__": "migration"}
     printed = []

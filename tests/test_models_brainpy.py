@@ -319,6 +319,7 @@ class OptionalHidden(bp.DynamicalSystem):
         return jnp.stack(outputs, axis=1), h
 
 
+@pytest.mark.slow
 def test_a_hidden_state_that_may_be_left_out_is_the_state():
     F = as_transition(OptionalHidden())
     np.testing.assert_allclose(F(jnp.ones(2), jnp.asarray([1.0, 2.0])), [1.5, 2.5])

@@ -157,6 +157,7 @@ def cells():
         yield cls(N_IN, N, **weights, mode=bm.nonbatching_mode)
 
 
+@pytest.mark.slow
 def test_cells_know_their_numbers_of_inputs():
     pytest.importorskip("torch")
     pytest.importorskip("flax")

@@ -86,6 +86,7 @@ def test_a_row_that_is_stopped_says_so():
 # ---- memory ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_in_chunks_are_the_rows_of_one_search():
     """Also the last ones, of which there are fewer; and they are reported as they are done."""
     done = []
@@ -127,6 +128,7 @@ def test_ending_after_the_last_chunk_changes_nothing(name):
     )
 
 
+@pytest.mark.slow
 def test_many_rows_are_searched_in_loops_of_about_one_size(monkeypatch):
     done = []
     monkeypatch.setattr(search_module, "_MOST_ROWS", 24)
@@ -159,12 +161,15 @@ def taken_by(n, solver, n_states):
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
-@pytest.mark.parametrize("n_states", [16, 128, 300])
+@pytest.mark.parametrize(
+    "n_states", [16, *(pytest.param(n, marks=pytest.mark.slow) for n in (128, 300))]
+)
 def test_a_chunk_takes_no_more_memory_than_the_bound_says(n_states):
     limit = 100_000_000
     assert limit / 20 < taken_by_a_chunk(limit, KrylovTrustRegion(), n_states) < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver", [NewtonKrylov(), LevenbergMarquardt(), Adam(), Adam(joint=False)]
 )

@@ -71,6 +71,7 @@ def test_a_function_has_nine_fixed_points(capsys):
     assert Path("flow.png").read_bytes().startswith(PNG_MAGIC)
 
 
+@pytest.mark.slow
 def test_the_figure_of_the_front_page_is_drawn_by_its_script(tmp_path):
     script = runpy.run_path(str(ROOT / "docs" / "figures" / "front.py"))
     script["main"](tmp_path / "front.png")

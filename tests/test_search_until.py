@@ -123,6 +123,7 @@ def test_states_of_the_trial_alone_do_not_lead_to_all_points_in_more_rows(cell, 
 # ---- how it ends -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["tanh", "tanh_6"])
 def test_the_coverage_is_clopper_and_pearsons_bound(cell):
     fps, _, told, rounds = searched(cell)

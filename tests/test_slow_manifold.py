@@ -87,6 +87,7 @@ def test_no_point_of_a_creeping_line_is_called_fixed_unless_it_is():
     assert "more than" in str(found) and "0 rows did not get below" in str(found)
 
 
+@pytest.mark.slow
 def test_rows_keep_what_they_are_in_any_order():
     F, starts = (
         Creeping(jnp.float32(1e-3)),
@@ -111,6 +112,7 @@ def test_rows_that_stay_fast_are_in_the_result_and_named():
     assert found.direction.shape == (0, 2) and "0 points" in str(found)
 
 
+@pytest.mark.slow
 def test_a_plane_of_points_has_time_constants_beyond_measure():
     F = Affine(jnp.diag(jnp.array([1.0, 1.0, 0.5])), jnp.zeros((3, 0)))
     rng = np.random.default_rng(2)
@@ -127,6 +129,7 @@ def test_the_longer_axis_stands_for_the_plane_of_a_pair():
     np.testing.assert_allclose(np.abs(found.frequency), 0.25)
 
 
+@pytest.mark.slow
 def test_a_flow_moves_by_its_own_f():
     F = ContinuousTime(Affine(jnp.diag(jnp.array([0.0, -1.0])), jnp.array([[1.0], [0.0]])))
     starts = np.float32(np.random.default_rng(3).normal(size=(40, 2)))

@@ -48,6 +48,10 @@ TOLERANCE = {
 }
 
 every_solver = pytest.mark.parametrize("name", SOLVERS)
+default_and_slow_others = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "default" else pytest.mark.slow) for name in SOLVERS],
+)
 second_order = pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov"])
 robust = pytest.mark.parametrize("name", ["default", "levenberg_marquardt"])
 fast = pytest.mark.parametrize("name", ["default", "newton_krylov"])
@@ -96,7 +100,7 @@ LINEAR = {
 }
 
 
-@every_solver
+@default_and_slow_others
 @pytest.mark.parametrize("kind", LINEAR)
 def test_the_fixed_point_of_a_linear_map(name, kind):
     B, u = np.array([[1.0], [-0.5]]), np.array([[0.8]])
@@ -158,7 +162,7 @@ def test_rows_do_not_depend_on_how_many_are_in_work(name):
 # ---- several fixed points ----------------------------------------------------------------------
 
 
-@every_solver
+@default_and_slow_others
 def test_rows_reach_the_three_points_of_a_double_well(name):
     x = np.array([[-1.2, 1], [-0.9, -2], [-0.8, 0], [-0.05, 1], [0.0, 0.5], [0.1, -1], [0.9, 2]])
     fps = search(name, double_well(), np.vstack([x, [[1.1, 0]]]).astype(np.float32))
@@ -252,6 +256,7 @@ def test_at_a_slow_point_of_two_populations_q_is_at_a_minimum():
             assert np.linalg.eigvalsh(hessian).min() > 0
 
 
+@pytest.mark.slow
 def test_rows_that_come_to_one_slow_point_of_a_trained_network_are_one():
     """Under a weak input it leaves most of its fixed points as slow points of q up to 1e-2."""
     visited = case("tanh")["traj"].reshape(-1, 16)
@@ -269,6 +274,7 @@ def test_rows_that_come_to_one_slow_point_of_a_trained_network_are_one():
     assert np.linalg.norm(gradient, axis=1).max() < 1e-3 * np.sqrt(2 * rows.qstar.min())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_states", [32, 100])
 @pytest.mark.parametrize("smallest", [1e-2, 1e-3])
 def test_rows_at_ill_conditioned_fixed_points_count(n_states, smallest):
@@ -404,7 +410,7 @@ def test_adam_reduces_its_rate_on_a_plateau():
     assert [rates[i] for i in range(1, 15)] == [0.8] * 3 + [0.4] * 5 + [0.2] * 5 + [0.1]
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@default_and_slow_others
 def test_fixed_points_have_a_derivative_in_the_parameters(name):
     """`x = a x + 1` has the solution `1 / (1 - a)`, with the derivative `1 / (1 - a)^2`."""
 
@@ -416,7 +422,7 @@ def test_fixed_points_have_a_derivative_in_the_parameters(name):
     np.testing.assert_allclose(jax.jacrev(fixed_point)(0.5), 4.0, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["default", "newton_krylov"])
+@pytest.mark.parametrize("name", ["default", pytest.param("newton_krylov", marks=pytest.mark.slow)])
 def test_a_model_may_make_arrays_of_its_own(name):
     """Of the default precision, which is float64 where that is enabled."""
 

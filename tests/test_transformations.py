@@ -93,6 +93,7 @@ def test_vmap_over_inputs(name):
         assert_same_rows(jax.tree.map(lambda leaf, k=k: leaf[k], fps), plain(name, k))
 
 
+@pytest.mark.slow
 def test_vmap_over_networks():
     """Weights in a stack, as of an ensemble: one network, and one with its units' signs flipped."""
     F = network()
@@ -283,6 +284,7 @@ def test_shard_map_with_its_own_checks(name):
     assert leaves_equal(sharded(starts()).xstar, jax.jit(search)(starts()).xstar)
 
 
+@pytest.mark.slow
 def test_gradient_descent_on_the_weights_moves_a_time_constant():
     """That of the trained network's memories, from 1.5 steps to 3; and they hardly move."""
     fps, _ = plain_pipeline()
