@@ -2,7 +2,8 @@
 
 import abc
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any, Literal, cast
 
 import equinox as eqx
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from slowpoints._transition.wide_arrays import WideArrays, is_own
 
 Signature = Literal["state_input", "input_state", "scan", "batched", "batched_sequence"]
 """How a model is called: see [`as_transition`][slowpoints.as_transition]."""
@@ -34,6 +37,11 @@ class Transition(eqx.Module):
     # names anywhere.
     n_states = cast("int | None", None)
     n_inputs = cast("int | None", None)
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__call__" in vars(cls) and is_own(cls.__module__):
+            cls.__call__ = _with_copies(vars(cls)["__call__"])
 
     @abc.abstractmethod
     def __call__(
@@ -62,6 +70,17 @@ class Transition(eqx.Module):
             States as the model has them, with the same leading axes.
         """
         return x
+
+
+def _with_copies(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the step of a user's class find copies of NumPy's arrays: see `WideArrays`."""
+
+    @wraps(call)
+    def step(self: Transition, *args: Any, **keywords: Any) -> Any:
+        with WideArrays(self).copied():
+            return call(self, *args, **keywords)
+
+    return step
 
 
 def is_instance(value: Any, module: str, name: str) -> bool:

@@ -13,6 +13,7 @@ from slowpoints._transition.base import ModelError, Signature, Transition
 from slowpoints._transition.environment import Environment
 from slowpoints._transition.models.closure import Names, close_over, names_taken
 from slowpoints._transition.models.layout import StateLayout
+from slowpoints._transition.wide_arrays import WideArrays
 
 
 class CallableTransition(Transition):
@@ -27,6 +28,8 @@ class CallableTransition(Transition):
         hint: for error messages, what to know of states that do not fit.
         environment: the settings of frameworks, such as the time step, when the transition was
             made. They hold while the model is called, in whichever thread that may be.
+        wide_arrays: where the model holds NumPy's arrays of double precision, which each call finds
+            as copies.
     """
 
     model: Any
@@ -36,6 +39,10 @@ class CallableTransition(Transition):
     n_inputs: int | None = eqx.field(static=True, default=None)
     hint: str = eqx.field(static=True, default="")
     environment: Environment = eqx.field(static=True, default_factory=Environment)
+    wide_arrays: WideArrays = eqx.field(static=True, init=False)
+
+    def __post_init__(self) -> None:
+        self.wide_arrays = WideArrays(self.model)
 
     @property
     def n_states(self) -> int | None:
@@ -58,7 +65,7 @@ class CallableTransition(Transition):
         Raises:
             ModelError: if it does not return what its signature says.
         """
-        with self.environment.restored():
+        with self.environment.restored(), self.wide_arrays.copied():
             return self._next(self.unflatten(x), u)
 
     def _next(self, state: Any, u: Float[Array, " n_inputs"]) -> Any:

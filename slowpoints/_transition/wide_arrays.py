@@ -1,0 +1,207 @@
+"""NumPy's arrays of double precision that a model reads, such as weights it has as attributes.
+
+From 0.9 on, JAX remembers such an array by its identity, with the type that it had when it was
+first seen. A search traces a model with x64 enabled and without, and would fail at the second one.
+So each call of a model finds copies in the places of these arrays, and afterwards they are back.
+"""
+
+import contextlib
+import functools
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+_FRAMEWORKS = {"builtins", "abc", "typing", "jax", "jaxlib", "numpy", "equinox", "flax", "torch"}
+_FRAMEWORKS |= {"brainpy", "brainpy_state", "brainstate", "brainunit", "brainevent"}
+"""What these hold of their own is left alone."""
+
+
+class WideArrays:
+    """The places where a model holds arrays of NumPy in double precision, or tuples of them.
+
+    Those are attributes of the model and of its parts, of their classes, what their functions close
+    over, and what these take from their modules by name. An array is in the same place afterwards.
+    As they are no part of what a model computes, all `WideArrays` are equal.
+    """
+
+    def __init__(self, model: Any):
+        walk = _Walk()
+        walk.visit(model)
+        self._places = tuple(walk.places)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, WideArrays)
+
+    def __hash__(self) -> int:
+        return hash(WideArrays)
+
+    def __repr__(self) -> str:
+        return "WideArrays()"
+
+    def __deepcopy__(self, memo: Any) -> "WideArrays":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WideArrays, (None,)  # places in another process are not known here
+
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[None]:
+        """Put copies in all places."""
+        with contextlib.ExitStack() as stack:
+            for place in self._places:
+                stack.enter_context(_copied(*place))
+            yield
+
+
+_lock = threading.Lock()
+_lent: dict[tuple[int, Any], tuple[Any, Any, int]] = {}
+"""The original, the copy and the number of calls that use it: models run in several threads."""
+
+
+@contextlib.contextmanager
+def _copied(holder: Any, key: Any) -> Iterator[None]:
+    name = id(holder), key
+    with _lock:
+        value = _get(holder, key)
+        original, copy, n_users = _lent.get(name, (value, _copy(value), 0))
+        _lent[name] = original, copy, n_users + 1
+        if n_users == 0:
+            _set(holder, key, copy)
+    try:
+        yield
+    finally:
+        with _lock:
+            original, copy, n_users = _lent[name]
+            if n_users > 1:
+                _lent[name] = original, copy, n_users - 1
+            else:
+                del _lent[name]
+                if _get(holder, key) is copy:  # or somebody has put another value there
+                    _set(holder, key, original)
+
+
+def _get(holder: Any, key: Any) -> Any:
+    if isinstance(holder, dict):
+        return holder.get(key)
+    return holder[key] if isinstance(holder, list) else vars(holder).get(key)
+
+
+def _set(holder: Any, key: Any, value: Any) -> None:
+    if isinstance(holder, (dict, list)):
+        holder[key] = value
+    else:
+        setattr(holder, key, value)
+
+
+def _copy(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(_copy, value))
+    return value.copy() if _is_wide(value) else value
+
+
+def _is_wide(value: Any) -> bool:
+    return type(value) is np.ndarray and value.dtype.kind in "fiuc" and value.dtype.itemsize > 4
+
+
+def _has_wide(value: Any) -> bool:
+    return any(map(_has_wide, value)) if type(value) is tuple else _is_wide(value)
+
+
+class _Walk:
+    """One pass over what a model can reach."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[Any, Any]] = []
+        self._seen: dict[int, Any] = {}
+        self._classes: set[type] = set()
+
+    def visit(self, obj: Any) -> None:
+        if isinstance(obj, (str, bytes, int, float, complex, np.ndarray, type(None))):
+            return
+        if id(obj) in self._seen:
+            return
+        self._seen[id(obj)] = obj
+        obj = _unwrapped(obj)
+        if isinstance(obj, types.FunctionType):
+            self._visit_function(obj)
+        elif isinstance(obj, types.MethodType):
+            self.visit(obj.__func__)
+            self.visit(obj.__self__)
+        elif isinstance(obj, functools.partial):
+            for part in (obj.func, *obj.args, *obj.keywords.values()):
+                self.visit(part)
+        elif isinstance(obj, dict):
+            self._visit_items(obj, list(obj.items()))
+        elif isinstance(obj, list):
+            self._visit_items(obj, list(enumerate(obj)))
+        elif isinstance(obj, (tuple, set, frozenset)):
+            for item in obj:
+                self.visit(item)
+        elif hasattr(obj, "__dict__") and not isinstance(obj, (type, types.ModuleType)):
+            self._visit_class(type(obj))
+            if isinstance(obj, eqx.Module):  # its arrays are leaves, and never of NumPy
+                for value in vars(obj).values():
+                    self.visit(value)
+            else:
+                self.visit(vars(obj))
+
+    def _visit_items(self, holder: Any, items: list[tuple[Any, Any]]) -> None:
+        for key, value in items:
+            if _has_wide(value):
+                self.places.append((holder, key))
+            self.visit(value)
+
+    def _visit_class(self, cls: type) -> None:
+        for base in cls.__mro__:
+            if base in self._classes or not is_own(base.__module__):
+                continue
+            self._classes.add(base)
+            self._visit_items(base, [(k, v) for k, v in vars(base).items() if _has_wide(v)])
+            for value in vars(base).values():
+                method = _unwrapped(getattr(value, "fget", value))
+                if isinstance(method, types.FunctionType):
+                    self.visit(method)
+
+    def _visit_function(self, fn: types.FunctionType) -> None:
+        for cell in fn.__closure__ or ():
+            with contextlib.suppress(ValueError):  # a cell that is not filled yet
+                self.visit(cell.cell_contents)
+        for part in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
+            self.visit(part)
+        if not is_own(fn.__module__):
+            return
+        scope, names = fn.__globals__, _names_in(fn.__code__)
+        for name in names & scope.keys():
+            value = scope[name]
+            if isinstance(value, types.ModuleType):
+                held = vars(value)
+                there = [(k, held[k]) for k in names & held.keys() if _has_wide(held[k])]
+                self._visit_items(held, there)
+            elif _has_wide(value):
+                self._visit_items(scope, [(name, value)])
+            else:
+                value = _unwrapped(value)
+                is_inside = isinstance(value, (list, dict, tuple, types.FunctionType))
+                if is_inside or is_own(type(value).__module__):
+                    self.visit(value)
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the function that `jax.jit`, `functools.wraps` or a class method has been made of."""
+    while isinstance(inner := getattr(value, "__wrapped__", None), Callable):
+        value = inner
+    return value
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+def is_own(module: str | None) -> bool:
+    """Whether a module is no framework's and none of this package, but a user's."""
+    return (module or "").split(".")[0] not in _FRAMEWORKS | {"slowpoints"}
