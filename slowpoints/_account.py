@@ -13,7 +13,7 @@ from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.parts import Part, are, brief, count_of, sentence
-from slowpoints._points.signs import neutral_directions, signs_of, sums_by_input
+from slowpoints._points.signs import PLACE, neutral_directions, signs_of, sums_by_input
 from slowpoints._solvers.termination import rounding_floor
 from slowpoints._unique import unique
 
@@ -37,6 +37,17 @@ _SAMPLE = 64
 _ALONG = 0.9
 """Points lie on a line if the nearest other point is in its direction: the cosine of the angle is
 at least this."""
+
+_GAP = 1 / 3
+"""The nearest other point on a line of fixed points is at most this fraction of the way to the
+farthest. Two or three isolated points are no curve, even if the direction of each leads to the
+next; four that are evenly spaced are."""
+
+ROUNDED = 8
+"""Rows at one fixed point are at most about this many units of rounding apart, relative to the size
+of the state (its norm, or `sqrt(n_states)` if that is larger). A float32 row is called a fixed
+point if Newton's step is at most 4 such units long, and two rows may lie on opposite sides of it.
+"""
 
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
@@ -244,7 +255,9 @@ class _Rows:
             warning = f"None of the {self.fps.n} rows is kept: {' '.join(lines)}"
         elif warned:
             warning = f"Of {count_of(self.fps.n, 'row')}, {' '.join(warned)}"
-        lines += of_merged + of_near + self._signs()
+        # Where points are counted more than once, neither their distances nor a sum over them tell
+        # anything else.
+        lines += of_merged + (self._repeated() or of_near + self._signs())
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
         )
@@ -308,18 +321,34 @@ class _Rows:
         name = "point" if n_unfinished else "fixed point"
         shown = rows[np.linspace(0, rows.size - 1, min(rows.size, _SAMPLE)).astype(int)]
         x = np.asarray(self.kept.xstar, np.float64)
-        dimensions = []
-        for row in shown.tolist() if rows.size > 1 else ():
+        u = None if self.kept.inputs is None else np.asarray(self.kept.inputs)
+        dimensions, in_line = [], 0
+        for row in shown.tolist():
+            others = rows[rows != row]
+            if u is not None:  # points under another input are not of the same set
+                others = others[(u[others] == u[row]).all(axis=1)]
+            if not others.size:
+                continue
             neutral = neutral_directions(self.kept, row)
-            away = x[rows[rows != row]] - x[row]
-            length = np.linalg.norm(away, axis=1)
-            to_nearest = away[np.argmin(length)] / max(length.min(), np.finfo(float).tiny)
-            if np.linalg.norm(neutral.T @ to_nearest) >= _ALONG:
+            away = x[others] - x[row]
+            length = np.maximum(np.linalg.norm(away, axis=1), np.finfo(float).tiny)
+            along = np.linalg.norm(away @ neutral, axis=1) >= _ALONG * length
+            in_line += along[np.argmin(length)]
+            # Nearer ones may be the same point, since rows at a fold scatter along it.
+            unlocated = PLACE * max(math.sqrt(x.shape[1]), float(np.linalg.norm(x[row])))
+            nearest_apart = np.argmin(np.where(length > unlocated, length, np.inf))
+            gap = length[nearest_apart]
+            if along[nearest_apart] and unlocated < gap <= _GAP * length.max():
                 dimensions.append(neutral.shape[1])
         if 2 * len(dimensions) < len(shown):
+            told = (
+                f"I - J is singular at {count_of(rows.size, name)} as far as can be told, as at a"
+            )
+            if 2 * in_line < len(shown):
+                return [f"{told} fold: there may be one point each, two or none."]
             return [
-                f"I - J is singular at {count_of(rows.size, name)} as far as can be told, as at a "
-                "fold: there may be one point each, two or none."
+                f"{told} fold or on a line of fixed points: they are too few, too far apart or too "
+                "close together to tell."
             ]
         dimension = int(np.median(dimensions))
         what = {1: "curve", 2: "surface"}.get(dimension, f"set of {dimension} dimensions")
@@ -397,6 +426,43 @@ class _Rows:
             f"{brief(self.tol)}. A lower `tol_unique` tells them apart."
         )
         return n_merged, [line]
+
+    def _repeated(self) -> list[str]:
+        """Say if `tol_unique` is so low that rounding alone makes several points of one.
+
+        Points at which `I - J` is singular are left out: on a line of fixed points rows come to
+        rest as close together as may be.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        J, status, xstar = self.kept.J_xstar, self.kept.status, np.asarray(self.kept.xstar)
+        if status is None or self.kept.n < 2:
+            return []
+        exact = status == Status.FIXED_POINT
+        if J is not None:
+            exact[exact] = signs_of(self.kept[exact]) != 0
+        norms = np.linalg.norm(xstar.astype(np.float64), axis=1)
+        size = max(math.sqrt(xstar.shape[1]), float(norms.max()))
+        place = ROUNDED * float(np.finfo(xstar.dtype).eps) * size
+        if self.tol >= place:
+            return []
+        points = self._places(self.kept, np.flatnonzero(exact))
+        own, other, _ = pairs(points, points, place)
+        label = self.labels[0][exact]
+        together = (own < other) & (label[own] == label[other])
+        if not together.any():
+            return []
+        n, own, other = label.size, own[together], other[together]
+        n_places, of = connected_components(coo_array((np.ones(own.size), (own, other)), (n, n)))
+        shared = np.bincount(of, minlength=n_places) > 1
+        n_repeated = np.unique([own, other]).size
+        return [
+            f"Rounding leaves a point's place uncertain by about {brief(place)}, and `tol_unique` "
+            f"= {brief(self.tol)} is below that: {n_repeated} of the kept points are at only "
+            f"{count_of(int(shared.sum()), 'place')}, so that points are counted more than once. A "
+            "higher `tol_unique` counts each once."
+        ]
 
     def _near(self) -> tuple[int, list[str]]:
         kept = self._places(self.kept, np.arange(self.kept.n))

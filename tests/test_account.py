@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
 
-from slowpoints import FixedPoints, LevenbergMarquardt, Status, account, find_fixed_points, unique
+from slowpoints import (
+    FixedPoints,
+    LevenbergMarquardt,
+    Status,
+    account,
+    degree,
+    find_fixed_points,
+    unique,
+)
+from slowpoints._account import ROUNDED
 from slowpoints._core.status import counted
 from slowpoints._points.neighbours import nearest, pairs
 
@@ -306,6 +315,129 @@ def test_a_single_point_at_a_fold_is_said_to_be_singular():
     )
     told = account(fps, fps).lines[-1]
     assert told.startswith("I - J is singular at 1 fixed point as far as can be told, as at a fold")
+
+
+def slow_network(x, u):
+    """Three fixed points, of a network whose steps are a hundredth of its time constant."""
+    drive = jnp.tanh(jnp.roll(x, 1) * jnp.array([1.0, 2.0, 0.5, 1.5]))
+    return 0.99 * x + 0.01 * drive + u
+
+
+@pytest.mark.parametrize("tol_unique", [1e-3, 3e-5, 5e-6])
+def test_isolated_points_are_no_curve_whatever_tells_them_apart(tol_unique):
+    x = np.random.default_rng(0).normal(size=(128, 4)).astype(np.float32)
+    fps, all_fps = find_fixed_points(slow_network, x, np.zeros(4), tol_unique=tol_unique)
+    assert fps.n == 3 and np.abs(1 - fps.eigval_J_xstar).min() > 1e-3
+    assert degree(slow_network, fps) == 1
+    told = account(fps, all_fps).lines
+    assert len(told) == 2 and "sum to 1, as for a complete set" in told[1]
+
+
+def singular_points(x, n_states=2, **fields):
+    """Return fixed points on the first axis, along which `I - J` vanishes."""
+    x = np.asarray(x, np.float32)[:, None] * np.eye(n_states, dtype=np.float32)[0]
+    J = np.tile(np.diag([1.0, *[0.5] * (n_states - 1)]).astype(np.float32), (len(x), 1, 1))
+    return FixedPoints(
+        xstar=x,
+        qstar=np.zeros(len(x)),
+        status=np.full(len(x), FIXED, np.int8),
+        J_xstar=J,
+        **({"tol_unique": 1e-6} | fields),
+    )
+
+
+SCATTERED = 1 + 2e-4 * np.linspace(-1, 1, 21)
+
+
+@pytest.mark.parametrize(
+    ("x", "is_curve"),
+    [
+        ([0.0, 1.0], False),
+        ([0.0, 1.0, 2.0], False),
+        ([0.0, 1.0, 2.0, 3.0], True),
+        (np.linspace(0, 1, 40), True),
+        (np.linspace(0, 1, 3000), True),  # closer than the size of the state says anything of
+        (SCATTERED, False),  # as at one fold
+        ([*SCATTERED, *-SCATTERED], False),  # as at two
+    ],
+)
+def test_points_are_a_curve_if_they_are_many_between_its_ends(x, is_curve):
+    fps = singular_points(x)
+    line = account(fps, fps).lines[-1]
+    assert (f"{fps.n} fixed points lie on a curve" in line) == is_curve
+    assert ("too few, too far apart or too close together to tell" in line) != is_curve
+
+
+def test_points_under_different_inputs_are_no_curve():
+    fps = singular_points(np.linspace(0, 1, 12))
+    inputs = np.arange(12.0)[:, None]
+    line = account(*[fps.replace(inputs=inputs)] * 2).lines[-1]
+    assert "I - J is singular at 12 fixed points" in line and "curve" not in line
+    inputs = np.repeat(np.arange(2.0), 6)[:, None]
+    assert "12 fixed points lie on a curve" in str(account(*[fps.replace(inputs=inputs)] * 2))
+
+
+# ---- points that are counted more than once ----------------------------------------------------
+
+TWICE = [0.0, 2e-6, 0.5, 0.7, 0.700003]
+"""Three places: in float32, a point near 0 of 16 states is located within 8 * 1.2e-7 * sqrt(16)."""
+
+
+def test_points_that_rounding_makes_of_one_are_said_to_be_counted_more_than_once():
+    for x, told in ((TWICE, "4 of the kept points are at only 2 places"), (TWICE[:3], "2 of")):
+        fps = singular_points(x, n_states=16)
+        fps.J_xstar[:, 0, 0] = 0.5
+        assert told in str(account(fps, fps))
+    assert account(fps, fps).lines[1:] == (
+        "Rounding leaves a point's place uncertain by about 3.8e-6, and `tol_unique` = 1e-6 is "
+        "below that: 2 of the kept points are at only 1 place, so that points are counted more "
+        "than once. A higher `tol_unique` counts each once.",
+    )
+
+
+def test_what_else_is_said_of_points_that_are_counted_more_than_once_is_left_out():
+    fps = singular_points(TWICE, n_states=16)
+    fps.J_xstar[:, 0, 0] = 0.5
+    text = str(account(fps, fps))
+    assert "missing" not in text and "pairs" not in text
+
+
+@pytest.mark.parametrize(
+    ("x", "fields"),
+    [
+        ([0.0, 5e-6, 0.5], {}),  # farther apart than rounding
+        (TWICE, {"tol_unique": 1e-5}),  # then `NEAR` tells of them
+        (TWICE, {"slope": 1.0}),  # on a line of fixed points
+        (TWICE, {"status": np.full(5, SLOW, np.int8)}),
+        (TWICE, {"cond_id": np.arange(5)}),
+    ],
+)
+def test_points_that_are_not_known_to_be_one_are_not_said_to_be(x, fields):
+    slope = fields.pop("slope", 0.5)
+    fps = singular_points(x, n_states=16).replace(**fields)
+    fps.J_xstar[:, 0, 0] = slope
+    text = str(account(fps, fps, within_conditions="cond_id" in fields))
+    assert "more than once" not in text
+
+
+def test_in_float64_points_as_close_as_that_are_told_apart():
+    fps = singular_points([0.5, 0.5 + 1e-9], n_states=16, dtype=np.float64, tol_unique=1e-10)
+    fps = fps.replace(xstar=np.array([0.5, 0.5 + 1e-9])[:, None] * np.eye(16)[0])
+    fps.J_xstar[:, 0, 0] = 0.5
+    assert fps.xstar.dtype == np.float64 and "more than once" not in str(account(fps, fps))
+
+
+def test_rows_at_one_point_are_no_farther_apart_than_that():
+    """Many rows at the points of a network of small steps, all of them kept."""
+    x = np.random.default_rng(0).normal(size=(128, 4)).astype(np.float32)
+    fps, all_fps = find_fixed_points(slow_network, x, np.zeros(4), tol_unique=0.0)
+    places = np.asarray(unique(fps, tol=1e-3).compact().xstar)
+    assert fps.n > 10 and len(places) == 3
+    size = max(2.0, np.linalg.norm(places, axis=1).max())
+    apart = np.linalg.norm(np.asarray(fps.xstar)[:, None] - places, axis=2).min(axis=1)
+    assert 0 < apart.max() < ROUNDED * np.finfo(np.float32).eps * size
+    line = next(x for x in account(fps, all_fps).lines if "more than once" in x)
+    assert f"{fps.n} of the kept points are at only 3 places" in line
 
 
 def test_rows_with_little_q_that_were_cut_off_are_sent_further():

@@ -172,6 +172,21 @@ def test_signs_are_known_as_far_as_the_precision_goes():
     assert degree(one_unit, with_jacobians([1 + just, 1 + just, 1 - just], np.float64)) == -1
 
 
+@pytest.mark.parametrize("tol_unique", [0.0, 1e-6, 1e-3, 1.0])
+def test_a_sign_is_known_if_the_point_is_located_well_whatever_tells_points_apart(tol_unique):
+    def degree_of(slope, speed, x=0.0):
+        fps = with_jacobians([slope], qstar=np.float32([speed**2 / 2]), tol_unique=tol_unique)
+        return degree(one_unit, fps.replace(xstar=np.float32([[x]])))
+
+    assert degree_of(1 + 1e-3, 1e-7) == -1 and degree_of(1 - 1e-3, 1e-7) == 1
+    assert degree_of(1 + 1e-4, 0.0) == -1  # of which rounding hides 6e-8
+    # The step to the point, of speed / 1e-5, is longer than a thousandth of the state's size.
+    for slope, speed, x in ((1 + 1e-4, 3e-7, 0.0), (1 + 1e-4, 3e-6, 10.0), (1 - 3e-5, 0.0, 0.0)):
+        with pytest.warns(UserWarning, match="signs are not known"):
+            assert degree_of(slope, speed, x) == 0
+    assert degree_of(1 + 1e-4, 3e-7, 10.0) == -1
+
+
 def test_a_point_on_a_line_is_singular_in_each_of_the_times():
     line = np.diag([1.0, 0.5])[None]
     fps = FixedPoints(xstar=np.zeros((1, 2)), inputs=np.zeros((1, 0)), J_xstar=line)

@@ -12,6 +12,13 @@ UNCERTAIN = 4.0
 """Rounding changes entries of a Jacobian by one or two units in the last place. If that could make
 `I - J` singular, or nearly so, the computed sign means nothing."""
 
+PLACE = 1e-3
+"""How exactly a point's place has to be known for the `J` there to be that of the point, as a
+fraction of the state's size (its norm, or `sqrt(n_states)` if that is larger). Slopes change by
+about their own size over a distance of the state's size. In float32, where rounding leaves a speed
+of some 6e-8 of the size, this calls singular values below 6e-5 uncertain: on a line or ring of
+fixed points they are about 1e-6, and in a network of steps `dt / tau` = 0.01 rarely below 1e-3."""
+
 
 def signs_of(fps: Any) -> Int[np.ndarray, " n"]:
     """Return the sign of `det(I - J)`, or 0 where it is not known.
@@ -19,7 +26,7 @@ def signs_of(fps: Any) -> Int[np.ndarray, " n"]:
     In continuous time it is the sign of `det(-J)`, since `x - F(x)` is `-f(x)` there.
 
     Args:
-        fps: points with `J_xstar` and, if known, `qstar`.
+        fps: points with `J_xstar` and, if known, `xstar` and `qstar`.
 
     Returns:
         `[n]` 1 or -1; or 0 if `I - J` is not finite, or nearly singular as `_singular_below` says.
@@ -58,14 +65,20 @@ def _matrices(fps: Any) -> Float[np.ndarray, "n n_states n_states"]:
 def _singular_below(fps: Any, A: Any, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Return the singular values below which those of `I - J` may be 0.
 
-    That is `UNCERTAIN` times the rounding in the type of `J`; or the speed `|F(x) - x|` divided by
-    `tol_unique`, since the point that is meant may then be that far away, where `J` is another.
+    That is `UNCERTAIN` times the rounding in the type of `J`; or the speed `|F(x) - x|`, or what
+    rounding hides of it if that is more, divided by `PLACE` times the state's size: the point that
+    is meant may then be farther away than that, where `J` is another. `tol_unique`, by which points
+    are told apart, has no part in it.
     """
     eps = np.finfo(fps.J_xstar.dtype).eps
     below = UNCERTAIN * eps * (1 + np.linalg.norm(A, axis=(1, 2)))
-    if fps.qstar is not None and fps.tol_unique > 0:
+    if fps.qstar is not None:
         speed = np.sqrt(2 * np.asarray(fps.qstar, np.float64)[rows])
-        below = np.maximum(below, speed / fps.tol_unique)
+        size = np.full(rows.size, np.sqrt(A.shape[-1]))
+        if fps.xstar is not None:
+            x = np.asarray(fps.xstar)[rows].astype(np.float64)
+            size = np.maximum(size, np.linalg.norm(x, axis=1))
+        below = np.maximum(below, np.maximum(speed / size, eps / 2) / PLACE)
     return below
 
 
