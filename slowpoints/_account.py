@@ -229,6 +229,7 @@ class _Rows:
     def account(self) -> Account:
         """Count, and put it in words."""
         parts, lines, warned, n_going_on = [], [], [], 0
+        self.counted = np.zeros(self.kept.n, bool)
         for status in Status:
             for rule in ("", *self.rules):
                 rows = (self.status == status) & (self.dropped_by == rule)
@@ -370,11 +371,14 @@ class _Rows:
     ) -> tuple[Part, list[tuple[float, int]]]:
         """Return the part, and for each of its points the lowest `q` and the number of rows."""
         q = self.q[rows]
-        n_points, points = None, []
+        n_points, n_shared, points = None, 0, []
         if status >= Status.ESCAPED or (status == Status.UNFINISHED and rule):
             pass
         elif not rule:
-            n_points = np.unique(self.point[rows]).size
+            reached = np.unique(self.point[rows])
+            n_shared = int(self.counted[reached].sum())
+            n_points = reached.size - n_shared
+            self.counted[reached] = True
         else:
             first = self._distinct(rows, self.tol)
             of_rows = np.flatnonzero(rows)
@@ -389,7 +393,7 @@ class _Rows:
             n_points = first.size
         with np.errstate(invalid="ignore"):
             q_range = (float(q.min()), float(q.max()))
-        return Part(status, rule, int(rows.sum()), n_points, q_range), points
+        return Part(status, rule, int(rows.sum()), n_points, q_range, n_shared), points
 
     def _calls_for_a_change(self, part: Part, rows: Bool[np.ndarray, " n"]) -> bool:
         if part.status == Status.FIXED_POINT:

@@ -95,6 +95,43 @@ def test_a_row_beside_a_kept_point_is_kept_whatever_its_own_q():
     assert set(found.dropped_by) == {""} and not found.warning
 
 
+def test_rows_of_several_statuses_at_one_point_count_it_once():
+    near = 5e-4  # within `tol_unique`
+    all_fps = rows(
+        (FIXED, 0.0, 5, 1e-20),
+        (FIXED, 0.5, 3, 1e-20),
+        (SLOW, near, 1, 1e-7),
+        (WITHIN, 0.5 + near, 2, 1e-9),
+        (WITHIN, 1.0, 1, 1e-9),
+        (UNFINISHED, near, 4, 1e-12),
+    )
+    found = told(all_fps, [0.0, 0.5, 1.0])
+    assert [(p.n_rows, p.n_points, p.n_shared) for p in found.parts] == [
+        (8, 2, 0),
+        (1, 0, 1),
+        (3, 1, 1),
+        (4, 0, 1),
+    ]
+    assert [line.partition(", ")[2] for line in found.lines[1:3]] == [
+        "within `tol_unique` of points that are already counted.",
+        "at 2 distinct states, of which 1 is kept and 1 is within `tol_unique` of points that are "
+        "already counted.",
+    ]
+    assert found.lines[1].startswith("1 ended at 1 slow point with q = 1e-7, within")
+    assert found.lines[3].endswith("with q = 1e-12, at 1 point that is already counted.")
+
+
+def test_unfinished_rows_at_points_of_their_own_and_of_others():
+    ends = ((FIXED, 0.0, 5, 1e-20), (UNFINISHED, 5e-4, 2, 1e-12))
+    line = told(rows(*ends, (UNFINISHED, 1.0, 1, 1e-12)), [0.0, 1.0]).lines[1]
+    assert line.endswith("; 1 point of these is kept, besides 1 that is already counted.")
+    for places in ([0.0], [0.0, 0.5, 1.0], [0.25, 0.5]):
+        groups = [(UNFINISHED, x + 5e-4, 1, 1e-12) for x in places]
+        all_fps = rows((FIXED, 0.0, 1, 0.0), (FIXED, 0.5, 1, 0.0), *groups)
+        found = told(all_fps, [0.0, 0.5, *(x + 5e-4 for x in places)])
+        assert sum(p.n_points for p in found.parts) == unique(all_fps).compact().n
+
+
 def test_points_of_different_conditions_are_not_one():
     all_fps = rows((FIXED, 0.0, 2, 1e-20), (FIXED, 0.0, 2, 1e-3))
     all_fps = all_fps.replace(cond_id=np.array(list("aabb")))

@@ -83,6 +83,13 @@ def test_the_words_for_unfinished_rows_and_for_those_within_tolerance():
     ]
 
 
+def test_rows_at_a_point_that_others_count_are_said_to_be_there():
+    fps = rows()
+    cut_off = fps[np.array([0])].replace(status=np.array([4], np.int8))
+    words = list(bars(drawn(FixedPoints.concatenate([fps, cut_off])).axes[0]))
+    assert "1 unfinished, already counted" in words
+
+
 def test_every_row_is_drawn_or_counted():
     fig = drawn()
     _, right = fig.axes

@@ -13,7 +13,7 @@ from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
 from slowpoints._plots.layout import draw_figure_legend, is_narrow
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.parts import Part, brief, count_of
+from slowpoints._points.parts import Part, all_points, brief, count_of
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -115,12 +115,14 @@ def _words(part: Part) -> str:
     """Say what a part is in the words of the account."""
     text = f"{part.n_rows:,} {part.status}"
     if part.status == Status.WITHIN_TOLERANCE:
-        text = f"{part.n_rows:,} stopped at q < tol_q, at {count_of(part.n_points, 'state')}"
+        text = f"{part.n_rows:,} stopped at q < tol_q, at {count_of(all_points(part), 'state')}"
     elif part.status < Status.WITHIN_TOLERANCE:
-        text = f"{part.n_rows:,} at {count_of(part.n_points, str(part.status))}"
+        text = f"{part.n_rows:,} at {count_of(all_points(part), str(part.status))}"
     if part.status >= Status.ESCAPED:
         return text
-    return f"{text}, " + (f"dropped by {part.dropped_by}" if part.dropped_by else "kept")
+    if part.dropped_by:
+        return f"{text}, dropped by {part.dropped_by}"
+    return f"{text}, {'kept' if part.n_points else 'already counted'}"
 
 
 def _draw_rows(

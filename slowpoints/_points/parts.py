@@ -18,9 +18,12 @@ class Part:
         dropped_by: the argument of `find_fixed_points` that drops them, such as
             `"final_q_threshold"`; empty if their points are kept, or if they have none.
         n_rows: how many rows these are.
-        n_points: the number of distinct points that they ended at; `None` for unfinished rows that
-            are dropped, and for rows that have no point.
+        n_points: the number of distinct points that they ended at and that no part before this one
+            counts, so that over the parts whose points are kept these add up to the number of kept
+            points; `None` for unfinished rows that are dropped, and for rows that have no point.
         q_range: their lowest and their highest `q`; NaN if the rows are not finite.
+        n_shared: at how many kept points they ended that a part before this one counts. A row that
+            was cut off next to a fixed point ended at that point, for example.
     """
 
     status: Status
@@ -28,6 +31,7 @@ class Part:
     n_rows: int
     n_points: int | None
     q_range: tuple[float, float]
+    n_shared: int = 0
 
 
 def sentence(
@@ -62,15 +66,12 @@ def sentence(
         elif n_level:
             text = f"{text}, which is no more than rounding for {n_level}"
     elif part.status == Status.WITHIN_TOLERANCE:
-        text = f"{n} stopped at q < `tol_q`, at {count_of(part.n_points, 'distinct state')}"
+        text = f"{n} stopped at q < `tol_q`, at {count_of(all_points(part), 'distinct state')}"
     else:
-        text = f"{n} ended at {count_of(part.n_points, str(part.status))}"
+        text = f"{n} ended at {count_of(all_points(part), str(part.status))}"
     single = part.n_points == 1
     if not rule:
-        if part.status == Status.UNFINISHED:
-            return f"{text}; {count_of(part.n_points, 'point')} of these {are(part.n_points)} kept."
-        slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
-        return f"{text}{slow}, which {are(part.n_points)} kept."
+        return text + _kept(part)
     value = f"`{rule}` = {brief(rules[rule])}"
     if rule == "outlier_distance_scale":
         text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
@@ -97,6 +98,29 @@ def sentence(
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
     return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _kept(part: Part) -> str:
+    """Say how many of the points of a part, none of which are dropped, are kept for these rows."""
+    k, shared = part.n_points, part.n_shared
+    counted = f"{are(shared)} already counted"
+    if part.status == Status.UNFINISHED:
+        if k == 0:
+            return f", at {count_of(shared, 'point')} that {counted}."
+        besides = f", besides {shared} that {counted}" if shared else ""
+        return f"; {count_of(k, 'point')} of these {are(k)} kept{besides}."
+    slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
+    if shared == 0:
+        return f"{slow}, which {are(k)} kept."
+    near = "within `tol_unique` of points that are already counted"
+    if k == 0:
+        return f"{slow}, {near}."
+    return f"{slow}, of which {k} {are(k)} kept and {shared} {are(shared)} {near}."
+
+
+def all_points(part: Part) -> int | None:
+    """Return at how many distinct points the rows of a part ended, counted already or not."""
+    return None if part.n_points is None else part.n_points + part.n_shared
 
 
 def _by_q(points: list[tuple[float, int]]) -> list[str]:
