@@ -93,6 +93,7 @@ def account(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    max_iters: Number = 5000,
 ) -> Account:
     """Say what became of every row of a search, what was dropped, and how to keep it.
 
@@ -110,6 +111,8 @@ def account(
         outlier_q_scale: the search went on from points of higher `q`.
         final_q_threshold: points of higher `q` are dropped.
         max_n_unique: at most this many points are kept.
+        max_iters: unfinished rows of so many iterations were cut off; the solver left the others
+            before, because it made no more progress.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -140,7 +143,8 @@ def account(
     rules = {k: arguments.number(caller, k, v, or_none=True) for k, v in scales.items()}
     most = arguments.whole(caller, "max_n_unique", max_n_unique, or_infinite=True)
     rules["max_n_unique"] = most
-    return _Rows(unique_fps, all_fps, within_conditions, rules).account()
+    limit: int = arguments.whole(caller, "max_iters", max_iters, least=1)
+    return _Rows(unique_fps, all_fps, within_conditions, rules, limit).account()
 
 
 class _Rows:
@@ -152,6 +156,7 @@ class _Rows:
         all_fps: FixedPoints,
         within_conditions: bool,
         rules: dict[str, Any],
+        max_iters: int,
     ):
         self.fps, self.rules, self.within_conditions = all_fps, rules, within_conditions
         self.kept = unique_fps.to_numpy().compact()
@@ -176,6 +181,20 @@ class _Rows:
         )
         self.dropped_by = self._dropped_by(valid & (self.point < 0))
         self.on_continuum = self._on_continuum()
+        is_kept = self.point >= 0
+        self.level = self.status == Status.UNFINISHED
+        self.level[is_kept] &= self.on_continuum[self.point[is_kept]]
+        self.level &= is_kept
+        unfinished = (self.status == Status.UNFINISHED) & ~self.level
+        self.falling = self.stalled = np.zeros(all_fps.n, bool)  # if the iterations are not known
+        if all_fps.n_iters is not None:
+            cut_off = np.asarray(all_fps.n_iters) >= max_iters
+            self.falling, self.stalled = unfinished & cut_off, unfinished & ~cut_off
+        # Rows at a fixed point or slow point that is kept have nowhere to go.
+        self.going_on = unfinished
+        if self.kept.status is not None:
+            settled = np.isin(self.kept.status, [Status.FIXED_POINT, Status.SLOW_POINT])
+            self.going_on[is_kept] &= ~settled[self.point[is_kept]]
 
     def _on_continuum(self) -> Bool[np.ndarray, " points"]:
         """Return which kept points are unfinished although their `q` is no more than rounding.
@@ -228,7 +247,7 @@ class _Rows:
 
     def account(self) -> Account:
         """Count, and put it in words."""
-        parts, lines, warned, n_going_on = [], [], [], 0
+        parts, lines, warned = [], [], []
         self.counted = np.zeros(self.kept.n, bool)
         for status in Status:
             for rule in ("", *self.rules):
@@ -238,17 +257,11 @@ class _Rows:
                 part, q = self._part(status, rule, rows)
                 parts.append(part)
                 farthest = float(self.scaled[rows].max())
-                at_rest = status == Status.UNFINISHED and not rule and self.on_continuum.any()
-                n_level = int(self.on_continuum[self.point[rows]].sum()) if at_rest else 0
-                lines.append(sentence(part, q, farthest, self.rules, n_level))
-                n_going_on += part.n_rows - n_level if status == Status.UNFINISHED else 0
+                why = (int(of[rows].sum()) for of in (self.level, self.falling, self.stalled))
+                lines.append(sentence(part, q, farthest, self.rules, *why))
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
-        if n_going_on:
-            lines.append(
-                "More `max_iters`, or a solver with more `patience`, takes unfinished rows further."
-            )
-            lines += self._outside()
+        lines += self._advice()
         n_merged, of_merged = self._merged()
         n_near, of_near = self._near()
         warning = ""
@@ -262,6 +275,27 @@ class _Rows:
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
         )
+
+    def _advice(self) -> list[str]:
+        """Say what may take unfinished rows further, and what cannot."""
+        if not self.going_on.any():
+            return []
+        lines = []
+        if (self.going_on & self.falling).any():
+            lines.append("More `max_iters` takes rows further that ended while q was falling.")
+        if (self.going_on & self.stalled).any():
+            lines.append(
+                "More `max_iters` changes nothing where the solver made no more progress. At a "
+                "kink, as of a ReLU unit, q may have a minimum at which it has no gradient, and "
+                "rows stay there; in a flat valley, a solver with more `patience` may get further. "
+                "More starts, or `coverage`, may lead to other points."
+            )
+        if not lines:
+            lines.append(
+                "More `max_iters`, or a solver with more `patience`, may take unfinished rows "
+                "further."
+            )
+        return lines + self._outside()
 
     def _outside(self) -> list[str]:
         """Say how many unfinished points are where no row began, such as among saturated units."""

@@ -411,6 +411,7 @@ class FixedPointFinder:
             outlier_q_scale=self._q_scale,
             final_q_threshold=self.final_q_threshold,
             max_n_unique=self.max_n_unique,
+            max_iters=self.max_iters,
         )
 
 

@@ -219,7 +219,7 @@ def find_fixed_points(
         start = all_fps.x_init
     fps = select(F, fps, start, **rules, **search)
     if not traced:
-        told = account(fps, all_fps, **rules)
+        told = account(fps, all_fps, max_iters=int(max_iters), **rules)
         if told.warning:
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:

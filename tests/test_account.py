@@ -1,5 +1,6 @@
 """`account`: what became of the rows of a search, and what is warned of."""
 
+import inspect
 import warnings
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from model_checks import fast_compilation as fast_compilation
 
 from slowpoints import (
+    FixedPointFinder,
     FixedPoints,
     LevenbergMarquardt,
     Status,
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.fast
 
 FIXED, SLOW, WITHIN, UNFINISHED, ESCAPED, BROKEN = Status
 NO_INPUT = np.zeros(0, np.float32)
+SEARCHES = (account, find_fixed_points, FixedPointFinder)
 
 
 def rows(*groups, tol_unique=1e-3):
@@ -335,7 +338,7 @@ def test_rows_that_have_farther_to_go_than_rounding_are_told_apart(ring):
     fps = fps.replace(qstar=q)
     text = str(account(fps, all_fps))
     n = int(np.sum(np.asarray(all_fps.status) == UNFINISHED))
-    assert "while q was falling" in text and "more than rounding for " in text
+    assert "solver made no more progress" in text and "more than rounding for " in text
     told = int(text.split("more than rounding for ")[1].split(";")[0])
     assert 0 < told < n and "More `max_iters`" in text
     text = str(account(fps.replace(J_xstar=None), all_fps))  # nothing is known of directions
@@ -414,6 +417,89 @@ def test_points_under_different_inputs_are_no_curve():
     assert "12 fixed points lie on a curve" in str(account(*[fps.replace(inputs=inputs)] * 2))
 
 
+# ---- unfinished rows ---------------------------------------------------------------------------
+
+FALLING = "More `max_iters` takes rows further that ended while q was falling."
+STALLED = "More `max_iters` changes nothing where the solver made no more progress."
+
+
+def unfinished(n_iters, q=1e-12, **settings):
+    n = len(n_iters)
+    all_fps = rows((FIXED, 0.0, 1, 0.0), *((UNFINISHED, 0.1 * k, 1, q) for k in range(1, n + 1)))
+    all_fps = all_fps.replace(n_iters=np.array([5000, *n_iters]))
+    return told(all_fps, 0.1 * np.arange(n + 1), **settings).lines[1:]
+
+
+@pytest.mark.parametrize(
+    ("n_iters", "max_iters", "why", "advice"),
+    [
+        ([5000] * 2, 5000, ", while q was falling", [FALLING]),
+        ([37, 4999], 5000, ", because the solver made no more progress", [STALLED]),
+        ([37, 4999], 37, ", while q was falling", [FALLING]),
+        (
+            [5000, 60, 5000],
+            5000,
+            ", 2 while q was falling and 1 because the solver made no more progress",
+            [FALLING, STALLED],
+        ),
+    ],
+)
+def test_rows_that_were_cut_off_are_told_from_those_without_progress(
+    n_iters, max_iters, why, advice
+):
+    lines = unfinished(n_iters, max_iters=max_iters)
+    n = len(n_iters)
+    assert lines[0].startswith(f"{n} ended unfinished{why}, with q = 1e-12; {n} points of these")
+    assert [line for line in lines if "max_iters" in line] == [
+        line for line in lines[1:] if any(line.startswith(x) for x in advice)
+    ]
+    assert len([line for line in lines if "max_iters" in line]) == len(advice)
+
+
+def test_the_default_number_of_iterations_is_that_of_the_search():
+    defaults = [inspect.signature(f).parameters["max_iters"].default for f in SEARCHES]
+    assert defaults == [5000] * len(SEARCHES)
+    assert unfinished([4999])[0] == unfinished([4999], max_iters=5000)[0]
+
+
+def test_rows_at_counted_points_are_not_sent_further():
+    all_fps = rows((FIXED, 0.0, 3, 0.0), (UNFINISHED, 5e-4, 1, 1e-15))
+    for n_iters in (40, 5000):
+        text = str(told(all_fps.replace(n_iters=np.full(4, n_iters)), [0.0]))
+        assert "at 1 point that is already counted" in text and "More" not in text
+
+
+def kinked(x, u):
+    """`q = (0.1 + |x|)^2 / 2` has its minimum at the kink."""
+    return x + 0.1 + jnp.abs(x)
+
+
+@pytest.mark.filterwarnings("ignore:find_fixed_points")
+def test_rows_at_a_kink_are_not_sent_further():
+    fps, all_fps = find_fixed_points(kinked, 10 * starts(), NO_INPUT)
+    n_iters = np.asarray(all_fps.n_iters)
+    assert (np.asarray(all_fps.status) == UNFINISHED).all() and n_iters.max() < 500
+    assert np.abs(all_fps.xstar).max() < 1e-6
+    lines = account(fps, all_fps).lines
+    assert lines[0].startswith(
+        "40 ended unfinished, because the solver made no more progress, with q = 0.005, not below"
+    )
+    assert lines[1].startswith(STALLED) and "At a kink, as of a ReLU unit, q may have" in lines[1]
+    assert "takes" not in lines[1] and len(lines) == 2
+
+
+@pytest.mark.filterwarnings("ignore:find_fixed_points")
+def test_a_search_passes_on_how_many_iterations_it_made():
+    """In its warning, and in what the class prints."""
+    with pytest.warns(UserWarning, match="3 ended unfinished, while q was falling"):
+        search(saddle_node, 0.1 + starts(3), [1e-3], max_iters=1)
+    with pytest.warns(UserWarning, match="because the solver made no more progress"):
+        search(kinked, 10 * starts(3))
+    finder = FixedPointFinder(kinked, max_iters=2, verbose=False, mesh=None)
+    fps, all_fps = finder.find_fixed_points(np.ones((1, 1, 1)), np.zeros((1, 1)), n_inits=2)
+    assert "while q was falling" in str(finder._account(fps, all_fps))
+
+
 # ---- points that are counted more than once ----------------------------------------------------
 
 TWICE = [0.0, 2e-6, 0.5, 0.7, 0.700003]
@@ -487,8 +573,11 @@ def test_rows_with_little_q_that_were_cut_off_are_sent_further():
         tol_unique=1e-3,
     )
     text = str(account(fps, fps))
-    assert "while q was falling" in text and "More `max_iters`" in text
+    assert "ended unfinished, with q = 1e-15; 1 point" in text  # nobody knows why
+    assert "More `max_iters`, or a solver with more `patience`, may take" in text
     assert "rounding" not in text
+    fps = fps.replace(n_iters=np.array([5000]))
+    assert "while q was falling" in str(account(fps, fps))
     singular = fps.replace(J_xstar=np.ones((1, 1, 1), np.float32))
     assert "no more than rounding" in str(account(singular, singular))
 

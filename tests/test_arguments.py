@@ -685,6 +685,7 @@ CALLS = {
             "outlier_q_scale": 10.0,
             "final_q_threshold": 1e-8,
             "max_n_unique": 3,
+            "max_iters": 5000,
         },
         {
             "unique_fps": POINTS,
@@ -694,6 +695,7 @@ CALLS = {
             "outlier_q_scale": NUMBER_OR_NONE,
             "final_q_threshold": NUMBER_OR_NONE,
             "max_n_unique": FROM_ZERO_OR_INFINITY,
+            "max_iters": COUNT,
         },
         {"unique_fps": (points(xstar=None),), "all_fps": (points(),)},
     ),

@@ -248,7 +248,7 @@ def test_an_empty_result_says_at_which_rule_each_row_fell():
     assert text.startswith(
         "find_fixed_points: None of the 5 rows is kept: 1 ended at 1 fixed point, far from"
     )
-    assert " 2 ended unfinished, while q was falling, with q from 1 to 4" in text
+    assert " 2 ended unfinished, because the solver made no more progress, with q from 1" in text
     assert " 2 are NaN or infinite" in text and "escaped" not in text
 
 

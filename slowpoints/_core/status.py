@@ -22,7 +22,8 @@ class Status(enum.IntEnum):
     WITHIN_TOLERANCE = 3
     """The row stopped at `q < tol_q`, as asked, before it was known to be either."""
     UNFINISHED = 4
-    """`max_iters` or the solver's patience ran out while `q` was falling. Finite, and valid."""
+    """None of these: `max_iters` cut the row off while `q` was falling, or the solver made no more
+    progress, as in a flat valley or at a kink. Finite, and valid."""
     ESCAPED = 5
     """`q` falls without end and no point is there, as in the tails of saturated units. Not valid.
     """

@@ -8,6 +8,8 @@ from slowpoints._core.status import Status
 
 _LISTED = 5  # this many slow points are listed one by one; of more, only the lowest and highest
 
+_STALLED = "because the solver made no more progress"
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -40,6 +42,8 @@ def sentence(
     farthest: float,
     rules: dict[str, Any],
     n_level: int = 0,
+    n_falling: int = 0,
+    n_stalled: int = 0,
 ) -> str:
     """Say what became of the rows of a part, and how to keep them if they were dropped.
 
@@ -50,6 +54,8 @@ def sentence(
             multiple of the mean distance of the initial states from it.
         rules: the arguments of `find_fixed_points` that drop points.
         n_level: of how many of the rows, if these are unfinished, `q` is no more than rounding.
+        n_falling: how many of the others were cut off by `max_iters`.
+        n_stalled: how many of the others the solver left before that.
     """
     n, rule = part.n_rows, part.dropped_by
     if part.status == Status.NOT_FINITE:
@@ -60,7 +66,7 @@ def sentence(
             "of saturated units. (Start closer to states that the network visits.)"
         )
     if part.status == Status.UNFINISHED:
-        text = f"{n} ended unfinished, while q was falling, {_q_range(part)}"
+        text = f"{n} ended unfinished{_why(n_falling, n_stalled)}, {_q_range(part)}"
         if n_level == n:
             text = f"{n} ended unfinished, {_q_range(part)}, which is no more than rounding"
         elif n_level:
@@ -98,6 +104,13 @@ def sentence(
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
     return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _why(n_falling: int, n_stalled: int) -> str:
+    """Say why rows are unfinished; nothing if that is not known."""
+    if n_falling and n_stalled:
+        return f", {n_falling} while q was falling and {n_stalled} {_STALLED}"
+    return ", while q was falling" if n_falling else f", {_STALLED}" if n_stalled else ""
 
 
 def _kept(part: Part) -> str:
