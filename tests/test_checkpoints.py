@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -517,6 +518,32 @@ def test_a_save_state_file_does_not_cover_modules_that_brainpy_does_not_see(path
 
 
 # Files that do not fit
+
+
+class InTraining(bp.DynSysGroup):
+    """Has its weights in Variables if it is created in training mode, and else in plain arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = bp.dyn.GRUCell(3, 4)
+        self.readouts = bp.Sequential(bp.dnn.Dense(4, 3), bp.dnn.Dense(3, 2))
+
+
+@pytest.mark.parametrize("save", ["own", "brainpy"])
+def test_a_model_that_was_created_outside_of_training_mode_is_told_how_to_be(save, path):
+    with bm.training_environment():
+        saved, loaded = InTraining(), InTraining()
+    if save == "own":
+        save_checkpoint(saved, path)
+    else:
+        write(path, bp.save_state(saved))
+    layers = [f"readouts.children[#{k}].{name}" for k in range(2) for name in "Wb"]
+    names = ", ".join([*layers, "rnn.Wh", "rnn.Wi", "rnn.b"])
+    reason = f"the model holds {names} in plain arrays, and only Variables can be loaded"
+    assert_rejected(InTraining(), path, re.escape(reason))
+    assert_rejected(InTraining(), path, re.escape("`with brainpy.math.training_environment():`"))
+    assert load_checkpoint(loaded, path) is True
+    assert everything_of(loaded) == everything_of(saved)
 
 
 @pytest.mark.parametrize("save", ["own", "brainpy"])

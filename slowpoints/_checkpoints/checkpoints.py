@@ -21,7 +21,7 @@ from slowpoints._checkpoints.checkpoint_files import (
     read_tree,
     write_tree,
 )
-from slowpoints._checkpoints.variable_paths import variables_by_path
+from slowpoints._checkpoints.variable_paths import plain_arrays_by_path, variables_by_path
 
 if TYPE_CHECKING:
     from brainpy import DynamicalSystem
@@ -110,7 +110,7 @@ def load_checkpoint(model: DynamicalSystem, filepath: str | os.PathLike[str]) ->
             saved = _from_tree(saved)
         elif all(isinstance(value, dict) for value in saved.values()):
             saved = _from_save_state(saved, model, variables)
-        _check(saved, variables)
+        _check(saved, variables, model)
         _assign(saved, variables)
     except UnusableFileError as reason:
         message = f"cannot load the checkpoint {path!r}, the model is unchanged: {reason}"
@@ -211,11 +211,22 @@ def _from_save_state(
     """
     from brainpy.math import VariableView
 
-    # Objects without Variables do not matter.
-    held = {name: variables_here for name, variables_here in _held(model).items() if variables_here}
+    # Objects without Variables do not matter, unless they hold in plain arrays what the file has.
+    plain = {name: path for path, name in plain_arrays_by_path(model).items()}
+    plain_owners = {name.rpartition(".")[0] for name in plain}
+    all_held = _held(model)
+    held = {name: variables_here for name, variables_here in all_held.items() if variables_here}
     saved = {name: values for name, values in saved.items() if values}
     if not all(isinstance(key, str) for values in saved.values() for key in values):
         raise UnusableFileError("it does not hold named values")
+    if _renumbered(saved) != _renumbered(held):
+        with_arrays = {
+            name: variables_here
+            for name, variables_here in all_held.items()
+            if variables_here or name in plain_owners
+        }
+        if _renumbered(saved) == _renumbered(with_arrays):
+            held = with_arrays
     if saved.keys() != held.keys():
         if _renumbered(saved) != _renumbered(held):
             raise UnusableFileError(
@@ -235,7 +246,7 @@ def _from_save_state(
                 continue  # a part of a Variable, which has a value of its own
             # A name that the model lacks stays as it is; `_check` then finds that it is one too
             # many.
-            path = paths.get(id(variable), key)
+            path = paths.get(id(variable), plain.get(key, key))
             if path in by_path and not _same(by_path[path], value):
                 raise UnusableFileError(f"it holds two values for the shared Variable {path}")
             by_path[path] = value
@@ -256,8 +267,14 @@ def _renumbered(names: dict[str, Any]) -> list[tuple[str, int]]:
     return [(stem, ranks[stem, number]) for stem, number in parts]
 
 
-def _check(saved: dict[str, Any], variables: dict[str, Variable]) -> None:
-    """Raise `UnusableFileError` unless `saved` fits the Variables."""
+def _check(saved: dict[str, Any], variables: dict[str, Variable], model: DynamicalSystem) -> None:
+    """Raise `UnusableFileError` unless `saved` fits the Variables of the model."""
+    if plain := saved.keys() & plain_arrays_by_path(model).keys():
+        raise UnusableFileError(
+            f"the model holds {_listed(sorted(plain))} in plain arrays, and only Variables can be "
+            "loaded. BrainPy's cells and layers have Variables if they are created in training "
+            "mode: create the model under `with brainpy.math.training_environment():`"
+        )
     if missing := variables.keys() - saved.keys():
         raise UnusableFileError(f"it lacks {_listed(sorted(missing))}")
     if extra := saved.keys() - variables.keys():

@@ -4,13 +4,16 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
 if TYPE_CHECKING:
     from brainpy import DynamicalSystem
     from brainpy.math import Variable
 else:  # BrainPy takes seconds to import, so only the function below imports it
     DynamicalSystem = Variable = Any
 
-__all__ = ["variables_by_path"]
+__all__ = ["plain_arrays_by_path", "variables_by_path"]
 
 
 def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable]:
@@ -24,15 +27,38 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
         ValueError: `model` has no Variables.
     """
     import brainpy
-    import brainpy.math as bm
 
     if not isinstance(model, brainpy.DynamicalSystem):
         kind = type(model).__name__
         raise TypeError(f"{caller}: `model` is a {kind}; expected a brainpy.DynamicalSystem.")
+    variables, _ = _by_path(model)
+    if not variables:
+        raise ValueError(
+            f"{caller}: `model` has no Variables; expected at least one. BrainPy's cells and "
+            "layers hold their weights in Variables if created with `mode=bm.training_mode`."
+        )
+    return variables
+
+
+def plain_arrays_by_path(model: DynamicalSystem) -> dict[str, str]:
+    """Return the paths of arrays that are attributes but no Variables, with BrainPy's names.
+
+    In BrainPy's cells and layers, such are the weights outside of training mode: `rnn.Wi`, which
+    `brainpy.save_state` would call `GRUCell0.Wi` if it were a Variable.
+    """
+    return _by_path(model)[1]
+
+
+def _by_path(model: DynamicalSystem) -> tuple[dict[str, Variable], dict[str, str]]:
+    """Return the Variables by path, and what `plain_arrays_by_path` returns."""
+    import brainpy.math as bm
+
+    arrays = (bm.Array, jax.Array, np.ndarray)
     direct = (bm.Variable, bm.BrainPyObject, bm.NodeDict, bm.NodeList)
     collections = (dict, list, tuple)
     found: list[tuple[list[Any], Variable]] = []
     views: list[tuple[list[Any], Any]] = []
+    plain: list[tuple[list[Any], str]] = []
     instance_names: set[str] = set()
     seen: set[int] = set()
     queue: deque[tuple[list[Any], Any]] = deque([([], model)])
@@ -61,6 +87,8 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
                 queue.append(([*steps, step], child))
             elif isinstance(child, collections):
                 later.append(([*steps, step], child))
+            elif isinstance(child, arrays) and isinstance(value, bm.BrainPyObject):
+                plain.append(([*steps, step], f"{value.name}.{step}"))
     # A view shows a part of a Variable, which is usually held by another object.
     for steps, target in views:
         while isinstance(target, bm.VariableView):
@@ -68,11 +96,6 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
         if id(target) not in seen:
             seen.add(id(target))
             found.append(([*steps, "target"], target))
-    if not found:
-        raise ValueError(
-            f"{caller}: `model` has no Variables; expected at least one. BrainPy's cells and "
-            "layers hold their weights in Variables if created with `mode=bm.training_mode`."
-        )
 
     # BrainPy makes keys from names of instances, ids (`var140235`) and representations. If they
     # differ from instance to instance, the position in the dictionary replaces them.
@@ -88,4 +111,8 @@ def variables_by_path(caller: str, model: DynamicalSystem) -> dict[str, Variable
         is_stable = isinstance(key, int) or (isinstance(key, str) and not unstable.search(key))
         return f"[{key!r}]" if is_stable else f"[#{position}]"
 
-    return {"".join(map(label, steps)).removeprefix("."): variable for steps, variable in found}
+    def path(steps: list[Any]) -> str:
+        return "".join(map(label, steps)).removeprefix(".")
+
+    variables = {path(steps): variable for steps, variable in found}
+    return variables, {path(steps): name for steps, name in plain}
