@@ -163,9 +163,25 @@ def test_a_line_without_a_direction_says_so_and_no_numbers():
     assert line.dt == 0.5 and "nan" not in str(line)
     nowhere = eqx.tree_at(lambda a: a.angle, line, np.full(9, np.nan))
     assert str(nowhere).endswith("through 9 of 9 points. Its direction is known at none of these.")
-    angle = line.angle.copy()
-    angle[3] = np.nan
-    assert "nan" not in str(eqx.tree_at(lambda a: a.angle, line, angle))
+    gap = np.where(np.isin(np.arange(9), [3, 4]), np.nan, line.drift)
+    partly = eqx.tree_at(lambda a: (a.angle, a.drift), line, (gap, gap))
+    assert "nan" not in str(partly)
+    assert str(partly).endswith("(NaN), is not known at 2 of the 9 points.")
+    assert "not known" not in str(line)
+
+
+def test_points_beside_the_path_have_a_place_and_a_direction_of_their_own():
+    """Three of them leave the longest path of the tree at one of its points."""
+    along = np.arange(31) / 10
+    path = np.stack([along, 0 * along], axis=1)
+    beside = np.array([[1.48, 0.06], [1.52, -0.06], [1.5, 0.09]])
+    x = embedded(np.concatenate([path, beside]))
+    toward = embedded(np.array([[1.0, 0.0]]))
+    line = line_attractor(points(x, moved=0.01 * toward), toward=toward[0])
+    assert np.all(np.diff(line.points.xstar @ toward[0]) > -1e-9)  # two are equally far along
+    np.testing.assert_allclose(line.arclength, line.points.xstar @ toward[0], atol=0.1)
+    assert np.all(np.diff(line.arclength) > 1e-3)
+    assert line.drift.min() > 0.003 and "not known" not in str(line)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -67,6 +67,15 @@ def points(ax):
     return {a.get_label(): np.asarray(a.get_offsets()) for a in kinds}
 
 
+def test_points_without_a_drift_are_counted_and_leave_no_gap():
+    drift = np.where(np.arange(N) == 9, np.nan, LINE.drift)
+    _, ax, _ = panels(drawn(eqx.tree_at(lambda line: line.drift, LINE, drift)))
+    (line,) = (a for a in ax.lines if a.get_marker() == ".")
+    assert line.get_xdata().size == N - 1 and np.isfinite(line.get_ydata()).all()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["not known, not drawn (1)"]
+    assert panels(drawn())[1].get_legend() is None
+
+
 ROTATED = np.eye(5)[:, :2]
 
 

@@ -23,7 +23,11 @@ NEIGHBOURS = 2
 or three points on either side: ten points are enough for a ring."""
 
 LEAST_BANDWIDTH = 1e-3
-"""The width of a fit is at least this share of the length: many points may be at one place."""
+"""The width of a fit is at least this share of the length: places may be close to one another."""
+
+SAME_PLACE = 1e-9
+"""Points are at one place if this share of the length or less is between them: rounding. These are
+equal points, and those of a branch of the tree."""
 
 
 class Order(NamedTuple):
@@ -122,7 +126,11 @@ def smooth(
     step = order.place - order.place[:, None]  # [n, n] from each point to all
     if order.is_closed:
         step = (step + order.length / 2) % order.length - order.length / 2
-    reach = np.sort(np.abs(step), axis=1)[:, min(NEIGHBOURS, len(x) - 1)]
+    # Of points at one place, only one counts: a curve through a single place has no direction.
+    by_place = np.argsort(order.place, kind="stable")
+    is_first = np.diff(order.place[by_place], prepend=-np.inf) > SAME_PLACE * order.length
+    apart = np.abs(step[:, by_place[is_first]])
+    reach = np.sort(apart, axis=1)[:, min(NEIGHBOURS, apart.shape[1] - 1)]
     width = np.maximum(reach, LEAST_BANDWIDTH * order.length)[:, None]
     root = np.exp(-((step / width) ** 2) / 4)  # of the weights
     root = root if counts is None else root * counts
@@ -132,6 +140,16 @@ def smooth(
     size = np.linalg.norm(slope, axis=1, keepdims=True)
     tangent = slope / np.where(size > 0, size, np.nan)
     return Curve(fit[:, 0] @ x, tangent, np.diagonal(fit[:, 0]))
+
+
+def projected(x: Float[np.ndarray, "n d"], curve: Curve, order: Order) -> Order:
+    """Return the order in which points are along a smooth curve, if projected onto its tangents.
+
+    This tells points apart that are at one place: those of a branch of the tree.
+    """
+    along = np.einsum("nd,nd->n", x - curve.position, curve.tangent)
+    place = order.place + np.where(np.isfinite(along), along, 0)
+    return order._replace(place=place - place.min())
 
 
 def arclength(curve: Curve, order: Order) -> Order:

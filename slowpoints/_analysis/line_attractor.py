@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slowpoints._analysis.curves import Curve, arclength, order_along, smooth
+from slowpoints._analysis.curves import Curve, arclength, order_along, projected, smooth
 from slowpoints._analysis.linear_modes import linear_modes
 from slowpoints._analysis.slow_manifold import slowest_axis
 from slowpoints._core import arguments
@@ -50,7 +50,8 @@ class LineAttractor(eqx.Module):
         time_constant: `[n]` of the slowest mode; negative if deviations grow.
         drift: `[n]` how fast the state moves along the tangent, in states per unit of time. Where
             it changes from positive to negative the state comes to rest, and where it changes from
-            negative to positive it leaves.
+            negative to positive it leaves. NaN where the points near by leave open which way the
+            curve goes: `tangent` and `angle` are NaN there, too.
         thickness: by how much the curve through its neighbours misses a typical point, as a
             fraction of the spread of all points (the root mean square of their distances from their
             mean).
@@ -88,12 +89,19 @@ class LineAttractor(eqx.Module):
         if not on.any():
             return f"{text}. Its direction is known at none of these."
         angle, lasts = self.angle[on], float(np.median(np.abs(self.time_constant[on])))
-        return (
+        text = (
             f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
             f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
             f"most {angle.max():.1f}. These modes last {lasts:.4g} (median); drift along it up to "
             f"{np.abs(self.drift[on]).max():.2g}."
         )
+        unknown = int(np.sum(np.isnan(self.drift)))
+        if unknown:
+            text += (
+                f" The direction of the curve, and with it the angle and the drift (NaN), is not "
+                f"known at {unknown} of the {self.points.n} points."
+            )
+        return text
 
 
 def line_attractor(
@@ -110,7 +118,9 @@ def line_attractor(
 
     Points are ordered along the longest path of their minimum spanning tree, which follows lines
     that bend in any dimension. If its ends are next to each other, the points are on a ring. The
-    curve at each point is a parabola that is fitted to its neighbours. Whether the points are on a
+    curve at each point is a parabola that is fitted to its neighbours. Points of the tree's
+    branches are at first where their branch leaves the path; then all points are projected onto the
+    curve, which is fitted anew in the order that results. Whether the points are on a
     curve at all is measured by how far the curve through its neighbours misses each point.
 
     Args:
@@ -163,6 +173,11 @@ def line_attractor(
     rows, fps, x = rows[by_value], fps[by_value], x[by_value]
     order = order_along(x)
     order = arclength(smooth(x, order), order)
+    curve = smooth(x, order)
+    # Before points are projected, by which a curve winds its way to those of a sheet, too.
+    thickness = float(np.median(_missed(x, curve))) / spread
+    order = projected(x, curve, order)
+    order = arclength(smooth(x, order), order)
     along = np.argsort(order.place, kind="stable")
     if _runs_backwards(x[along], order.is_closed, toward):
         along = along[::-1]
@@ -170,7 +185,6 @@ def line_attractor(
     rows, fps, x = rows[along], fps[along], x[along]
     order = order._replace(place=order.place[along])
     curve = smooth(x, order)
-    thickness = float(np.median(_missed(x, curve))) / spread
     is_on_curve = _away(x, curve) <= THIN * spread
     if thickness <= THIN and not is_on_curve.all():
         curve = smooth(x, order, is_on_curve)  # not drawn aside by single points

@@ -197,7 +197,8 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
     """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
     scale = scale_of_marks()
     ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
-    on = _rows(line)
+    known = np.isfinite(line.drift)
+    on = _rows(line) & known
     look: dict[str, Any] = {
         "color": "black",
         "linewidth": 0.8 * scale,
@@ -212,6 +213,9 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
     else:  # the panel below has the same axis
         ax.tick_params(labelbottom=False)
     ax.spines[["top", "right"]].set_visible(False)
+    if not known.all():
+        ax.plot([], [], " ", label=f"not known, not drawn ({np.sum(~known)})")
+        _legend_above(ax)
 
 
 def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
@@ -232,9 +236,14 @@ def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     if not last.all():
         ax.plot([], [], " ", label=f"infinite, not drawn ({np.sum(~last)})")
-    if ax.get_legend_handles_labels()[0]:  # above the axes, within which its marks look like data
-        look = {"fontsize": "small", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, columnspacing=1.0, **look)
+    if ax.get_legend_handles_labels()[0]:
+        _legend_above(ax)
+
+
+def _legend_above(ax: Any) -> None:
+    """Draw the legend above the axes, within which its marks look like data."""
+    look = {"fontsize": "small", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, columnspacing=1.0, **look)
 
 
 def _show_two_powers_of_ten(ax: Any) -> None:
