@@ -30,6 +30,7 @@ from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov
+from slowpoints._transition.base import ModelError
 from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
@@ -360,7 +361,13 @@ class FixedPointFinder:
         with _precision(self.dtype):
             F = with_precision(as_transition(self.rnn_model), self.dtype)
             n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-            check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
+            try:
+                check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
+            except ModelError as error:
+                if F.n_states is None:
+                    raise
+                hint = arguments.if_transposed(state_traj.shape, F.n_states)
+                raise ModelError(f"{error}{hint}") from error
         return n_inits, state_traj, valid_bxt, inputs, cond_ids
 
     def __getattr__(self, name: str) -> Any:

@@ -956,14 +956,15 @@ class TestPlot:
             (
                 ("-o", "f.png", "--states", "wide.npy"),
                 1,
-                "xstar in FILE has shape (9, 2), expected (9, 3)",
+                "--states has 3 columns, its last axis; expected 2, the number of states of the "
+                "points in FILE.",
             ),
             (("-o", "f.png", "--color-by", "cond_id"), 1, "but cond_id in FILE is None; expected"),
             (("-o", "f.png", "--color-by", "speed"), 2, "'speed': No such file or directory."),
         ],
     )
     def test_wrong_options_are_errors(self, found, args, code, message):
-        np.save("wide.npy", np.zeros((2, 5, 3)))
+        np.save("wide.npy", np.zeros((5, 2, 3)))
         assert message in says("plot", found[0], "--states", "states.npy", *args, code=code)
 
     @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from functools import cache
 
 import brainpy as bp
 import brainpy.math as bm
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -904,6 +905,17 @@ def test_inputs_of_a_wrong_number_are_refused():
         FixedPointFinder(trained("tanh"), verbose=False).find_fixed_points(
             case("tanh")["traj"], np.zeros((1, 5)), 4
         )
+
+
+@pytest.mark.checks_input
+def test_states_with_their_axes_transposed_are_told_so():
+    finder = FixedPointFinder(eqx.nn.GRUCell(3, 7, key=jax.random.key(0)), verbose=False)
+    said = r"`state_traj` has 9 columns; expected 7, since GRUCell has 7 states\."
+    hint = r" Another of its axes has 7: expected is \[trials, time, n_states\], and these axes"
+    with pytest.raises(ValueError, match=said + hint):
+        finder.find_fixed_points(np.zeros((5, 7, 9)), np.zeros((1, 3)), 4)
+    with pytest.raises(ValueError, match=said + "$"):
+        finder.find_fixed_points(np.zeros((5, 6, 9)), np.zeros((1, 3)), 4)
 
 
 @pytest.mark.checks_input

@@ -690,8 +690,17 @@ TRAJ = trajectories()
         ),
         (
             {"state_traj": TRAJ[..., :4]},
-            r"`fixed_points.xstar` has shape \(5, 6\), expected \(5, 4\) to go with the 4 "
-            r"state\(s\) of `state_traj`; `slowpoints.as_transition\(model\).flatten` makes such",
+            r"`state_traj` has 4 columns, its last axis; expected 6, the number of states of the "
+            r"points in `fixed_points`; `slowpoints.as_transition\(model\).flatten` makes such",
+        ),
+        (
+            {"state_traj": TRAJ.swapaxes(1, 2)},
+            r"`state_traj` has 12 columns, .*; expected 6, .*\. Another of its axes has 6: "
+            r"expected is \[trials, time, n_states\], and these axes may be transposed\.",
+        ),
+        (
+            {"fixed_points": some_points().replace(F_xstar=np.zeros((5, 3)))},
+            r"`fixed_points.F_xstar` has shape \(5, 3\); expected \(5, 6\), as `xstar` has",
         ),
         ({"state_traj": np.where(TRAJ > 3, np.nan, TRAJ)}, r"`state_traj`, of shape .* not finite"),
         ({"state_traj": np.where(TRAJ > 3, np.inf, TRAJ)}, r"`state_traj`, of shape .* not finite"),

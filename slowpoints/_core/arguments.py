@@ -298,6 +298,16 @@ def trajectories(caller: str, name: str, value: Any, *, if_two_axes: str = "", *
     return array(caller, name, value, ("trials", "time", "n_states"), hint=hint, **rules)
 
 
+def if_transposed(shape: tuple[int, ...], n_states: int) -> str:
+    """Return a hint if trajectories have the number of states in another axis than the last."""
+    if shape[-1] == n_states or n_states not in shape[:-1]:
+        return ""
+    return (
+        f" Another of its axes has {n_states}: expected is [trials, time, n_states], and these "
+        "axes may be transposed."
+    )
+
+
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
     given = value

@@ -94,7 +94,7 @@ def scene_of(
         caller, "plot_start_time", plot_start_time, least=-n_time, most=n_time - 1
     )
     first_step %= n_time
-    points = _shown_points(fixed_points, n_states)
+    points = _shown_points(caller, fixed_points, state_traj.shape)
     shown = state_traj[trials, first_step:].astype(np.float64)
     check_finite("state_traj", shown)
     coloring = coloring_of(
@@ -141,23 +141,31 @@ def _trials(caller: str, plot_batch_idx: Any, n_trials: int) -> Int[np.ndarray, 
     return trials.astype(int) % n_trials
 
 
-def _shown_points(fixed_points: FixedPoints, n_states: int) -> FixedPoints:
-    """Return the valid rows, checked and NumPy-backed."""
+def _shown_points(
+    caller: str, fixed_points: FixedPoints, shape: tuple[int, int, int]
+) -> FixedPoints:
+    """Return the valid rows, checked and NumPy-backed, for trajectories of a shape."""
     points = fixed_points.to_numpy().compact()
     if points.n == 0:
-        return FixedPoints(xstar=np.zeros((0, n_states)))
+        return FixedPoints(xstar=np.zeros((0, shape[-1])))
     if points.xstar is None:
         raise ValueError(f"`fixed_points` has {points.n} row(s) but no `xstar`.")
+    n_states = points.xstar.shape[1]
+    if shape[-1] != n_states:
+        was = f"has {shape[-1]} column{'s' * (shape[-1] != 1)}, its last axis"
+        hint = arguments.if_transposed(shape, n_states)
+        expected = f"{n_states}, the number of states of the points in `fixed_points`"
+        raise ValueError(
+            f"{caller}: `state_traj` {was}; expected {expected}"
+            + (f".{hint}" if hint else f"{arguments.TO_VECTORS}.")
+        )
+    if points.F_xstar is not None and points.F_xstar.shape != points.xstar.shape:
+        was, expected = f"has shape {points.F_xstar.shape}", f"{points.xstar.shape}, as `xstar` has"
+        arguments.refuse(caller, "fixed_points.F_xstar", was, expected, ValueError)
     for name in ("xstar", "F_xstar"):
         value = getattr(points, name)
-        if value is None:
-            continue
-        if value.shape[1] != n_states:
-            raise ValueError(
-                f"`fixed_points.{name}` has shape {value.shape}, expected ({points.n}, {n_states}) "
-                f"to go with the {n_states} state(s) of `state_traj`{arguments.TO_VECTORS}."
-            )
-        points = points.replace(**{name: value.astype(np.float64)})
+        if value is not None:
+            points = points.replace(**{name: value.astype(np.float64)})
     check_finite("fixed_points.xstar", points.xstar)
     return points
 
