@@ -187,7 +187,10 @@ class FixedPointFinder:
         self.n_iters_per_print_update = whole(
             "n_iters_per_print_update", n_iters_per_print_update, least=1
         )
-        self.solver = self._solver(choice("solver", solver, _SOLVERS)) if by_name else solver
+        if isinstance(solver, str) and solver not in _SOLVERS:
+            expected = f"one of {_SOLVERS}, or None, which is the default"
+            arguments.refuse(_CLASS, "solver", arguments.found(solver), expected, ValueError)
+        self.solver = self._solver(solver) if isinstance(solver, str) else solver
         self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
         arguments.devices(_CLASS, mesh)
         self.mesh: Mesh | Literal["local"] | None = (
@@ -464,6 +467,8 @@ class _Progress:
         self._n_exact += int(np.sum(np.asarray(fps.status) == Status.FIXED_POINT))
         self._bar.set_postfix_str(f"{self._n_exact} at fixed points", refresh=False)
         self._bar.update(fps.n)
+        if self._n_done >= self._bar.total:
+            self._bar.close()  # else it is drawn again below each warning
         if self._then is not None:
             self._then(fps)
 

@@ -186,6 +186,12 @@ class TestFind:
         assert "--outlier-distance-scale = 0.5 drops" in line
         assert "outlier_distance_scale" not in stderr
 
+    @pytest.mark.filterwarnings("default")
+    def test_the_bar_of_a_search_that_is_done_is_not_drawn_again_after_a_warning(self):
+        _, _, stderr = run(*SEARCH, "--outlier-distance-scale", 0.5)
+        before, _, after = stderr.partition("Warning: ")
+        assert f"/{N} " in before and f"/{N} " not in after
+
     def test_inputs_are_numbers_or_a_file(self):
         inputs = np.linspace(0, 0.1, 2 * N).reshape(N, 2)
         np.save("u.npy", inputs)
@@ -586,7 +592,8 @@ class TestModel:
         "text, spec, message",
         [
             (STEP, "net.py:G", "net.py has no 'G'."),
-            (STEP + "network = F", "net.py:netwrok", "did you mean 'network'?"),
+            (STEP + "network = F", "net.py:netwrok", "no 'netwrok'; did you mean 'network'?"),
+            ("net = 3.5", "net.py:net.rnn", "net.py has no 'net.rnn'."),
             ("net = {'W': 1}", "net.py:net", "net.py:net is a builtins.dict; expected a brainpy."),
             ("net = 3.5", "net.py:net", "net.py:net is a builtins.float; expected"),
             ("def net(): pass", "net.py:net", "net.py:net() returned None; expected a network."),
@@ -624,7 +631,8 @@ class TestModel:
     )
     def test_one_that_cannot_be_used_is_an_error_in_one_sentence(self, text, spec, message):
         write("net.py", text)
-        assert message in says("find", spec, *SEARCH[2:])
+        told = says("find", spec, *SEARCH[2:])
+        assert message in told and "?." not in told
 
     def test_parts_of_a_network_have_dotted_names(self):
         write("parts.py", PARTS)
@@ -632,6 +640,9 @@ class TestModel:
             assert loaded(f"parts.py:{name}").name == "F"
         for name in ("net.lstm", "make.lstm"):
             assert f"parts.py has no '{name}'." in says("find", f"parts.py:{name}", *SEARCH[2:])
+        for name in ("net.rn", "make.rn"):
+            meant = f"parts.py has no '{name}'; did you mean '{name}n'?"
+            assert says("find", f"parts.py:{name}", *SEARCH[2:]) == meant
 
     def test_a_whole_module_of_pytorch_is_answered_with_the_name_of_its_layer(self):
         pytest.importorskip("torch", reason="PyTorch is not installed (see the extras)")
@@ -645,6 +656,12 @@ class TestModel:
             assert loaded(f"net.py:{name}.body.0.rnn").n_states == 5
         told = says("find", "net.py:cell", *SEARCH[2:])
         assert told.endswith("such as the recurrent layer `net.rnn` of a larger module.")
+
+    def test_a_layer_of_pytorch_may_be_meant(self):
+        pytest.importorskip("torch", reason="PyTorch is not installed (see the extras)")
+        write("net.py", TORCH)
+        told = says("find", "net.py:net.body.0.rn", *SEARCH[2:])
+        assert told == "net.py has no 'net.body.0.rn'; did you mean 'net.body.0.rnn'?"
 
     def test_errors_say_which_line_of_the_file_they_come_from(self):
         write("net.py", "import os\n\ndef make():\n    return os.no_such_name\n")

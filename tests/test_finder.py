@@ -833,6 +833,11 @@ def test_an_empty_result_is_told(capsys):
         ({"method": None}, ValueError, ["method", "None"]),
         ({"dtype": "float16"}, ValueError, ["dtype", "'float16'", "float32", "float64"]),
         ({"solver": "newton"}, ValueError, ["solver", "'newton'", "newton_krylov"]),
+        (
+            {"solver": "default"},
+            ValueError,
+            ["'default'", "'adam'", "or None, which is the default"],
+        ),
         ({"solver": 3}, TypeError, ["solver", "3", "LevenbergMarquardt"]),
         ({"rnn_model": 3}, TypeError, ["model", "int", "F(x, u)"]),
         ({"rnn_model": "net"}, TypeError, ["model", "str"]),

@@ -209,6 +209,21 @@ def test_an_index_keeps_the_settings_and_missing_fields():
 
 
 @pytest.mark.parametrize(
+    ("index", "was"),
+    [
+        ("a", "is 'a'"),
+        (None, "is None"),
+        (1.5, "is 1.5"),
+        ([0.0, 1.0], r"is the list \[0.0, 1.0\]"),
+        (np.zeros(N_ROWS), "is an array of shape .* and dtype float64"),
+    ],
+)
+def test_an_index_of_another_kind_is_named(index, was):
+    with pytest.raises(TypeError, match=f"the index {was}.*; expected an int, a slice, a mask"):
+        full()[index]
+
+
+@pytest.mark.parametrize(
     "index", [N_ROWS, -N_ROWS - 1, [0, N_ROWS], [-N_ROWS - 1], [True, False], np.ones(6, bool)]
 )
 def test_an_index_out_of_range_is_an_index_error(index):

@@ -72,12 +72,15 @@ def load_object(source: str, name: str) -> Any:
     with _errors_of(source, "importing it"), contextlib.redirect_stdout(sys.stderr):
         module = _module_of(source)
     value: Any = module
-    for part in name.split("."):
+    parts = name.split(".")
+    for depth, part in enumerate(parts):
         if value is not module and not hasattr(value, part) and takes_nothing(value):
             with _errors_of(spec, "calling it"), contextlib.redirect_stdout(sys.stderr):
                 value = value()
         if not hasattr(value, part):
-            raise click.ClickException(f"{source} has no {name!r}{_similar(value, part)}.")
+            close = _similar(value, part)
+            meant = close and f"; did you mean {'.'.join([*parts[:depth], close])!r}?"
+            raise click.ClickException(f"{source} has no {name!r}{meant or '.'}")
         value = getattr(value, part)
     if takes_nothing(value):
         with _errors_of(spec, "calling it"), contextlib.redirect_stdout(sys.stderr):
@@ -180,10 +183,12 @@ def _errors_of(what: str, doing: str) -> Iterator[None]:
         ) from error
 
 
-def _similar(value: Any, name: str) -> str:
-    names = [each for each in vars(value) if not each.startswith("_")]
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _similar(value: Any, name: str) -> str | None:
+    """Return the attribute of `value` whose name is close to this one, if there is one."""
+    attributes = getattr(value, "__dict__", {})
+    names = [*attributes, *attributes.get("_modules", ())]  # where PyTorch keeps layers
+    names = [each for each in names if not each.startswith("_")]
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def _load_checkpoint(source: str, spec: str, model: Any, path: Path) -> None:

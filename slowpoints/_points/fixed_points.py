@@ -183,8 +183,13 @@ class FixedPoints:
             row %= self.n
             return self[row : row + 1]
         if not isinstance(index, (slice, jax.Array)):
-            index = np.asarray(index)
+            given, index = index, np.asarray(index)
             index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
+            if index.dtype.kind not in "biu":
+                raise TypeError(
+                    f"FixedPoints: the index {arguments.found(given)}; expected an int, a slice, a "
+                    f"mask ({self.n},) or an array of ints."
+                )
             if index.dtype == bool and index.shape != (self.n,):
                 raise IndexError(f"mask of shape {index.shape}, expected ({self.n},)")
             if (
