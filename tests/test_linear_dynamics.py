@@ -378,6 +378,33 @@ def test_a_time_constant_that_rounding_decides_is_shown_as_a_bound(capsys, dtype
 
 
 @pytest.mark.parametrize("continuous_time", [False, True])
+def test_the_summary_calls_no_point_an_attractor_along_whose_line_directions_something_grows(
+    capsys, continuous_time
+):
+    """The saddles of trained line attractors, whose eigenvalues are like 1.003, once were."""
+    spectra = np.array([[1.003, 1.002, 0.5], [1.003, 0.995, 0.5], [0.997, 0.995, 0.5]])
+    if continuous_time:
+        spectra = spectra - 1
+    fps = with_eigenvalues(*spectra, continuous_time=continuous_time)
+    lines = summary(capsys, fps)
+    told = [next(x for x in lines if x.startswith(f"  {row}  ")) for row in range(3)]
+    expected = ("2 line directions (2 growing)", "2 line directions (1 growing)")
+    assert all(f"  node, {text}" in line for text, line in zip(expected, told, strict=False))
+    assert "attractor, node, 2 line directions  " in told[2]
+    assert fps.types()[0] == "attractor, node, 2 line directions"  # as documented
+
+
+def test_growth_by_no_more_than_rounding_is_not_called_growth(capsys):
+    """On a ring of fixed points, rounding decides on which side of 1 an eigenvalue is."""
+    eps = float(np.finfo(np.float32).eps)
+    fps = with_eigenvalues([1 + 90 * eps, 0.5], [1 + 110 * eps, 0.5])
+    fps = fps.replace(eigval_J_xstar=fps.eigval_J_xstar.astype(np.complex64))
+    text = "\n".join(summary(capsys, fps))
+    assert "attractor, node, 1 line direction  " in text
+    assert text.count("growing") == 1
+
+
+@pytest.mark.parametrize("continuous_time", [False, True])
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
 def test_a_frequency_that_is_no_more_than_rounding_is_shown_as_zero(capsys, dtype, continuous_time):
     turn = 0.5 * np.sqrt(float(np.finfo(dtype).eps))  # for eigenvalues of size 0.5

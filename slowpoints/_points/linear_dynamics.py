@@ -13,6 +13,10 @@ from jaxtyping import Bool, Complex, Float, Int, Num
 
 from slowpoints._core.types import RealArray
 
+LINE_TOL = 1e-2
+"""So far from 1 (in continuous time, from 0) is the eigenvalue of a line direction by default: its
+time constant is 100 steps or more."""
+
 # NumPy-backed points have NumPy-backed spectra, which keeps float64 whatever JAX is set to.
 
 

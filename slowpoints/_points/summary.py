@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from slowpoints._core.status import Status, counted, words
-from slowpoints._points.linear_dynamics import rounded_turn, slowest
+from slowpoints._points.linear_dynamics import LINE_TOL, rounded_turn, slowest
 
 _RESOLVED = 100
 """An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time
@@ -36,7 +36,7 @@ def columns(fps: Any) -> dict[str, Any]:
     }
     if fps.has_decomposed_jacobians and fps.eigval_J_xstar.shape[1] > 0:
         known |= {
-            "type": fps.types(),
+            "type": fps.types(LINE_TOL),
             "index": fps.n_unstable(),
             "leading_eigenvalue": fps.eigval_J_xstar[:, 0],
             "time_constant": fps.time_constants()[:, 0],
@@ -128,6 +128,7 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     step = 1.0 if dt is None else dt
     # In continuous time, rounding is relative to rates that this table does not know.
     longest = np.inf if flow else 1 / (_RESOLVED * float(np.finfo(leading.dtype).eps))
+    shown["type"] = _with_growth(shown["type"], fps.eigval_J_xstar[in_order], flow)
     turn = rounded_turn(fps.eigval_J_xstar[in_order])
 
     def frequencies(name: str, eigval: Num[np.ndarray, " n"]) -> list[str]:
@@ -182,9 +183,9 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         )
     if any("line direction" in kind for kind in shown["type"]):
         meaning += (
-            " A line direction has an eigenvalue within 0.01 of "
-            f"{0 if flow else 1}; types count it neither as stable nor as unstable, while the "
-            "numbers of unstable directions above count it as one or the other."
+            f" A line direction has an eigenvalue within {LINE_TOL} of {0 if flow else 1}; types "
+            "count it neither as stable nor as unstable, while the numbers of unstable directions "
+            "above count it as one or the other."
         )
     yield from textwrap.wrap(meaning, _WIDTH)
 
@@ -202,6 +203,23 @@ def _times(values: Any, step: float, longest: float) -> list[str]:
 
 def _bound(value: float) -> str:
     return f"{_IS_LONGER}{float(f'{value:.1g}'):g}"  # one digit, without an exponent if it is short
+
+
+def _with_growth(
+    types: list[str], eigval: Num[np.ndarray, "n k"], continuous_time: bool
+) -> list[str]:
+    """Add how many line directions grow, beyond rounding. Such a point is not called an attractor.
+
+    `types` counts line directions neither as stable nor as unstable.
+    """
+    near = np.abs(eigval - (0 if continuous_time else 1)) <= LINE_TOL
+    least = 0 if continuous_time else _RESOLVED * float(np.finfo(eigval.dtype).eps)
+    growth = np.real(eigval) if continuous_time else np.abs(eigval) - 1
+    counts = np.sum(near & (growth > least), axis=1)
+    return [
+        f"{kind.removeprefix('attractor, ')} ({n} growing)" if n else kind
+        for kind, n in zip(types, counts.tolist(), strict=True)
+    ]
 
 
 def _formatted(values: Any, form: str) -> list[str]:
