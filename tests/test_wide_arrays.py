@@ -224,3 +224,24 @@ def test_arrays_that_jax_does_not_narrow_are_left_in_place():
     own = net.angles
     with WideArrays(net).copied():
         assert net.angles is own
+
+
+class Answering:
+    """Answers to every name, as a stand-in for a remote object does."""
+
+    def __init__(self):
+        vars(self)["angles"] = np.linspace(-3, 3, N)
+
+    def __getattr__(self, name):
+        return self
+
+
+def test_objects_that_answer_to_every_name_and_long_chains_are_walked():
+    first = last = Answering()
+    for _ in range(3000):
+        vars(last)["next"] = Answering()
+        last = vars(last)["next"]
+    own = vars(last)["angles"]
+    with WideArrays(first).copied():
+        assert vars(last)["angles"] is not own
+    assert vars(last)["angles"] is own

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -29,9 +29,7 @@ class WideArrays:
     """
 
     def __init__(self, model: Any):
-        walk = _Walk()
-        walk.visit(model)
-        self._places = tuple(walk.places)
+        self._places = tuple(_Walk(model).places)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, WideArrays)
@@ -85,14 +83,16 @@ def _copied(holder: Any, key: Any) -> Iterator[None]:
 
 
 def _get(holder: Any, key: Any) -> Any:
-    if isinstance(holder, dict):
-        return holder.get(key)
-    return holder[key] if isinstance(holder, list) else vars(holder).get(key)
+    if isinstance(holder, list):
+        return holder[key]
+    return (holder if isinstance(holder, dict) else vars(holder)).get(key)
 
 
 def _set(holder: Any, key: Any, value: Any) -> None:
-    if isinstance(holder, (dict, list)):
-        holder[key] = value
+    if isinstance(holder, dict):
+        dict.__setitem__(holder, key, value)  # whatever a subclass does there
+    elif isinstance(holder, list):
+        list.__setitem__(holder, key, value)
     else:
         setattr(holder, key, value)
 
@@ -111,49 +111,46 @@ def _has_wide(value: Any) -> bool:
     return any(map(_has_wide, value)) if type(value) is tuple else _is_wide(value)
 
 
+_ATOMS = (str, bytes, int, float, complex, np.ndarray, type, types.ModuleType, type(None))
+
+
 class _Walk:
     """One pass over what a model can reach."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any) -> None:
         self.places: list[tuple[Any, Any]] = []
-        self._seen: dict[int, Any] = {}
+        self._seen: dict[int, Any] = {}  # with the objects, so that no id is used again meanwhile
         self._classes: set[type] = set()
+        self._waiting = [model]  # rather than recursion, for lists that are linked a thousandfold
+        while self._waiting:
+            obj = self._waiting.pop()
+            if not isinstance(obj, _ATOMS) and id(obj) not in self._seen:
+                self._seen[id(obj)] = obj
+                self._visit(_unwrapped(obj))
 
-    def visit(self, obj: Any) -> None:
-        if isinstance(obj, (str, bytes, int, float, complex, np.ndarray, type(None))):
-            return
-        if id(obj) in self._seen:
-            return
-        self._seen[id(obj)] = obj
-        obj = _unwrapped(obj)
+    def _visit(self, obj: Any) -> None:
         if isinstance(obj, types.FunctionType):
             self._visit_function(obj)
         elif isinstance(obj, types.MethodType):
-            self.visit(obj.__func__)
-            self.visit(obj.__self__)
+            self._waiting += [obj.__func__, obj.__self__]
         elif isinstance(obj, functools.partial):
-            for part in (obj.func, *obj.args, *obj.keywords.values()):
-                self.visit(part)
+            self._waiting += [obj.func, *obj.args, *obj.keywords.values()]
         elif isinstance(obj, dict):
             self._visit_items(obj, list(obj.items()))
         elif isinstance(obj, list):
             self._visit_items(obj, list(enumerate(obj)))
         elif isinstance(obj, (tuple, set, frozenset)):
-            for item in obj:
-                self.visit(item)
-        elif hasattr(obj, "__dict__") and not isinstance(obj, (type, types.ModuleType)):
+            self._waiting += obj
+        elif isinstance(getattr(obj, "__dict__", None), dict):
             self._visit_class(type(obj))
-            if isinstance(obj, eqx.Module):  # its arrays are leaves, and never of NumPy
-                for value in vars(obj).values():
-                    self.visit(value)
-            else:
-                self.visit(vars(obj))
+            # The arrays of an Equinox module are leaves, and never of NumPy.
+            self._waiting += vars(obj).values() if isinstance(obj, eqx.Module) else [vars(obj)]
 
     def _visit_items(self, holder: Any, items: list[tuple[Any, Any]]) -> None:
         for key, value in items:
             if _has_wide(value):
                 self.places.append((holder, key))
-            self.visit(value)
+        self._waiting += [value for _, value in items]
 
     def _visit_class(self, cls: type) -> None:
         for base in cls.__mro__:
@@ -162,16 +159,15 @@ class _Walk:
             self._classes.add(base)
             self._visit_items(base, [(k, v) for k, v in vars(base).items() if _has_wide(v)])
             for value in vars(base).values():
-                method = _unwrapped(getattr(value, "fget", value))
+                method = _unwrapped(value.fget if isinstance(value, property) else value)
                 if isinstance(method, types.FunctionType):
-                    self.visit(method)
+                    self._waiting.append(method)
 
     def _visit_function(self, fn: types.FunctionType) -> None:
         for cell in fn.__closure__ or ():
             with contextlib.suppress(ValueError):  # a cell that is not filled yet
-                self.visit(cell.cell_contents)
-        for part in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
-            self.visit(part)
+                self._waiting.append(cell.cell_contents)
+        self._waiting += [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
         if not is_own(fn.__module__):
             return
         scope, names = fn.__globals__, _names_in(fn.__code__)
@@ -187,13 +183,17 @@ class _Walk:
                 value = _unwrapped(value)
                 is_inside = isinstance(value, (list, dict, tuple, types.FunctionType))
                 if is_inside or is_own(type(value).__module__):
-                    self.visit(value)
+                    self._waiting.append(value)
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return the function that `jax.jit`, `functools.wraps` or a class method has been made of."""
-    while isinstance(inner := getattr(value, "__wrapped__", None), Callable):
-        value = inner
+    """Return the function that a class method, or what `jax.jit` has compiled, is made of."""
+    if isinstance(value, (classmethod, staticmethod)):
+        value = value.__func__
+    seen = set[int]()
+    while id(value) not in seen and isinstance(held := getattr(value, "__dict__", None), dict):
+        seen.add(id(value))
+        value = held.get("__wrapped__", value)
     return value
 
 
