@@ -5,7 +5,7 @@ NumPy's default precision is double, so that `np.linspace` and `np.random` make 
 
 import contextlib
 import threading
-from functools import partial
+from functools import partial, wraps
 
 import brainpy as bp
 import brainpy.math as bm
@@ -110,6 +110,25 @@ class Plain:
         return self(x, u)
 
 
+def decorated(method):
+    @wraps(method)
+    def call(*args):
+        return method(*args)
+
+    return call
+
+
+class Decorated(Plain):
+    @decorated
+    def method(self, x, u):
+        return self(x, u)
+
+    @staticmethod
+    @jax.jit
+    def compiled(x, u):
+        return step(x, u, ANGLES)
+
+
 def closure():
     plain = Plain()
     return lambda x, u: plain(x, u)
@@ -129,6 +148,8 @@ MAKERS = {
     "transition": OwnTransition,
     "callable": Plain,
     "method": lambda: Plain().method,
+    "decorated method": lambda: Decorated().method,
+    "compiled": lambda: Decorated().compiled,
     "closure": closure,
     "default": with_default,
     "partial": lambda: partial(step, angles=np.linspace(-3, 3, N)),

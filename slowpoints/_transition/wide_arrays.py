@@ -190,10 +190,12 @@ def _unwrapped(value: Any) -> Any:
     """Return the function that a class method, or what `jax.jit` has compiled, is made of."""
     if isinstance(value, (classmethod, staticmethod)):
         value = value.__func__
-    seen = set[int]()
-    while id(value) not in seen and isinstance(held := getattr(value, "__dict__", None), dict):
-        seen.add(id(value))
-        value = held.get("__wrapped__", value)
+    # A function that wraps another closes over it, and a method leads to its function.
+    while not isinstance(value, (types.FunctionType, types.MethodType)):
+        held = getattr(value, "__dict__", None)
+        if not isinstance(held, dict) or "__wrapped__" not in held:
+            break
+        value = held["__wrapped__"]
     return value
 
 
