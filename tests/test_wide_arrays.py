@@ -4,6 +4,8 @@ NumPy's default precision is double, so that `np.linspace` and `np.random` make 
 """
 
 import contextlib
+import copy
+import pickle
 import threading
 from functools import partial, wraps
 
@@ -182,6 +184,17 @@ def test_a_model_is_traced_in_both_precisions_in_any_order(name, order):
         found = traced(F, wide, alive)
         assert found.dtype == (np.float64 if wide else np.float32)
         np.testing.assert_allclose(found, expected, rtol=1e-14 if wide else 1e-6)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda F: pickle.loads(pickle.dumps(F))])
+def test_a_copy_of_a_transition_knows_its_own_arrays(copied):
+    F = copied(as_transition(Plain()))
+    alive = []
+    for wide in (True, False, True):
+        traced(F, wide, alive)
+    own = F.model.fn.angles
+    with F.wide_arrays.copied():
+        assert F.model.fn.angles is not own
 
 
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")], ids=str)

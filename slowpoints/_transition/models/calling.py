@@ -44,6 +44,11 @@ class CallableTransition(Transition):
     def __post_init__(self) -> None:
         self.wide_arrays = WideArrays(self.model)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy, or what comes out of a pickle, holds arrays of its own.
+        vars(self).update(state)
+        vars(self)["wide_arrays"] = WideArrays(self.model)
+
     @property
     def n_states(self) -> int | None:
         """The length of a state, or `None` if it is not known."""
