@@ -20,6 +20,7 @@ import pytest
 
 import slowpoints
 from slowpoints import FixedPointFinder, as_transition
+from slowpoints._transition import wide_arrays
 from slowpoints._transition.wide_arrays import WideArrays
 
 N = 4
@@ -221,6 +222,31 @@ def test_every_array_is_back_in_its_place_also_after_an_error():
                 raise error
         now = net.angles, net.parts[0], net.parts[1]["inner"], WithState.of_class, ANGLES
         assert all(a is b for a, b in zip(now, own, strict=True))
+
+
+class Elsewhere:
+    """Stands for an object of another installed package, such as a figure."""
+
+    def __init__(self):
+        self.angles = np.linspace(-3, 3, N)
+
+
+Elsewhere.__module__ = "elsewhere.part"
+
+
+@pytest.mark.parametrize("make", [partial(WithState, "attribute"), Plain, lambda: Plain().method])
+def test_installed_models_are_walked_and_other_installed_packages_are_not(make, monkeypatch):
+    monkeypatch.setattr(wide_arrays, "_is_installed", lambda root: True)
+    model = make()
+    net = getattr(model, "__self__", model)
+    net.elsewhere = Elsewhere()
+    own = net.angles, net.elsewhere.angles, ANGLES
+    with as_transition(model).wide_arrays.copied():
+        assert net.angles is not own[0]
+        if isinstance(net, WithState):  # which reads this array
+            assert ANGLES is not own[2]
+        else:  # of BrainPy's models everything is walked, to compare them
+            assert net.elsewhere.angles is own[1]
 
 
 def test_threads_may_call_a_model_at_the_same_time():

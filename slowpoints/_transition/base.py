@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slowpoints._transition.wide_arrays import WideArrays, is_own
+from slowpoints._transition.wide_arrays import WideArrays
 
 Signature = Literal["state_input", "input_state", "scan", "batched", "batched_sequence"]
 """How a model is called: see [`as_transition`][slowpoints.as_transition]."""
@@ -40,7 +40,8 @@ class Transition(eqx.Module):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        if "__call__" in vars(cls) and is_own(cls.__module__):
+        is_ours = cls.__module__.split(".")[0] == __name__.split(".")[0]
+        if "__call__" in vars(cls) and not is_ours:
             cls.__call__ = _with_copies(vars(cls)["__call__"])
 
     @abc.abstractmethod

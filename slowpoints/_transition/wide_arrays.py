@@ -7,6 +7,9 @@ So each call of a model finds copies in the places of these arrays, and afterwar
 
 import contextlib
 import functools
+import os
+import sys
+import sysconfig
 import threading
 import types
 from collections.abc import Iterator
@@ -15,17 +18,17 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-_FRAMEWORKS = {"builtins", "abc", "typing", "jax", "jaxlib", "numpy", "equinox", "flax", "torch"}
-_FRAMEWORKS |= {"brainpy", "brainpy_state", "brainstate", "brainunit", "brainevent"}
-"""What these hold of their own is left alone."""
+_FRAMEWORKS = {"brainpy", "brainpy_state", "brainstate", "equinox", "flax", "slowpoints", "types"}
+"""A model may be made of objects of these, whose attributes are looked at; their code is not."""
 
 
 class WideArrays:
     """The places where a model holds arrays of NumPy in double precision, or tuples of them.
 
     Those are attributes of the model and of its parts, of their classes, what their functions close
-    over, and what these take from their modules by name. An array is in the same place afterwards.
-    As they are no part of what a model computes, all `WideArrays` are equal.
+    over, and what these take from their modules by name. Installed packages other than the model's
+    own are left out. An array is in the same place afterwards. As they are no part of what a model
+    computes, all `WideArrays` are equal.
     """
 
     def __init__(self, model: Any):
@@ -121,6 +124,11 @@ class _Walk:
         self.places: list[tuple[Any, Any]] = []
         self._seen: dict[int, Any] = {}  # with the objects, so that no id is used again meanwhile
         self._classes: set[type] = set()
+        self._own_roots = set[str]()
+        for part in (model, getattr(model, "fn", model)):  # a function is held in another object
+            part = getattr(part, "__self__", part)
+            is_code = isinstance(part, (types.FunctionType, type))
+            self._add_root((part if is_code else type(part)).__module__)
         self._waiting = [model]  # rather than recursion, for lists that are linked a thousandfold
         while self._waiting:
             obj = self._waiting.pop()
@@ -141,7 +149,7 @@ class _Walk:
             self._visit_items(obj, list(enumerate(obj)))
         elif isinstance(obj, (tuple, set, frozenset)):
             self._waiting += obj
-        elif isinstance(getattr(obj, "__dict__", None), dict):
+        elif isinstance(getattr(obj, "__dict__", None), dict) and self._is_part(type(obj)):
             self._visit_class(type(obj))
             # The arrays of an Equinox module are leaves, and never of NumPy.
             self._waiting += vars(obj).values() if isinstance(obj, eqx.Module) else [vars(obj)]
@@ -154,7 +162,7 @@ class _Walk:
 
     def _visit_class(self, cls: type) -> None:
         for base in cls.__mro__:
-            if base in self._classes or not is_own(base.__module__):
+            if base in self._classes or not self._is_own(base.__module__):
                 continue
             self._classes.add(base)
             self._visit_items(base, [(k, v) for k, v in vars(base).items() if _has_wide(v)])
@@ -168,22 +176,35 @@ class _Walk:
             with contextlib.suppress(ValueError):  # a cell that is not filled yet
                 self._waiting.append(cell.cell_contents)
         self._waiting += [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
-        if not is_own(fn.__module__):
+        if not self._is_own(fn.__module__):
             return
         scope, names = fn.__globals__, _names_in(fn.__code__)
         for name in names & scope.keys():
             value = scope[name]
-            if isinstance(value, types.ModuleType):
+            if isinstance(value, types.ModuleType) and self._is_own(value.__name__):
                 held = vars(value)
                 there = [(k, held[k]) for k in names & held.keys() if _has_wide(held[k])]
                 self._visit_items(held, there)
             elif _has_wide(value):
                 self._visit_items(scope, [(name, value)])
             else:
-                value = _unwrapped(value)
-                is_inside = isinstance(value, (list, dict, tuple, types.FunctionType))
-                if is_inside or is_own(type(value).__module__):
-                    self._waiting.append(value)
+                self._waiting.append(value)
+
+    def _is_part(self, cls: type) -> bool:
+        """Whether a model may be made of instances of a class."""
+        if any(_root_of(base.__module__) in _FRAMEWORKS for base in cls.__mro__):
+            self._add_root(cls.__module__)
+            return True
+        return self._is_own(cls.__module__)
+
+    def _add_root(self, module: str) -> None:
+        if (root := _root_of(module)) not in _FRAMEWORKS:
+            self._own_roots.add(root)
+
+    def _is_own(self, module: str | None) -> bool:
+        """Whether a module is a user's: of the model's package, or one that is not installed."""
+        root = _root_of(module)
+        return root in self._own_roots or not _is_installed(root)
 
 
 def _unwrapped(value: Any) -> Any:
@@ -204,6 +225,15 @@ def _names_in(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def is_own(module: str | None) -> bool:
-    """Whether a module is no framework's and none of this package, but a user's."""
-    return (module or "").split(".")[0] not in _FRAMEWORKS | {"slowpoints"}
+def _root_of(module: str | None) -> str:
+    return (module or "").split(".")[0]
+
+
+@functools.cache
+def _is_installed(root: str) -> bool:
+    """Whether a top-level module is in Python's library or among the installed packages."""
+    if root in sys.stdlib_module_names and root != "__main__":
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return root in _FRAMEWORKS or any(file.startswith(f"{folder}{os.sep}") for folder in folders)
