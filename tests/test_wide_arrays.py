@@ -132,6 +132,13 @@ class Decorated(Plain):
         return step(x, u, ANGLES)
 
 
+def of_no_module():
+    """As code that a notebook's extension or a documentation runs."""
+    scope = {"jnp": jnp, "angles": np.linspace(-3, 3, N), "step": step}
+    exec("def F(x, u): return step(x, u, angles)", scope)
+    return scope["F"]
+
+
 def closure():
     plain = Plain()
     return lambda x, u: plain(x, u)
@@ -154,6 +161,7 @@ MAKERS = {
     "decorated method": lambda: Decorated().method,
     "compiled": lambda: Decorated().compiled,
     "closure": closure,
+    "no module": of_no_module,
     "default": with_default,
     "partial": lambda: partial(step, angles=np.linspace(-3, 3, N)),
 }

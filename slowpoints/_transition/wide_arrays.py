@@ -197,7 +197,7 @@ class _Walk:
             return True
         return self._is_own(cls.__module__)
 
-    def _add_root(self, module: str) -> None:
+    def _add_root(self, module: str | None) -> None:
         if (root := _root_of(module)) not in _FRAMEWORKS:
             self._own_roots.add(root)
 
