@@ -1,6 +1,7 @@
 """What `FixedPoints` says of its eigenvalues, against the linear dynamics themselves."""
 
 import sys
+from inspect import signature
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from slowpoints import FixedPoints, decompose
+from slowpoints._points.linear_dynamics import LINE_TOL
 
 pytestmark = pytest.mark.fast
 
@@ -392,6 +394,7 @@ def test_the_summary_calls_no_point_an_attractor_along_whose_line_directions_som
     assert all(f"  node, {text}" in line for text, line in zip(expected, told, strict=False))
     assert "attractor, node, 2 line directions  " in told[2]
     assert fps.types()[0] == "attractor, node, 2 line directions"  # as documented
+    assert signature(fps.types).parameters["line_tol"].default == LINE_TOL
 
 
 def test_growth_by_no_more_than_rounding_is_not_called_growth(capsys):

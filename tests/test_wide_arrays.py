@@ -202,7 +202,7 @@ def test_a_copy_of_a_transition_knows_its_own_arrays(copied):
     for wide in (True, False, True):
         traced(F, wide, alive)
     own = F.model.fn.angles
-    with F.wide_arrays.copied():
+    with F.wide_arrays.renewed():
         assert F.model.fn.angles is not own
 
 
@@ -223,7 +223,7 @@ def test_every_array_is_back_in_its_place_also_after_an_error():
     own = net.angles, net.parts[0], net.parts[1]["inner"], WithState.of_class, ANGLES
     for error in (None, KeyError):
         expected = pytest.raises(error) if error else contextlib.nullcontext()
-        with expected, WideArrays(net).copied():
+        with expected, WideArrays(net).renewed():
             assert net.angles is not own[0] and own[4] is not ANGLES
             np.testing.assert_array_equal(net.parts[1]["inner"][0], own[2][0])
             if error:
@@ -249,12 +249,34 @@ def test_installed_models_are_walked_and_other_installed_packages_are_not(make, 
     net = getattr(model, "__self__", model)
     net.elsewhere = Elsewhere()
     own = net.angles, net.elsewhere.angles, ANGLES
-    with as_transition(model).wide_arrays.copied():
+    with as_transition(model).wide_arrays.renewed():
         assert net.angles is not own[0]
         if isinstance(net, WithState):  # which reads this array
             assert ANGLES is not own[2]
         else:  # of BrainPy's models everything is walked, to compare them
             assert net.elsewhere.angles is own[1]
+
+
+UNUSED = {"data": np.zeros(3)}
+
+
+def with_an_array(a):
+    return lambda x, u: step(x, u, a)
+
+
+@pytest.mark.parametrize("make", [lambda: helper, lambda: with_an_array(np.zeros(N))])
+def test_names_that_a_function_does_not_use_are_left_alone(make):
+    """In a notebook, they may be data of any size."""
+    data = UNUSED["data"]
+    with as_transition(make()).wide_arrays.renewed():
+        assert UNUSED["data"] is data
+
+
+def test_large_arrays_are_not_copied():
+    net = Plain()
+    own = net.angles
+    with WideArrays(net).renewed():
+        assert net.angles is not own and np.shares_memory(net.angles, own)
 
 
 def test_threads_may_call_a_model_at_the_same_time():
@@ -263,7 +285,7 @@ def test_threads_may_call_a_model_at_the_same_time():
     inside, leave = threading.Barrier(2), threading.Barrier(2)
 
     def call(first):
-        with WideArrays(net).copied():
+        with WideArrays(net).renewed():
             inside.wait(10)
             if first:
                 leave.wait(10)
@@ -281,7 +303,7 @@ def test_threads_may_call_a_model_at_the_same_time():
 
 def test_an_array_that_somebody_has_replaced_meanwhile_stays():
     net, new = Plain(), np.zeros(N)
-    with WideArrays(net).copied():
+    with WideArrays(net).renewed():
         net.angles = new
     assert net.angles is new
 
@@ -290,7 +312,7 @@ def test_arrays_that_jax_does_not_narrow_are_left_in_place():
     net = Plain()
     net.angles = net.angles.astype(np.float32)
     own = net.angles
-    with WideArrays(net).copied():
+    with WideArrays(net).renewed():
         assert net.angles is own
 
 
@@ -310,6 +332,6 @@ def test_objects_that_answer_to_every_name_and_long_chains_are_walked():
         vars(last)["next"] = Answering()
         last = vars(last)["next"]
     own = vars(last)["angles"]
-    with WideArrays(first).copied():
+    with WideArrays(first).renewed():
         assert vars(last)["angles"] is not own
     assert vars(last)["angles"] is own

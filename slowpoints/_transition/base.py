@@ -42,7 +42,7 @@ class Transition(eqx.Module):
         super().__init_subclass__(**settings)
         is_ours = cls.__module__.split(".")[0] == __name__.split(".")[0]
         if "__call__" in vars(cls) and not is_ours:
-            cls.__call__ = _with_copies(vars(cls)["__call__"])
+            cls.__call__ = _with_views(vars(cls)["__call__"])
 
     @abc.abstractmethod
     def __call__(
@@ -73,12 +73,12 @@ class Transition(eqx.Module):
         return x
 
 
-def _with_copies(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the step of a user's class find copies of NumPy's arrays: see `WideArrays`."""
+def _with_views(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the step of a user's class find new views of NumPy's arrays: see `WideArrays`."""
 
     @wraps(call)
     def step(self: Transition, *args: Any, **keywords: Any) -> Any:
-        with WideArrays(self).copied():
+        with WideArrays(self).renewed():
             return call(self, *args, **keywords)
 
     return step

@@ -2,7 +2,8 @@
 
 From 0.9 on, JAX remembers such an array by its identity, with the type that it had when it was
 first seen. A search traces a model with x64 enabled and without, and would fail at the second one.
-So each call of a model finds copies in the places of these arrays, and afterwards they are back.
+So each call of a model finds new views of these arrays in their places, and afterwards the arrays
+are back. A view has an identity of its own and costs nothing, however large the array.
 """
 
 import contextlib
@@ -43,45 +44,42 @@ class WideArrays:
     def __repr__(self) -> str:
         return "WideArrays()"
 
-    def __deepcopy__(self, memo: Any) -> "WideArrays":
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return WideArrays, (None,)  # places in another process are not known here
+        return WideArrays, (None,)  # who copies or pickles the model looks for the places anew
 
     @contextlib.contextmanager
-    def copied(self) -> Iterator[None]:
-        """Put copies in all places."""
+    def renewed(self) -> Iterator[None]:
+        """Put new views in all places."""
         with contextlib.ExitStack() as stack:
             for place in self._places:
-                stack.enter_context(_copied(*place))
+                stack.enter_context(_renewed(*place))
             yield
 
 
 _lock = threading.Lock()
 _lent: dict[tuple[int, Any], tuple[Any, Any, int]] = {}
-"""The original, the copy and the number of calls that use it: models run in several threads."""
+"""The original, its view and the number of calls that use it: models run in several threads."""
 
 
 @contextlib.contextmanager
-def _copied(holder: Any, key: Any) -> Iterator[None]:
+def _renewed(holder: Any, key: Any) -> Iterator[None]:
     name = id(holder), key
     with _lock:
         value = _get(holder, key)
-        original, copy, n_users = _lent.get(name, (value, _copy(value), 0))
-        _lent[name] = original, copy, n_users + 1
+        original, view, n_users = _lent.get(name, (value, _view(value), 0))
+        _lent[name] = original, view, n_users + 1
         if n_users == 0:
-            _set(holder, key, copy)
+            _set(holder, key, view)
     try:
         yield
     finally:
         with _lock:
-            original, copy, n_users = _lent[name]
+            original, view, n_users = _lent[name]
             if n_users > 1:
-                _lent[name] = original, copy, n_users - 1
+                _lent[name] = original, view, n_users - 1
             else:
                 del _lent[name]
-                if _get(holder, key) is copy:  # or somebody has put another value there
+                if _get(holder, key) is view:  # or somebody has put another value there
                     _set(holder, key, original)
 
 
@@ -100,10 +98,10 @@ def _set(holder: Any, key: Any, value: Any) -> None:
         setattr(holder, key, value)
 
 
-def _copy(value: Any) -> Any:
+def _view(value: Any) -> Any:
     if type(value) is tuple:
-        return tuple(map(_copy, value))
-    return value.copy() if _is_wide(value) else value
+        return tuple(map(_view, value))
+    return value.view() if _is_wide(value) else value
 
 
 def _is_wide(value: Any) -> bool:
@@ -232,8 +230,8 @@ def _root_of(module: str | None) -> str:
 @functools.cache
 def _is_installed(root: str) -> bool:
     """Whether a top-level module is in Python's library or among the installed packages."""
-    if root in sys.stdlib_module_names and root != "__main__":
+    if root in _FRAMEWORKS or root in sys.stdlib_module_names:
         return True
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return root in _FRAMEWORKS or any(file.startswith(f"{folder}{os.sep}") for folder in folders)
+    return any(file.startswith(f"{folder}{os.sep}") for folder in folders)

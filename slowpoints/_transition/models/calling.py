@@ -28,8 +28,8 @@ class CallableTransition(Transition):
         hint: for error messages, what to know of states that do not fit.
         environment: the settings of frameworks, such as the time step, when the transition was
             made. They hold while the model is called, in whichever thread that may be.
-        wide_arrays: where the model holds NumPy's arrays of double precision, which each call finds
-            as copies.
+        wide_arrays: where the model holds NumPy's arrays of double precision, of which each call
+            finds new views.
     """
 
     model: Any
@@ -70,7 +70,7 @@ class CallableTransition(Transition):
         Raises:
             ModelError: if it does not return what its signature says.
         """
-        with self.environment.restored(), self.wide_arrays.copied():
+        with self.environment.restored(), self.wide_arrays.renewed():
             return self._next(self.unflatten(x), u)
 
     def _next(self, state: Any, u: Float[Array, " n_inputs"]) -> Any:

@@ -67,6 +67,28 @@ class _Fixed:
         return self._obj
 
 
+class _Scope:
+    """All names of a module.
+
+    It has no `__dict__`, so that who walks a model's objects (`WideArrays`) does not come upon the
+    names that the function has nothing to do with, such as data in a notebook.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: dict[str, Any]):
+        self._names = names
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Scope) and self._names is other._names
+
+    def __hash__(self) -> int:
+        return id(self._names)
+
+    def join(self, values: Iterator[Any]) -> Any:
+        return self._names
+
+
 class _Copied(_Fixed):
     """An array of NumPy in double precision, which each call of the function gets anew.
 
@@ -104,7 +126,7 @@ class _Partial:
 class _Function:
     parts: Any
     code: types.CodeType
-    module: _Fixed
+    module: _Scope
     names: tuple[tuple[str, _Fixed], ...]  # what it takes from its module by name
     itself: tuple[int, ...]  # the cells that hold the function itself, for recursion
 
@@ -142,7 +164,7 @@ def _split(obj: Any, values: list[Any], inside: frozenset[int]) -> Any:
         parts = (cells, obj.__defaults__, obj.__kwdefaults__, named)
         parts = _split_tree(parts, values, inside)
         taken = tuple((name, _Fixed(value)) for name, value in _taken(obj).items())
-        structure = _Function(parts, obj.__code__, _Fixed(obj.__globals__), taken, itself)
+        structure = _Function(parts, obj.__code__, _Scope(obj.__globals__), taken, itself)
     elif isinstance(obj, partial):
         structure = _Partial(_split_tree((obj.func, obj.args, obj.keywords), values, inside))
     else:
