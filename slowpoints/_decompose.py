@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
 from slowpoints._core import arguments
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.spectra import (
     arnoldi,
@@ -17,6 +16,7 @@ from slowpoints._points.spectra import (
     spectra_of,
     square_jacobians,
 )
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
@@ -75,7 +75,7 @@ def _leading(
         return leading_of_matrices(jnp.asarray(J), k, fps.continuous_time)
     arguments.fields("decompose", fps, FixedPoints, "xstar", "inputs")
     k = arguments.whole("decompose", "k", k, least=1, most=fps.n_states)
-    check_points("decompose", F, fps)
+    F = traced_for("decompose", F, fps)
     x = jnp.asarray(fps.xstar)
     u = jnp.asarray(fps.inputs, x.dtype)
     return _leading_of_jacobians(linearised_part(F), x, u, k, fps.continuous_time)

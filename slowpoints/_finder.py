@@ -30,10 +30,10 @@ from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov
-from slowpoints._transition.base import ModelError
-from slowpoints._transition.check import check_transition
+from slowpoints._transition.base import ModelError, Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
+from slowpoints._transition.trace import traced
 
 _CLASS = "FixedPointFinder"
 
@@ -254,7 +254,7 @@ class FixedPointFinder:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
         """
-        n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
+        F, n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
             state_traj, inputs, n_inits, noise_scale, valid_bxt, cond_ids, progress
         )
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
@@ -265,7 +265,7 @@ class FixedPointFinder:
             _precision(self.dtype),
             _Progress(n_inits, self.verbose, self.super_verbose, progress) as bar,
         ):
-            F = with_precision(as_transition(self.rnn_model), self.dtype)
+            F = with_precision(F, self.dtype)
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
             if self.across_processes:
                 key = jax.random.fold_in(key, jax.process_index())
@@ -339,7 +339,7 @@ class FixedPointFinder:
         valid_bxt: Any,
         cond_ids: Any,
         progress: Any = None,
-    ) -> tuple[int, Any, Any, Any, Any]:
+    ) -> tuple[Transition, int, Any, Any, Any, Any]:
         """Check the arguments of a search; return those that it goes on with, as arrays."""
         caller = f"{_CLASS}.find_fixed_points"
         n_inits = check_draw(caller, n_inits, noise_scale)
@@ -361,17 +361,17 @@ class FixedPointFinder:
             name = "inputs" if len(inputs) != 1 else "cond_ids"
             was, expected = "is given for each state", "one input, since `coverage` is set"
             arguments.refuse(caller, name, was, expected, ValueError)
-        with _precision(self.dtype):
-            F = with_precision(as_transition(self.rnn_model), self.dtype)
-            n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-            try:
-                check_transition(caller, F, n_states, n_inputs, self.dtype, states="state_traj")
-            except ModelError as error:
-                if F.n_states is None:
-                    raise
-                hint = arguments.if_transposed(state_traj.shape, F.n_states)
-                raise ModelError(f"{error}{hint}") from error
-        return n_inits, state_traj, valid_bxt, inputs, cond_ids
+        F, sizes = as_transition(self.rnn_model), (state_traj.shape[2], inputs.shape[1])
+        # The model runs in the caller's precision, which need not be that of the search.
+        dtype = jax.dtypes.canonicalize_dtype(self.dtype)
+        try:
+            F = traced(caller, F, *sizes, dtype, states="state_traj")
+        except ModelError as error:
+            if F.n_states is None:
+                raise
+            hint = arguments.if_transposed(state_traj.shape, F.n_states)
+            raise ModelError(f"{error}{hint}") from error
+        return F, n_inits, state_traj, valid_bxt, inputs, cond_ids
 
     def __getattr__(self, name: str) -> Any:
         # Python asks here only if there is no such attribute.

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
@@ -41,7 +41,7 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     """
     F = as_transition(F)
     arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
-    check_points("jacobians", F, fps)
+    F = traced_for("jacobians", F, fps)
     x = jnp.asarray(fps.xstar)
     x, u = filled_up(fps.n_states**3, x, jnp.asarray(fps.inputs, x.dtype))
     J, dFdu = (first_rows(a, fps.n) for a in _jacobians(linearised_part(F), x, u))

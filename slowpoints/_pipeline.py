@@ -17,6 +17,7 @@ from slowpoints._across_processes import (
     unique_across_processes,
 )
 from slowpoints._core import arguments
+from slowpoints._core.digests import setting_as_text
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._core.warn import warn
 from slowpoints._decompose import decompose
@@ -26,7 +27,7 @@ from slowpoints._search import check_rows, check_search, optimize_batch
 from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.digests import digest_of_model, setting_as_text
+from slowpoints._transition.network import digest_of_network
 from slowpoints._unique import unique
 
 
@@ -140,7 +141,7 @@ def find_fixed_points(
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh)
     # Whatever the solver, points are verified by Newton's method in the end.
-    x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id, forward_mode=True)
+    F, x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id, forward_mode=True)
     if within_conditions and cond_id is None:
         raise ValueError(
             f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
@@ -231,7 +232,7 @@ def find_fixed_points(
 def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
     """Check that all processes search the same model in the same way."""
     texts = {name: setting_as_text(value) for name, value in settings.items()}
-    texts["F"] = digest_of_model(F, x_init.shape[1], inputs.shape[1], x_init.dtype)
+    texts["F"] = digest_of_network(F)
     texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
     if texts["type of cond_id"] == "object":
         raise TypeError(

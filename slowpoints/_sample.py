@@ -13,9 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
-from slowpoints._transition.convert import as_transition
 from slowpoints._transition.iterates import iterate
+from slowpoints._transition.trace import traced
 
 
 def sample_states(
@@ -75,9 +74,9 @@ def sample_states(
     dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n_inits, "of the `n_inits` states", dtype)
     n_states, n_inputs = state_traj.shape[2], u.shape[1]
-    check_transition(
+    steps = traced(
         caller,
-        as_transition(F),
+        steps,
         n_states,
         n_inputs,
         dtype,

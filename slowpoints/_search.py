@@ -26,11 +26,11 @@ from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rows_within
 from slowpoints._solvers.termination import judge
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
+from slowpoints._transition.trace import traced
 
 
 def optimize_batch(
@@ -90,7 +90,7 @@ def optimize_batch(
         ValueError: if a shape is wrong, or the model does not map states to states.
         TypeError: if `F` or `solver` is not of a known kind.
     """
-    F = _with_types(as_transition(F))
+    F = as_transition(F)
     caller = "optimize_batch"
     settings = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
     max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = settings
@@ -98,7 +98,7 @@ def optimize_batch(
     arguments.function(caller, "report", report)
     arguments.devices(caller, mesh, or_local=False)
     solver = KrylovTrustRegion() if solver is None else solver
-    x_init, inputs, cond_id = check_rows(
+    F, x_init, inputs, cond_id = check_rows(
         caller, F, x_init, inputs, cond_id, forward_mode=solver.needs_forward_mode
     )
     n, n_states = x_init.shape
@@ -112,7 +112,7 @@ def optimize_batch(
 
     # What is traced with x64 enabled must also be lowered so. Inside an outer `jit` it is not,
     # which matters only for operations with an integer result, such as `argmax`.
-    wide = computes_in_float64(F, x_init, inputs)
+    wide = computes_in_float64(F)
 
     def search(rows: tuple[Any, Any]) -> FixedPoints:
         x, u = rows
@@ -132,7 +132,7 @@ def optimize_batch(
     least = getattr(solver, "lanes", _LEAST_ROWS)
     n_cores = 1
     if solver.may_run_side_by_side and mesh is None and report is None and n >= 2 * least:
-        n_cores = usable_cores(F, x_init, inputs.shape[1], forward_mode=solver.needs_forward_mode)
+        n_cores = usable_cores(F, x_init)
     limit = default_memory_limit() if memory_limit is None else memory_limit
     sizes = (2 * n, n_states, inputs.shape[1])
     rows, n_cores = rows_within(limit, solver, *sizes, n_searches=n_cores, least=least)
@@ -213,7 +213,7 @@ def _search(
     def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
         F = eqx.combine(parameters, structure)
         x, u, G = x_init, inputs, _Rounded(F)
-        wide = computes_in_float64(F, x, u)
+        wide = computes_in_float64(F)
         # Here as well, because a batch is traced when the outer context has already been left.
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             if solver.refines and wide:
@@ -278,17 +278,6 @@ class _Rounded(Transition):
         return self.F(x, u).astype(x.dtype)
 
 
-def _with_types(F: Transition) -> Transition:
-    """Return `F` with leaves that keep their type if x64 is enabled; Python's numbers do not."""
-
-    def fix(leaf: Any) -> Any:
-        if not isinstance(leaf, Tracer) or not jax.typeof(leaf).weak_type:
-            return leaf
-        return jax.lax.convert_element_type(leaf, leaf.dtype)
-
-    return jax.tree.map(fix, F)
-
-
 def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Give each device its share of the rows, and a loop of its own."""
     rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
@@ -313,8 +302,8 @@ def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 def check_rows(
     caller: str, F: Transition, x: Any, inputs: Any, cond_id: Any, *, forward_mode: bool
-) -> tuple[Float[Array, "n n_states"], Float[Array, "n n_inputs"], Any]:
-    """Return the states `[n, n_states]`, inputs `[n, n_inputs]` and labels `[n]` of a search.
+) -> tuple[Transition, Float[Array, "n n_states"], Float[Array, "n n_inputs"], Any]:
+    """Return the traced `F`, states `[n, n_states]`, inputs `[n, n_inputs]` and labels `[n]`.
 
     Raises:
         TypeError: if states or inputs are not real numbers.
@@ -332,8 +321,8 @@ def check_rows(
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
     cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")
-    check_transition(caller, F, n_states, u.shape[1], dtype, forward_mode=forward_mode)
-    return jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
+    F = traced(caller, F, n_states, u.shape[1], dtype, forward_mode=forward_mode)
+    return F, jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
 
 
 def check_search(

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray, Scalar
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.trace import traced_for
 from slowpoints._search import check_search, optimize_batch
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver
@@ -93,7 +93,7 @@ def select(
     outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = rules
     arguments.flag(caller, "within_conditions", within_conditions)
     arguments.fields(caller, fps, FixedPoints, "xstar", "inputs", "qstar")
-    check_points(caller, F, fps)
+    F = traced_for(caller, F, fps)
     given = (F, fps, x_init, *rules[:2], max_iters, tol_q, tol_dq)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given))
     if outlier_distance_scale is not None:

@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Int, Shaped
 from slowpoints._certificates.same_points import one_row_per_point
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray, Scalar
-from slowpoints._points.check import check_points
 from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.convert import as_transition
 
 
@@ -107,7 +107,7 @@ def _by_certificate(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps, tol))):
         expected = "to be called outside of `jit`, since `by` is 'certificate'"
         arguments.refuse("unique", "fps", "is traced", expected, TypeError)
-    check_points("unique", F, fps)
+    F = traced_for("unique", F, fps)
     survives, hits = one_row_per_point(F, fps, tol, condition)
     fps = fps.replace(valid=survives, hits=hits)
     if size is None:

@@ -9,6 +9,7 @@ from networks import case, newton_polish, trained
 
 from slowpoints import FixedPointFinder
 from slowpoints._transition.precision import with_precision
+from slowpoints._transition.trace import traced
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
 
@@ -76,7 +77,9 @@ def check_gradients(F, n_inputs):
 
 
 def check_one_compilation(first, second, n_inputs):
-    """Two transitions of one structure, with other weights, are traced once."""
+    """Two models of one structure, with other weights, are one program."""
+    sizes = first.n_states, n_inputs, np.float32
+    first, second = (traced("test", F, *sizes) for F in (first, second))
     traces = []
 
     @eqx.filter_jit

@@ -28,7 +28,7 @@ from slowpoints import _search as search_module
 from slowpoints._core.arrays import rounded_up
 from slowpoints._solvers import cores
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
-from slowpoints._transition.digests import equations_of
+from slowpoints._transition.trace import traced
 
 NO_INPUT = np.zeros(3, np.float32)
 
@@ -60,7 +60,7 @@ def on_cores(monkeypatch):
 
 def counted(n):
     """Return `usable_cores` of a search of `n` states, as many as the machine may have."""
-    return usable_cores(trained("gru"), jnp.asarray(starts(n)), 3, forward_mode=True)
+    return usable_cores(trained("gru"), jnp.asarray(starts(n)))
 
 
 # ---- the same result ---------------------------------------------------------------------------
@@ -233,8 +233,9 @@ def test_networks_with_factorisations_are_searched_by_one_thread(
 ):
     """Two batches of factorisations at a time can come to wait for each other for ever."""
     on_cores(5)
-    F, x = as_transition(network), jnp.zeros((128, 2))
-    assert usable_cores(F, x, 1, forward_mode=forward_mode) == expected
+    x = jnp.zeros((128, 2))
+    F = traced("test", as_transition(network), 2, 1, x.dtype, forward_mode=forward_mode)
+    assert usable_cores(F, x) == expected
 
 
 def test_networks_with_callbacks_are_searched_by_one_thread(on_cores):
@@ -244,7 +245,19 @@ def test_networks_with_callbacks_are_searched_by_one_thread(on_cores):
 
     F.defvjp(lambda x, u: (F(x, u), x), lambda x, g: (g, None))
     on_cores(5)
-    assert usable_cores(as_transition(F), jnp.zeros((128, 2)), 1, forward_mode=False) == 1
+    x = jnp.zeros((128, 2))
+    network = traced("test", as_transition(F), 2, 1, x.dtype, forward_mode=False)
+    assert usable_cores(network, x) == 1
+
+
+def equations_of(jaxpr):
+    """Yield the operations of a traced function, and of those that it calls."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield equation
+        is_jaxpr = lambda value: hasattr(value, "eqns") or hasattr(value, "jaxpr")  # noqa: E731
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(value):
+                yield from equations_of(value)
 
 
 def decompositions_of_batches(traced):

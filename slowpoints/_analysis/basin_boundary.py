@@ -30,9 +30,9 @@ from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search import optimize_batch
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
+from slowpoints._transition.trace import traced
 
 _CLOSE = 2.0**-36
 """Two states on either side of the boundary are brought this close to each other, as a part of the
@@ -150,7 +150,7 @@ def basin_boundary(
     check_map(caller, F, a=a, b=b, inputs=inputs)
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     max_rounds = arguments.whole(caller, "max_rounds", max_rounds)
-    a, b, u = _checked(caller, F, a, b, inputs)
+    F, a, b, u = _checked(caller, F, a, b, inputs)
     pairs = _Pairs.of(F, a, b, u, max_steps)
     found = pairs.crossing(pairs.a, pairs.b, np.full(len(a), 1))
     low, high = pairs.between(pairs.a, pairs.b, found)
@@ -177,7 +177,7 @@ def basin_boundary(
     )
 
 
-def _checked(caller: str, F: Transition, a: Any, b: Any, inputs: Any) -> tuple[Any, Any, Any]:
+def _checked(caller: str, F: Transition, a: Any, b: Any, inputs: Any) -> Any:
     states = {}
     for name, value in (("a", a), ("b", b)):
         shapes = ("n_states",), ("n", "n_states")
@@ -196,8 +196,8 @@ def _checked(caller: str, F: Transition, a: Any, b: Any, inputs: Any) -> tuple[A
     dtype = jax.dtypes.canonicalize_dtype(a.dtype)
     inputs = np.zeros(F.n_inputs or 0, dtype) if inputs is None else inputs
     u = np.asarray(arguments.inputs_of_rows(caller, inputs, n, "pair of attractors", dtype))
-    check_transition(caller, F, a.shape[1], u.shape[1], dtype, states="a")
-    return a, b, np.broadcast_to(u, (n, u.shape[1]))
+    F = traced(caller, F, a.shape[1], u.shape[1], dtype, states="a")
+    return F, a, b, np.broadcast_to(u, (n, u.shape[1]))
 
 
 class _Pairs(eqx.Module):

@@ -28,9 +28,9 @@ from slowpoints._analysis.endings import (
 from slowpoints._core import arguments
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.spectra import MOST_NEUTRAL, NEUTRAL_ROUNDINGS, NEUTRAL_SPEEDS
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 
@@ -257,7 +257,7 @@ def connections(
     n_directions = arguments.whole(caller, "n_directions", n_directions)
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     n_path = arguments.whole(caller, "n_path", n_path)
-    check_points(caller, F, fps)
+    F = traced_for(caller, F, fps)
     if fps.n_states == 0:
         was = f"has shape {tuple(fps.xstar.shape)}"
         arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)

@@ -30,10 +30,10 @@ from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search import optimize_batch
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
+from slowpoints._transition.trace import traced
 from slowpoints._unique import unique
 
 _MAX_STEP, _FEW_UNITS = 0.1, 16
@@ -121,7 +121,7 @@ def continuation(
     """
     caller = "continuation"
     G = as_transition(G)
-    x, s, ends = _checked_points(caller, G, fps, span)
+    G, x, s, ends = _checked_points(caller, G, fps, span)
     longest = arguments.number(caller, "max_step", max_step, or_none=True)
     if longest is None:
         longest = _MAX_STEP * max(1.0, (fps.n_states / _FEW_UNITS) ** 0.5)
@@ -135,7 +135,7 @@ def continuation(
     places = _checked_places(caller, search_at, ends)
     random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
 
-    is_double = computes_in_float64(G, jnp.asarray(x), jnp.asarray(s))
+    is_double = computes_in_float64(G)
     dtype = np.dtype(np.float64) if is_double else x.dtype
     with jax.enable_x64(True) if is_double else contextlib.nullcontext():
         G = with_precision(G, dtype)
@@ -331,7 +331,7 @@ def _reasons(fps: FixedPoints) -> list[str]:
 
 def _checked_points(
     caller: str, G: Transition, fps: FixedPoints, span: Any
-) -> tuple[Any, Any, tuple[float, float]]:
+) -> tuple[Transition, Any, Any, tuple[float, float]]:
     arguments.fields(caller, fps, FixedPoints, "xstar", "inputs")
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((G, fps, span))):
         arguments.refuse(caller, "fps", "is traced", "to be called outside of `jit`", TypeError)
@@ -353,8 +353,8 @@ def _checked_points(
             caller, "fps.inputs", was, f"parameters within the span {ends}", ValueError
         )
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-    check_transition(caller, G, x.shape[1], 1, dtype, states="fps.xstar", inputs="fps.inputs")
-    return x, s, ends
+    G = traced(caller, G, x.shape[1], 1, dtype, states="fps.xstar", inputs="fps.inputs")
+    return G, x, s, ends
 
 
 def _checked_span(caller: str, span: Any) -> tuple[float, float]:

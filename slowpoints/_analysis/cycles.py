@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Scalar
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.trace import traced_for
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.termination import JUDGED_DENSELY
 from slowpoints._transition.base import Transition
@@ -63,7 +63,7 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
         raise TypeError("cycles: `F` is in continuous time, which has no steps to count.")
     k = check_n_steps("cycles", k)
     arguments.fields("cycles", fps, FixedPoints, "xstar", "inputs")
-    check_points("cycles", F, fps)
+    F = traced_for("cycles", F, fps)
     if tol is not None:
         arguments.number("cycles", "tol", tol)
     wide = np.dtype(fps.xstar.dtype) == np.float64  # which JAX would narrow
@@ -163,7 +163,7 @@ def is_cycle(
     n, k, n_states = orbit.shape
     if n == 0 or k * n_states > JUDGED_DENSELY:
         return jnp.ones(n, bool)
-    wide = computes_in_float64(F, orbit[:, 0], u)
+    wide = computes_in_float64(F)
     parameters, structure = eqx.partition(F, eqx.is_array)
 
     # JAX's own rules for batches and derivatives would mix the precisions inside and outside.

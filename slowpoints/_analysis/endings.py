@@ -136,7 +136,7 @@ def check_map(caller: str, F: Transition, **values: Any) -> None:
 def working_dtype(F: Transition, x: RealArray, u: RealArray) -> np.dtype[Any]:
     """Return float64, or the type of `x` if the network does not compute in float64."""
     narrow = jnp.asarray(x)
-    wide = computes_in_float64(F, narrow, jnp.asarray(u, narrow.dtype))
+    wide = computes_in_float64(F)
     return np.dtype(np.float64) if wide else np.dtype(narrow.dtype)
 
 

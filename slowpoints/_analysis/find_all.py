@@ -13,8 +13,8 @@ from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.trace import traced
 
 
 def find_all(
@@ -67,7 +67,7 @@ def find_all(
     from slowpoints._certificates.enclosure import NotCovered
 
     F = as_transition(F)
-    low, high, u = _checked(F, box, inputs)
+    F, low, high, u = _checked(F, box, inputs)
     most = arguments.whole("find_all", "max_boxes", max_boxes, least=1, or_infinite=True)
     try:
         found = search(F, low, high, u, most)
@@ -90,7 +90,7 @@ def find_all(
     return fps, bool(is_all and not found.left and not found.given_up)
 
 
-def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Any, Any, Any]:
+def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Transition, Any, Any, Any]:
     caller = "find_all"
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, box, inputs))):
         arguments.refuse(caller, "F", "is traced", "to be called outside of `jit`", TypeError)
@@ -120,5 +120,5 @@ def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Any, Any, Any]:
     if inputs is None:
         inputs = np.zeros(F.n_inputs or 0, dtype)
     u = np.asarray(arguments.array(caller, "inputs", inputs, ("n_inputs",), finite=True), dtype)
-    check_transition(caller, F, size, u.size, dtype, states="box", inputs="inputs")
-    return low, high, u
+    F = traced(caller, F, size, u.size, dtype, states="box", inputs="inputs")
+    return F, low, high, u

@@ -20,10 +20,10 @@ from slowpoints._pipeline import find_fixed_points
 from slowpoints._points.covering import keep_first
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.iterates import Loop, iterate
 from slowpoints._transition.speed import half_squared_norm
+from slowpoints._transition.trace import traced
 from slowpoints._unique import condition_numbers
 
 
@@ -84,7 +84,7 @@ def find_cycles(
     n, k, n_states = x_init.shape
     dtype = jax.dtypes.canonicalize_dtype(x_init.dtype)
     inputs = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
-    check_transition(caller, F, n_states, inputs.shape[1], dtype)
+    F = traced(caller, F, n_states, inputs.shape[1], dtype)
     over_k = iterate(F, k)
     loops, _ = find_fixed_points(
         Loop(F, k),

@@ -15,9 +15,9 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.linear_dynamics import count_unstable
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
@@ -141,12 +141,12 @@ def passage_time(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps.xstar, fps.inputs))):
         expected = "to be called outside of `jit`"
         arguments.refuse(caller, "fps", "is traced", expected, TypeError)
-    check_points(caller, F, fps)
+    F = traced_for(caller, F, fps)
     along = np.zeros(fps.n_inputs)
     if direction is not None:
         along = arguments.array(caller, "direction", direction, (fps.n_inputs,), finite=True)
     x, u = np.asarray(fps.xstar), np.asarray(fps.inputs)
-    wide = computes_in_float64(F, jnp.asarray(x), jnp.asarray(u))
+    wide = computes_in_float64(F)
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
         dtype = np.dtype(np.float64) if wide else jax.dtypes.canonicalize_dtype(x.dtype)
         x, u = filled_up(fps.n_states**3, jnp.asarray(x, dtype), jnp.asarray(u, dtype))

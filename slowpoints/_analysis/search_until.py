@@ -23,8 +23,8 @@ from slowpoints._sample import check_draw, check_trajectories, sample_states
 from slowpoints._search import check_search, optimize_batch
 from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.trace import traced
 from slowpoints._unique import unique
 
 _CONFIDENCE = 0.95
@@ -183,7 +183,7 @@ def search_until(
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=True)
     dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
     u = arguments.inputs_of_rows(caller, inputs, 1, "search", dtype)
-    check_transition(caller, F, state_traj.shape[2], u.shape[1], dtype, states="state_traj")
+    F = traced(caller, F, state_traj.shape[2], u.shape[1], dtype, states="state_traj")
     key = arguments.random_key(caller, key)
     state_traj = jnp.asarray(state_traj, dtype)
     search = {

@@ -29,9 +29,9 @@ from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
+from slowpoints._transition.trace import traced
 
 _WIDTH = 1e-13
 """How close the two amplitudes are in the end, as a part of the largest one that is tried."""
@@ -114,7 +114,7 @@ def smallest_kick(
     caller = "smallest_kick"
     F = as_transition(F)
     check_map(caller, F, a=a, direction=direction, inputs=inputs)
-    a, u = _checked(caller, F, a, inputs)
+    F, a, u = _checked(caller, F, a, inputs)
     way = arguments.array(caller, "direction", direction, (a.size,), finite=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
     basin = _Basin.of(caller, F, a, u, limits[2])
@@ -174,7 +174,7 @@ def smallest_pulse(
     F = as_transition(F)
     check_map(caller, F, a=a, direction=direction, inputs=inputs)
     way = arguments.array(caller, "direction", direction, ("n_inputs",), finite=True)
-    a, u = _checked(caller, F, a, np.zeros(way.shape, np.float32) if inputs is None else inputs)
+    F, a, u = _checked(caller, F, a, np.zeros(way.shape, np.float32) if inputs is None else inputs)
     way = arguments.array(caller, "direction", direction, (u.size,))
     duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
@@ -188,8 +188,8 @@ def smallest_pulse(
     return _smallest(basin, after, *limits[:2])
 
 
-def _checked(caller: str, F: Transition, a: Any, inputs: Any) -> tuple[Any, Any]:
-    """Return the attractor `[n_states]` and the input `[n_inputs]`."""
+def _checked(caller: str, F: Transition, a: Any, inputs: Any) -> tuple[Transition, Any, Any]:
+    """Return the traced `F`, the attractor `[n_states]` and the input `[n_inputs]`."""
     a = arguments.array(caller, "a", a, ("n_states",), floating=True, finite=True)
     arguments.check_precision(caller, "a", a.dtype)
     if a.size == 0:
@@ -197,8 +197,8 @@ def _checked(caller: str, F: Transition, a: Any, inputs: Any) -> tuple[Any, Any]
     dtype = jax.dtypes.canonicalize_dtype(a.dtype)
     inputs = np.zeros(F.n_inputs or 0, dtype) if inputs is None else inputs
     u = arguments.array(caller, "inputs", inputs, ("n_inputs",), finite=True)
-    check_transition(caller, F, a.size, u.size, dtype, states="a")
-    return np.asarray(a), np.asarray(u).astype(dtype)
+    F = traced(caller, F, a.size, u.size, dtype, states="a")
+    return F, np.asarray(a), np.asarray(u).astype(dtype)
 
 
 def _limits(caller: str, max_amplitude: Any, n_grid: Any, max_steps: Any) -> tuple[float, int, int]:

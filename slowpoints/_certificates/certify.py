@@ -10,8 +10,8 @@ from jax.core import Tracer
 from jaxtyping import Bool, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._points.check import check_points
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
@@ -153,7 +153,7 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
     arguments.fields("certify", fps, FixedPoints, "xstar", "inputs")
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps))):
         arguments.refuse("certify", "fps", "is traced", "to be called outside of `jit`", TypeError)
-    check_points("certify", F, fps)
+    F = traced_for("certify", F, fps)
     if fps.n_states == 0:
         was = f"has shape {tuple(fps.xstar.shape)}"
         arguments.refuse("certify", "fps.xstar", was, "at least one state", ValueError)

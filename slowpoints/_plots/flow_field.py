@@ -23,10 +23,9 @@ from slowpoints._plots.view import fit_pca
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.parts import brief
 from slowpoints._transition.base import Transition
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.precision import without_half_precision
+from slowpoints._transition.trace import traced
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -129,10 +128,11 @@ def plot_flow_field(
     low, high = _extent(section, points, float(margin))
     arrows, speed = (_grid(low, high, n) for n in (n_arrows, n_speed))
     places = np.concatenate([arrows.reshape(-1, 2), speed.reshape(-1, 2)]).astype(dtype)
+    narrow = jax.dtypes.canonicalize_dtype(dtype)
+    F = traced(caller, F, n_states, u.size, narrow, states="plane", forward_mode=False)
     with jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext():
-        check_transition(caller, F, n_states, u.size, dtype, states="plane", forward_mode=False)
         given = (jnp.asarray(a) for a in (section.origin, section.axes, places, u))
-        flow, size = _flow(without_half_precision(F), *given)
+        flow, size = _flow(F, *given)
         flow, size = np.asarray(flow, np.float64), np.asarray(size, np.float64)
     n = arrows.size // 2
     with np.errstate(divide="ignore"):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
+from slowpoints._core.digests import digest_of_arrays, setting_as_text
 from slowpoints._core.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints._core.types import Number, RealArray
 from slowpoints._core.version import __version__
@@ -39,9 +40,9 @@ from slowpoints._search import check_search, optimize_batch
 from slowpoints._select import check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
-from slowpoints._transition.check import check_transition
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.digests import digest_of_arrays, digest_of_model, setting_as_text
+from slowpoints._transition.network import digest_of_network
+from slowpoints._transition.trace import traced
 from slowpoints._unique import unique
 
 
@@ -139,7 +140,7 @@ class Search:
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)
         n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-        check_transition(
+        self.F = traced(
             caller,
             self.F,
             n_states,
@@ -177,7 +178,7 @@ class Search:
                 "format": FORMAT_VERSION,
                 "settings": {name: setting_as_text(value) for name, value in settings.items()},
                 "digests": {
-                    "F": digest_of_model(self.F, n_states, n_inputs, self._state_traj.dtype),
+                    "F": digest_of_network(self.F),
                     "state_traj": digest_of_arrays(self._state_traj, valid_bxt),
                     "inputs": digest_of_arrays(self._inputs),
                 },

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from slowpoints._core.digests import digest_of_arrays
 from slowpoints._core.files import open_regular, read_at_most, refuse_links
 from slowpoints._core.records import LARGEST_INTEGER, read_json
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._transition.digests import digest_of_arrays
 
 _FIELDS = ("xstar", "F_xstar", "x_init", "inputs", "qstar", "dq", "n_iters", "valid")
 _GROUP = {"zarr_format": 3, "node_type": "group"}

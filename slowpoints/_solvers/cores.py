@@ -13,34 +13,30 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jaxtyping import Array
 
-from slowpoints._transition.base import Structure, Transition, abstract_step, transition_of
-from slowpoints._transition.digests import equations_of
-from slowpoints._transition.environment import Environment
+from slowpoints._transition.base import Transition
+from slowpoints._transition.network import programs_of
+from slowpoints._transition.program import Program
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
 
 
-def usable_cores(F: Transition, x: Array, n_inputs: int, *, forward_mode: bool) -> int:
+def usable_cores(F: Transition, x: Array) -> int:
     """Return the number of cores on which parts of a search may run in parallel.
 
     Args:
-        F: the network.
+        F: the network, traced.
         x: `[n, n_states]` the states to start from.
-        n_inputs: the length of an input.
-        forward_mode: whether the search takes forward-mode derivatives.
     """
     if not on_cpu(x):
         return 1
     with ThreadPoolExecutor(1) as pool:
         if pool.submit(_as_here(_settings)).result() != _settings():
             return 1
-    step = abstract_step(F, x.shape[1], n_inputs, x.dtype)
-    if _waits.eval_shape(step[0], forward_mode, *step[1:]).size:
+    if any(map(_waits, programs_of(F))):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -67,16 +63,13 @@ def _as_here(f: Callable[..., _Result]) -> Callable[..., _Result]:
     """Return `f` for use in other threads, under the settings that hold in this one.
 
     A setting of JAX that is made in a `with` statement holds only in the thread that made it. The
-    settings that callers often make in this way are handed over, and so are those of BrainPy and
-    BrainState, which hold only in their thread however they are made.
+    settings that callers often make in this way are handed over.
     """
     names = "enable_x64", "default_device", "default_matmul_precision"
     values = {name: getattr(jax.config, f"jax_{name}") for name in names}
-    environment = Environment()
 
     def there(*args: Any) -> _Result:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(environment.restored())
             for name, value in values.items():
                 stack.enter_context(getattr(jax, name)(value))
             return f(*args)
@@ -101,26 +94,13 @@ _WAITING = {p.name for p in vars(jax.lax.linalg).values() if isinstance(p, Primi
 are done. If all threads are blocked in this way, they wait for ever."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _waits(
-    structure: Structure, forward_mode: bool, arrays: list[Any], x: Array, u: Array
-) -> Array:
-    """Return an array of size one if the network may block a thread, and of size zero if it cannot.
+def _waits(program: Program) -> bool:
+    """Return whether a network may block a thread.
 
-    It may if the network or its derivative contains one of these operations or calls back to the
-    host. Each structure is traced only once.
+    It may if its program, or a rule for derivatives in it, contains one of these operations or
+    calls back to the host. The derivative of any other operation contains none of them.
     """
-    F = transition_of(structure, arrays)
-
-    def step_and_derivatives(x: Array, u: Array) -> Any:
-        if forward_mode:
-            return jax.jvp(lambda x: F(x, u), (x,), (x,))
-        out, pull_back = jax.vjp(lambda x: F(x, u), x)
-        return out, pull_back(out)
-
-    traced = jax.make_jaxpr(step_and_derivatives)(x, u)
-    names = {equation.primitive.name for equation in equations_of(traced)}
-    return jnp.zeros(int(bool(names & _WAITING) or any("callback" in name for name in names)))
+    return bool(program.names & _WAITING) or any("callback" in name for name in program.names)
 
 
 # ---- LAPACK ------------------------------------------------------------------------------------

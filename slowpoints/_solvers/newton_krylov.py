@@ -14,7 +14,7 @@ from slowpoints._solvers.krylov import gcr
 from slowpoints._solvers.radius import drawn, first_radius, longest_radius
 from slowpoints._solvers.termination import End, rounding_floor
 from slowpoints._transition.base import Transition
-from slowpoints._transition.precision import low_precision, with_precision
+from slowpoints._transition.precision import with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 _AT_REST = 1e-5
@@ -174,7 +174,7 @@ class NewtonKrylov(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         r: Float[Array, "lanes n_states"],
     ) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
-        dtype = low_precision(F, x, inputs, self.dtype)
+        dtype = self.dtype
         F = with_precision(F, dtype)
         x, inputs, r = (a.astype(dtype) for a in (x, inputs, r))
         _, jvp = jax.linearize(lambda x: jax.vmap(F)(x, inputs).astype(dtype), x)
@@ -189,7 +189,7 @@ class NewtonKrylov(AbstractRowSolver):
         d: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
     ) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"]]:
-        dtype = low_precision(F, x, inputs, self.dtype)
+        dtype = self.dtype
         F = with_precision(F, dtype)
         x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
         lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)

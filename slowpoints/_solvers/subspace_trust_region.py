@@ -23,7 +23,7 @@ from slowpoints._solvers.termination import (
     step_is_negligible,
 )
 from slowpoints._transition.base import Transition
-from slowpoints._transition.precision import low_precision, with_precision
+from slowpoints._transition.precision import with_precision
 from slowpoints._transition.speed import half_squared_norm
 
 DENSE_LIMIT = 256
@@ -151,7 +151,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
 
         small = x.shape[1] <= _WHOLE
-        dtype = x.dtype if small else low_precision(F, x, inputs, self.dtype)
+        dtype = x.dtype if small else self.dtype
         F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
 
         def network(x: Array, u: Array) -> Array:

@@ -129,7 +129,7 @@ def judge(
     # solver may have rounded its `q` differently.
     within = (end == End.TOLERANCE) & (stored < 1.01 * tol_q + rounding_floor(x))
     finite = jnp.isfinite(stored) & jnp.all(jnp.isfinite(x), axis=1)
-    dtype = np.dtype(np.float64) if computes_in_float64(F, x, inputs) else x.dtype
+    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
     F = with_precision(F, dtype)
     x, x_init, u, tol_q = (a.astype(dtype) for a in (x, x_init, inputs, tol_q))
     n, n_states = x.shape

@@ -6,35 +6,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from slowpoints._transition.base import ARRAYS, Transition, shape_of_step
+from slowpoints._transition.base import ARRAYS, Transition
+from slowpoints._transition.network import finest
 
 
-def evaluates_in(F: Transition, x: Array, u: Array, dtype: Any) -> bool:
-    """Return whether `F` maps states of `dtype` to such or finer ones, without computing any.
+def computes_in_float64(F: Transition) -> bool:
+    """Return whether `F` can be computed in float64.
 
-    A model that insists on one precision may refuse another with any kind of error. The search is
-    then only as precise as the model.
+    A network that calls code outside of JAX is only as precise as that code.
     """
-    try:
-        out = shape_of_step(F, x.shape[1], u.shape[1], dtype, weights_too=True)
-    except Exception:  # the user's code may raise any error, see above
-        return False
-    return jnp.finfo(out.dtype).bits >= jnp.finfo(dtype).bits
-
-
-def low_precision(F: Transition, x: Array, u: Array, dtype: Any) -> Any:
-    """Return `dtype`, or that of `x` if the model refuses it."""
-    return dtype if evaluates_in(F, x, u, dtype) else x.dtype
-
-
-def computes_in_float64(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
-) -> bool:
-    """Return whether `F` computes in float64, and with x64 enabled also in the type of `x`."""
-    with jax.enable_x64(True):
-        return all(evaluates_in(F, x, u, dtype) for dtype in {x.dtype, np.dtype(np.float64)})
+    limit = finest(F)
+    return limit is None or limit == np.float64
 
 
 def with_precision(F: Transition, dtype: Any) -> Transition:

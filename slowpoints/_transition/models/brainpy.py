@@ -17,10 +17,11 @@ from jaxtyping import Array, Float
 
 from slowpoints._transition.base import Signature
 from slowpoints._transition.models.calling import CallableTransition
+from slowpoints._transition.models.held_objects import HeldObjects
 from slowpoints._transition.models.layout import StateLayout
-from slowpoints._transition.models.object_graph import ModelStructure
 
 _BOXES = (brainstate.State, bm.Array)
+_SHARED = (brainpy_environment,)
 _CELLS = (RNNCell, GRUCell, LSTMCell)
 
 
@@ -35,7 +36,7 @@ def from_model(
     told = signature is not None or example_state is not None
     name = type(model).__name__
     if not told and not _takes_state(model):
-        structure = ModelStructure(model, _BOXES, _holds_state)
+        structure = HeldObjects(model, _BOXES, _holds_state, also=_SHARED)
         if structure.states:
             n_inputs = model.num_in if isinstance(model, _CELLS) else None
             return _with_state_in_variables(structure, name, n_inputs)
@@ -44,14 +45,14 @@ def from_model(
             "numbers that is neither a TrainVar nor a Parameter. If `model.reset_state()` makes "
             "the state, call it first; if it is a plain array, make it a `bm.Variable`."
         )
-    structure = ModelStructure(model, _BOXES)
+    structure = HeldObjects(model, _BOXES, also=_SHARED)
     layout = None if example_state is None else StateLayout.like(example_state)
     held = HeldModel(structure.read(), structure)
-    return BrainPyTransition(held, signature or "batched_sequence", layout, name)
+    return CallableTransition(held, signature or "batched_sequence", layout, name)
 
 
 def _with_state_in_variables(
-    structure: ModelStructure, name: str, n_inputs: int | None
+    structure: HeldObjects, name: str, n_inputs: int | None
 ) -> CallableTransition:
     boxes = structure.states.items()
     example = {path: jax.ShapeDtypeStruct(box.size_without_batch, box.dtype) for path, box in boxes}
@@ -85,20 +86,11 @@ def _holds_state(box: Any) -> bool:
     )
 
 
-class BrainPyTransition(CallableTransition):
-    """A model with `outputs, h_next = model(inputs, hidden)`."""
-
-    @property
-    def structure(self) -> ModelStructure:
-        """The model without its numbers."""
-        return self.model.structure
-
-
 class HeldModel(eqx.Module):
     """The values of a model that is called with its state, and how to call it with them."""
 
     values: tuple[Any, ...]
-    structure: ModelStructure = eqx.field(static=True)
+    structure: HeldObjects = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         """Return what the model returns, as JAX arrays."""
@@ -114,7 +106,7 @@ class HeldModelWithState(eqx.Module):
     """
 
     values: tuple[Any, ...]
-    structure: ModelStructure = eqx.field(static=True)
+    structure: HeldObjects = eqx.field(static=True)
     batch_axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Array]) -> dict[str, Array]:

@@ -7,8 +7,8 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from slowpoints._transition.models.calling import CallableTransition
+from slowpoints._transition.models.held_objects import HeldObjects
 from slowpoints._transition.models.layout import StateLayout
-from slowpoints._transition.models.object_graph import ModelStructure
 
 
 def from_module(module: brainstate.nn.Module) -> CallableTransition:
@@ -22,10 +22,10 @@ def from_module(module: brainstate.nn.Module) -> CallableTransition:
         TypeError: if there is no `HiddenState`.
     """
     name = type(module).__name__
-    as_it_is = ModelStructure(module, is_state=_holds_state)
+    as_it_is = HeldObjects(module, is_state=_holds_state)
     with as_it_is.holding(as_it_is.read()):
         example = {path: box._value for path, box in _initialised(module).items()}
-        structure = ModelStructure(module, is_state=_holds_state)
+        structure = HeldObjects(module, is_state=_holds_state)
         parameters = structure.read()
     if not example:
         raise TypeError(f"as_transition: {name} has no brainstate.HiddenState.")
@@ -39,7 +39,7 @@ class HeldModule(eqx.Module):
     """A module's parameters, and how to call it with them."""
 
     parameters: tuple[Any, ...]
-    structure: ModelStructure = eqx.field(static=True)
+    structure: HeldObjects = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Any]) -> dict[str, Any]:
         """Return the state that follows."""

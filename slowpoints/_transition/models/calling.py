@@ -10,10 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._transition.base import ModelError, Signature, Transition
-from slowpoints._transition.environment import Environment
-from slowpoints._transition.models.closure import Names, close_over, names_taken
 from slowpoints._transition.models.layout import StateLayout
-from slowpoints._transition.wide_arrays import WideArrays
 
 
 class CallableTransition(Transition):
@@ -26,10 +23,6 @@ class CallableTransition(Transition):
         name: what error messages call the model.
         n_inputs: the length of an input, or `None` if it is not known.
         hint: for error messages, what to know of states that do not fit.
-        environment: the settings of frameworks, such as the time step, when the transition was
-            made. They hold while the model is called, in whichever thread that may be.
-        wide_arrays: where the model holds NumPy's arrays of double precision, of which each call
-            finds new views.
     """
 
     model: Any
@@ -38,16 +31,6 @@ class CallableTransition(Transition):
     name: str = eqx.field(static=True)
     n_inputs: int | None = eqx.field(static=True, default=None)
     hint: str = eqx.field(static=True, default="")
-    environment: Environment = eqx.field(static=True, default_factory=Environment)
-    wide_arrays: WideArrays = eqx.field(static=True, init=False)
-
-    def __post_init__(self) -> None:
-        self.wide_arrays = WideArrays(self.model)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy, or what comes out of a pickle, holds arrays of its own.
-        vars(self).update(state)
-        vars(self)["wide_arrays"] = WideArrays(self.model)
 
     @property
     def n_states(self) -> int | None:
@@ -70,10 +53,7 @@ class CallableTransition(Transition):
         Raises:
             ModelError: if it does not return what its signature says.
         """
-        with self.environment.restored(), self.wide_arrays.renewed():
-            return self._next(self.unflatten(x), u)
-
-    def _next(self, state: Any, u: Float[Array, " n_inputs"]) -> Any:
+        state = self.unflatten(x)
         if self.signature == "state_input":
             return self.flatten(self.model(state, u))
         if self.signature == "input_state":
@@ -118,10 +98,9 @@ class CallableTransition(Transition):
 
 
 class Function(eqx.Module):
-    """A function without parameters, compared by identity and by what its names stand for."""
+    """A function or another callable object, whose arrays are found when it is traced."""
 
     fn: Any = eqx.field(static=True)
-    names: Names = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         """Return `fn(*args)`."""
@@ -141,12 +120,11 @@ def from_callable(
     while isinstance(model, _JITTED):
         # The search compiles it anyway, and `jit` would hide what it closes over.
         model = model.__wrapped__
-    model = close_over(model)
     leaves = jax.tree.leaves(model)
     is_leaf = len(leaves) == 1 and leaves[0] is model
     layout = None if example_state is None else StateLayout.like(example_state)
     return CallableTransition(
-        Function(model, names_taken(model)) if is_leaf else model,
+        Function(model) if is_leaf else model,
         signature or "state_input",
         layout,
         name,

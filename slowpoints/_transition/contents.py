@@ -1,0 +1,104 @@
+"""What a model's objects hold, and how they are put back as they were after a trace.
+
+A step may write to the model, as those of BrainPy write to its `Variable`s. While it is traced,
+what it writes stands for no number, and would be of no use to anybody afterwards.
+"""
+
+import contextlib
+import functools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+_ATOMS = (str, bytes, int, float, complex, type, types.ModuleType, type(None))
+_ATOMS += (np.ndarray, np.generic, jax.Array)
+
+
+@contextlib.contextmanager
+def put_back(model: Any) -> Iterator[None]:
+    """Put all that a model's objects hold back at the end, whatever happens.
+
+    Those are lists, dictionaries and attributes: of the model, of what it is made of, and of what
+    its functions close over. Modules, classes and objects of Python's own library are left alone.
+    """
+    kept = [(holder, _content(holder)) for holder in holders_in(model)]
+    try:
+        yield
+    finally:
+        for holder, content in kept:
+            if not _is_same(_content(holder), content):
+                _restore(holder, content)
+
+
+def holders_in(model: Any) -> list[Any]:
+    """Return the lists, the dictionaries (of attributes, too) and the objects with slots."""
+    found: list[Any] = []
+    seen: dict[int, Any] = {}  # with the objects, so that no id is used again meanwhile
+    waiting = [model]  # rather than recursion, for lists that are linked a thousandfold
+    while waiting:
+        obj = waiting.pop()
+        if isinstance(obj, _ATOMS) or id(obj) in seen or getattr(type(obj), "puts_back", False):
+            continue
+        seen[id(obj)] = obj
+        if isinstance(obj, types.FunctionType):
+            for cell in obj.__closure__ or ():
+                with contextlib.suppress(ValueError):  # a cell that is not filled yet
+                    waiting.append(cell.cell_contents)
+            waiting += [*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()]
+        elif isinstance(obj, types.MethodType):
+            waiting += [obj.__func__, obj.__self__]
+        elif isinstance(obj, functools.partial):
+            waiting += [obj.func, *obj.args, *obj.keywords.values()]
+        elif isinstance(obj, (tuple, set, frozenset)):
+            waiting += obj
+        elif isinstance(obj, (list, dict)):
+            found.append(obj)
+            waiting += obj.values() if isinstance(obj, dict) else obj
+        elif type(obj).__module__.split(".")[0] not in sys.stdlib_module_names:
+            if isinstance(held := getattr(obj, "__dict__", None), dict):
+                waiting.append(held)
+            if slots := _slots(obj):
+                found.append(obj)
+                waiting += slots.values()
+    return found
+
+
+def _slots(obj: Any) -> dict[str, Any]:
+    names = {name for base in type(obj).__mro__ for name in vars(base).get("__slots__", ())}
+    kinds = types.MemberDescriptorType
+    members = {name for name in names if isinstance(getattr(type(obj), name, None), kinds)}
+    return {name: getattr(obj, name) for name in members if hasattr(obj, name)}
+
+
+def _content(holder: Any) -> Any:
+    if isinstance(holder, (list, tuple)):
+        return list(holder)
+    return dict(holder) if isinstance(holder, dict) else _slots(holder)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_is, a, b))
+    return a.keys() == b.keys() and all(a[key] is b[key] for key in a)
+
+
+def _is(a: Any, b: Any) -> bool:
+    return a is b
+
+
+def _restore(holder: Any, content: Any) -> None:
+    # Whatever a subclass does when it is written to.
+    if isinstance(holder, dict):
+        dict.clear(holder)
+        dict.update(holder, content)
+    elif isinstance(holder, list):
+        list.__setitem__(holder, slice(None), content)
+    else:
+        for name in _slots(holder).keys() - content.keys():
+            object.__delattr__(holder, name)
+        for name, value in content.items():
+            object.__setattr__(holder, name, value)
