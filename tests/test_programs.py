@@ -228,6 +228,22 @@ def test_rules_of_functions_that_use_each_other_end():
     np.testing.assert_allclose(derivative(X), -np.cos(X[0]), rtol=1e-5)
 
 
+def test_functions_that_compute_the_same_keep_their_own_rules():
+    @jax.custom_jvp
+    def f(x):
+        return jnp.sin(x)
+
+    @jax.custom_jvp
+    def g(x):
+        return jnp.sin(x)
+
+    f.defjvp(lambda p, t: (f(*p), g(*p) * t[0]))
+    g.defjvp(lambda p, t: (g(*p), 3 * t[0]))
+    F = network(lambda x, u: f(x))
+    second = jax.grad(jax.grad(lambda x: F(jnp.full(N, x), U)[0]))
+    assert second(0.5) == 3
+
+
 def test_a_rule_with_arrays_of_its_own_is_that_of_the_model_as_it_is_now():
     held = [jnp.float32(2)]
 

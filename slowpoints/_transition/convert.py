@@ -14,9 +14,11 @@ def as_transition(
 ) -> Transition:
     """Turn a model into a pure [`Transition`][slowpoints.Transition].
 
-    The model is not changed, and its current parameters are copied: training it later does not
-    change the transition. If its state is a pytree, the transition's `flatten` and `unflatten`
-    translate between that pytree and a vector.
+    The model is not changed. Parameters that a framework keeps in objects of its own are copied, so
+    that training the model later does not change the transition; a function, an object of your own
+    and whatever they read are looked at anew by each function that is given the transition. If the
+    model's state is a pytree, the transition's `flatten` and `unflatten` translate between that
+    pytree and a vector.
 
     Args:
         model: one of

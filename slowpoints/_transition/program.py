@@ -310,8 +310,11 @@ class _Reader:
         The rule of a function may use the function itself, as that of `jax.nn.relu` does; its place
         among the rules that are being read is then returned.
         """
-        if call in self._rules:
-            return self._rules.index(call)
+        # Functions that compute the same may have different rules.
+        of_rule = getattr(eqn.params["jvp_jaxpr_fun"], "debug_info", None)
+        written = call, getattr(of_rule, "func_src_info", None)
+        if written in self._rules:
+            return self._rules.index(written)
         if len(self._rules) == _MOST_RULES:
             return None
         arguments = getattr(eqn.params["call_jaxpr"], "jaxpr", eqn.params["call_jaxpr"]).invars
@@ -325,7 +328,7 @@ class _Reader:
         specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in arguments]
         changing = [spec for spec in specs if has_tangent(spec.dtype)]
         traced = jax.make_jaxpr(function)(specs, changing)
-        self._rules.append(call)
+        self._rules.append(written)
         try:
             return self.program(traced.jaxpr, traced.consts)
         finally:
