@@ -244,7 +244,7 @@ class _Reader:
         self._places: dict[int, Array] = {}  # by identity, which the list above keeps
         self._rules: list[Any] = []  # what the rules are for that are being read
 
-    def program(self, jaxpr: Jaxpr, consts: Any = ()) -> Program:
+    def program(self, jaxpr: Any, consts: Any = ()) -> Program:
         known: dict[Any, Operand] = dict(
             zip(jaxpr.constvars, map(self._array, consts), strict=True)
         )
@@ -400,7 +400,7 @@ class Identity:
         return f"{type(self._obj).__module__}.{type(self._obj).__qualname__}"
 
 
-def comparable(value: Any, inside: tuple[Any, ...] = ()) -> Hashable:
+def comparable(value: Any, inside: tuple[Any, ...] = ()) -> Any:
     """Return what is equal for equal numbers, texts, arrays and settings of an operation.
 
     Functions that are defined inside a step are made anew for each trace of it. They are equal if
