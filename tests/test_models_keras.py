@@ -376,6 +376,7 @@ def test_files_that_tensorflow_wrote(suffix):
         np.testing.assert_allclose(F(x, steps["u2"]), expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning")
 def test_weights_of_a_whole_model_that_keras_2_wrote():
     """Keras 3 knows not all of its settings."""
     with pytest.raises(ValueError, match="time_major"):
