@@ -4,8 +4,11 @@ Every process of the job has to call these functions, in the same order, because
 all the others.
 """
 
+import contextlib
 import hashlib
 import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
@@ -18,6 +21,39 @@ from slowpoints._core.types import RealArray
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._select import Spread
 from slowpoints._unique import unique
+
+
+@contextlib.contextmanager
+def refused_together(caller: str, across_processes: bool) -> Iterator[None]:
+    """Let an error in the block of one process be an error in all processes.
+
+    At the end of the block the processes tell each other how they got on, so that none goes on to
+    wait for one that will never come. The block itself waits for no other process.
+
+    Args:
+        caller: the function that the error message names.
+        across_processes: whether there are other processes to tell. If not, nothing is done.
+
+    Raises:
+        ValueError: if the block of another process raised an error. This one says which, and why.
+            A process whose own block raised an error goes on to raise that one.
+    """
+    if not across_processes:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        _gather_texts(f"{type(error).__name__}: {error}")
+        raise
+    texts = _gather_texts("")
+    refused = [i for i, text in enumerate(texts) if text]
+    if refused:
+        others = [str(i) for i in refused[1:]]
+        also = f"\nSo did {', '.join(others)}, with errors of their own." if others else ""
+        raise ValueError(
+            f"{caller}: process {refused[0]} refused its input: {texts[refused[0]]}{also}"
+        )
 
 
 def check_agreement(caller: str, **values: str) -> None:
@@ -104,6 +140,21 @@ def gather_rows(fps: FixedPoints) -> FixedPoints:
         values = np.frombuffer(received[:, start : start + width].tobytes(), column.dtype)
         rows[name] = values.reshape(len(received), *column.shape[1:])
     return fps.replace(**rows)
+
+
+def _gather_texts(text: str) -> list[str]:
+    """Return the texts of all processes."""
+    own = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
+
+    def gathered() -> list[str]:
+        lengths = _gather(np.array(len(own)))
+        padded = np.zeros(lengths.max(), np.uint8)
+        padded[: len(own)] = own
+        return [row[:n].tobytes().decode() for row, n in zip(_gather(padded), lengths, strict=True)]
+
+    # In a thread of its own, which knows nothing of a program that this one may be tracing.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(gathered).result()
 
 
 def _gather(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "n_processes ..."]:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 
 from slowpoints._account import Account, account
+from slowpoints._across_processes import refused_together
 from slowpoints._analysis.search_until import Rounds, search_until
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
@@ -103,7 +104,7 @@ class FixedPointFinder:
             `super_verbose`, where their lines would mix; `None` means one.
         across_processes: whether all processes of a job of `jax.distributed` search together. Each
             draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
-            with the same distinct points.
+            with the same distinct points; or all with an error, if one of them does.
         coverage: continue the search in rounds, from other kinds of states as well, until at least
             this share of starts would lead to points that are known, such as 0.99, and until signs
             sum to 1 where they can: see [`search_until`][slowpoints.search_until]. `None` searches
@@ -254,9 +255,11 @@ class FixedPointFinder:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
         """
-        F, n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
-            state_traj, inputs, n_inits, noise_scale, valid_bxt, cond_ids, progress
-        )
+        together = partial(refused_together, f"{_CLASS}.find_fixed_points", self.across_processes)
+        with together():
+            F, n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
+                state_traj, inputs, n_inits, noise_scale, valid_bxt, cond_ids, progress
+            )
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
         started = time.perf_counter()
         every = self.n_iters_per_print_update
@@ -286,7 +289,8 @@ class FixedPointFinder:
             state_traj = jnp.asarray(state_traj, self.dtype)
             self.rounds = None
             if self.coverage is None:
-                x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
+                with together():
+                    x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
                 unique_fps, all_fps = find_fixed_points(
                     F,
                     x_init,

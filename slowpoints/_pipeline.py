@@ -1,6 +1,7 @@
 """`find_fixed_points`: the whole way from initial states to analysed fixed points."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from slowpoints._account import account
 from slowpoints._across_processes import (
     check_agreement,
+    refused_together,
     spread_across_processes,
     unique_across_processes,
 )
@@ -100,7 +102,7 @@ def find_fixed_points(
         across_processes: whether all processes of a job of `jax.distributed` make this call
             together, each with states of its own; not inside `jit`. The distinct points are then
             those of all processes together, the same in each process, while the second result
-            holds only the rows of this process.
+            holds only the rows of this process. If one of them raises an error, all of them do.
 
     Returns:
         The distinct points, with the number of rows at each in `hits`, and all `n` rows of the
@@ -112,103 +114,119 @@ def find_fixed_points(
             model does not map states to states.
         TypeError: if an argument is of the wrong kind.
 
+    With `across_processes`, the process that refuses its input raises one of these errors, and the
+    others a `ValueError` that says which process it was, and why. An argument that has to be the
+    same everywhere, such as the model or a tolerance, and is not, is a `ValueError` in all.
+
     Warns:
         UserWarning: if rows that ended at fixed points are dropped for their distance or their
             `q`; if many rows that ended at slow points are; or if no point is kept. The warning
             says why, and which setting keeps them. There are no warnings inside `jit`.
     """
-    F = as_transition(F)
     caller = "find_fixed_points"
-    numbers = check_search(caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time)
-    max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
-    selection = check_selection(
-        caller,
-        tol_unique=tol_unique,
-        outlier_distance_scale=outlier_distance_scale,
-        outlier_q_scale=outlier_q_scale,
-        final_q_threshold=final_q_threshold,
-        max_n_unique=max_n_unique,
-    )
-    tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = selection
-    for name, value in (
-        ("within_conditions", within_conditions),
-        ("compute_jacobians", compute_jacobians),
-        ("decompose_jacobians", decompose_jacobians),
-        ("across_processes", across_processes),
-    ):
-        arguments.flag(caller, name, value)
-    arguments.function(caller, "progress", progress)
-    arguments.function(caller, "report", report)
-    arguments.devices(caller, mesh)
-    # Whatever the solver, points are verified by Newton's method in the end.
-    F, x_init, inputs, cond_id = check_rows(caller, F, x_init, inputs, cond_id, forward_mode=True)
-    if within_conditions and cond_id is None:
-        raise ValueError(
-            f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
-            "`within_conditions` is set."
+    try:
+        joins = arguments.flag(caller, "across_processes", across_processes)
+    except TypeError:
+        joins = True  # refused below, with the other processes: it can only mean that they search
+    together = partial(refused_together, caller, joins)
+    with together():
+        F = as_transition(F)
+        numbers = check_search(
+            caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time
         )
-    if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
-        try:
-            np.unique(np.asarray(cond_id))
-        except TypeError as error:
-            raise TypeError(
-                f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
-                f"({error}); expected labels of one type, since `within_conditions` is set."
-            ) from error
-    search: dict[str, Any] = {
-        "solver": solver,
-        "max_iters": max_iters,
-        "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
-        "tol_dq": tol_dq,
-    }
-    rules: dict[str, Any] = {
-        "within_conditions": within_conditions,
-        "outlier_distance_scale": outlier_distance_scale,
-        "outlier_q_scale": outlier_q_scale,
-        "final_q_threshold": final_q_threshold,
-        "max_n_unique": max_n_unique,
-    }
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
-    if mesh == "local":
-        devices = jax.local_devices()
-        mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
-    elif mesh is not None and not traced and not set(mesh.devices.flat) <= set(jax.local_devices()):
-        raise ValueError(
-            "find_fixed_points: `mesh` holds devices of other processes; expected devices of this "
-            "one, with `across_processes=True` where all processes search together."
-        )
-    if across_processes:
-        if traced:
-            raise ValueError("find_fixed_points: `across_processes` does not work inside `jit`.")
-        _agree(
-            F,
-            x_init,
-            inputs,
-            cond_id,
-            **search,
+        max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
+        selection = check_selection(
+            caller,
             tol_unique=tol_unique,
             outlier_distance_scale=outlier_distance_scale,
             outlier_q_scale=outlier_q_scale,
             final_q_threshold=final_q_threshold,
             max_n_unique=max_n_unique,
         )
-    all_fps = optimize_batch(
-        F,
-        x_init,
-        inputs,
-        cond_id=cond_id,
-        memory_limit=memory_limit,
-        rows_at_a_time=rows_at_a_time,
-        progress=progress,
-        report=report,
-        mesh=mesh,
-        **search,
-    )
-    all_fps = all_fps.replace(tol_unique=tol_unique)
-    if mesh is not None and not traced:
-        # What is left is little. Condition numbers may be of a type that no device holds.
-        numbers = all_fps.replace(cond_id=None)
-        all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
+        tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = (
+            selection
+        )
+        for name, value in (
+            ("within_conditions", within_conditions),
+            ("compute_jacobians", compute_jacobians),
+            ("decompose_jacobians", decompose_jacobians),
+            ("across_processes", across_processes),
+        ):
+            arguments.flag(caller, name, value)
+        arguments.function(caller, "progress", progress)
+        arguments.function(caller, "report", report)
+        arguments.devices(caller, mesh)
+        # Whatever the solver, points are verified by Newton's method in the end.
+        F, x_init, inputs, cond_id = check_rows(
+            caller, F, x_init, inputs, cond_id, forward_mode=True
+        )
+        if within_conditions and cond_id is None:
+            raise ValueError(
+                f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
+                "`within_conditions` is set."
+            )
+        if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
+            try:
+                np.unique(np.asarray(cond_id))
+            except TypeError as error:
+                raise TypeError(
+                    f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
+                    f"({error}); expected labels of one type, since `within_conditions` is set."
+                ) from error
+        search: dict[str, Any] = {
+            "solver": solver,
+            "max_iters": max_iters,
+            "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
+            "tol_dq": tol_dq,
+        }
+        rules: dict[str, Any] = {
+            "within_conditions": within_conditions,
+            "outlier_distance_scale": outlier_distance_scale,
+            "outlier_q_scale": outlier_q_scale,
+            "final_q_threshold": final_q_threshold,
+            "max_n_unique": max_n_unique,
+        }
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
+        if mesh == "local":
+            devices = jax.local_devices()
+            mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
+        elif (
+            mesh is not None
+            and not traced
+            and not set(mesh.devices.flat) <= set(jax.local_devices())
+        ):
+            raise ValueError(
+                f"{caller}: `mesh` holds devices of other processes; expected devices of this one, "
+                "with `across_processes=True` where all processes search together."
+            )
+        texts = {}
+        if across_processes:
+            if traced:
+                raise ValueError(f"{caller}: `across_processes` does not work inside `jit`.")
+            of_all = search | rules | {"tol_unique": tol_unique}
+            texts = _what_must_agree(F, x_init, inputs, cond_id, **of_all)
+    if across_processes:
+        check_agreement(caller, **texts)
+    with together():
+        all_fps = optimize_batch(
+            F,
+            x_init,
+            inputs,
+            cond_id=cond_id,
+            memory_limit=memory_limit,
+            rows_at_a_time=rows_at_a_time,
+            progress=progress,
+            report=report,
+            mesh=mesh,
+            **search,
+        )
+        all_fps = all_fps.replace(tol_unique=tol_unique)
+        if mesh is not None and not traced:
+            # What is left is little. Condition numbers may be of a type that no device holds.
+            numbers = all_fps.replace(cond_id=None)
+            all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
+        if across_processes:
+            jax.block_until_ready(all_fps)  # an error of the search is raised here, if not before
 
     if across_processes:
         fps = unique_across_processes(all_fps, within_conditions=within_conditions)
@@ -229,9 +247,13 @@ def find_fixed_points(
     return fps, all_fps
 
 
-def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> None:
-    """Check that all processes search the same model in the same way."""
+def _what_must_agree(
+    F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any
+) -> dict[str, str]:
+    """Return what makes all processes search the same model in the same way, as text."""
     texts = {name: setting_as_text(value) for name, value in settings.items()}
+    texts["number of states"] = str(x_init.shape[1])
+    texts["number of inputs"] = str(inputs.shape[1])
     texts["F"] = digest_of_network(F)
     texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
     if texts["type of cond_id"] == "object":
@@ -239,4 +261,4 @@ def _agree(F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any) -> N
             "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
             "processes; expected numbers or strings."
         )
-    check_agreement("find_fixed_points", **texts)
+    return texts

@@ -292,31 +292,55 @@ class TestFind:
         assert "srun or mpirun" in message and message.endswith("address should be defined.")
 
 
-@pytest.mark.slow
-def test_processes_of_one_job_search_together():
-    """The processes believe that Open MPI started them."""
-    write("long.py", LONG)
-    np.save("x.npy", np.random.default_rng(0).normal(size=(1, 1000, 1)).astype(np.float32))
-    command = [sys.executable, "-m", "slowpoints", "find", "long.py:net", "--states", "x.npy"]
-    command += ["--inputs", "0", "--n-inits", str(N), "--across-processes", "--quiet"]
+def run_job(*commands):
+    """Return the exit codes and errors of processes that believe that Open MPI started them."""
     job = np.random.default_rng().integers(2**16) * 2**12
     env = os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:1",
-        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_SIZE": str(len(commands)),
     }
     processes = [
         subprocess.Popen(
-            command,
+            [sys.executable, "-m", "slowpoints", *command],
             env=env | {"OMPI_COMM_WORLD_RANK": str(k), "OMPI_COMM_WORLD_LOCAL_RANK": str(k)},
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        for k in range(2)
+        for k, command in enumerate(commands)
     ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], errors
+
+
+@pytest.mark.slow
+def test_processes_of_one_job_search_together():
+    write("long.py", LONG)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(1, 1000, 1)).astype(np.float32))
+    command = ["find", "long.py:net", "--states", "x.npy", "--inputs", "0"]
+    command += ["--n-inits", str(N), "--across-processes", "--quiet"]
+    assert run_job(command, command)[0] == [0, 0]
     fps = FixedPoints.load("fixed_points.npz")
     assert fps.n == 3 and fps.hits.sum() == 2 * N
     assert "These are the rows of the first of 2 processes." in run("show", "fixed_points.npz")[1]
+
+
+@pytest.mark.slow
+def test_a_process_whose_file_does_not_fit_ends_the_job():
+    write("long.py", LONG)
+    np.save("x.npy", np.zeros((1, 10, 1), np.float32))
+    np.save("y.npy", np.full((1, 10, 1), np.nan, np.float32))
+    command = ["find", "long.py:net", "--inputs", "0", "--across-processes", "--states"]
+    codes, errors = run_job([*command, "x.npy"], [*command, "y.npy"])
+    assert codes == [1, 1]
+    assert "process 1 refused its input" in errors[0] and "are NaN" in errors[0]
+    assert "are NaN" in errors[1] and "refused" not in errors[1]
+    assert not os.path.exists("fixed_points.npz")
 
 
 PARAMETERS = {

@@ -144,6 +144,122 @@ def disagree():
     return out
 
 
+class Stopped(Exception):
+    """What a test's own functions raise."""
+
+
+def raises(*_):
+    raise Stopped("not today")
+
+
+def in_jit(**given):
+    """Search inside of `jit`, which cannot be done across processes."""
+    x = given.pop("x_init")
+    return jax.jit(lambda x: find_fixed_points(x_init=x, **given))(x)
+
+
+def finder_given(F=None, **given):
+    """Search with the class; its settings are those of the arguments that it does not take."""
+    settings = {"across_processes": True, "verbose": False, "solver": LevenbergMarquardt()}
+    finder = FixedPointFinder(Well(jnp.float32(0.5)) if F is None else F, **settings)
+    given = {"state_traj": starts()[None], "inputs": np.zeros((1, 1)), "n_inits": 8} | given
+    return finder.find_fixed_points(**given)
+
+
+BAD = {
+    "shape": ({"x_init": np.zeros(3, np.float32)}, ValueError, r"`x_init` has shape \(3,\)"),
+    "states": (
+        {"x_init": np.zeros((9, 3), np.float32), "inputs": np.zeros(1), "cond_id": None},
+        ValueError,
+        "the model",
+    ),
+    "NaN": ({"inputs": np.full(1, np.nan)}, ValueError, "`inputs`.*NaN"),
+    "rows of inputs": ({"inputs": np.zeros((7, 1))}, ValueError, r"`inputs` has shape \(7, 1\)"),
+    "rows of cond_id": ({"cond_id": np.zeros(7, int)}, ValueError, "`cond_id`"),
+    "text": ({"x_init": "zeros"}, TypeError, "`x_init`"),
+    "tol_q": ({"tol_q": "low"}, TypeError, "`tol_q`"),
+    "solver": ({"solver": "adam"}, TypeError, "`solver`"),
+    "no model": ({"F": 3}, TypeError, "`model` is a builtins.int"),
+    "a model that raises": ({"F": raises}, ValueError, "Stopped: not today"),
+    "progress": ({"progress": raises}, Stopped, "not today"),
+    "objects": ({"cond_id": "objects"}, TypeError, "`cond_id` holds Python objects"),
+    "no cond_id": ({"within_conditions": True, "cond_id": None}, ValueError, "`cond_id` is None"),
+    "mesh": ({"mesh": "all devices"}, ValueError, "`mesh` holds devices of other processes"),
+    "jit": ({"call": in_jit}, ValueError, "does not work inside `jit`"),
+    "flag": ({"across_processes": "yes"}, TypeError, "`across_processes`"),
+}
+"""What one process gives to a search, and the error that it gets."""
+
+BAD_FOR_THE_CLASS = {
+    "state_traj": ({"state_traj": np.zeros(3)}, ValueError, r"`state_traj` has shape \(3,\)"),
+    "not finite": ({"state_traj": np.full((1, 4, 2), np.nan)}, ValueError, "`state_traj`.*NaN"),
+    "n_inits": ({"n_inits": -1}, ValueError, "`n_inits`"),
+    "noise": ({"noise_scale": "loud"}, TypeError, "`noise_scale`"),
+    "a model that raises": ({"F": raises}, ValueError, "Stopped: not today"),
+}
+
+
+def told(search, bad, culprit, given, kind, words):
+    """Return what each process is told if one of them gives `bad` to a search."""
+    given = {"call": search} | given | (bad if jax.process_index() == culprit else {})
+    if jax.process_index() == culprit:
+        with pytest.raises(kind, match=words) as info:
+            given.pop("call")(**given)
+    else:
+        sentence = rf"(?s)process {culprit} refused its input: \w+: .*{words}"
+        with pytest.raises(ValueError, match=sentence) as info:
+            given.pop("call")(**given)
+    return np.array(str(info.value))
+
+
+def refuse():
+    """Give one process bad input: all of them are told, and none waits for ever."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    own = arguments(own_rows(), cond_id=np.arange(N_STATES)[own_rows()], across_processes=True)
+    out = {}
+    for name, (bad, kind, words) in BAD.items():
+        if name == "objects":
+            bad = {"cond_id": np.array([object()] * len(own["x_init"]))}
+        if name == "mesh":
+            bad = {"mesh": jax.sharding.Mesh(np.array(jax.devices()), ("rows",))}
+        for culprit in range(jax.process_count()):
+            out[f"{name}/{culprit}"] = told(find_fixed_points, bad, culprit, own, kind, words)
+    for name, (bad, kind, words) in BAD_FOR_THE_CLASS.items():
+        out[f"class/{name}"] = told(finder_given, bad, 1, {}, kind, words)
+    # Several at once: each gets its own error.
+    given = own | {"inputs": np.full(1, np.nan)}
+    with pytest.raises(ValueError, match=r"^find_fixed_points: `inputs`.*NaN"):
+        find_fixed_points(**given)
+    # The processes are still in step with each other.
+    fps, _ = find_fixed_points(**own)
+    return out | as_arrays("in step", fps)
+
+
+def differ():
+    """Give the last process valid input that does not go with that of the others."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    last = jax.process_index() == jax.process_count() - 1
+    own = arguments(own_rows(), cond_id=np.arange(N_STATES)[own_rows()], across_processes=True)
+    half = {"F": lambda x, u: x / 2, "inputs": np.zeros(0)}
+    others = {
+        "number of states": half | {"x_init": np.zeros((9, 3 if last else 2)), "cond_id": None},
+        "number of inputs": half | {"inputs": np.zeros(2 if last else 1)},
+        "within_conditions": {"within_conditions": last},
+        "final_q_threshold": {"final_q_threshold": 1e-3 if last else None},
+        "max_iters": {"max_iters": 10 if last else 11},
+        "solver": {"solver": Stay() if last else LevenbergMarquardt()},
+    }
+    out = {}
+    for name, settings in others.items():
+        with pytest.raises(ValueError, match=f"`{name}` must be the same in all processes") as info:
+            find_fixed_points(**own | settings)
+        out[name] = np.array(str(info.value))
+    # Different numbers of rows are no mistake.
+    fps, rows = find_fixed_points(**own)
+    assert fps.n >= 3 and rows.n == len(own["x_init"])
+    return out
+
+
 def everything():
     jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time is compilation
     return search() | dense() | facade() | disagree()
@@ -228,6 +344,25 @@ def test_processes_that_disagree_are_told_so(n):
     for out in results(n):
         for name in ("F", "tol_unique", "type of cond_id"):
             assert str(out[name]).endswith(f"differs between processes 0 and {n - 1}.")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:find_fixed_points")
+def test_if_a_process_refuses_its_input_all_are_told_and_none_waits_for_ever():
+    found = run_processes("test_distribution:refuse", 2, timeout=300)
+    for i, out in enumerate(found):
+        assert len(out["in step/xstar"]) > 3
+        for name in BAD:
+            for culprit in (0, 1):
+                is_told_of_another = f"process {culprit} refused" in str(out[f"{name}/{culprit}"])
+                assert is_told_of_another == (i != culprit)
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_go_together_are_told_by_the_name_of_what_differs():
+    for out in run_processes("test_distribution:differ", 2, timeout=300):
+        for message in out.values():
+            assert str(message).endswith("differs between processes 0 and 1.")
 
 
 # ---- one process is all there is ---------------------------------------------------------------

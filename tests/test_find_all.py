@@ -1,7 +1,11 @@
 """`find_all`: every fixed point in a box, and no claim that does not hold."""
 
 import itertools
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -21,6 +25,7 @@ from networks import (
 )
 
 from slowpoints import ContinuousTime, FixedPoints, Status, Transition, certify, find_all
+from slowpoints._analysis import piecewise_linear
 
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""
@@ -510,6 +515,58 @@ def test_a_point_at_the_kinks_of_all_units_is_found_or_left_open():
             units_of_relu(np.eye(2, dtype=np.float32), 0.0), (-1.0, np.ones(2))
         )
     assert not complete
+
+
+def mostly_linear(n, n_kinks):
+    """Return a network of which few units have kinks, so that its regions are few."""
+    rng = np.random.default_rng(0)
+    A = jnp.asarray(0.5 * rng.standard_normal((n, n)) / np.sqrt(n), jnp.float32)
+    W = jnp.asarray(rng.standard_normal((n, n_kinks)) / np.sqrt(n), jnp.float32)
+    B = jnp.asarray(rng.standard_normal((n_kinks, n)), jnp.float32)
+    return lambda x, u: A @ x + 2 * jax.nn.relu(x @ W - 0.1) @ B + 0.5
+
+
+# 37 and 2053 were once the only lengths that no other axis may have.
+@pytest.mark.parametrize(("n", "n_kinks"), [(2, 1), (3, 2), (4, 2), (5, 6), (37, 2)])
+@unchecked
+def test_the_points_of_few_regions_whatever_the_number_of_units(n, n_kinks, monkeypatch):
+    F = mostly_linear(n, n_kinks)
+    fps, complete = find_all(F, (-50 * np.ones(n), 50 * np.ones(n)), max_boxes=2**n_kinks)
+    assert complete
+    x = np.asarray(fps.xstar)
+    np.testing.assert_allclose(jax.vmap(lambda x: F(x, None))(x), x, atol=1e-5)
+    # Divided into as many chunks as can be.
+    monkeypatch.setattr(piecewise_linear, "_MOST_SLOPES", 1)
+    again, complete = find_all(F, (-50 * np.ones(n), 50 * np.ones(n)), max_boxes=2**n_kinks)
+    assert complete and again.n == fps.n
+    np.testing.assert_allclose(again.xstar, fps.xstar, rtol=1e-12)
+
+
+_MEMORY_OF_TWO_REGIONS = """
+import resource
+import numpy as np
+from slowpoints import find_all
+from test_find_all import mostly_linear
+
+F, box = mostly_linear(160, 1), (-50 * np.ones(160), 50 * np.ones(160))
+find_all(mostly_linear(2, 1), (-50 * np.ones(2), 50 * np.ones(2)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fps, complete = find_all(F, box)
+assert complete and fps.n == 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_two_regions_of_many_units_take_little_memory():
+    """All rows of 2,053 took 5 GB."""
+    command = [sys.executable, "-c", _MEMORY_OF_TWO_REGIONS]
+    root = Path(__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests"), *sys.path])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    kilobytes = int(done.stdout.split()[-1])
+    assert kilobytes < 200_000
 
 
 @unchecked

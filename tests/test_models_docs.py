@@ -38,4 +38,4 @@ def test_a_block_runs(block, capsys):
 
 def test_every_framework_has_a_block():
     found = {name.split(".")[0] for block in BLOCKS for name in frameworks(block[1])}
-    assert {"brainpy", "brainstate", "equinox", "flax", "torch"} <= found
+    assert {"brainpy", "brainstate", "equinox", "flax", "keras", "torch"} <= found

@@ -1,5 +1,6 @@
 """All fixed points of a piecewise-linear network, region by region."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from slowpoints._transition.base import Transition
 _MOST_KINKS = 16
 """2^16 regions take a few seconds."""
 
-_ROWS, _PROBE_ROWS = 2053, 37
-"""Regions are looked at so many at a time, and a few are tried first. These are prime numbers, of
-which no other axis is likely to be, so that the axis of the rows can be told from others."""
+_MOST_SLOPES = 2**20
+"""Regions are looked at in chunks with no more slopes than this, of 8 MB. The interpreter holds
+some thirty such arrays at a time."""
 
 _LINEAR = 1e-9
 """Slopes that vary less than this over a whole box, with each unit on one side of its kink, are
@@ -46,13 +47,20 @@ def by_regions(
         not known. `None` if the network is not piecewise linear, or has too many kinks.
     """
     n_states = low.size
+    one_row = Program(F, np.zeros((1, n_states), u.dtype), u[None])
+    taken = one_row.axis_lengths()
+
+    def n_rows_of(least: int) -> int:
+        # A length that no other axis has, so that the axis of the rows can be told from others.
+        return next(n for n in itertools.count(max(2, least)) if n not in taken)
 
     def prepared(n_rows: int) -> tuple[Program, Ball]:
         program = Program(F, np.zeros((n_rows, n_states), u.dtype), np.tile(u, (n_rows, 1)))
         return program, from_bounds(np.tile(low, (n_rows, 1)), np.tile(high, (n_rows, 1)))
 
-    probe = Regions(np.zeros((_PROBE_ROWS, 0), bool))
-    program, box = prepared(_PROBE_ROWS)
+    n_rows = n_rows_of(1)
+    probe = Regions(np.zeros((n_rows, 0), bool))
+    program, box = prepared(n_rows)
     try:
         with probe.in_force():
             _, slope = program.linearised(box)
@@ -63,17 +71,18 @@ def by_regions(
         return None
     if not np.all(slope.radius < _LINEAR):
         return None
-    program, box = prepared(_ROWS)
+    n_rows = n_rows_of(min(2**n_kinks, _MOST_SLOPES // n_states**2))
+    program, box = prepared(n_rows)
     single, open_boxes = [], []
-    for start in range(0, 2**n_kinks, _ROWS):
-        numbers = np.minimum(np.arange(start, start + _ROWS), 2**n_kinks - 1)
+    for start in range(0, 2**n_kinks, n_rows):
+        numbers = np.minimum(np.arange(start, start + n_rows), 2**n_kinks - 1)
         regions = Regions((numbers[:, None] >> np.arange(n_kinks)) % 2 == 0)
         with regions.in_force():
             _, slope = program.linearised(box)
         if not np.all(slope.radius < _LINEAR):
             return None
         image = _fixed_points(box, slope, program, regions)
-        first = start + np.arange(_ROWS) < 2**n_kinks
+        first = start + np.arange(n_rows) < 2**n_kinks
         # With a margin in which the fixed point can be computed by other means as well.
         image = Ball(image.mid, image.rad + margin)
         ends = image.bounds()

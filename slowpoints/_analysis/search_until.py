@@ -27,8 +27,8 @@ from slowpoints._transition.convert import as_transition
 from slowpoints._transition.trace import traced
 from slowpoints._unique import unique
 
-_CONFIDENCE = 0.95
-"""How sure the coverage is when a search ends."""
+_ERROR = 0.05
+"""How probable it is at most that the coverage of a search is ever less than what is said."""
 
 _EVEN = 0.5
 """This part of a round's rows is divided evenly among the kinds of start, so that each goes on
@@ -55,7 +55,8 @@ class Rounds:
             the search.
         n_rows: how many rows were searched.
         coverage: with a confidence of 95 %, at least this share of further starts, drawn like those
-            of the last rounds, would lead to points that are known.
+            of the last rounds, would lead to points that are known. The confidence is that of the
+            whole search, however often it looked whether it may end.
         degree: the sum of the signs of `det(I - J)` at the fixed points, see
             [`degree`][slowpoints.degree]; `None` if some point's sign is not known.
         found: for each kind of start, how many rows had it, and how many points these found that
@@ -116,8 +117,8 @@ def search_until(
         state_traj: `[trials, time, n_states]` states that the network visits.
         inputs: `[n_inputs]` or `[1, n_inputs]` the constant input.
         coverage: continue until, with a confidence of 95 %, at least this share of starts leads to
-            known points: a number from 0 to below 1. 0.99 takes 299 rows in a row that find
-            nothing.
+            known points: a number from 0 to below 1. 0.99 takes 368 rows in a row that find
+            nothing; more, if rounds after the first one have found points: 784 after ten of them.
         degree: continue until the signs of `det(I - J)` sum to this number, which is 1 for the
             complete set of a network with bounded states; see [`degree`][slowpoints.degree]. `None`
             for networks for which it is not known. If some sign cannot be told, as on a line of
@@ -237,6 +238,37 @@ def _visited(state_traj: Any, valid_bxt: Any) -> Float[np.ndarray, "k n_states"]
     return visited[np.isfinite(visited).all(axis=1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Vain:
+    """The rows that have found nothing new lately, and what they say about the coverage.
+
+    The rows since a round that found something are a run. During a run nothing that is known
+    changes, nor the way in which starts are drawn. If the coverage is less than `c`, the run comes
+    to `log(error) / log(c)` rows only with the probability `error`, so that one run may be looked
+    at as often as one likes (Clopper & Pearson 1934 for one look). But each run is a new chance to
+    be wrong. So the k-th one is granted the part `1 / (k (k + 1))` of the error: these add up to 1
+    over however many runs, and by Boole's inequality the search as a whole is wrong with no more
+    than the probability `_ERROR` (Lan & DeMets 1983, "Discrete sequential boundaries for clinical
+    trials", call this spending the error).
+
+    Attributes:
+        n_rows: the length of the run so far.
+        run: its number, from 1.
+    """
+
+    n_rows: int = 0
+    run: int = 1
+
+    def after(self, n_rows: int, found: bool) -> "Vain":
+        """Return what is known after a round of so many rows."""
+        return Vain(0, self.run + 1) if found else Vain(self.n_rows + n_rows, self.run)
+
+    def coverage(self) -> float:
+        """Return a lower bound of the share of starts that lead to points that are known."""
+        error = _ERROR / (self.run * (self.run + 1))
+        return error ** (1 / self.n_rows) if self.n_rows else 0.0
+
+
 class _Known(NamedTuple):
     """What starts are made of."""
 
@@ -318,7 +350,7 @@ class _Search:
         self._signs = np.zeros(0, int)
         self._n_rows, self._n_new = dict.fromkeys(_KINDS, 0), dict.fromkeys(_KINDS, 0)
         self._score = dict.fromkeys(_KINDS, 0.0)
-        self._n_in_vain = 0
+        self._vain: Vain | None = None
 
     # ---- starts --------------------------------------------------------------------------------
 
@@ -355,7 +387,8 @@ class _Search:
             self._score[kind] = _MEMORY * self._score[kind] + new
         if finders.size:
             self._add(part[finders])
-        self._n_in_vain = 0 if finders.size else self._n_in_vain + part.n
+        # The first round, which is drawn in a way of its own, is no evidence about the later ones.
+        self._vain = Vain() if self._vain is None else self._vain.after(part.n, bool(finders.size))
 
     def _is_new(self, part: FixedPoints) -> Bool[np.ndarray, " n"]:
         is_new = np.asarray(part.status) == Status.FIXED_POINT
@@ -383,13 +416,8 @@ class _Search:
         )
 
     def coverage(self) -> float:
-        """Return a lower bound of the share of starts that lead to points that are known.
-
-        If it were lower than this, the rows since the last round that found something would not
-        all have found nothing, but for one search in twenty (Clopper & Pearson 1934).
-        """
-        n = self._n_in_vain
-        return (1 - _CONFIDENCE) ** (1 / n) if n else 0.0
+        """Return a lower bound of the share of starts that lead to points that are known."""
+        return 0.0 if self._vain is None else self._vain.coverage()
 
     def sum_of_signs(self) -> int | None:
         """Return the sum of the signs of `det(I - J)`; `None` if one of them is not known."""

@@ -1,6 +1,6 @@
 """Evaluate a JAX program on enclosures, operation by operation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -78,6 +78,10 @@ class Program:
             self._program = jax.make_jaxpr(jax.vmap(F))(x, u)
         self._u = np.asarray(u, np.float64)
 
+    def axis_lengths(self) -> set[int]:
+        """Return the lengths of all axes of all arrays, those of inner programs included."""
+        return {length for shape in _shapes(self._program.jaxpr) for length in shape}
+
     def value(self, x: Ball) -> Ball:
         """Return what the next states can be, `[n, n_states]`, from states in `x`.
 
@@ -132,6 +136,19 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], rules: R
         results = _apply(eqn, [read(atom) for atom in eqn.invars], rules)
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _shapes(jaxpr: core.Jaxpr) -> Iterator[tuple[int, ...]]:
+    for atom in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars):
+        yield getattr(atom.aval, "shape", ())
+    for eqn in jaxpr.eqns:
+        for atom in (*eqn.invars, *eqn.outvars):
+            yield getattr(atom.aval, "shape", ())
+        for param in eqn.params.values():
+            for inner in param if isinstance(param, (tuple, list)) else (param,):
+                inner = getattr(inner, "jaxpr", inner)
+                if isinstance(inner, core.Jaxpr):
+                    yield from _shapes(inner)
 
 
 def _exact(const: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
+from slowpoints._across_processes import refused_together
 from slowpoints._cli.arrays import trajectories
 from slowpoints._cli.command import (
     INTERRUPTED,
@@ -126,23 +127,24 @@ def find(
     source, name = context.with_resource(importable(model))
     if options["across_processes"]:
         _join_processes()
-    network = load_model(source, name, checkpoint, signature)
-    settings = options | {
-        "solver": chosen_solver(context, options["solver"]),
-        "mesh": None if options["mesh"] == "none" else options["mesh"],
-    }
-    try:
-        finder = FixedPointFinder(network, **settings)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(sentence(error, option_names())) from error
-    n_inits = search["n_inits"]
-    search["state_traj"] = trajectories(search["state_traj"])
-    if (valid := search["valid_bxt"]) is not None:
-        search["valid_bxt"] = valid[None] if valid.ndim == 1 else valid
-    inputs = search["inputs"] = inputs_of(network, search["inputs"], say=finder.verbose)
-    finder._check(**search)
-    if not force:  # after all else, so that a command with another mistake is not sent twice
-        _check_that_new(out, all_rows)
+    with refused_together("find", options["across_processes"]):
+        network = load_model(source, name, checkpoint, signature)
+        settings = options | {
+            "solver": chosen_solver(context, options["solver"]),
+            "mesh": None if options["mesh"] == "none" else options["mesh"],
+        }
+        try:
+            finder = FixedPointFinder(network, **settings)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(sentence(error, option_names())) from error
+        n_inits = search["n_inits"]
+        search["state_traj"] = trajectories(search["state_traj"])
+        if (valid := search["valid_bxt"]) is not None:
+            search["valid_bxt"] = valid[None] if valid.ndim == 1 else valid
+        inputs = search["inputs"] = inputs_of(network, search["inputs"], say=finder.verbose)
+        finder._check(**search)
+        if not force:  # after all else, so that a command with another mistake is not sent twice
+            _check_that_new(out, all_rows)
 
     started, n_done, stopped = time.perf_counter(), 0, False
     with first_interrupt_asks(_answer(finder)) as interrupt:

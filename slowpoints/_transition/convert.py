@@ -32,10 +32,11 @@ def as_transition(
             - a cell of `flax.nnx`, or of `flax.linen` bound to its variables, or the pair
               `(cell, variables)`;
             - a `torch.nn.RNN`, `GRU` or `LSTM`, or one of their cells;
+            - a recurrent layer or cell of Keras 3, on its JAX backend;
             - a function of JAX arrays.
         signature: how to call the model. Functions and `equinox.Module`s can have any of these
             signatures; the first is the default. Other models are called in their framework's way,
-            but for BrainPy's and Flax's modules a signature can be given as well.
+            but for BrainPy's, Flax's and Keras' modules a signature can be given as well.
 
             - `"state_input"`: `model(state, input) -> next state`, for one state and one input
               `[n_inputs]`;
@@ -96,6 +97,10 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
         transition = from_module(model)
         _refuse(model, signature=signature, example_state=example_state)
         return transition
+    if is_instance(model, "keras", "Layer"):
+        from slowpoints._transition.models.keras import from_module
+
+        return from_module(model, signature, example_state)
     if isinstance(model, eqx.Module):
         from slowpoints._transition.models.equinox import from_module
 
@@ -115,7 +120,8 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
         "flax.nnx.Module, a flax.linen.Module with its variables, a recurrent layer or cell of "
-        "torch.nn, or a function F(x, u) -> next x. To use any other model, wrap one step of it:\n"
+        "torch.nn or Keras, or a function F(x, u) -> next x. To use any other model, wrap one step "
+        "of it:\n"
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"
     )
