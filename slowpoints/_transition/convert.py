@@ -90,10 +90,7 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
     if is_instance(model, "torch.nn", "Module"):
         from slowpoints._transition.models.pytorch import from_module
 
-        # An unknown module first: without these arguments it would be refused all the same.
-        transition = from_module(model)
-        _refuse(model, signature=signature, example_state=example_state)
-        return transition
+        return from_module(model, signature, example_state)
     if isinstance(model, eqx.Module):
         from slowpoints._transition.models.equinox import from_module
 
