@@ -433,6 +433,7 @@ _TABLE |= {
         "_native_batch_norm_legit_no_training": _batch_norm,
         "_native_batch_norm_legit.no_stats": _instance_norm,
         "convolution": _convolution,
+        "native_dropout": lambda a, p, train: (a, None),  # no difference, or two calls differ
         "native_group_norm": _group_norm,
         "native_layer_norm": _layer_norm,
         # matrices
@@ -489,7 +490,7 @@ _TABLE |= {
         "_fft_c2r": lambda a, dim, norm, n: jnp.fft.irfftn(
             a, [*(a.shape[d] for d in dim[:-1]), n], dim, _FFT[False][norm]
         ),
-        "_fft_r2c": lambda a, dim, norm, onesided: jnp.fft.rfftn(
+        "_fft_r2c": lambda a, dim, norm, half: (jnp.fft.rfftn if half else jnp.fft.fftn)(
             a, axes=dim, norm=_FFT[True][norm]
         ),
         "_to_copy": _cast,
@@ -497,6 +498,7 @@ _TABLE |= {
         "_conj": jnp.conj,
         "complex": lax.complex,
         "empty": lambda shape, dtype=None: _full(shape, 0, dtype),
+        "empty_permuted": lambda shape, order, dtype=None: _full(shape, 0, dtype),
         "full": _full,
         "full_like": lambda a, value, dtype=None: jnp.full_like(a, value, dtype),
         "polar": lambda radius, angle: lax.complex(

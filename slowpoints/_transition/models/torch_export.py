@@ -70,7 +70,7 @@ class Snapshot:
             self._module = self._module.float()
             tensors = _tensors_of(self._module)
             real = [torch.float32]
-        self._dtype = torch.float64 if real[:1] == [torch.float64] else torch.float32
+        self._dtype = real[0] if real else torch.get_default_dtype()
         # A tensor with several names, such as tied weights, has the first.
         first = {id(t): name for name, t in reversed(tensors.items())}
         self._names = {name: first[id(t)] for name, t in tensors.items()}
@@ -140,7 +140,7 @@ class Snapshot:
         )
 
     def _words_on_change(self, random_operations: list[str]) -> str:
-        draws = f": it draws random numbers with {random_operations[0]}" * bool(random_operations)
+        draws = "".join(f", since it draws {name}" for name in random_operations[:1])
         return (
             f"{self.name} is random, or keeps something from one call for the next: two calls for "
             f"the same state and the same input differ{draws}. It was called in its `eval()` mode: "
@@ -210,9 +210,10 @@ class Snapshot:
             args, keywords = _frozen(node.args, numbers), _frozen_keywords(node.kwargs, numbers)
             value = node.meta.get("val")
             is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+            if is_random:
+                random_operations.append(name)
             if is_random and isinstance(value, torch.Tensor):
                 # If it makes a difference, two calls of the module differ.
-                random_operations.append(name)
                 name, args, keywords = "aten.full", (tuple(value.shape), 0.0), ()
             numbers[node] = len(numbers)
             lines.append((name, args, keywords))
