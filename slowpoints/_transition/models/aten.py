@@ -346,50 +346,39 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: Any = None) -> Any:
     return jnp.arange(start, end, step, dtype)
 
 
-_SAME_NAME = (
-    "exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil trunc "
-    "isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or "
-    "bitwise_xor copysign reciprocal fmod remainder maximum minimum logaddexp where matmul flip real imag triu "
-    "tril"
-)
+# Of `jnp`, by the same name or by another one.
+_OF_NUMPY = """
+    exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil trunc copysign
+    isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or
+    bitwise_xor reciprocal fmod remainder maximum minimum logaddexp where matmul flip real imag triu
+    tril acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan atan2:arctan2 atanh:arctanh
+    eq:equal ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal mul:multiply
+    neg:negative _conj:conj bmm:matmul dot:matmul mm:matmul mv:matmul permute:transpose
+    unsqueeze:expand_dims max.default:max min.default:min scalar_tensor:asarray
+"""
+_OF_SCIPY = "erf erfc erfinv lgamma:gammaln special_i0e:i0e xlogy"
 
-_TABLE: dict[str, Callable[..., Any]] = {f"aten.{n}": getattr(jnp, n) for n in _SAME_NAME.split()}
+_TABLE: dict[str, Callable[..., Any]] = {}
+for _module, _names in ((jnp, _OF_NUMPY), (jax.scipy.special, _OF_SCIPY)):
+    for _name, _, _own in (pair.partition(":") for pair in _names.split()):
+        _TABLE[f"aten.{_name}"] = getattr(_module, _own or _name)
 _TABLE |= {
     f"aten.{name}": function
     for name, function in {
         # elements
         "abs": _abs,
-        "acos": jnp.arccos,
-        "acosh": jnp.arccosh,
         "add": lambda a, b, alpha=1: jnp.add(a, b if alpha == 1 else jnp.multiply(alpha, b)),
-        "asin": jnp.arcsin,
-        "asinh": jnp.arcsinh,
-        "atan": jnp.arctan,
-        "atan2": jnp.arctan2,
-        "atanh": jnp.arctanh,
         "clamp": _clamp,
         "div": _divide,
         "elu": _elu,
-        "eq": jnp.equal,
-        "erf": jax.scipy.special.erf,
-        "erfc": jax.scipy.special.erfc,
-        "erfinv": jax.scipy.special.erfinv,
         "floor_divide": lambda a, b: _divide(a, b, "floor"),
-        "ge": jnp.greater_equal,
         "gelu": _gelu,
-        "gt": jnp.greater,
         "hardsigmoid": _hardsigmoid,
         "hardswish": _hardswish,
         "hardtanh": _hardtanh,
-        "le": jnp.less_equal,
         "leaky_relu": lambda a, slope=0.01: jnp.where(a > 0, a, a * slope),
-        "lgamma": jax.scipy.special.gammaln,
         "log_sigmoid_forward": lambda a: (_log_sigmoid(a), None),
-        "lt": jnp.less,
         "mish": lambda a: a * jnp.tanh(_softplus(a)),
-        "mul": jnp.multiply,
-        "ne": jnp.not_equal,
-        "neg": jnp.negative,
         "pow": _power,
         "relu": lambda a: jnp.where(a <= 0, jnp.zeros_like(a), a),
         "round": lambda a, decimals=0: jnp.round(a, decimals),
@@ -399,9 +388,7 @@ _TABLE |= {
         "sign": lambda a: (a > 0).astype(a.dtype) - (a < 0).astype(a.dtype),  # of NaN: 0
         "silu": lambda a: a * lax.logistic(a),
         "softplus": _softplus,
-        "special_i0e": jax.scipy.special.i0e,
         "sub": lambda a, b, alpha=1: jnp.subtract(a, b if alpha == 1 else jnp.multiply(alpha, b)),
-        "xlogy": jax.scipy.special.xlogy,
         # reductions
         "_log_softmax": _log_softmax,
         "_softmax": _softmax,
@@ -415,10 +402,8 @@ _TABLE |= {
         "cumsum": lambda a, dim, dtype=None: jnp.cumsum(a, dim, dtype),
         "linalg_vector_norm": _norm,
         "logsumexp": _logsumexp,
-        "max.default": jnp.max,
         "max.dim": _highest(jnp.argmax),
         "mean": _reduced(jnp.mean),
-        "min.default": jnp.min,
         "min.dim": _highest(jnp.argmin),
         "prod": _reduced(jnp.prod),
         "sort": _sort,
@@ -440,15 +425,11 @@ _TABLE |= {
         "_trilinear": lambda a, b, c, *expands_and_sum: _trilinear((a, b, c), *expands_and_sum),
         "addmm": _add_product,
         "baddbmm": _add_product,
-        "bmm": jnp.matmul,
-        "dot": jnp.matmul,
         "linalg_det": jnp.linalg.det,
         "linalg_householder_product": lax.linalg.householder_product,
         "linalg_inv": jnp.linalg.inv,
         "linalg_matrix_exp": jax.scipy.linalg.expm,
         "linalg_solve": _solve,
-        "mm": jnp.matmul,
-        "mv": jnp.matmul,
         # shapes and places
         "_unsafe_view": _reshape,
         "alias": lambda a: a,
@@ -464,7 +445,6 @@ _TABLE |= {
         "index": lambda a, indices: a[_places(indices)],
         "index_put": _index_put,
         "index_select": lambda a, dim, index: jnp.take(a, index, dim),
-        "permute": jnp.transpose,
         "repeat": lambda a, repeats: jnp.tile(a, tuple(repeats)),
         "reshape": _reshape,
         "roll": lambda a, shifts, dims=(): (
@@ -481,7 +461,6 @@ _TABLE |= {
         "squeeze": _squeeze,
         "sym_size": lambda a, dim: a.shape[dim],
         "unbind": _unbind,
-        "unsqueeze": jnp.expand_dims,
         "view.default": _reshape,
         # making and converting
         "_fft_c2c": lambda a, dim, norm, forward: (jnp.fft.fftn if forward else jnp.fft.ifftn)(
@@ -495,7 +474,6 @@ _TABLE |= {
         ),
         "_to_copy": _cast,
         "arange.start_step": _arange,
-        "_conj": jnp.conj,
         "complex": lax.complex,
         "empty": lambda shape, dtype=None: _full(shape, 0, dtype),
         "empty_permuted": lambda shape, order, dtype=None: _full(shape, 0, dtype),
@@ -504,7 +482,6 @@ _TABLE |= {
         "polar": lambda radius, angle: lax.complex(
             radius * jnp.cos(angle), radius * jnp.sin(angle)
         ),
-        "scalar_tensor": jnp.asarray,
         "view_as_complex": lambda a: lax.complex(a[..., 0], a[..., 1]),
         "view_as_real": lambda a: jnp.stack([a.real, a.imag], -1),
     }.items()

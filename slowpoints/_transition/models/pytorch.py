@@ -1,7 +1,8 @@
 """PyTorch's modules, computed by JAX. PyTorch is needed to read the weights and the step.
 
-A module with a step of its own is exported: see `torch_export`. The recurrent layers and cells that
-PyTorch comes with are written down here. Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and from these
+A module with a step of its own is exported: see `torch_export`. PyTorch's layers and cells are
+written down here. Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and
+from these
 
 - RNN: `h' = tanh(a + b)`, or `relu`;
 - GRU: `r, z = sigmoid(a_r + b_r), sigmoid(a_z + b_z)`; `n = tanh(a_n + r * b_n)`;
@@ -204,13 +205,13 @@ def _attribute(path: str) -> str:
 
 
 def _refusal(name: str, why: str, inside: list[str]) -> str:
-    way_out = "Wrap it in a module whose `forward` takes an input and a state."
+    way_out = "Wrap it in a module whose `forward` takes an input and a state"
     if inside:
         layers = inside[0] if len(inside) == 1 else f"one of its layers, {', '.join(inside)}"
-        way_out = f"Pass {layers}, if the inputs are those of the layer; or w{way_out[1:]}"
+        way_out = f"Pass {layers}. Inputs are those of the layer then; or w{way_out[1:]}"
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "
-        f"called with an input and a state, and returns the next state. {way_out}"
+        f"called with an input and a state. {way_out} and returns the next state."
     )
 
 

@@ -49,18 +49,21 @@ class Snapshot:
 
     Attributes:
         name: what error messages call the module.
-        signature: how it is called; `None` for the default, `"batched_sequence"`.
+        signature: how it is called.
+        is_default: whether that is the default, since nothing was said.
         weights: its real tensors, by name, as NumPy arrays.
     """
 
     def __init__(self, module: nn.Module, signature: Signature | None):
-        self.name, self.signature = type(module).__name__, signature
+        self.name = type(module).__name__
+        self.is_default = signature is None
+        self.signature: Signature = signature or "batched_sequence"
         if isinstance(module, torch.jit.ScriptModule):
             self.name = getattr(module, "original_name", self.name)
         module = getattr(module, "_orig_mod", module)  # of `torch.compile`
         self._module = _copy_of(module).eval().cpu()
         tensors = _tensors_of(self._module)
-        if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for t in tensors.values()):
+        if any(nn.parameter.is_lazy(t) for t in tensors.values()):
             raise TypeError(
                 f"as_transition: {self.name} has weights without a shape; expected a module that "
                 "has been called once, which gives lazy layers their shapes."
@@ -89,7 +92,7 @@ class Snapshot:
         """
         with _lock, _undisturbed():
             points = [self._point(shapes, n_inputs, scale) for scale in (0.5, 2.0)]
-            works, told = self._try(self.signature or "batched_sequence", treedef, points)
+            works, told = self._try(self.signature, treedef, points)
             if not works:
                 raise ModelError(self._words_on_calls(told, treedef, points))
             step, *others = works
@@ -112,7 +115,7 @@ class Snapshot:
         works, told = [], []
         shapes = [tuple(t.shape) for t in points[0]]
         for form in _forms(signature, shapes[:-1], shapes[-1][0]):
-            step = _Step(self._module, form, treedef, shapes[:-1], self.signature is not None)
+            step = _Step(self._module, form, treedef, shapes[:-1], not self.is_default)
             try:
                 step(*_clones(points[0]))
             except Exception as error:  # the user's code may raise errors of any type
@@ -122,9 +125,8 @@ class Snapshot:
         return works, told
 
     def _words_on_calls(self, told: list[str], treedef: Any, points: Any) -> str:
-        given = self.signature or "batched_sequence"
-        default = "" if self.signature else ", the default for modules of one's own"
-        others = [s for s in _ALL if s != given and self._try(s, treedef, points)[0]]
+        default = ", the default for modules of one's own" if self.is_default else ""
+        others = [s for s in _ALL if s != self.signature and self._try(s, treedef, points)[0]]
         if others:
             ways = " or ".join(f'`as_transition(model, signature="{s}")`' for s in others)
             advice = f"It can be called in another way: pass {ways}."
@@ -135,7 +137,7 @@ class Snapshot:
             )
         tried = "\n".join(f"    {words}" for words in told)
         return (
-            f'{self.name} could not be called with signature="{given}"{default}. It was tried with'
+            f'{self.name} could not be called with signature="{self.signature}"{default}. It was tried with'
             f"\n{tried}\n{advice}"
         )
 
@@ -164,8 +166,8 @@ class Snapshot:
             exported = exported.run_decompositions(decompositions)
         except Exception as error:  # there are many reasons, and types, for no export
             raise ModelError(
-                f"{self.name} cannot be exported by PyTorch: {_line(error)} Its step has to be made "
-                "of PyTorch's operations on tensors: not of NumPy's, nor of decisions (`if`, "
+                f"{self.name} cannot be exported by PyTorch: {_line(error)} Its step must consist "
+                "of PyTorch's operations on tensors: none of NumPy's, and no decisions (`if`, "
                 "`while`, `.item()`) by the values of tensors, for which there is `torch.where`."
             ) from error
         signature = exported.graph_signature
@@ -264,11 +266,11 @@ class Snapshot:
             gap = _gap([np.asarray(a) for a in found], values, point)
             if gap > tolerance:
                 raise ModelError(
-                    f"{self.name} and the program that PyTorch exports from it differ, by {gap:.1e} "
-                    "of the largest number in the next state; expected a step that depends on its "
-                    "state, its input and its tensors only. Random numbers that NumPy or Python "
-                    "draws, and numbers that change from one call to the next, are constants in "
-                    "the program: pass the noise-free step."
+                    f"{self.name} and the program that PyTorch exports of it differ by {gap:.1e} "
+                    "relative to the largest number of the next state; expected a step that "
+                    "depends only on its state, its input and its tensors. What NumPy or Python "
+                    "draws, or what changes from one call to the next, is a constant in the "
+                    "program: pass the noise-free step."
                 )
 
 
@@ -401,7 +403,7 @@ def _copy_of(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module, dict(memo))
     except Exception:  # an object may refuse to be copied with any error
         for value in held:
-            if isinstance(value, dict) or isinstance(value, nn.Module):
+            if isinstance(value, (dict, nn.Module)):  # of which all modules have some
                 continue
             try:
                 copy.deepcopy(value, dict(memo))

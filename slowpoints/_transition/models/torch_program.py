@@ -1,4 +1,4 @@
-"""`TorchStep`: a step of a PyTorch module as a JAX program. PyTorch is not needed to evaluate it."""
+"""`TorchStep`: a step of a PyTorch module as a JAX program, which needs no PyTorch."""
 
 import dataclasses
 import functools
