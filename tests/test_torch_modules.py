@@ -409,6 +409,7 @@ def strong():
     return module
 
 
+@pytest.mark.slow
 def test_a_search_finds_what_fsolve_finds_on_the_module(strong):
     optimize = pytest.importorskip("scipy.optimize")
     module = copy.deepcopy(strong).double()
@@ -432,6 +433,7 @@ def test_a_search_finds_what_fsolve_finds_on_the_module(strong):
         assert np.abs(residual(point.astype(float))).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_gradients_of_a_fixed_point_are_pytorchs_by_implicit_differentiation(strong):
     with jax.enable_x64(True):
         module = copy.deepcopy(strong).double()
@@ -633,6 +635,7 @@ def test_threads_share_an_export():
     assert len(found) == 4 and all((y == found[0]).all() for y in found)
 
 
+@pytest.mark.slow
 def test_under_transformations():
     module, _, _ = made("leaky")
     x, u = jnp.ones((4, N)), jnp.ones(N_IN)
@@ -642,16 +645,21 @@ def test_under_transformations():
 
     rows = fresh()(x[0], u)
     for call in (
-        lambda: jax.jit(jax.vmap(fresh(), (0, None)))(x, u)[0] if False else None,
+        lambda: jax.jit(lambda x: jax.vmap(fresh(), (0, None))(x, u))(x)[0],
+        lambda: jax.pmap(lambda x: fresh()(x, u))(x[:1])[0],
+        lambda: jax.shard_map(
+            lambda x: jax.vmap(fresh(), (0, None))(x, u),
+            mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",)),
+            in_specs=jax.sharding.PartitionSpec("rows"),
+            out_specs=jax.sharding.PartitionSpec("rows"),
+        )(x)[0],
         lambda: jax.vmap(fresh(), (0, None))(x, u)[0],
         lambda: eqx.filter_jit(eqx.filter_vmap(fresh(), in_axes=(0, None)))(x, u)[0],
         lambda: jax.jvp(lambda x: fresh()(x, u), (x[0],), (x[0],))[0],
         lambda: jax.vjp(lambda x: fresh()(x, u), x[0])[0],
         lambda: jax.lax.scan(lambda x, _: (fresh()(x, u), None), x[0], length=1)[0],
     ):
-        found = call()
-        if found is not None:
-            np.testing.assert_allclose(found, rows, atol=1e-6)
+        np.testing.assert_allclose(call(), rows, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 512])
@@ -809,6 +817,7 @@ unique_fps.print_summary()
 """
 
 
+@pytest.mark.slow
 def test_a_script_for_the_pytorch_finder_runs(capsys):
     assert "import" in SCRIPT
     names = {"Golub": Golub}

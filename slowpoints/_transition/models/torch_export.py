@@ -4,6 +4,7 @@ What runs is the copy, so nothing of the module itself changes, and PyTorch's, N
 random numbers go on afterwards as if nothing had happened.
 """
 
+import concurrent.futures
 import contextlib
 import copy
 import dataclasses
@@ -137,7 +138,7 @@ class Snapshot:
             )
         tried = "\n".join(f"    {words}" for words in told)
         return (
-            f'{self.name} could not be called with signature="{self.signature}"{default}. It was tried with'
+            f'{self.name} could not be called with signature="{self.signature}"{default}. Tried:'
             f"\n{tried}\n{advice}"
         )
 
@@ -183,41 +184,40 @@ class Snapshot:
         return self._read(exported)
 
     def _read(self, exported: Any) -> tuple[Program, list[str]]:
-        nodes = list(exported.graph.nodes)
-        inputs = [node for node in nodes if node.op == "placeholder"]
-        weights, constants, arguments = [], [], []
-        for node, spec in zip(inputs, exported.graph_signature.input_specs, strict=True):
+        stored = exported.state_dict | exported.constants
+        weights, arguments, known = {}, [], {}
+        nodes = [n for n in exported.graph.nodes if not _name_of(n.target).startswith(_CHECKS)]
+        for node, spec in zip(nodes, exported.graph_signature.input_specs, strict=False):
+            name = self._names.get((spec.target or "").removeprefix("module."))
             if spec.kind.name == "USER_INPUT":
                 arguments.append(node)
-            if spec.target is None:
-                continue
-            name = self._names.get(spec.target.removeprefix("module."))
-            if name in self.weights:
-                weights.append((node, name))
-            else:
-                stored = exported.state_dict | exported.constants
-                constants.append((node, without_torch(stored[spec.target]).copy()))
-        order = [*(node for node, _ in weights + constants), *arguments]
-        numbers = {node: number for number, node in enumerate(order)}
-        lines, random_operations, outputs = [], [], ()
+            elif name in self.weights:
+                weights[node] = name
+            elif spec.target is not None:
+                known[node] = stored[spec.target]
+        # What depends on none of these, such as masks, PyTorch computes now.
         for node in nodes:
+            is_fixed = node.op == "call_function" and not _is_random(node)
+            if is_fixed and known.keys() >= set(node.all_input_nodes):
+                args, keywords = torch.fx.map_arg((node.args, node.kwargs), known.__getitem__)
+                known[node] = node.target(*args, **keywords)
+        rest = [n for n in nodes if n not in known and n.op != "placeholder"]
+        used = dict.fromkeys(n for node in rest for n in node.all_input_nodes if n in known)
+        constants = [n for n in used if isinstance(known[n], torch.Tensor)]
+        numbered = [*weights, *constants, *arguments, *(n for n in rest if n.op != "output")]
+        refs = {n: known[n] for n in used} | {n: Ref(i) for i, n in enumerate(numbered)}
+        lines, random_operations, outputs = [], [], ()
+        for node in rest:
+            args = _frozen(node.args, refs)
             if node.op == "output":
-                n_results = len(exported.graph_signature.user_outputs)
-                outputs = _frozen(node.args[0], numbers)[-n_results:]
-            if node.op in ("output", "placeholder"):
+                outputs = args[0][-len(exported.graph_signature.user_outputs) :]
                 continue
-            name = _name_of(node.target)
-            if name.startswith(_CHECKS):
-                continue
-            args, keywords = _frozen(node.args, numbers), _frozen_keywords(node.kwargs, numbers)
-            value = node.meta.get("val")
-            is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-            if is_random:
+            name, keywords = _name_of(node.target), _frozen_keywords(node.kwargs, refs)
+            if _is_random(node):
                 random_operations.append(name)
-            if is_random and isinstance(value, torch.Tensor):
-                # If it makes a difference, two calls of the module differ.
-                name, args, keywords = "aten.full", (tuple(value.shape), 0.0), ()
-            numbers[node] = len(numbers)
+                if isinstance(value := node.meta["val"], torch.Tensor):
+                    # If it makes a difference, two calls of the module differ.
+                    name, args, keywords = "aten.full", (tuple(value.shape), 0.0), ()
             lines.append((name, args, keywords))
         missing = dict.fromkeys(name for name, _, _ in lines if counterpart(name) is None)
         if missing:
@@ -226,15 +226,8 @@ class Snapshot:
                 f"{', '.join(missing)}. Write that part of the step with others, or the step in "
                 "JAX, as docs/howto/own_model.md does."
             )
-        return (
-            Program(
-                tuple(name for _, name in weights),
-                tuple(array for _, array in constants),
-                tuple(lines),
-                outputs,
-            ),
-            random_operations,
-        )
+        arrays = tuple(without_torch(known[n]).copy() for n in constants)
+        return Program(tuple(weights.values()), arrays, tuple(lines), outputs), random_operations
 
     def _check_others(self, step: "_Step", others: Any, points: Any, expected: Any) -> None:
         """Check that all forms of call that work mean the same, or else which is meant?
@@ -252,6 +245,11 @@ class Snapshot:
                         "`dim=-1`, so that both mean the same."
                     )
 
+    def _evaluate(self, program: Program, point: list[torch.Tensor]) -> list[np.ndarray]:
+        with jax.enable_x64(self._dtype == torch.float64):
+            found = jax.jit(program)(self.weights, *map(without_torch, point))
+            return list(map(np.asarray, found))
+
     def _check_program(self, program: Program, points: Any, expected: Any) -> None:
         """Compare a program with what the module returned, in the module's precision.
 
@@ -261,9 +259,10 @@ class Snapshot:
         casts_to_half = any(name in repr(program.lines) for name in ("'float16'", "'bfloat16'"))
         tolerance = _AGREE_HALF if casts_to_half else _AGREE[self._dtype]
         for point, values in zip(points, expected, strict=True):
-            with jax.enable_x64(self._dtype == torch.float64), jax.ensure_compile_time_eval():
-                found = jax.jit(program)(self.weights, *(without_torch(t) for t in point))
-            gap = _gap([np.asarray(a) for a in found], values, point)
+            # In a thread of its own, for in this one JAX may be tracing.
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                found = thread.submit(self._evaluate, program, point).result()
+            gap = _gap(found, values, point)
             if gap > tolerance:
                 raise ModelError(
                     f"{self.name} and the program that PyTorch exports of it differ by {gap:.1e} "
@@ -373,19 +372,23 @@ def _name_of(target: Any) -> str:
     return f"operator.{target.__name__}" if is_of_python else str(target)
 
 
-def _frozen(arg: Any, numbers: dict[Any, int]) -> Any:
+def _is_random(node: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _frozen(arg: Any, refs: dict[Any, Any]) -> Any:
     """Return arguments of an operation as something hashable that does not need PyTorch."""
     if isinstance(arg, torch.fx.Node):
-        return Ref(numbers[arg]) if arg in numbers else None
+        return refs[arg]
     if isinstance(arg, (list, tuple)):
-        return tuple(_frozen(part, numbers) for part in arg)
+        return tuple(_frozen(part, refs) for part in arg)
     if isinstance(arg, torch.dtype):
         return Dtype(str(arg).removeprefix("torch."))
     return arg
 
 
-def _frozen_keywords(keywords: Any, numbers: dict[Any, int]) -> tuple[tuple[str, Any], ...]:
-    return tuple((k, _frozen(v, numbers)) for k, v in keywords.items() if k not in _PLACES)
+def _frozen_keywords(keywords: Any, refs: dict[Any, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((k, _frozen(v, refs)) for k, v in keywords.items() if k not in _PLACES)
 
 
 # ---- copies and comparisons ----------------------------------------------------------------------

@@ -74,8 +74,6 @@ class Program:
         values = [own(weights[name]) for name in self.weights]
         values += [own(constant) for constant in self.constants]
         values += [own(argument) for argument in arguments]
-        first, last = len(self.weights), len(self.weights) + len(self.constants)
-        known = set(range(first, last))  # what depends neither on weights nor on arguments
 
         def read(arg: Any) -> Any:
             if isinstance(arg, Ref):
@@ -86,22 +84,9 @@ class Program:
 
         for name, args, keywords in self.lines:
             compute: Any = counterpart(name)
-            if known.issuperset(_numbers(args)) and known.issuperset(_numbers(keywords)):
-                known.add(len(values))
-                # With its values, for a mask that is computed selects places.
-                with jax.ensure_compile_time_eval():
-                    value = compute(*read(args), **dict(read(keywords)))
-            else:
-                value = compute(*read(args), **dict(read(keywords)))
+            value = compute(*read(args), **dict(read(keywords)))
             values.append(jax.tree.map(own, value))
         return [values[ref.number].astype(real) for ref in self.outputs]
-
-
-def _numbers(arg: Any) -> list[int]:
-    """Return the numbers of the values that arguments refer to."""
-    if isinstance(arg, Ref):
-        return [arg.number]
-    return [n for part in arg for n in _numbers(part)] if isinstance(arg, tuple) else []
 
 
 def _dtype(dtype: Any, real: Any) -> Any:
@@ -120,6 +105,7 @@ def _own(value: Any, real: Any) -> Any:
     dtype = _dtype(value.dtype, real)
     # NumPy's numbers are rounded by NumPy, since JAX without x64 remembers an array with its type.
     value = value if value.dtype == dtype else value.astype(dtype)
+    # A mask that selects places has to be known while the program is traced.
     return value if isinstance(value, np.ndarray) and dtype.kind in "biu" else jnp.asarray(value)
 
 
