@@ -39,9 +39,6 @@ from slowpoints._transition.trace import traced
 _CLASS = "FixedPointFinder"
 
 _ELSEWHERE = {
-    "sample_states": " `find_fixed_points` draws the states itself, from the trajectories "
-    "`[trials, time, n_states]` that it is given; or call the functions "
-    "slowpoints.sample_states and slowpoints.find_fixed_points.",
     "sample_inputs_and_states": " Call the functions slowpoints.sample_inputs_and_states and "
     "slowpoints.find_fixed_points.",
 }
@@ -51,6 +48,8 @@ _NO_NOISE = (
     "stable. No noise was added to the starts, and saddles are rarely found without it "
     "(`noise_scale`)."
 )
+
+_N_INITS = 1024
 
 _SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
 
@@ -204,6 +203,7 @@ class FixedPointFinder:
             arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
         self.rounds: Rounds | None = None
         self._n_searches = 0
+        self._n_draws = 0
 
     def _solver(self, name: str) -> AbstractSolver:
         if name == "levenberg_marquardt":
@@ -218,11 +218,48 @@ class FixedPointFinder:
             lr_cooldown=self.lr_cooldown,
         )
 
+    def sample_states(
+        self,
+        state_traj: Any,
+        n_inits: int,
+        valid_bxt: Bool[RealArray, "trials time"] | None = None,
+        noise_scale: Number = 0.0,
+    ) -> np.ndarray:
+        """Draw states to start from, for `find_fixed_points`, as Golub & Sussillo's finder does.
+
+        `find_fixed_points` draws them itself if it is given trajectories.
+
+        Args:
+            state_traj: as for `find_fixed_points`.
+            n_inits: how many states to draw.
+            valid_bxt: `[trials, time]` which states may be drawn.
+            noise_scale: standard deviation of the Gaussian noise added to them.
+
+        Returns:
+            `[n_inits, n_states]`. Each further call draws different states.
+
+        Raises:
+            ValueError: if an argument has the wrong shape or range, or a drawn state is NaN.
+        """
+        caller = f"{_CLASS}.sample_states"
+        n_inits = check_draw(caller, n_inits, noise_scale)
+        state_traj, valid_bxt = check_trajectories(
+            caller, self._vectors(caller, state_traj), valid_bxt, floating=False
+        )
+        # Not the numbers that a search draws from.
+        key = jax.random.split(jax.random.key(self.random_seed))[1]
+        key = jax.random.fold_in(key, self._n_draws)
+        with _precision(self.dtype):
+            state_traj = jnp.asarray(state_traj, self.dtype)
+            states = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
+        self._n_draws += 1
+        return np.asarray(states)
+
     def find_fixed_points(
         self,
         state_traj: Any,
         inputs: Float[RealArray, "_ n_inputs"],
-        n_inits: int = 1024,
+        n_inits: int = _N_INITS,
         noise_scale: Number = 0.0,
         valid_bxt: Bool[RealArray, "trials time"] | None = None,
         cond_ids: Shaped[RealArray, " n_inits"] | None = None,
@@ -237,6 +274,8 @@ class FixedPointFinder:
         Args:
             state_traj: `[trials, time, n_states]` states that the network visits; or states in the
                 model's own form, such as a pair `(h, c)` of arrays `[trials, time, n_units]`.
+                States `[n, n_states]` are searched from as they are, each once, and then
+                `n_inits` is their number and no noise is added.
             inputs: `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each row.
             n_inits: how many states to draw.
             noise_scale: standard deviation of the Gaussian noise added to them.
@@ -257,7 +296,7 @@ class FixedPointFinder:
         """
         together = partial(refused_together, f"{_CLASS}.find_fixed_points", self.across_processes)
         with together():
-            F, n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
+            F, starts, n_inits, state_traj, valid_bxt, inputs, cond_ids = self._check(
                 state_traj, inputs, n_inits, noise_scale, valid_bxt, cond_ids, progress
             )
         self._say(f"\nSearching for fixed points from {n_inits} initial states.")
@@ -289,8 +328,10 @@ class FixedPointFinder:
             state_traj = jnp.asarray(state_traj, self.dtype)
             self.rounds = None
             if self.coverage is None:
-                with together():
-                    x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
+                x_init = state_traj[0]
+                if not starts:
+                    with together():
+                        x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
                 unique_fps, all_fps = find_fixed_points(
                     F,
                     x_init,
@@ -343,19 +384,18 @@ class FixedPointFinder:
         valid_bxt: Any,
         cond_ids: Any,
         progress: Any = None,
-    ) -> tuple[Transition, int, Any, Any, Any, Any]:
-        """Check the arguments of a search; return those that it goes on with, as arrays."""
+    ) -> tuple[Transition, bool, int, Any, Any, Any, Any]:
+        """Check the arguments of a search; return those that it goes on with, as arrays.
+
+        Comes first: the traced model, and whether the states are those to start from, in a
+        trajectory of one trial.
+        """
         caller = f"{_CLASS}.find_fixed_points"
         n_inits = check_draw(caller, n_inits, noise_scale)
-        if len(getattr(state_traj, "shape", ())) != 3:
-            own = as_transition(self.rnn_model)
-            try:
-                state_traj = own.flatten(state_traj)
-            except ValueError as error:
-                words = f"{error} {getattr(own, 'hint', '')}".strip()
-                raise ValueError(
-                    f"{caller}: `state_traj` does not fit the model: {words}"
-                ) from error
+        state_traj = self._vectors(caller, state_traj)
+        starts = self._are_starts(state_traj, n_inits, noise_scale, valid_bxt)
+        if starts:
+            n_inits, state_traj = len(state_traj), state_traj[None]
         state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
         row = "of the `n_inits` states"
         inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(self.dtype))
@@ -375,7 +415,25 @@ class FixedPointFinder:
                 raise
             hint = arguments.if_transposed(state_traj.shape, F.n_states)
             raise ModelError(f"{error}{hint}") from error
-        return F, n_inits, state_traj, valid_bxt, inputs, cond_ids
+        return F, starts, n_inits, state_traj, valid_bxt, inputs, cond_ids
+
+    def _vectors(self, caller: str, state_traj: Any) -> Any:
+        """Return states as vectors that are given in the model's own form."""
+        if len(getattr(state_traj, "shape", ())) == 3:
+            return state_traj
+        own = as_transition(self.rnn_model)
+        try:
+            return own.flatten(state_traj)
+        except ValueError as error:
+            words = f"{error} {getattr(own, 'hint', '')}".strip()
+            raise ValueError(f"{caller}: `state_traj` does not fit the model: {words}") from error
+
+    def _are_starts(self, states: Any, n_inits: int, noise_scale: Number, valid_bxt: Any) -> bool:
+        """Return whether states `[n, n_states]` are meant to be searched from as they are."""
+        if len(getattr(states, "shape", ())) != 2 or len(states) == 0:
+            return False
+        undrawn = n_inits in (_N_INITS, len(states)) and noise_scale == 0 and valid_bxt is None
+        return undrawn and self.coverage is None
 
     def __getattr__(self, name: str) -> Any:
         # Python asks here only if there is no such attribute.

@@ -224,11 +224,6 @@ GRU_2 = "`output` of GRU holds only h of the last layer: collect h of all layers
                 GRU_1,
             ],
         ),
-        (
-            nn.GRU(N_IN, N),
-            lambda out, end: out[0],
-            ["(4, 5)", "one trial is `state_traj[None]`; to search from given states"],
-        ),
         (nn.LSTM(N_IN, N), lambda out, end: out, ["has 5 columns; expected 10", LSTM_1]),
         (
             nn.LSTM(N_IN, N),
@@ -337,11 +332,6 @@ def test_a_transition_is_pickled_without_pytorch():
     assert b"torch.nn" not in data
 
 
-class OwnForward(nn.GRU):
-    def forward(self, u, h):
-        return super().forward(u, 0.5 * h)
-
-
 class Net(nn.Module):
     def __init__(self, **layers):
         super().__init__()
@@ -354,13 +344,15 @@ class Net(nn.Module):
     ("module", "words"),
     [
         (nn.GRU(2, 3, bidirectional=True), ["GRU is bidirectional", "end of a sequence"]),
-        (nn.Linear(2, 2), ["Linear", "torch.nn.RNN, GRU, LSTM", "def F(x, u)", "`net.rnn`"]),
-        (OwnForward(2, 3), ["OwnForward", "step is not known"]),
-        (Net(rnn=nn.GRU(2, 3), out=nn.Linear(3, 1)), ["Net", "Pass `model.rnn`.", "def F(x, u)"]),
+        (nn.Linear(2, 2), ["Linear", "has `forward(input: torch.Tensor)", "Wrap it in a module"]),
+        (
+            Net(rnn=nn.GRU(2, 3), out=nn.Linear(3, 1)),
+            ["Net", "has no `forward`", "Pass `model.rnn`.", "or wrap it in a module"],
+        ),
         (nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 3)), ["Sequential", "Pass `model[1]`."]),
         (Net(body=nn.Sequential(Net(rnn=nn.LSTM(2, 3)))), ["Pass `model.body[0].rnn`."]),
         (
-            Net(first=nn.GRU(2, 3), then=nn.GRUCell(3, 3), last=OwnForward(2, 3)),
+            Net(first=nn.GRU(2, 3), then=nn.GRUCell(3, 3), last=nn.Linear(3, 1)),
             ["Pass one of its layers, `model.first`, `model.then`."],
         ),
     ],
@@ -375,15 +367,6 @@ def test_other_modules_are_refused(module, words):
 def test_keywords_are_refused():
     with pytest.raises(TypeError, match="a GRU takes no `signature`"):
         as_transition(nn.GRU(2, 3), signature="batched")
-
-
-@pytest.mark.checks_input
-def test_a_module_that_is_not_known_is_refused_for_that_whatever_else_is_given():
-    for keywords in ({}, {"signature": "input_state"}, {"example_state": np.zeros(3)}):
-        with pytest.raises(TypeError) as caught:
-            as_transition(OwnForward(2, 3), **keywords)
-        assert "`model` is OwnForward, a torch.nn.Module" in str(caught.value)
-        assert "write it with JAX, as docs/howto/own_model.md does:" in str(caught.value)
 
 
 @pytest.mark.checks_input

@@ -31,12 +31,16 @@ def as_transition(
             - a cell of Equinox, or another `equinox.Module` or callable pytree;
             - a cell of `flax.nnx`, or of `flax.linen` bound to its variables, or the pair
               `(cell, variables)`;
-            - a `torch.nn.RNN`, `GRU` or `LSTM`, or one of their cells;
+            - a `torch.nn.Module` with a step of any kind, scripted ones too; of `torch.nn.RNN`,
+              `GRU`, `LSTM` and their cells it is known how they are called;
             - a recurrent layer or cell of Keras 3, on its JAX backend;
             - a function of JAX arrays.
         signature: how to call the model. Functions and `equinox.Module`s can have any of these
             signatures; the first is the default. Other models are called in their framework's way,
-            but for BrainPy's, Flax's and Keras' modules a signature can be given as well.
+            but for BrainPy's, Flax's and Keras' modules a signature can be given as well, and for
+            modules of PyTorch. These are called with a batch of one, inputs `[1, n_inputs]` and states
+            `[1, n_states]`, or without the axis of the batch if they do not take that. Their
+            default is the last, with `hidden` of shape `[n, n_units]` or `[layers, n, n_units]`.
 
             - `"state_input"`: `model(state, input) -> next state`, for one state and one input
               `[n_inputs]`;
@@ -57,6 +61,9 @@ def as_transition(
     Raises:
         TypeError: if `model` is none of these, or cannot be called with a state and an input.
         ValueError: if `signature` is none of these.
+
+    A module of PyTorch is exported when its transition is first called, for only then the shapes
+    are known. If it has no program, or is not the same on each call, that raises a `ModelError`.
     """
     if signature is not None:
         arguments.choice("as_transition", "signature", signature, get_args(Signature))
@@ -93,10 +100,7 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
     if is_instance(model, "torch.nn", "Module"):
         from slowpoints._transition.models.pytorch import from_module
 
-        # An unknown module first: without these arguments it would be refused all the same.
-        transition = from_module(model)
-        _refuse(model, signature=signature, example_state=example_state)
-        return transition
+        return from_module(model, signature, example_state)
     if is_instance(model, "keras", "Layer"):
         from slowpoints._transition.models.keras import from_module
 
@@ -119,8 +123,8 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
-        "flax.nnx.Module, a flax.linen.Module with its variables, a recurrent layer or cell of "
-        "torch.nn or Keras, or a function F(x, u) -> next x. To use any other model, wrap one step "
+        "flax.nnx.Module, a flax.linen.Module with its variables, a torch.nn.Module, "
+        "a recurrent layer or cell of Keras, or a function F(x, u) -> next x. To use any other model, wrap one step "
         "of it:\n"
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"

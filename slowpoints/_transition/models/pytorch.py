@@ -1,6 +1,8 @@
-"""PyTorch's recurrent layers and cells, computed by JAX. PyTorch is needed to read the weights.
+"""PyTorch's modules, computed by JAX. PyTorch is needed to read the weights and the step.
 
-Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and from these
+A module with a step of its own is exported: see `torch_export`. PyTorch's layers and cells are
+written down here. Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and
+from these
 
 - RNN: `h' = tanh(a + b)`, or `relu`;
 - GRU: `r, z = sigmoid(a_r + b_r), sigmoid(a_z + b_z)`; `n = tanh(a_n + r * b_n)`;
@@ -9,6 +11,7 @@ Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and fr
   `h' = sigmoid(o) * tanh(c')`, or with `proj_size` the product of `W_hr` with that.
 """
 
+import inspect
 from typing import Any, Literal
 
 import equinox as eqx
@@ -17,8 +20,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core.arguments import without_torch
+from slowpoints._transition.base import Signature
 from slowpoints._transition.models.calling import CallableTransition
 from slowpoints._transition.models.layout import StateLayout
+from slowpoints._transition.models.torch_program import Programs, TorchStep
 
 Kind = Literal["tanh", "relu", "gru", "lstm"]
 
@@ -75,14 +80,22 @@ class Stack(eqx.Module):
         return jax.tree.map(lambda a: a[0], stacked) if self.is_cell else stacked
 
 
-def from_module(module: Any) -> CallableTransition:
-    """Copy the weights of an `nn.RNN`, `nn.GRU`, `nn.LSTM` or one of their cells.
+def from_module(
+    module: Any, signature: Signature | None = None, example_state: Any = None
+) -> CallableTransition:
+    """Take a copy of a module: of its weights, and of what `torch.export` makes of its step.
 
-    The state has the form of PyTorch's unbatched one: `h` of shape `[num_layers, n_units]`, or
-    `(h, c)`. For a cell, `h` has the shape `[n_units]`. Dropout between layers is off.
+    The state of an `nn.RNN`, `nn.GRU`, `nn.LSTM` or one of their cells has the form of PyTorch's
+    unbatched one: `h` of shape `[num_layers, n_units]`, or `(h, c)`. For a cell, `h` has the shape
+    `[n_units]`. Dropout between layers is off. They have no other signature. Their own code above
+    takes no time to convert, whereas an export takes a third of a second, and seconds the first
+    time.
+
+    Any other module is exported when the shapes are known, at the first call.
 
     Raises:
-        TypeError: if `module` is of another class, or is bidirectional.
+        TypeError: if `module` is bidirectional or takes no state, or a built-in one is given a
+            signature or an example.
     """
     from torch import nn  # a transition works, and can be unpickled, without PyTorch
 
@@ -96,7 +109,10 @@ def from_module(module: Any) -> CallableTransition:
     base = base_of(module)
     if base is None:
         inside = [_attribute(path) for path, part in module.named_modules() if base_of(part)]
-        raise TypeError(_refusal(name, inside))
+        return _exported(module, signature, example_state, inside)
+    for keyword, value in {"signature": signature, "example_state": example_state}.items():
+        if value is not None:
+            raise TypeError(f"as_transition: a {name} takes no `{keyword}`.")
     if getattr(module, "bidirectional", False):
         raise TypeError(
             f"as_transition: {name} is bidirectional. Its backward direction starts from the end "
@@ -115,7 +131,55 @@ def from_module(module: Any) -> CallableTransition:
     c = jax.ShapeDtypeStruct((*lead, n_units), jnp.float32)
     layout = StateLayout.like((h, c) if kind == "lstm" else h)
     hint = _hint(name, has_c=kind == "lstm", n_layers=n_layers, is_cell=is_cell)
+    if module._forward_hooks or module._forward_pre_hooks:  # which may change what it computes
+        step, _ = _step(module, "input_state" if is_cell else "batched_sequence")
+        return CallableTransition(step, "state_input", layout, name, module.input_size, hint)
     return CallableTransition(stack, "input_state", layout, name, module.input_size, hint)
+
+
+def _exported(
+    module: Any, signature: Signature | None, example_state: Any, inside: list[str]
+) -> CallableTransition:
+    """Return the transition of a module with a step of its own.
+
+    Args:
+        module: the module.
+        signature: how it is called.
+        example_state: one state, without a batch axis, if that is no vector.
+        inside: the recurrent layers in it, as they are written in Python.
+    """
+    step, name = _step(module, signature)
+    why = _why_not_called(module)
+    if why is not None:
+        raise TypeError(_refusal(name, why, inside))
+    layout = None if example_state is None else StateLayout.like(example_state)
+    return CallableTransition(step, "state_input", layout, name)
+
+
+def _step(module: Any, signature: Signature | None) -> tuple[TorchStep, str]:
+    from slowpoints._transition.models.torch_export import Snapshot
+
+    snapshot = Snapshot(module, signature)
+    # An array of JAX if that holds all digits: without x64, not for weights in float64.
+    weights = {
+        name: jnp.array(w) if jax.dtypes.canonicalize_dtype(w.dtype) == w.dtype else w
+        for name, w in snapshot.weights.items()
+    }
+    return TorchStep(weights, Programs(snapshot.name, snapshot)), snapshot.name
+
+
+def _why_not_called(module: Any) -> str | None:
+    """Return why a module cannot be called with two arguments, if it cannot."""
+    forward = getattr(module, "_orig_mod", module).forward  # the former of `torch.compile`
+    if getattr(forward, "__name__", "") == "_forward_unimplemented":
+        return "has no `forward`"
+    try:
+        inspect.signature(forward).bind(None, None)
+    except ValueError:  # it is not known for compiled code
+        return None
+    except TypeError:
+        return f"has `forward{inspect.signature(forward)}`"
+    return None
 
 
 def _hint(name: str, *, has_c: bool, n_layers: int, is_cell: bool) -> str:
@@ -140,20 +204,14 @@ def _attribute(path: str) -> str:
     return f"`model{''.join(parts)}`"
 
 
-def _refusal(name: str, inside: list[str]) -> str:
+def _refusal(name: str, why: str, inside: list[str]) -> str:
+    way_out = "Wrap it in a module whose `forward` takes an input and a state"
     if inside:
         layers = inside[0] if len(inside) == 1 else f"one of its layers, {', '.join(inside)}"
-        way_out = f"Pass {layers}."
-    else:
-        way_out = (
-            "Expected one of torch.nn.RNN, GRU, LSTM, RNNCell, GRUCell and LSTMCell, such as the "
-            "recurrent layer `net.rnn` of a larger module."
-        )
+        way_out = f"Pass {layers}. Inputs are those of the layer then; or w{way_out[1:]}"
     return (
-        f"as_transition: `model` is {name}, a torch.nn.Module whose step is not known. {way_out} "
-        "To use another step, write it with JAX, as docs/howto/own_model.md does:\n"
-        "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
-        "        return ...  # the next state, [n_states]"
+        f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "
+        f"called with an input and a state. {way_out} and returns the next state."
     )
 
 
