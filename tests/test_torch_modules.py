@@ -782,11 +782,13 @@ def test_another_way_to_call_it_is_named():
     assert "inputs of the right number" in str(caught.value)
 
 
-def test_lazy_layers_are_called_first():
+def test_weights_have_values():
     module = nn.Sequential(nn.LazyLinear(3))
     module.forward = lambda u, x: x
     with pytest.raises(TypeError, match="has been called once, which gives lazy layers"):
         as_transition(module)
+    with pytest.raises(TypeError, match="Leaky has weights without values"):
+        as_transition(Leaky().to("meta"))
 
 
 # ---- scripts for Golub & Sussillo's finder -------------------------------------------------------

@@ -62,13 +62,14 @@ class Snapshot:
         if isinstance(module, torch.jit.ScriptModule):
             self.name = getattr(module, "original_name", self.name)
         module = getattr(module, "_orig_mod", module)  # of `torch.compile`
-        self._module = _copy_of(module).eval().cpu()
-        tensors = _tensors_of(self._module)
-        if any(nn.parameter.is_lazy(t) for t in tensors.values()):
+        self._module = _copy_of(module).eval()
+        if any(nn.parameter.is_lazy(t) or t.is_meta for t in _tensors_of(self._module).values()):
             raise TypeError(
-                f"as_transition: {self.name} has weights without a shape; expected a module that "
-                "has been called once, which gives lazy layers their shapes."
+                f"as_transition: {self.name} has weights without values; expected a module that "
+                "has been called once, which gives lazy layers theirs, and is not on `meta`."
             )
+        self._module = self._module.cpu()
+        tensors = _tensors_of(self._module)
         real = [t.dtype for t in tensors.values() if t.is_floating_point()]
         if {torch.float16, torch.bfloat16} & set(real):
             self._module = self._module.float()
