@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
+from slowpoints._solvers import lapack
 from slowpoints._solvers.krylov import gcr
 from slowpoints._solvers.loops import one_by_one
 from slowpoints._transition.base import Transition
@@ -275,12 +276,12 @@ def _by_matrices(curve: Curve, at: Array, normal: Array) -> _Solve:
     slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
     matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
     few = matrices.shape[1] <= _MOST_INVERTED
-    parts = one_by_one(jnp.linalg.inv if few else jax.scipy.linalg.lu_factor, matrices)
+    parts = one_by_one(lapack.inverse if few else lapack.lu_factor, matrices)
 
     def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
         if few:
             return jnp.einsum("lij,lj->li", parts, b)
-        return one_by_one(lambda lane: jax.scipy.linalg.lu_solve(*lane), (parts, b))
+        return one_by_one(lambda lane: lapack.lu_solve(*lane), (parts, b))
 
     return solve
 

@@ -14,6 +14,7 @@ from slowpoints._core import arguments
 from slowpoints._core.types import Scalar
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
+from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.termination import JUDGED_DENSELY
 from slowpoints._transition.base import Transition
@@ -183,12 +184,6 @@ def is_cycle(
     return judge(*jax.lax.stop_gradient((parameters, orbit.reshape(n, -1), u, tol)))
 
 
-@jax.custom_batching.sequential_vmap
-def _solve(A: Array, b: Array) -> Array:
-    """Solve one system after another: XLA would have threads wait for one another, see `loops`."""
-    return jnp.linalg.solve(A, b)
-
-
 @eqx.filter_jit
 def _newton_agrees(
     loop: Loop,
@@ -205,7 +200,7 @@ def _newton_agrees(
         def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
             x, _, n_steps = carry
             A = jnp.eye(x.size, dtype=x.dtype) - jax.jacfwd(loop)(x, u)
-            d = _solve(A, loop(x, u) - x)
+            d = lapack.solve(A, loop(x, u) - x)
             return x + d, jnp.linalg.norm(d) / (1 + jnp.linalg.norm(x)), n_steps + 1
 
         start = (x, jnp.full_like(rounding, jnp.inf), jnp.zeros((), np.int32))

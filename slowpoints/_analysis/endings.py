@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
+from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import one_by_one
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
@@ -175,7 +176,7 @@ def _refined(
             return F(x, u).astype(x.dtype) - x
 
         def step(x: Array, _: None) -> tuple[Array, None]:
-            new = x - jnp.linalg.solve(jax.jacfwd(residual)(x), residual(x))
+            new = x - lapack.solve(jax.jacfwd(residual)(x), residual(x))
             better = jnp.linalg.norm(residual(new)) < jnp.linalg.norm(residual(x))
             return jnp.where(better, new, x), None  # NaN is not better
 

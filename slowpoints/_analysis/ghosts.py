@@ -18,6 +18,7 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.linear_dynamics import count_unstable
 from slowpoints._points.trace import traced_for
+from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
@@ -192,11 +193,11 @@ def _passages(
         J = jax.jacfwd(moved)(x)
         is_finite = jnp.isfinite(J).all() & jnp.isfinite(moved(x)).all()
         J = jnp.where(is_finite, J, 0)  # LAPACK may not return from a matrix that is not finite
-        rates = jnp.linalg.eigvals(J)
+        rates = lapack.eigvals(J)
         slowest = jnp.argmin(jnp.abs(rates))
         rate = rates[slowest].real
         # Singular vectors are accurate even if other eigenvalues are defective.
-        left, _, right = jnp.linalg.svd(J - rate * jnp.eye(x.size, dtype=x.dtype))
+        left, _, right = lapack.svd(J - rate * jnp.eye(x.size, dtype=x.dtype))
         v, overlap = right[-1], left[:, -1] @ right[-1]
         l = left[:, -1] / jnp.where(overlap == 0, 1, overlap)  # noqa: E741
         a = l @ moved(x)

@@ -16,6 +16,7 @@ from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
@@ -265,7 +266,7 @@ def low_rank(W: Float[RealArray, "n_units n_units"], rank: int) -> LowRank:
     """
     W = check_weights("low_rank", W)
     rank = arguments.whole("low_rank", "rank", rank, least=1, most=W.shape[0])
-    U, S, Vt = jnp.linalg.svd(jnp.asarray(W))
+    U, S, Vt = lapack.svd(jnp.asarray(W))
     return LowRank((U * S)[:, :rank], Vt[:rank].T, S)
 
 

@@ -7,11 +7,13 @@ flow `dx/dt = f(x)`.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, Num
 
 from slowpoints._core.types import RealArray
+from slowpoints._solvers import lapack
 
 LINE_TOL = 1e-2
 """So far from 1 (in continuous time, from 0) is the eigenvalue of a line direction by default: its
@@ -61,15 +63,17 @@ def left_eigenvectors(eigvec: Complex[RealArray, "n d d"]) -> Complex[RealArray,
     """
     xp = _backend(eigvec)
     finite = xp.isfinite(eigvec).all(axis=(1, 2))
-    singular = xp.linalg.svd(
-        xp.where(finite[:, None, None], eigvec, xp.eye(eigvec.shape[1], dtype=eigvec.dtype)),
-        compute_uv=False,
-    )
+    eye = xp.eye(eigvec.shape[1], dtype=eigvec.dtype)
+    vectors = xp.where(finite[:, None, None], eigvec, eye)
+    if xp is np:
+        singular = np.linalg.svd(vectors, compute_uv=False)
+    else:
+        singular = jax.vmap(lapack.singular_values)(jax.lax.stop_gradient(vectors))
     bound = 2 * float(np.sqrt(np.finfo(eigvec.dtype).eps))
     least, most = (singular.min(axis=1, initial=np.inf), singular.max(axis=1, initial=0))
     independent = (finite & (least > bound * most))[:, None, None]
-    eye = xp.eye(eigvec.shape[1], dtype=eigvec.dtype)
-    inverse = xp.linalg.inv(xp.where(independent, eigvec, eye))
+    regular = xp.where(independent, eigvec, eye)
+    inverse = np.linalg.inv(regular) if xp is np else jax.vmap(lapack.inverse)(regular)
     return xp.where(independent, inverse, np.nan)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Complex, Float
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.types import RealArray
-from slowpoints._solvers.loops import one_by_one
+from slowpoints._solvers import lapack
 
 
 def square_jacobians(caller: str, J: Any) -> Any:
@@ -90,15 +90,7 @@ def sorted_eig(
     # LAPACK may not return from a matrix that is not finite.
     finite = jnp.all(jnp.isfinite(J), axis=(1, 2))
     J = jnp.where(finite[:, None, None], J, 0)
-    # jaxlib divides a batch among the host's threads and blocks one of them until the others are
-    # done. If several host devices in one computation block all threads in this way, they wait for
-    # ever.
-    several_host_devices = jax.local_device_count("cpu") > 1
-    values, vectors = (
-        jax.lax.map(lambda J: tuple(jnp.linalg.eig(J)), J)
-        if several_host_devices
-        else jnp.linalg.eig(J)
-    )
+    values, vectors = jax.vmap(lapack.eig)(J)
     values, vectors = _leading_first(values, vectors, continuous_time)
     values = jnp.where(finite[:, None], values, jnp.nan)
     return values, jnp.where(finite[:, None, None], vectors, jnp.nan)
@@ -109,7 +101,7 @@ def _(continuous_time: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Perturb simple eigenvalues and their eigenvectors (Magnus 1985); others get zero."""
     values, V = sorted_eig(*primals, continuous_time)
     finite = jnp.isfinite(V).all(axis=(1, 2)) & jnp.isfinite(values).all(axis=1)
-    inverse = one_by_one(jnp.linalg.inv, jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
+    inverse = jax.vmap(lapack.inverse)(jnp.where(finite[:, None, None], V, jnp.eye(V.shape[-1])))
     diagonalisable = finite & jnp.isfinite(inverse).all(axis=(1, 2))
     inverse = jnp.where(diagonalisable[:, None, None], inverse, 0)
     V_safe = jnp.where(finite[:, None, None], V, 0)
@@ -195,7 +187,7 @@ def arnoldi(
         return V.at[j + 1].set(rest), B.at[:, j].set(h)
 
     def ritz(B: Complex[Array, "m1 m"]) -> tuple[Array, Array, Bool[Array, " k"]]:
-        eig = jnp.linalg.eig(jnp.where(jnp.isfinite(B), B, 0)[:size])
+        eig = lapack.eig(jnp.where(jnp.isfinite(B), B, 0)[:size])
         values, Y = _leading_first(*eig, continuous_time)
         rest = jnp.abs(B[size] @ Y[:, :k])
         # Rounding is relative to the largest eigenvalue, which need not lead in continuous time.
@@ -205,7 +197,7 @@ def arnoldi(
     def restart(carry: Any) -> Any:
         V, B, n_restarts, _ = carry
         _, Y, _ = ritz(B)
-        Z, _ = jnp.linalg.qr(Y[:, :kept])  # [size, kept]
+        Z = lapack.basis(Y[:, :kept])  # [size, kept]
         V_new = jnp.zeros_like(V).at[:kept].set(Z.T @ V[:size]).at[kept].set(V[size])
         B_new = jnp.zeros_like(B).at[:kept, :kept].set(jnp.conj(Z.T) @ B[:size] @ Z)
         B_new = B_new.at[kept, :kept].set(B[size] @ Z)

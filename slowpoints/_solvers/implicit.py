@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 
 _MOST_ENTRIES = 2**24
@@ -66,10 +67,12 @@ def _solve(
     def one(row: tuple[Array, ...]) -> Array:
         x, u, converged, dF = row
         A = eye - jax.jacfwd(F)(x, u).astype(x.dtype)
-        pivots = jnp.abs(jnp.diagonal(jax.scipy.linalg.lu(A)[2]))
+        factors = lapack.lu_factor(jax.lax.stop_gradient(A))
+        pivots = jnp.abs(jnp.diagonal(factors[0]))
         regular = jnp.min(pivots) > 10 * jnp.finfo(x.dtype).eps * jnp.max(pivots)
         use = converged & regular & jnp.all(jnp.isfinite(A))
-        return jnp.where(use, jnp.linalg.solve(jnp.where(use, A, eye), dF), 0)
+        factors = jnp.where(use, factors[0], eye), factors[1]
+        return jnp.where(use, lapack.solve(jnp.where(use, A, eye), dF, factors), 0)
 
     at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))
     rows = (x, inputs, converged, dF)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
+from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
 from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.termination import End, rounding_floor
@@ -95,7 +95,7 @@ class LevenbergMarquardt(AbstractRowSolver):
 
         def solved(lane: tuple[Array, ...]) -> Array:
             gram, g, shift = lane
-            return cho_solve(cho_factor(gram + shift * eye), g)
+            return lapack.cholesky_solve(lapack.cholesky(gram + shift * eye), g)
 
         def bounded(x: Array, r: Array, d: Array, g: Array, shift: Array) -> tuple[Array, ...]:
             shorter = self.max_step * (1 + jnp.linalg.norm(x)) / jnp.linalg.norm(d)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
+from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.radius import longest_radius
@@ -172,7 +173,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         B = B + self._curvature(network, x_low, u_low, space.V, r, state.curved)
         empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
         B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
-        eigenvalues, Q = one_by_one(jnp.linalg.eigh, jnp.where(jnp.isfinite(B), B, 0))
+        eigenvalues, Q = one_by_one(lapack.eigh, jnp.where(jnp.isfinite(B), B, 0))
 
         def rotated(v: Array) -> Array:
             return jnp.einsum("lij,...li->...lj", Q, v)

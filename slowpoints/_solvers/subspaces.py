@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints._solvers import lapack
 from slowpoints._solvers.krylov import arnoldi
 from slowpoints._solvers.loops import one_by_one
 
@@ -72,18 +73,18 @@ def slow_space(
 
     def one(lane: tuple[Array, Array]) -> tuple[Array, Any]:
         A, r = lane
-        factors = jax.scipy.linalg.lu_factor(A)
-        forth = _columns_of_length_one(jax.scipy.linalg.lu_solve(factors, some, trans=1))
-        slow = jax.scipy.linalg.lu_solve(factors, jnp.column_stack([forth, r]))
+        factors = lapack.lu_factor(A)
+        forth = _columns_of_length_one(lapack.lu_solve_transposed(factors, some))
+        slow = lapack.lu_solve(factors, jnp.column_stack([forth, r]))
         vectors = jnp.column_stack([slow, r, A.T @ r])
-        return jnp.linalg.qr(_columns_of_length_one(vectors))[0].T, factors
+        return lapack.basis(_columns_of_length_one(vectors)).T, factors
 
     V, factors = one_by_one(one, (A, r))
 
     AV = jnp.einsum("lij,lkj->lki", A, V)
 
     def outside(b: Float[Array, "lanes k n_states"]) -> tuple[Array, Array]:
-        d = one_by_one(lambda lane: jax.scipy.linalg.lu_solve(lane[0], lane[1].T).T, (factors, b))
+        d = one_by_one(lambda lane: lapack.lu_solve(lane[0], lane[1].T).T, (factors, b))
         d = jnp.where(jnp.isfinite(d), d, 0)
         part = jnp.einsum("lmd,lkd->lkm", V, d)
         return d - jnp.einsum("lkm,lmd->lkd", part, V), jnp.einsum("lkm,lmd->lkd", part, AV)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.status import Status
+from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import varying
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
@@ -195,12 +196,12 @@ def _what_is_at(
     def newton(row: tuple[Array, Array]) -> tuple[Array, ...]:
         x, u = row
         A = eye - jacobian(F)(x, u)
-        factors = jax.scipy.linalg.lu_factor(A)
+        factors = lapack.lu_factor(A)
         pivots = jnp.abs(jnp.diagonal(factors[0]))
         singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
         r = F(x, u) - x
-        d = jax.scipy.linalg.lu_solve(factors, r)
-        again = jax.scipy.linalg.lu_solve(factors, F(x + d, u) - (x + d))
+        d = lapack.lu_solve(factors, r)
+        again = lapack.lu_solve(factors, F(x + d, u) - (x + d))
         return A, r, jnp.linalg.norm(d), jnp.linalg.norm(again), singular
 
     A, r, first, second, singular = jax.lax.map(newton, (x, u))
@@ -240,8 +241,8 @@ def _what_is_at(
             gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
             S = jacobian(gradient)(x)
             H = A.T @ A + (S + S.T) / 2
-            cholesky = jnp.linalg.cholesky(H)
-            d = jax.scipy.linalg.cho_solve((cholesky, True), g)
+            cholesky = lapack.cholesky(H)
+            d = lapack.cholesky_solve(cholesky, g)
             return 0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r)
 
         return level & (jax.lax.map(one, (x, u, A, r, g)) | (jnp.max(jnp.abs(g), axis=1) == 0))
@@ -257,7 +258,7 @@ def _shortest_step(
     A, r = row
     g, gram = A.T @ r, A.T @ A
     shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
-    factor = jnp.linalg.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
-    d = jax.scipy.linalg.cho_solve((factor, True), g)
+    factor = lapack.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
+    d = lapack.cholesky_solve(factor, g)
     solved = jnp.linalg.norm(r - A @ d) <= CONTRACTION * jnp.linalg.norm(r)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)

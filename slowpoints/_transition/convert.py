@@ -38,9 +38,9 @@ def as_transition(
         signature: how to call the model. Functions and `equinox.Module`s can have any of these
             signatures; the first is the default. Other models are called in their framework's way,
             but for BrainPy's, Flax's and Keras' modules a signature can be given as well, and for
-            modules of PyTorch. These are called with a batch of one, inputs `[1, n_inputs]` and states
-            `[1, n_states]`, or without the axis of the batch if they do not take that. Their
-            default is the last, with `hidden` of shape `[n, n_units]` or `[layers, n, n_units]`.
+            modules of PyTorch. The latter are called with a batch of one, inputs `[1, n_inputs]`
+            and states `[1, n_states]`, or without the axis of the batch if they do not take that.
+            Their default is the last, with `hidden` `[n, n_units]` or `[layers, n, n_units]`.
 
             - `"state_input"`: `model(state, input) -> next state`, for one state and one input
               `[n_inputs]`;
@@ -123,9 +123,9 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
     raise TypeError(
         f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
-        "flax.nnx.Module, a flax.linen.Module with its variables, a torch.nn.Module, "
-        "a recurrent layer or cell of Keras, or a function F(x, u) -> next x. To use any other model, wrap one step "
-        "of it:\n"
+        "flax.nnx.Module, a flax.linen.Module with its variables, a torch.nn.Module, a recurrent "
+        "layer or cell of Keras, or a function F(x, u) -> next x. To use any other model, wrap one "
+        "step of it:\n"
         "    def F(x, u):  # x: [n_states], u: [n_inputs]\n"
         "        return ...  # the next state, [n_states]"
     )
