@@ -1,4 +1,4 @@
-"""Decompositions of matrices: the same as JAX's, with the same derivatives, and never in a batch."""
+"""Decompositions of matrices: the same as JAX's, with the same slopes, and never in a batch."""
 
 import ast
 import re

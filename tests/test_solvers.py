@@ -29,6 +29,7 @@ from slowpoints import (
     KrylovTrustRegion,
     LevenbergMarquardt,
     NewtonKrylov,
+    Status,
     find_fixed_points,
     optimize_batch,
     q_fn,
@@ -354,6 +355,26 @@ def test_starts_far_away(name):
 
 
 # ---- derivatives -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tol_q, has_one", [(1e-2, False), (1e-5, True), (1e-9, True)])
+def test_a_row_within_the_tolerance_has_a_derivative_if_it_is_close(tol_q, has_one):
+    """Close to a fixed point, the derivative is that of the point to a few percent."""
+    W = jnp.array([[1.4, 0.3], [-0.2, 1.3]])
+    x = jax.random.normal(jax.random.key(0), (16, 2))
+
+    def points(u, x, **settings):
+        return optimize_batch(lambda x, u: jnp.tanh(W @ x + u), x, u, **settings)
+
+    u, solver = jnp.array([0.1]), KrylovTrustRegion(polish=False)
+    rough = points(u, x, solver=solver, tol_q=tol_q)
+    slope = jax.jacfwd(lambda u: points(u, x, solver=solver, tol_q=tol_q).xstar)(u)
+    within = np.asarray(rough.status) == Status.WITHIN_TOLERANCE
+    given = np.abs(slope).max(axis=(1, 2)) > 0
+    assert within.sum() >= 8 and given.any() == has_one and not given[~within].any()
+    exact = jax.jacfwd(lambda u: points(u, rough.xstar).xstar)(u)
+    error = np.linalg.norm((slope - exact)[given], axis=(1, 2))
+    assert (error <= 0.05 * np.linalg.norm(np.asarray(exact)[given], axis=(1, 2))).all()
 
 
 @pytest.mark.parametrize("name", ["default", "adam"])
