@@ -673,13 +673,15 @@ class TestModel:
         write("net.py", TORCH)
         told = says("find", "net.py:net", *SEARCH[2:])
         assert told == (
-            "net.py:net is Net, a torch.nn.Module whose step is not known. Pass "
-            "net.py:net.body.0.rnn."
+            "net.py:net is Net, a torch.nn.Module that has no `forward`; expected one that is "
+            "called with an input and a state. Pass net.py:net.body.0.rnn. Inputs are those of the "
+            "layer then; or wrap it in a module whose `forward` takes an input and a state and "
+            "returns the next state."
         )
         for name in ("net", "make"):
             assert loaded(f"net.py:{name}.body.0.rnn").n_states == 5
         told = says("find", "net.py:cell", *SEARCH[2:])
-        assert told.endswith("such as the recurrent layer `net.rnn` of a larger module.")
+        assert told.startswith("net.py:cell is Linear, a torch.nn.Module that has `forward(input: ")
 
     def test_a_layer_of_pytorch_may_be_meant(self):
         pytest.importorskip("torch", reason="PyTorch is not installed (see the extras)")

@@ -203,7 +203,8 @@ def test_a_complex_pair_leads_to_a_limit_cycle(angle, outcome, period):
     F = Ring(jnp.float32(angle))
     if period:  # the angle exactly, or else the trajectory never closes
         F = lambda x, u: Ring(jnp.asarray(angle))(x, u)  # noqa: E731
-    found = connections(F, at([[0.0, 0.0]]), n_directions=2, max_steps=500)
+    with jax.enable_x64(bool(period)):
+        found = connections(F, at([[0.0, 0.0]]), n_directions=2, max_steps=500)
     edges = found.edges
     assert edges.direction.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert set(edges.outcome) == {outcome} and set(edges.period) == {period}
@@ -242,11 +243,25 @@ def test_a_weakly_unstable_saddle_is_not_where_its_own_trajectories_end():
 # ---- precision, spectra, directions ----------------------------------------------------------
 
 
-def test_networks_that_compute_in_float32_only_are_followed_in_float32():
+def test_networks_that_cast_to_float32_are_followed_in_float64():
     found = connections(OnlyFloat32(double_well()), at([[-1, 0], [0, 0], [1, 0]]))
+    assert found.edges.end.dtype == np.float64
+    assert found.edges.attractor.tolist() == [2, 0]
+
+
+def test_networks_that_call_code_outside_of_jax_in_float32_are_followed_in_float32():
+    well = double_well()
+
+    @jax.custom_jvp
+    def outside(x):
+        spec = jax.ShapeDtypeStruct(x.shape, np.float32)
+        return jax.pure_callback(lambda x: x, spec, x, vmap_method="broadcast_all")
+
+    outside.defjvp(lambda primals, tangents: (outside(*primals), tangents[0]))
+    F = lambda x, u: well(outside(x), u)  # noqa: E731
+    found = connections(F, at([[-1, 0], [0, 0], [1, 0]]))
     assert found.edges.end.dtype == np.float32
     assert found.edges.attractor.tolist() == [2, 0]
-    assert connections(double_well(), at([[0, 0]])).edges.end.dtype == np.float64
 
 
 def test_missing_eigenvalues_are_computed_and_given_ones_are_kept():

@@ -397,14 +397,14 @@ def test_points_at_one_s_are_ordinary_fixed_points(two_units):
     np.testing.assert_array_equal(fps.is_stable, np.asarray(fps.n_unstable()) == 0)
 
 
-def test_single_precision_networks_are_followed_in_it():
+def test_networks_that_cast_to_single_precision_are_followed_in_double():
     def single(x, s):
         return jnp.tanh(jnp.asarray(2 * x + s, np.float32))
 
     fps = FixedPoints(xstar=np.zeros((1, 1), np.float32), inputs=np.zeros((1, 1), np.float32))
     branches = slowpoints.continuation(single, fps, (-2, 2))
-    assert branches.branches[0].xstar.dtype == np.float32
-    np.testing.assert_allclose(_events(branches, "fold"), [-_FOLDS[2.0], _FOLDS[2.0]], atol=1e-5)
+    assert branches.branches[0].xstar.dtype == np.float64
+    np.testing.assert_allclose(_events(branches, "fold"), [-_FOLDS[2.0], _FOLDS[2.0]], atol=1e-9)
 
 
 def test_settings_of_jax_and_points_are_left_as_they_were():

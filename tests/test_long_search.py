@@ -318,10 +318,11 @@ def test_a_model_is_the_same_in_another_process(tmp_path):
     """Where functions lie in memory plays no part."""
     code = """
 import jax, numpy as np
-from slowpoints._transition.digests import digest_of_model
+from slowpoints._transition.network import digest_of_network
+from slowpoints._transition.trace import traced
 from slowpoints import as_transition
 F = lambda x, u: jax.nn.relu(np.eye(2, dtype=np.float32) @ x) + jax.jit(lambda u: 2 * u)(u)
-print(digest_of_model(as_transition(F), 2, 2, "float32"))
+print(digest_of_network(traced("test", as_transition(F), 2, 2, np.float32)))
 """
     outputs = {
         subprocess.run(

@@ -277,11 +277,12 @@ def test_the_model_is_traced_under_the_settings_of_the_caller():
             seen.append((x.dtype, jax.config.jax_enable_x64, threading.get_ident()))
             return 0.5 * x
 
-    optimize_batch(Net(), np.ones((300, 2), np.float32), np.zeros(1, np.float32))
+    net = Net()
+    optimize_batch(net, np.ones((300, 2), np.float32), np.zeros(1, np.float32))
     here = np.dtype(np.float32), bool(jax.config.jax_enable_x64), threading.get_ident()
     assert set(seen) == {here} and len(seen) == 2  # the second call shows that it is a function
     seen.clear()
-    optimize_batch(Net(), np.ones((300, 2), np.float32), np.zeros(1, np.float32))
+    optimize_batch(net, np.ones((300, 2), np.float32), np.zeros(1, np.float32))
     assert len(seen) == 1
 
 
@@ -317,6 +318,17 @@ def test_objects_are_put_back_as_they_were(fails):
     assert (model.slot, model.items, model.names) == (1, [1, 2], {"a": 1})
     assert model.parts[0]["b"] is inner and inner == []
     assert not hasattr(model, "last")
+
+
+def test_what_a_step_counts_stays_counted():
+    calls = []
+
+    def F(x, u):
+        calls.append("a call")
+        return 0.5 * x
+
+    optimize_batch(F, jnp.ones((1, 2)), U)
+    assert calls == ["a call"] * 2
 
 
 def test_memory_of_networks_is_freed():

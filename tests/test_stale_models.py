@@ -210,7 +210,7 @@ def torch_parameter():
             self.place = torch.nn.Parameter(torch.tensor([0.0, OLD]))
 
         def forward(self, u, x):
-            drive = torch.cat([torch.tanh(2 * x[:, :1]), 0.5 * x[:, 1:] + u[:, 0]], dim=1)
+            drive = torch.cat([torch.tanh(2 * x[..., :1]), 0.5 * x[..., 1:] + u[:, 0]], dim=-1)
             x = drive + 0.5 * self.place
             return x[:, None], x
 
@@ -317,7 +317,7 @@ def cases():
             yield pytest.param(analysis, model, marks=marks, id=f"{analysis}-{model}")
 
 
-@pytest.mark.parametrize(("analysis", "model"), cases())
+@pytest.mark.parametrize(("analysis", "model"), list(cases()))
 def test_the_answer_is_that_of_the_model_as_it_is_now(analysis, model):
     F, change = MODELS[model]()
     finder = FixedPointFinder(F, verbose=False)

@@ -201,7 +201,7 @@ def plane_in_twenty_dimensions(x, u):
     return jnp.concatenate([x[:10], 0.5 * x[10:] + u[0]])
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("n_states, F", [(2, line), (20, plane_in_twenty_dimensions)])
 def test_rows_that_land_far_from_their_starts_are_fixed_points(n_states, F, scale):
     """They come from the side, and what they land on does not lead away."""

@@ -144,7 +144,8 @@ class Branches:
             x = np.where(found.is_on_curve[:, None], found.y, y)[:, :-1]
             inputs = np.full((len(x), 1), value, x.dtype)
             status = np.where(found.is_on_curve, Status.FIXED_POINT, Status.UNFINISHED)
-            H = np.asarray(jax.vmap(curve)(jnp.asarray(np.concatenate([x, y[:, -1:]], axis=1))))
+            at_s = jnp.asarray(np.concatenate([x, y[:, -1:]], axis=1))
+            H = np.asarray(jax.vmap(curve)(at_s)) if len(x) else x
             fps = FixedPoints(
                 xstar=x,
                 F_xstar=x + H,

@@ -63,7 +63,7 @@ def eigh(A: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"
 
 
 @_one_after_another_in_batches
-def basis(A: Num[Array, "d k"]) -> Num[Array, "d k"]:
+def basis(A: Num[Array, "d _"]) -> Num[Array, "d _"]:
     """Return an orthonormal basis of the columns' span, in columns, by a QR decomposition."""
     return jnp.linalg.qr(A)[0]
 

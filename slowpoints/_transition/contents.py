@@ -13,24 +13,30 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 _ATOMS = (str, bytes, int, float, complex, type, types.ModuleType, type(None))
 _ATOMS += (np.ndarray, np.generic, jax.Array)
 
 
 @contextlib.contextmanager
-def put_back(model: Any) -> Iterator[None]:
-    """Put all that a model's objects hold back at the end, whatever happens.
+def put_back(model: Any, *, all_of_it: bool = False) -> Iterator[None]:
+    """Put back at the end, whatever happens, what a model's objects hold.
 
     Those are lists, dictionaries and attributes: of the model, of what it is made of, and of what
     its functions close over. Modules, classes and objects of Python's own library are left alone.
+
+    Args:
+        model: the model.
+        all_of_it: whether also to put back what holds no traced values now, such as a counter.
     """
     kept = [(holder, _content(holder)) for holder in holders_in(model)]
     try:
         yield
     finally:
         for holder, content in kept:
-            if not _is_same(_content(holder), content):
+            now = _content(holder)
+            if not _is_same(now, content) and (all_of_it or _is_traced(now)):
                 _restore(holder, content)
 
 
@@ -57,7 +63,7 @@ def holders_in(model: Any) -> list[Any]:
             waiting += obj
         elif isinstance(obj, (list, dict)):
             found.append(obj)
-            waiting += obj.values() if isinstance(obj, dict) else obj
+            waiting += _values(obj)
         elif type(obj).__module__.split(".")[0] not in sys.stdlib_module_names:
             if isinstance(held := getattr(obj, "__dict__", None), dict):
                 waiting.append(held)
@@ -84,6 +90,14 @@ def _is_same(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_is, a, b))
     return a.keys() == b.keys() and all(a[key] is b[key] for key in a)
+
+
+def _is_traced(content: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(list(_values(content))))
+
+
+def _values(content: Any) -> Any:
+    return content.values() if isinstance(content, dict) else content
 
 
 def _is(a: Any, b: Any) -> bool:

@@ -1,5 +1,6 @@
 """`Network`: a program together with its arrays, which can be computed in any precision."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,9 +56,14 @@ class Network(Transition):
         for name, value, n in (("x", x, self.n_states), ("u", u, self.n_inputs)):
             if jnp.shape(value) != (n,):
                 raise ModelError(f"`{name}` has shape {jnp.shape(value)}; expected ({n},).")
-        dtype = jnp.result_type(x)
-        (result,) = _Evaluation(self.arrays, np.dtype(dtype)).results(self.program, (x, u))
-        return result
+        return _next_state(self.program, self.arrays, x, u)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _next_state(program: Program, arrays: tuple[Any, ...], x: Array, u: Array) -> Array:
+    # Compiled, because a loop in the program would be compiled anew each time that it is computed.
+    (result,) = _Evaluation(arrays, np.dtype(x.dtype)).results(program, (x, u))
+    return result
 
 
 def finest(F: Transition) -> np.dtype | None:
@@ -101,7 +107,7 @@ class _Evaluation:
 
     def results(self, program: Program, arguments: Sequence[Any]) -> list[Any]:
         """Return what a program makes of its arguments."""
-        values = [self._cast(a) for a in arguments]
+        values = alike([self._cast(a) for a in arguments])
 
         def read(operand: Any) -> Any:
             if isinstance(operand, Value):
@@ -127,6 +133,8 @@ class _Evaluation:
 
     def _line(self, line: Line, operands: list[Any]) -> Sequence[Any]:
         name = line.primitive.name
+        if name in CALLS or name in _STRUCTURED:
+            operands = alike(operands)
         if name in CALLS:
             (program,) = line.parts()
             return self.results(program, operands)
@@ -158,8 +166,32 @@ class _Evaluation:
 
 
 def _bind(line: Line, operands: Sequence[Any], params: Any) -> Sequence[Any]:
-    out = line.primitive.bind(*operands, **params)
+    out = line.primitive.bind(*alike(operands), **params)
     return out if line.primitive.multiple_results else [out]
+
+
+def alike(operands: Sequence[Any]) -> list[Any]:
+    """Return arrays that all vary along the same axes of a mesh, inside of `jax.shard_map`.
+
+    Functions of JAX see to that; an operation by itself refuses others.
+    """
+    own = [_axes_of(a) for a in operands]
+    axes = frozenset[Any]().union(*own)
+    pairs = zip(operands, own, strict=True)
+    return [a if of_a == axes else _varying(a, tuple(axes - of_a)) for a, of_a in pairs]
+
+
+def _axes_of(a: Any) -> frozenset[Any]:
+    kind: Any = jax.typeof(a)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return kind.vma  # its name before JAX 0.10
+
+
+def _varying(a: Any, axes: tuple[Any, ...]) -> Any:
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(a, axes, to="varying")
+    return jax.lax.pvary(a, axes)  # its name before JAX 0.9
 
 
 # ---- operations that apply programs --------------------------------------------------------------
@@ -190,7 +222,9 @@ def _while(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
 def _cond(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     which, *rest = operands
     branches = [own.function(branch) for branch in line.inner["branches"]]
-    return jax.lax.switch(jnp.asarray(which, np.int32), branches, *rest)
+    if len(branches) == 2:  # whose truth value needs no limits, which proofs could not follow
+        return jax.lax.cond(which != 0, branches[1], branches[0], *rest)
+    return jax.lax.switch(which, branches, *rest)
 
 
 def _with_rule(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:

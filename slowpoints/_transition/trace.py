@@ -114,12 +114,8 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
     sizes = n_states, n_inputs, dtype
     with _lock, put_back(F):
         network = _traced_once(F, *sizes)
-        seen = _seen.setdefault(network.program, set())
-        try:
-            model = hash(jax.tree.structure(F))
-        except TypeError:  # it holds what cannot be compared
-            model = None
-        if model is None or model not in seen:
+        seen = _programs_seen_of(F)
+        if network.program not in seen:
             again = _traced_once(F, *sizes)
             if not _are_equal(network, again) and _values_differ(network, again, dtype):
                 raise ModelError(
@@ -128,15 +124,23 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
                     "state for each. Switch its noise off, or make what changes a part of the "
                     "state or of the input."
                 )
-        seen |= {model}
+        seen.add(network.program)
     return Network(tuple(map(_with_type, network.arrays)), network.program)
 
 
 _lock = threading.RLock()
 """Held while a model is traced, since its objects hold what one trace writes to them."""
 
-_seen: "weakref.WeakKeyDictionary[Program, set[int | None]]" = weakref.WeakKeyDictionary()
-"""Which models, without their leaves, were traced twice and gave the same program twice."""
+_seen: "weakref.WeakKeyDictionary[Any, weakref.WeakSet[Program]]" = weakref.WeakKeyDictionary()
+"""Functions and objects that were traced twice, and which programs they gave twice."""
+
+
+def _programs_seen_of(F: Transition) -> "weakref.WeakSet[Program]":
+    model = getattr(F, "model", F)
+    try:
+        return _seen.setdefault(getattr(model, "fn", model), weakref.WeakSet())
+    except TypeError:  # it cannot be told again, as where it holds arrays
+        return weakref.WeakSet()
 
 
 def _traced_once(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network:

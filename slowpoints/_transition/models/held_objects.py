@@ -119,7 +119,7 @@ class HeldObjects:
             ModelError: if random numbers were drawn meanwhile.
         """
         random_states = [*map(_BoxSlot, (brainstate.random.DEFAULT, *self._random_states))]
-        with _lock, put_back((self._model, *self._also)):
+        with _lock, put_back((self._model, *self._also), all_of_it=True):
             keys = [slot.get() for slot in random_states]
             try:
                 for slot, value in zip(self._slots, values, strict=True):

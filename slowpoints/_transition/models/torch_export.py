@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import copy
 import dataclasses
+import functools
 import operator
 import random
 import threading
@@ -40,6 +41,12 @@ _ALL: tuple[Signature, ...] = (
     "batched",
     "batched_sequence",
 )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _computed(program: Program, weights: dict[str, Any], *point: jax.Array) -> list[jax.Array]:
+    # Compiled once for all equal programs.
+    return program(weights, *point)
 
 
 class Snapshot:
@@ -248,7 +255,7 @@ class Snapshot:
 
     def _evaluate(self, program: Program, point: list[torch.Tensor]) -> list[np.ndarray]:
         with jax.enable_x64(self._dtype == torch.float64):
-            found = jax.jit(program)(self.weights, *map(without_torch, point))
+            found = _computed(program, self.weights, *map(without_torch, point))
             return list(map(np.asarray, found))
 
     def _check_program(self, program: Program, points: Any, expected: Any) -> None:
