@@ -69,7 +69,7 @@ def slow_space(
     """
     n_states = x.shape[1]
     A = _jacobians(F, x, inputs)
-    some = np.random.RandomState(0).randn(n_states, n_slow).astype(x.dtype)
+    some = jnp.asarray(np.random.RandomState(0).randn(n_states, n_slow), x.dtype)
 
     def one(lane: tuple[Array, Array]) -> tuple[Array, Any]:
         A, r = lane

@@ -189,9 +189,10 @@ def _axes_of(a: Any) -> frozenset[Any]:
 
 
 def _varying(a: Any, axes: tuple[Any, ...]) -> Any:
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(a, axes, to="varying")
-    return jax.lax.pvary(a, axes)  # its name before JAX 0.9
+    lax: Any = jax.lax
+    if hasattr(lax, "pcast"):
+        return lax.pcast(a, axes, to="varying")
+    return lax.pvary(a, axes)  # its name before JAX 0.9
 
 
 # ---- operations that apply programs --------------------------------------------------------------

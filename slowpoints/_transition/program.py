@@ -254,7 +254,8 @@ class _Reader:
         def operand(atom: Any) -> Operand:
             if not isinstance(atom, Literal):
                 return known[atom]
-            dtype = np.dtype(atom.aval.dtype)
+            aval: Any = atom.aval
+            dtype = np.dtype(aval.dtype)
             return Number(dtype, np.asarray(atom.val, dtype).tobytes())
 
         lines = []
