@@ -166,7 +166,7 @@ def analyses(repetitions, _):
         "linear_modes": lambda: sp.linear_modes(fps),
         "connections": lambda: sp.connections(well, fps),
         "continuation": lambda: sp.continuation(
-            sp.along(well, lambda s: s), fps.replace(inputs=fps.inputs), span=(-0.05, 0.05)
+            sp.along(well, lambda s: jnp.stack([s])), fps, span=(-0.05, 0.05)
         ),
         "low_rank": lambda: sp.low_rank(W, 2),
     }
