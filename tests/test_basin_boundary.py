@@ -158,11 +158,11 @@ def test_a_saddle_that_is_hardly_unstable_is_found():
 
 
 @pytest.mark.slow
-def test_a_network_in_float32_has_a_boundary_too():
+def test_a_network_that_casts_to_float32_has_a_boundary_too():
     F = lambda x, u: double_well()(x.astype(jnp.float32), u).astype(jnp.float32)  # noqa: E731
     found = basin_boundary(F, np.float32([-1, 0]), np.float32([1, 0]))
-    assert found.is_resolved.all() and found.state.dtype == np.float32
-    np.testing.assert_allclose(found.saddle.xstar, [[0, 0]], atol=1e-4)
+    assert found.is_resolved.all() and found.state.dtype == np.float64
+    np.testing.assert_allclose(found.saddle.xstar, [[0, 0]], atol=1e-9)
 
 
 # ---- the smallest kick -------------------------------------------------------------------------

@@ -189,7 +189,8 @@ def test_all_points_of_uncoupled_units_are_on_one_branch_if_their_inputs_differ(
 
     branches = slowpoints.continuation(uncoupled, _points(_all_of_three_units(), 0.0), (-1, 1))
     assert len(branches) == 1 and sorted(branches.branches[0].rows) == list(range(27))
-    folds = [_FOLDS[1.5] / weight for weight in (1.0, 0.7, 0.4)]
+    # JAX holds these weights in float32, in which the network is traced.
+    folds = [_FOLDS[1.5] / float(np.float32(weight)) for weight in (1.0, 0.7, 0.4)]
     events = _events(branches, "fold")
     assert len(events) == 26 == len(branches.events)
     assert np.abs(np.abs(events)[:, None] - folds).min(axis=1).max() < 1e-9
