@@ -228,6 +228,28 @@ def test_rules_of_functions_that_use_each_other_end():
     np.testing.assert_allclose(derivative(X), -np.cos(X[0]), rtol=1e-5)
 
 
+def test_arrays_reach_a_rule_inside_of_another():
+    double = jnp.full(N, 2.0)
+
+    @jax.jit
+    def doubled(x):
+        return double * x  # an array of the compiled function, rather than an argument
+
+    @jax.custom_jvp
+    def f(x):
+        return jnp.sin(x)
+
+    @jax.custom_jvp
+    def g(x):
+        return jnp.cos(x)
+
+    f.defjvp(lambda p, t: (f(*p), doubled(g(*p)) * t[0]))
+    g.defjvp(lambda p, t: (g(*p), f(*p) * t[0]))
+    F = network(lambda x, u: f(x))
+    third = jax.jacfwd(jax.jacfwd(jax.jacfwd(lambda x: F(x, U))))(X)
+    np.testing.assert_allclose(third[0, 0, 0, 0], 4 * np.cos(X[0]), rtol=1e-5)
+
+
 def test_functions_that_compute_the_same_keep_their_own_rules():
     @jax.custom_jvp
     def f(x):

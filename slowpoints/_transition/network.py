@@ -250,6 +250,8 @@ def _with_rule(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
         results = out[: len(line.out_dtypes)]
         return results, [*with_zeros(results, out[len(results) :])]
 
+    if own.rules:  # whose arrays are all that is used inside of it
+        return function(own.arrays, operands)
     used = sorted({*call.places, *rule.places})
     return function({i: own.arrays[i] for i in used}, operands)
 

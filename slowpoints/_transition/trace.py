@@ -231,8 +231,8 @@ def _summary(error: Exception) -> str:
 def _advice(error: Exception, F: Transition, n_inputs: int, states: str, inputs: str) -> str:
     if _is_about_torch(error):
         return (
-            "PyTorch cannot be traced by JAX: pass the recurrent layer itself, such as `net.rnn`, "
-            "or write the step with JAX."
+            "PyTorch cannot be traced by JAX: pass the torch.nn.Module itself, such as `net` or "
+            "`net.rnn`, or write the step with JAX."
         )
     if isinstance(error, jax.errors.TracerArrayConversionError):
         return (
