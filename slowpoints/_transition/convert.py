@@ -102,7 +102,7 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
 
         return from_module(model, signature, example_state)
     if is_instance(model, "keras", "Layer"):
-        from slowpoints._transition.models.keras import from_module
+        from slowpoints._transition.models.keras_jax import from_module
 
         return from_module(model, signature, example_state)
     if isinstance(model, eqx.Module):
