@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ from constructed import (
 )
 
 import slowpoints
-from slowpoints import Status, find_fixed_points, optimize_batch
+from slowpoints import Status, as_transition, find_fixed_points, optimize_batch
+from slowpoints._solvers.tails import is_in_a_tail
+from slowpoints._solvers.termination import JUDGED_DENSELY
 
 DEFAULT_CLASS = "KrylovTrustRegion"
 """The name of the default solver's class, for its setting `polish`."""
@@ -186,7 +189,6 @@ def test_rows_in_a_tail_have_escaped():
     assert kept.n == 0
 
 
-@pytest.mark.slow
 def line(x, u):
     """Fixed points at all `x[0]`, with `x[1] = 2 u`."""
     return jnp.stack([x[0], x[1] / 2 + u[0]])
@@ -218,6 +220,71 @@ def test_no_row_at_a_turned_line_is_called_escaped():
     assert not named(fps, Status.ESCAPED).any()
 
 
+def curve(x, u):
+    """Fixed points at all `x[0]`, with `x[1] = u + x[0]**2`."""
+    return jnp.stack([x[0], 0.5 * x[1] + 0.5 * (u[0] + x[0] ** 2)])
+
+
+def helix(x, u):
+    """Fixed points along a helix around the third axis, of radius 20."""
+    circle = 20 * jnp.stack([jnp.cos(x[2] / 3), jnp.sin(x[2] / 3)])
+    beside = x[:2] - circle
+    return jnp.append(0.5 * beside + circle, x[2] + 0.5 * beside[0])
+
+
+@pytest.mark.parametrize("n_states, F", [(2, curve), (3, helix)])
+def test_no_row_at_a_curve_far_away_is_called_escaped(n_states, F):
+    x = np.random.default_rng(0).normal(size=(64, n_states)).astype(np.float32)
+    fps = optimize_batch(F, x, np.float32([60]))
+    assert np.isin(np.asarray(fps.status), [Status.FIXED_POINT, Status.UNFINISHED]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first, status",
+    [
+        (lambda x: x + jnp.exp(-x), Status.ESCAPED),
+        (lambda x: x + 1 - jnp.tanh(x), Status.ESCAPED),
+        (lambda x: 0.5 * x + 100, Status.FIXED_POINT),
+        (lambda x: jnp.stack([x[0], 0.5 * x[1] + 50]), Status.FIXED_POINT),
+    ],
+    ids=["exp", "tanh", "far point", "far line"],
+)
+def test_tails_of_large_networks(first, status):
+    """The other units are those of a random network that rests at zero."""
+    n_states = JUDGED_DENSELY + 76
+    rng = np.random.default_rng(0)
+    W = np.float32(0.8 / np.sqrt(n_states) * rng.normal(size=(n_states, n_states)))
+    W[:2] = 0
+    x = rng.normal(size=(16, n_states)).astype(np.float32)
+
+    def F(x, u):
+        return jnp.tanh(W @ x).at[:2].set(first(x[:2]))
+
+    assert all_are(optimize_batch(F, x, np.zeros(1, np.float32)), status)
+
+
+@pytest.mark.parametrize(
+    "F, x, x_init, in_tail",
+    [
+        (lambda x: x + jnp.exp(-x), [30.0, 30], [1.0, 1], True),
+        (lambda x: x + jnp.exp(-(x**2)), [5.0, 5], [0.0, 0], True),
+        (lambda x: x + jnp.exp(-x), [30.0, 30], [40.0, 40], False),  # it came from further out
+        (lambda x: x, [30.0, 30], [1.0, 1], False),
+        (lambda x: x - 1e-3 * (x - 30) ** 3, [30.0, 30], [1.0, 1], False),  # rises ahead, too
+        (lambda x: x + jnp.where(x < 20, 1, 1e-10), [30.0, 30], [1.0, 1], False),  # at once
+        (lambda x: x + 1e-9 * (31 - x), [30.0, 30], [1.0, 1], False),  # in proportion
+        (lambda x: x * jnp.float32([1, 0.5]), [1.0, 0], [1.0, 20], False),  # from the side
+        (lambda x: 0.5 * x + 10 + 1e-9, [20.0, 20], [1.0, 1], False),  # a point
+    ],
+    ids=["exp", "gauss", "back", "line", "cubic", "step", "nearly a line", "side", "point"],
+)
+def test_what_a_tail_is(F, x, x_init, in_tail):
+    with jax.enable_x64(True):
+        x, x_init, u = (jnp.asarray([a], np.float64) for a in (x, x_init, [0.0]))
+        assert is_in_a_tail(as_transition(lambda x, u: F(x)), x, x_init, u).tolist() == [in_tail]
+
+
 @pytest.mark.parametrize(
     "F",
     [
@@ -228,6 +295,7 @@ def test_no_row_at_a_turned_line_is_called_escaped():
     ],
     ids=["exp", "exp beside a point", "tanh beside a line", "slow"],
 )
+@pytest.mark.slow
 def test_rows_that_run_away_along_a_flat_direction_are_escaped(F):
     x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
     assert all_are(optimize_batch(F, x, np.zeros(1, np.float32)), Status.ESCAPED)

@@ -6,6 +6,9 @@ solver.
 """
 
 import enum
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints._core.status import Status
 from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import varying
+from slowpoints._solvers.tails import is_in_a_tail
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
@@ -33,8 +37,8 @@ RELATIVE_DECREASE = 1e-3
 less than this fraction: a tenth of what 200 steps of another method may lower it by."""
 
 ESCAPE_Q = 1e-8
-"""A row is in a tail if its `q` is below this (or below `tol_q`), it is far from its start, and
-there is no point: at a fixed point, so low a `q` would mean a short Newton step."""
+"""A row may be in a tail (see `tails`) if its `q` is below this, or below `tol_q`, it is far from
+its start, and there is no fixed point where `I - J` is regular."""
 
 JUDGED_DENSELY = 1024
 """Up to this many states, Newton's step is computed with the dense Jacobian. Above that, the
@@ -44,7 +48,13 @@ SINGULAR = 1e-10
 """A pivot of `I - J` this small, relative to the largest and to 1, the size of `I`, is rounding."""
 
 _AT_A_TIME = 4
-"""How many rows are judged at a time. Rows close to one that has been judged take its status."""
+"""How many rows are judged at a time. Rows at the place of one that was judged take its status."""
+
+_PRODUCTS_AT_A_TIME = 16
+"""How many rows are looked at together where this takes products with the Jacobian only."""
+
+_COMPARED_AT_A_TIME = 128
+"""How many neighbours of a row are compared with it at a time."""
 
 _SAME_PLACE = 1e-7
 """Rows closer than this fraction of the state's size ended at the same place."""
@@ -138,58 +148,108 @@ def judge(
     finite &= jnp.isfinite(q)
     far = is_far(x, x_init)
     low = q < jnp.maximum(tol_q, ESCAPE_Q)
-
-    if n_states > JUDGED_DENSELY:
-        status = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(Status.UNFINISHED))
-        status = jnp.where(end == End.MINIMUM, np.int8(Status.SLOW_POINT), status)
-        status = jnp.where(end == End.ROOT, np.int8(Status.FIXED_POINT), status)
-        return jnp.where(finite, status, np.int8(Status.NOT_FINITE))
+    # A line of fixed points moves no faster than this where weights in float32 turn it.
+    moves = q > rounding_floor(x.astype(np.float32))
 
     if n == 0:
         return jnp.zeros(0, np.int8)
 
-    radius = _SAME_PLACE * (1 + jnp.linalg.norm(x, axis=1))
+    if n_states > JUDGED_DENSELY:
+        verdict = jnp.where(end == End.MINIMUM, Status.SLOW_POINT, Status.UNFINISHED)
+        verdict = jnp.where(end == End.ROOT, Status.FIXED_POINT, verdict)
+        asked = finite & low & far & ~within
+        escaped = _some_at_a_time(partial(is_in_a_tail, F), asked, (x, x_init, u))
+        verdict = jnp.where(escaped, Status.ESCAPED, verdict)
+        verdict = jnp.where(within, Status.WITHIN_TOLERANCE, verdict)
+        return jnp.where(finite, verdict, Status.NOT_FINITE).astype(np.int8)
 
-    def some_left(status: Array) -> Array:
-        return jnp.any(status == 0)
+    # Rows in the order of one coordinate. Those at one place are next to each other, and only they.
+    radius = _SAME_PLACE * (1 + jnp.linalg.norm(x, axis=1))
+    coordinate = x @ _unit_vector(n_states, dtype)
+    order = jnp.argsort(coordinate)
+    coordinate = coordinate[order]
+    size = min(_COMPARED_AT_A_TIME, n)
 
     def body(status: Array) -> Array:
-        here = jnp.argsort(status != 0)[: min(_AT_A_TIME, n)]
-        rows = jnp.where(status[here] == 0, here, n)  # a row out of range is not written
-        found = _what_is_at(F, x[here], x_init[here], u[here], end[here], forward_mode)
-        is_root, is_minimum, runs_flat, newton = found
+        left = jnp.cumsum(status == 0)
+        places = jnp.arange(min(_AT_A_TIME, n)) * left[-1] // min(_AT_A_TIME, n)  # at many places
+        places = jnp.searchsorted(left, places + 1)
+        here = order[places]
+        found = _what_is_at(F, x[here], u[here], end[here], forward_mode)
+        is_root, is_regular, is_minimum, newton = found
         runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
-        escaped = low[here] & far[here] & jnp.where(is_root, runs_flat, ~is_minimum & runs)
+        escaped = moves[here] & runs & ~is_root & ~is_minimum & low[here] & far[here]
+        asked = low[here] & far[here] & ~escaped & ~(is_root & is_regular)
+        escaped |= asked & jax.lax.cond(
+            jnp.any(asked),
+            lambda: is_in_a_tail(F, x[here], x_init[here], u[here]),
+            lambda: varying(asked & False, asked),
+        )
         verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), np.int8(Status.UNFINISHED))
         verdict = jnp.where(is_root, np.int8(Status.FIXED_POINT), verdict)
         verdict = jnp.where(escaped, np.int8(Status.ESCAPED), verdict)
-        status = status.at[rows].set(verdict, mode="drop")
+        status = status.at[places].set(verdict)
 
         def share(j: Array, status: Array) -> Array:
-            row = here[j]
-            near = jnp.linalg.norm(x - x[row], axis=1) <= jnp.minimum(radius, radius[row])
-            near &= jnp.all(u == u[row], axis=1) & (status == 0)
-            known = verdict[j] <= Status.SLOW_POINT
-            return jnp.where(near & known, verdict[j], status)
+            row, known = here[j], verdict[j] <= Status.SLOW_POINT
+            reach = 2 * radius[row]  # the coordinate is rounded
+            first = jnp.searchsorted(coordinate, coordinate[places[j]] - reach)
+            last = jnp.searchsorted(coordinate, coordinate[places[j]] + reach, side="right")
 
-        return jax.lax.fori_loop(0, rows.size, share, status)
+            def compare(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+                start, status = carry
+                some = jnp.minimum(start, n - size) + jnp.arange(size)
+                rows = order[some]
+                near = jnp.linalg.norm(x[rows] - x[row], axis=1) <= jnp.minimum(
+                    radius[rows], radius[row]
+                )
+                near &= jnp.all(u[rows] == u[row], axis=1) & (status[some] == 0)
+                return start + size, status.at[some].set(jnp.where(near, verdict[j], status[some]))
+
+            last = jnp.where(known, last, first)
+            return jax.lax.while_loop(lambda carry: carry[0] < last, compare, (first, status))[1]
+
+        return jax.lax.fori_loop(0, here.size, share, status)
 
     start = jnp.where(within, np.int8(Status.WITHIN_TOLERANCE), np.int8(0))
-    start = jnp.where(finite, start, np.int8(Status.NOT_FINITE))
-    return jax.lax.while_loop(some_left, body, varying(start, (F, x, u)))
+    start = jnp.where(finite, start, np.int8(Status.NOT_FINITE))[order]
+    start = varying(start, (F, x, u))
+    status = jax.lax.while_loop(lambda status: jnp.any(status == 0), body, start)
+    return jnp.zeros_like(status).at[order].set(status)
+
+
+def _unit_vector(n: int, dtype: Any) -> Float[Array, " n"]:
+    v = jnp.cos(jnp.arange(1, n + 1, dtype=dtype) ** 2)
+    return v / jnp.linalg.norm(v)
+
+
+def _some_at_a_time(
+    is_so: Callable[..., Bool[Array, " some"]], asked: Bool[Array, " n"], rows: tuple[Array, ...]
+) -> Bool[Array, " n"]:
+    """Return for which of the rows that are asked about something is so; the others are not."""
+    n = asked.size
+
+    def body(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        asked, found = carry
+        (here,) = jnp.nonzero(asked, size=min(_PRODUCTS_AT_A_TIME, n), fill_value=n)
+        # An index out of range stands for the last row, and is not written.
+        said = is_so(*(a[jnp.minimum(here, n - 1)] for a in rows))
+        return asked.at[here].set(False, mode="drop"), found.at[here].set(said, mode="drop")
+
+    start = varying((asked, asked & False), rows)
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), body, start)[1]
 
 
 def _what_is_at(
     F: Transition,
     x: Float[Array, "some n_states"],
-    x_init: Float[Array, "some n_states"],
     u: Float[Array, "some n_inputs"],
     end: Int[Array, " some"],
     forward_mode: bool,
 ) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
-    """Return which rows are at roots, at minima and in flat tails, and their Newton steps' lengths.
+    """Return which rows are at roots, where `I - J` is not singular, and which are at minima.
 
-    In a tail, as at the end of a line of fixed points, `I - J` is singular: see `_is_on_a_line`.
+    The last result is the length of each row's Newton step.
     """
     n_states = x.shape[1]
     eye = jnp.eye(n_states, dtype=x.dtype)
@@ -253,44 +313,7 @@ def _what_is_at(
 
     at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
 
-    def on_a_line() -> Array:
-        return jax.lax.map(lambda row: _is_on_a_line(F, *row), (x, x_init, u, A))
-
-    asked = root & singular
-    lines = jax.lax.cond(jnp.any(asked), on_a_line, lambda: varying(asked & False, asked))
-    return root, ~root & (at_minimum | (end == End.MINIMUM)), singular & ~lines, first
-
-
-_ROUNDINGS = 50
-"""On the way back along a line, the residual is at most so many roundings of a state, since a step
-adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and more."""
-
-
-def _is_on_a_line(
-    F: Transition,
-    x: Float[Array, " n_states"],
-    x_init: Float[Array, " n_states"],
-    u: Float[Array, " n_inputs"],
-    A: Float[Array, "n_states n_states"],
-) -> Bool[Array, ""]:
-    """Return whether a row at a singular root is on a straight line of roots, and in no tail.
-
-    A row in a tail came there along the direction that `A`, which is `I - J`, takes to zero: on the
-    way back along it, the residual rises. On a line it does not, and a row that came from the side
-    has no such way.
-    """
-    gram = A.T @ A
-    shift = SINGULAR * (1 + jnp.trace(gram) / x.size)
-    factor = lapack.cholesky(gram + shift * jnp.eye(x.size, dtype=x.dtype))
-    flat = x - x_init
-    for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
-        flat = shift * lapack.cholesky_solve(factor, flat)
-
-    def is_root(t: Array) -> Array:
-        y = x - t * flat
-        return half_squared_norm(F(y, u) - y) <= _ROUNDINGS**2 * rounding_floor(y)
-
-    return jnp.all(jax.vmap(is_root)(jnp.linspace(0.25, 1, 4, dtype=x.dtype)))
+    return root, ~singular, ~root & (at_minimum | (end == End.MINIMUM)), first
 
 
 def _shortest_step(

@@ -1,0 +1,132 @@
+"""Whether a row runs away: in a tail, `q` falls without end, and there is no point.
+
+`x' = x + exp(-x)` has a tail, as have saturating units that hold their own state. Far out, a state
+in a tail looks like one on a line of fixed points: `q` is low, and `I - J` takes one direction
+nearly to zero. What tells them apart is how `q` changes along that direction. In a tail it rises
+steadily on the way back to the start, and does not rise ahead. Along a curve of fixed points it
+stays as low as it is; at a degenerate point, or a ghost, it rises on both sides.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._solvers.krylov import gcr
+from slowpoints._solvers.loops import varying
+from slowpoints._transition.base import Transition
+
+FLAT = 1e-2
+"""A direction is flat if `I - J` shortens it to less than this fraction. In the tail of `exp`, that
+fraction is the residual itself, which is at most 1.4e-4 where `q` is low enough to be in one."""
+
+ALONG = 0.1
+"""A row came along a direction if at least this part of the way from its start is in it."""
+
+RISEN = 1e3
+"""On the way back through a tail, the residual grows by this factor at least. Along a line that is
+flat but for the rounding of weights, it grows in proportion to the distance, by up to 100, since
+Newton's step is at least 1e-2 of the state's size there, or there is a point."""
+
+STEADY = 10.0
+"""Before it has risen, the residual is at one of the places at least so many times that of the row.
+Where a curve could not be followed, it is larger by far at once."""
+
+_BEHIND = (*(1.6**-k for k in range(7, 0, -1)), 0.8, 0.9, 0.97, 1.0)
+"""Where the residual is looked at on the way back, as parts of the way. In tails of `exp` it rises
+steadily at the first ones, and in those of `1 / x**2` at the last ones."""
+
+_AHEAD = (-0.1, -0.3, -1.0)
+_N_VECTORS = 24
+_CORRECTIONS = 2
+_TURNS = 3
+
+
+def is_in_a_tail(
+    F: Transition,
+    x: Float[Array, "lanes n_states"],
+    x_init: Float[Array, "lanes n_states"],
+    u: Float[Array, "lanes n_inputs"],
+) -> Bool[Array, " lanes"]:
+    """Return whether each row came from its start through a tail, and is in it.
+
+    It takes products with the Jacobian only. `False` means that this could not be shown.
+    """
+    step = jax.vmap(F)
+
+    def residual(y: Array) -> Array:
+        return step(y, u).astype(y.dtype) - y
+
+    way = x - x_init
+    flat, shortened = _flat_direction(residual, x, _unit(way))
+    along = jnp.sum(flat * way, axis=-1, keepdims=True)
+
+    def at_place(off: Array, place: tuple[Array, Array]) -> tuple[Array, Array]:
+        part, goes_on = place
+        straight = x - part * along * flat
+
+        def corrected(_: Any, off: Array) -> Array:
+            y = straight + off
+            return off + _step_beside(residual, y, flat, residual(y))
+
+        # Along a curve, the next place is found from this one.
+        off = jax.lax.fori_loop(0, _CORRECTIONS, corrected, off * goes_on)
+        return off, jnp.linalg.norm(residual(straight + off), axis=-1)
+
+    parts = np.array((0.0, *_BEHIND, *_AHEAD))
+    goes_on = parts != _AHEAD[0]
+    places = jnp.asarray(parts, x.dtype), jnp.asarray(goes_on, x.dtype)
+    _, found = jax.lax.scan(at_place, varying(jnp.zeros_like(x), (way, along)), places)
+    # The state's own rounding leaves it beside a curve, which is no residual along it.
+    rounding = 100 * jnp.finfo(x.dtype).eps * (1 + jnp.linalg.norm(x, axis=-1))
+    times = found[1:] / jnp.maximum(found[0], rounding)
+    behind, ahead = times[: len(_BEHIND)], times[len(_BEHIND) :]
+    steady = jnp.any((behind >= STEADY) & (behind < RISEN), axis=0)
+    came_along = jnp.abs(along[:, 0]) >= ALONG * jnp.linalg.norm(way, axis=-1)
+    rises = jnp.any(behind >= RISEN, axis=0) & jnp.all(ahead < STEADY, axis=0)
+    return came_along & (shortened <= FLAT) & steady & rises
+
+
+def _flat_direction(
+    residual: Callable[[Array], Array],
+    x: Float[Array, "lanes n_states"],
+    direction: Float[Array, "lanes n_states"],
+) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
+    """Return the direction near `direction` that `I - J` shortens most, and to what fraction."""
+    product = jax.linearize(residual, x)[1]
+
+    def turned(_: Any, direction: Array) -> Array:
+        return _unit(direction + _step_beside(residual, x, direction, product(direction)))
+
+    direction = jax.lax.fori_loop(0, _TURNS, turned, direction)
+    return direction, jnp.linalg.norm(product(direction), axis=-1)
+
+
+def _step_beside(
+    residual: Callable[[Array], Array],
+    y: Float[Array, "lanes n_states"],
+    flat: Float[Array, "lanes n_states"],
+    r: Float[Array, "lanes n_states"],
+) -> Float[Array, "lanes n_states"]:
+    """Return Newton's step within the states beside a direction: `(I - J) d` is `r` but for it.
+
+    `I - J` is replaced on that direction, which it takes nearly to zero, by the identity. Where the
+    step is so long that it is along another flat direction, it is zero.
+    """
+    product = jax.linearize(residual, y)[1]
+
+    def beside(p: Array) -> Array:
+        return p - jnp.sum(flat * p, axis=-1, keepdims=True) * flat
+
+    d, _ = gcr(lambda p: (p - beside(p)) - product(beside(p)), r, min(_N_VECTORS, r.shape[-1]))
+    d = beside(d)
+    is_short = FLAT * jnp.linalg.norm(d, axis=-1) <= jnp.linalg.norm(r, axis=-1)  # no NaN is
+    return jnp.where(is_short[:, None], d, 0)
+
+
+def _unit(a: Float[Array, "lanes n_states"]) -> Float[Array, "lanes n_states"]:
+    size = jnp.linalg.norm(a, axis=-1, keepdims=True)
+    return a / jnp.where(size > 0, size, 1)
