@@ -269,15 +269,29 @@ def test_tails_of_large_networks(first, status):
     [
         (lambda x: x + jnp.exp(-x), [30.0, 30], [1.0, 1], True),
         (lambda x: x + jnp.exp(-(x**2)), [5.0, 5], [0.0, 0], True),
-        (lambda x: x + jnp.exp(-x), [30.0, 30], [40.0, 40], False),  # it came from further out
+        (lambda x: jnp.stack([x[0] + jnp.exp(-x[0]), x[1] / 2]), [30.0, 0], [20.0, 120], True),
+        (lambda x: x + jnp.exp(-x), [3.0, 3], [-10.0, -10], False),  # not far out yet
+        (lambda x: x + jnp.exp(-x), [30.0, 30], [40.0, 40], False),
         (lambda x: x, [30.0, 30], [1.0, 1], False),
-        (lambda x: x - 1e-3 * (x - 30) ** 3, [30.0, 30], [1.0, 1], False),  # rises ahead, too
-        (lambda x: x + jnp.where(x < 20, 1, 1e-10), [30.0, 30], [1.0, 1], False),  # at once
-        (lambda x: x + 1e-9 * (31 - x), [30.0, 30], [1.0, 1], False),  # in proportion
-        (lambda x: x * jnp.float32([1, 0.5]), [1.0, 0], [1.0, 20], False),  # from the side
-        (lambda x: 0.5 * x + 10 + 1e-9, [20.0, 20], [1.0, 1], False),  # a point
+        (lambda x: x - 1e-3 * (x - 30) ** 3, [29.0, 29], [1.0, 1], False),
+        (lambda x: x + jnp.where(x < 20, 1, 1e-10), [30.0, 30], [1.0, 1], False),
+        (lambda x: x + 1e-9 * jnp.maximum(31 - x, 1), [30.0, 30], [1.0, 1], False),
+        (lambda x: x * jnp.float32([1, 0.5]), [1.0, 0], [1.0, 20], False),
+        (lambda x: 0.5 * x + 10 + 1e-9, [20.0, 20], [1.0, 1], False),
     ],
-    ids=["exp", "gauss", "back", "line", "cubic", "step", "nearly a line", "side", "point"],
+    ids=[
+        "exp",
+        "gauss",
+        "mostly from the side",
+        "steep",
+        "from further out",
+        "line",
+        "rises ahead",
+        "rises at once",
+        "rises in proportion",
+        "line from the side",
+        "point",
+    ],
 )
 def test_what_a_tail_is(F, x, x_init, in_tail):
     with jax.enable_x64(True):

@@ -23,9 +23,6 @@ FLAT = 1e-2
 """A direction is flat if `I - J` shortens it to less than this fraction. In the tail of `exp`, that
 fraction is the residual itself, which is at most 1.4e-4 where `q` is low enough to be in one."""
 
-ALONG = 0.1
-"""A row came along a direction if at least this part of the way from its start is in it."""
-
 RISEN = 1e3
 """On the way back through a tail, the residual grows by this factor at least. Along a line that is
 flat but for the rounding of weights, it grows in proportion to the distance, by up to 100, since
@@ -85,9 +82,8 @@ def is_in_a_tail(
     times = found[1:] / jnp.maximum(found[0], rounding)
     behind, ahead = times[: len(_BEHIND)], times[len(_BEHIND) :]
     steady = jnp.any((behind >= STEADY) & (behind < RISEN), axis=0)
-    came_along = jnp.abs(along[:, 0]) >= ALONG * jnp.linalg.norm(way, axis=-1)
     rises = jnp.any(behind >= RISEN, axis=0) & jnp.all(ahead < STEADY, axis=0)
-    return came_along & (shortened <= FLAT) & steady & rises
+    return (shortened <= FLAT) & steady & rises
 
 
 def _flat_direction(
