@@ -10,17 +10,30 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jaxtyping import Float, Shaped
 
+from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import RealArray
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._select import Spread
 from slowpoints._unique import unique
+
+
+def searches_together(caller: str, across_processes: Any) -> bool:
+    """Return whether this process searches with others, as its argument `across_processes` says.
+
+    What is no flag can only mean that they do, and is refused later, with the other processes.
+    """
+    try:
+        return arguments.flag(caller, "across_processes", across_processes)
+    except TypeError:
+        return True
 
 
 @contextlib.contextmanager

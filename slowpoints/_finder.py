@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 
 from slowpoints._account import Account, account
-from slowpoints._across_processes import refused_together
+from slowpoints._across_processes import refused_together, searches_together
 from slowpoints._analysis.search_until import Rounds, search_until
 from slowpoints._core import arguments
 from slowpoints._core.status import Status, counted
@@ -117,6 +117,10 @@ class FixedPointFinder:
     Raises:
         ValueError: if an argument is out of range or not one of the choices.
         TypeError: if `rnn_model` or `solver` is not of a known kind.
+
+    With `across_processes`, all processes make the finder, after `jax.distributed.initialize()`.
+    The one that refuses its arguments raises one of these errors, and the others a `ValueError`
+    that says which process it was, and why.
     """
 
     def __init__(
@@ -151,56 +155,60 @@ class FixedPointFinder:
         across_processes: bool = False,
         coverage: Number | None = None,
     ):
-        as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
-        choice = partial(arguments.choice, _CLASS)
-        number = partial(arguments.number, _CLASS)
-        whole = partial(arguments.whole, _CLASS)
-        flag = partial(arguments.flag, _CLASS)
-        by_name = isinstance(solver, str)
-        numbers = check_search(
-            _CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit
-        )
-        self.max_iters, self.tol_q, self.tol_dq, self.memory_limit, _ = numbers
-        self.tol_unique, self.final_q_threshold, self.max_n_unique = check_selection(
-            _CLASS,
-            tol_unique=tol_unique,
-            final_q_threshold=final_q_threshold,
-            max_n_unique=max_n_unique,
-        )
-        self.rnn_model = rnn_model
-        self.method = choice("method", method, ("joint", "sequential"))
-        self.lr_init = number("lr_init", lr_init)
-        self.lr_factor = number("lr_factor", lr_factor)
-        self.lr_patience = whole("lr_patience", lr_patience, or_infinite=True)
-        self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
-        self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
-        self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
-        self.do_exclude_distance_outliers = flag(
-            "do_exclude_distance_outliers", do_exclude_distance_outliers
-        )
-        self.outlier_distance_scale = number("outlier_distance_scale", outlier_distance_scale)
-        self.do_rerun_q_outliers = flag("do_rerun_q_outliers", do_rerun_q_outliers)
-        self.outlier_q_scale = number("outlier_q_scale", outlier_q_scale)
-        self.dtype = choice("dtype", dtype, ("float32", "float64"))
-        self.verbose = flag("verbose", verbose)
-        self.super_verbose = flag("super_verbose", super_verbose)
-        self.n_iters_per_print_update = whole(
-            "n_iters_per_print_update", n_iters_per_print_update, least=1
-        )
-        if isinstance(solver, str) and solver not in _SOLVERS:
-            expected = f"one of {_SOLVERS}, or None, which is the default"
-            arguments.refuse(_CLASS, "solver", arguments.found(solver), expected, ValueError)
-        self.solver = self._solver(solver) if isinstance(solver, str) else solver
-        self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
-        arguments.devices(_CLASS, mesh)
-        self.mesh: Mesh | Literal["local"] | None = (
-            None if isinstance(mesh, str) and self.super_verbose else mesh
-        )
-        self.across_processes = flag("across_processes", across_processes)
-        self.coverage = number("coverage", coverage, or_none=True)
-        if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
-            expected = "None, or a number below 1 for a search in one process"
-            arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
+        # Before `jax.distributed` is initialised, to ask for other processes would be to start JAX
+        # without them.
+        joins = jax.distributed.is_initialized() and searches_together(_CLASS, across_processes)
+        with refused_together(_CLASS, joins):
+            as_transition(rnn_model)  # refuses an unknown model now rather than at the first search
+            choice = partial(arguments.choice, _CLASS)
+            number = partial(arguments.number, _CLASS)
+            whole = partial(arguments.whole, _CLASS)
+            flag = partial(arguments.flag, _CLASS)
+            by_name = isinstance(solver, str)
+            numbers = check_search(
+                _CLASS, None if by_name else solver, max_iters, tol_q, tol_dq, memory_limit
+            )
+            self.max_iters, self.tol_q, self.tol_dq, self.memory_limit, _ = numbers
+            self.tol_unique, self.final_q_threshold, self.max_n_unique = check_selection(
+                _CLASS,
+                tol_unique=tol_unique,
+                final_q_threshold=final_q_threshold,
+                max_n_unique=max_n_unique,
+            )
+            self.rnn_model = rnn_model
+            self.method = choice("method", method, ("joint", "sequential"))
+            self.lr_init = number("lr_init", lr_init)
+            self.lr_factor = number("lr_factor", lr_factor)
+            self.lr_patience = whole("lr_patience", lr_patience, or_infinite=True)
+            self.lr_cooldown = whole("lr_cooldown", lr_cooldown)
+            self.do_compute_jacobians = flag("do_compute_jacobians", do_compute_jacobians)
+            self.do_decompose_jacobians = flag("do_decompose_jacobians", do_decompose_jacobians)
+            self.do_exclude_distance_outliers = flag(
+                "do_exclude_distance_outliers", do_exclude_distance_outliers
+            )
+            self.outlier_distance_scale = number("outlier_distance_scale", outlier_distance_scale)
+            self.do_rerun_q_outliers = flag("do_rerun_q_outliers", do_rerun_q_outliers)
+            self.outlier_q_scale = number("outlier_q_scale", outlier_q_scale)
+            self.dtype = choice("dtype", dtype, ("float32", "float64"))
+            self.verbose = flag("verbose", verbose)
+            self.super_verbose = flag("super_verbose", super_verbose)
+            self.n_iters_per_print_update = whole(
+                "n_iters_per_print_update", n_iters_per_print_update, least=1
+            )
+            if isinstance(solver, str) and solver not in _SOLVERS:
+                expected = f"one of {_SOLVERS}, or None, which is the default"
+                arguments.refuse(_CLASS, "solver", arguments.found(solver), expected, ValueError)
+            self.solver = self._solver(solver) if isinstance(solver, str) else solver
+            self.random_seed = arguments.seed(_CLASS, "random_seed", random_seed)
+            arguments.devices(_CLASS, mesh)
+            self.mesh: Mesh | Literal["local"] | None = (
+                None if isinstance(mesh, str) and self.super_verbose else mesh
+            )
+            self.across_processes = flag("across_processes", across_processes)
+            self.coverage = number("coverage", coverage, or_none=True)
+            if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
+                expected = "None, or a number below 1 for a search in one process"
+                arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
         self.rounds: Rounds | None = None
         self._n_searches = 0
         self._n_draws = 0
@@ -329,8 +337,8 @@ class FixedPointFinder:
             self.rounds = None
             if self.coverage is None:
                 x_init = state_traj[0]
-                if not starts:
-                    with together():
+                with together():  # also where nothing is drawn, as other processes may draw
+                    if not starts:
                         x_init = sample_states(key, state_traj, n_inits, noise_scale, valid_bxt)
                 unique_fps, all_fps = find_fixed_points(
                     F,

@@ -15,6 +15,7 @@ from slowpoints._account import account
 from slowpoints._across_processes import (
     check_agreement,
     refused_together,
+    searches_together,
     spread_across_processes,
     unique_across_processes,
 )
@@ -124,10 +125,7 @@ def find_fixed_points(
             says why, and which setting keeps them. There are no warnings inside `jit`.
     """
     caller = "find_fixed_points"
-    try:
-        joins = arguments.flag(caller, "across_processes", across_processes)
-    except TypeError:
-        joins = True  # refused below, with the other processes: it can only mean that they search
+    joins = searches_together(caller, across_processes)
     together = partial(refused_together, caller, joins)
     with together():
         F = as_transition(F)

@@ -291,6 +291,19 @@ class TestFind:
         message = says(*SEARCH, "--across-processes", code=2)
         assert "srun or mpirun" in message and message.endswith("address should be defined.")
 
+    def test_a_mistake_is_told_also_where_there_is_no_job(self, monkeypatch):
+        monkeypatch.setattr(jax.distributed, "initialize", lambda: 1 / 0)
+        message = says(
+            *SEARCH, "--tol-q", "low", "--across-processes", "--no-across-processes", code=2
+        )
+        assert message == "Invalid value for '--tol-q': 'low' is not a number."
+
+        def fail():
+            raise ValueError("coordinator_address should be defined.")
+
+        monkeypatch.setattr(jax.distributed, "initialize", fail)
+        assert says(*SEARCH, "--tol-q", "low", "--across-processes", code=2) == message
+
 
 def run_job(*commands):
     """Return the exit codes and errors of processes that believe that Open MPI started them."""
@@ -330,17 +343,49 @@ def test_processes_of_one_job_search_together():
     assert "These are the rows of the first of 2 processes." in run("show", "fixed_points.npz")[1]
 
 
+REFUSED = {
+    "states of NaN": (["--states", "nan.npy"], [1, 1], "are NaN"),
+    "a file that is missing": (["--states", "gone.npy"], [1, 2], "'--states': 'gone.npy': No such"),
+    "an option that there is not": (["--tol-p", "1"], [1, 2], "No such option"),
+    "a word for a number": (["--tol-q", "low"], [1, 2], "'--tol-q': 'low' is not a number"),
+    "a file that cannot be written": (["--out", "x.pdf"], [1, 2], "that ends in .npz"),
+    "an option out of range": (["--tol-q", "-1"], [2, 2], "--tol-q is -1"),
+}
+"""What one process of a job is given, how both end, and what both are told."""
+
+
 @pytest.mark.slow
-def test_a_process_whose_file_does_not_fit_ends_the_job():
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mistake_of_one_process_ends_the_job(name):
+    options, expected, words = REFUSED[name]
     write("long.py", LONG)
     np.save("x.npy", np.zeros((1, 10, 1), np.float32))
-    np.save("y.npy", np.full((1, 10, 1), np.nan, np.float32))
-    command = ["find", "long.py:net", "--inputs", "0", "--across-processes", "--states"]
-    codes, errors = run_job([*command, "x.npy"], [*command, "y.npy"])
-    assert codes == [1, 1]
-    assert "process 1 refused its input" in errors[0] and "are NaN" in errors[0]
-    assert "are NaN" in errors[1] and "refused" not in errors[1]
+    np.save("nan.npy", np.full((1, 10, 1), np.nan, np.float32))
+    command = ["find", "long.py:net", "--inputs", "0", "--across-processes", "--states", "x.npy"]
+    codes, errors = run_job(command, [*command, *options])
+    assert codes == expected, errors
+    assert "process 1 refused its input" in errors[0] and words in errors[0]
+    assert errors[1].count(words) == 1 and "refused" not in errors[1]
     assert not os.path.exists("fixed_points.npz")
+
+
+@pytest.mark.slow
+def test_a_model_that_one_process_does_not_have_ends_the_job():
+    write("long.py", LONG)
+    np.save("x.npy", np.zeros((1, 10, 1), np.float32))
+    options = ["--inputs", "0", "--across-processes", "--states", "x.npy"]
+    codes, errors = run_job(["find", "gone.py:net", *options], ["find", "long.py:net", *options])
+    assert codes == [2, 1], errors
+    assert "process 0 refused its input" in errors[1]
+    assert all("there is no file 'gone.py'" in error for error in errors)
+
+
+@pytest.mark.slow
+def test_processes_with_the_same_mistake_are_told_of_their_own():
+    command = ["find", "long.py:net", "--across-processes", "--states", "gone.npy"]
+    codes, errors = run_job(command, command)
+    assert codes == [2, 2], errors
+    assert all("No such file" in error and "refused" not in error for error in errors)
 
 
 PARAMETERS = {

@@ -7,6 +7,7 @@ import faulthandler
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -144,21 +145,45 @@ def in_threads(f):
 
 
 def analyses(repetitions, _):
-    """Run the analyses that take no traced arrays, each in four threads at once."""
+    """Run the analyses that take no traced arrays, each in four threads at once.
+
+    Where a search can be divided among devices, each thread divides its own among all four.
+    """
+    import jax
     import jax.numpy as jnp
     import numpy as np
+    from jax.sharding import Mesh
 
     import slowpoints as sp
 
     def well(x, u):
         return jnp.stack([x[0] + x[0] * (1 - x[0] ** 2) / 2 + u[0], x[1] / 2])
 
+    def line(x, u):
+        return jnp.append(x[:1], x[1:] / 2)
+
     starts = np.random.default_rng(0).uniform(-1.5, 1.5, (64, 2)).astype(np.float32)
     u = np.zeros(1, np.float32)
     fps, _ = sp.find_fixed_points(well, starts, u)
     W = np.random.default_rng(0).standard_normal((40, 40)) / 6
+    left, right = np.float32([[-1, 0], [1, 0]])
+    along_line = sp.slow_manifold(line, starts, np.zeros(0, np.float32)).points
+    weights = np.float32(np.outer([1, -1, 1, -1, 1, -1], [1, -1, 1, -1, 1, -1])) / 3
+    units = np.random.default_rng(1).standard_normal((64, 6)).astype(np.float32)
+    of_units, _ = sp.find_fixed_points(lambda x, u: jnp.tanh(weights @ x), units, np.zeros(0))
+    mesh = Mesh(np.array(jax.devices()), ("rows",))
+    key = jax.random.key(0)
+
+    def search():
+        with tempfile.TemporaryDirectory() as folder:
+            sp.Search(well, starts[None], u, directory=folder, n_inits=64, chunk=32).run()
+
     calls = {
         "find_fixed_points": lambda: sp.find_fixed_points(well, starts, u),
+        "optimize_batch": lambda: sp.optimize_batch(well, starts, u, mesh=mesh),
+        "Search": search,
+        "search_until": lambda: sp.search_until(well, starts[None], u, coverage=0.9, key=key),
+        "find_all": lambda: sp.find_all(well, (-1.5 * np.ones(2), 1.5 * np.ones(2)), u),
         "certify": lambda: sp.certify(well, fps),
         "degree": lambda: sp.degree(well, fps),
         "find_cycles": lambda: sp.find_cycles(well, np.stack([starts, starts], axis=1), u),
@@ -169,6 +194,12 @@ def analyses(repetitions, _):
             sp.along(well, lambda s: jnp.stack([s])), fps, span=(-0.05, 0.05)
         ),
         "low_rank": lambda: sp.low_rank(W, 2),
+        "rank_needed": lambda: sp.rank_needed(weights, of_units, jnp.tanh, n_starts=64, key=key),
+        "basin_boundary": lambda: sp.basin_boundary(well, left, right, u),
+        "smallest_kick": lambda: sp.smallest_kick(well, left, np.ones(2), u, max_amplitude=2),
+        "smallest_pulse": lambda: sp.smallest_pulse(well, left, np.ones(1), u, max_amplitude=1),
+        "slow_manifold": lambda: sp.slow_manifold(line, starts, np.zeros(0, np.float32)),
+        "line_attractor": lambda: sp.line_attractor(along_line),
     }
     for name, call in calls.items():
         print(name, flush=True)

@@ -3,6 +3,7 @@
 The processes are real ones, on the loopback device, and import this module.
 """
 
+import socket
 from functools import cache
 
 import jax
@@ -158,10 +159,11 @@ def in_jit(**given):
     return jax.jit(lambda x: find_fixed_points(x_init=x, **given))(x)
 
 
-def finder_given(F=None, **given):
+def finder_given(F=None, settings=None, **given):
     """Search with the class; its settings are those of the arguments that it does not take."""
-    settings = {"across_processes": True, "verbose": False, "solver": LevenbergMarquardt()}
-    finder = FixedPointFinder(Well(jnp.float32(0.5)) if F is None else F, **settings)
+    own = {"across_processes": True, "verbose": False, "solver": LevenbergMarquardt()}
+    model = Well(jnp.float32(0.5)) if F is None else F
+    finder = FixedPointFinder(model, **own | (settings or {}))
     given = {"state_traj": starts()[None], "inputs": np.zeros((1, 1)), "n_inits": 8} | given
     return finder.find_fixed_points(**given)
 
@@ -196,6 +198,12 @@ BAD_FOR_THE_CLASS = {
     "n_inits": ({"n_inits": -1}, ValueError, "`n_inits`"),
     "noise": ({"noise_scale": "loud"}, TypeError, "`noise_scale`"),
     "a model that raises": ({"F": raises}, ValueError, "Stopped: not today"),
+    # When the finder is made.
+    "no model": ({"F": 3}, TypeError, "`model` is a builtins.int"),
+    "tol_q": ({"settings": {"tol_q": -1}}, ValueError, "`tol_q` is -1"),
+    "solver": ({"settings": {"solver": "best"}}, ValueError, "`solver` is 'best'"),
+    "coverage": ({"settings": {"coverage": 0.9}}, ValueError, "`coverage` is 0.9"),
+    "flag": ({"settings": {"across_processes": "yes"}}, TypeError, "`across_processes`"),
 }
 
 
@@ -230,6 +238,14 @@ def refuse():
     given = own | {"inputs": np.full(1, np.nan)}
     with pytest.raises(ValueError, match=r"^find_fixed_points: `inputs`.*NaN"):
         find_fixed_points(**given)
+    with pytest.raises(ValueError, match=r"^FixedPointFinder: `tol_q` is -1"):
+        finder_given(settings={"tol_q": -1})
+    # One process has states to start from, where the other draws its own.
+    if jax.process_index() == 0:
+        _, rows = finder_given(state_traj=starts()[:5], n_inits=5)
+    else:
+        _, rows = finder_given()
+    assert rows.n == (8 if jax.process_index() else 5)
     # The processes are still in step with each other.
     fps, _ = find_fixed_points(**own)
     return out | as_arrays("in step", fps)
@@ -379,6 +395,23 @@ def test_a_job_of_one_process_is_a_plain_search():
     np.testing.assert_array_equal(alone.cond_id, plain.cond_id)
     np.testing.assert_array_equal(alone.hits, plain.hits)
     np.testing.assert_array_equal(alone_all.xstar, plain_all.xstar)
+
+
+def before_the_job():
+    """Make a finder, and only then become a job; of one process."""
+    finder = FixedPointFinder(lambda x, u: x / 2, across_processes=True, verbose=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    jax.distributed.initialize(f"127.0.0.1:{port}", 1, 0)
+    fps, _ = finder.find_fixed_points(starts(), np.zeros((1, 0)), n_inits=N_STATES)
+    jax.distributed.shutdown()
+    return as_arrays("late", fps)
+
+
+def test_a_finder_may_be_made_before_the_job():
+    (out,) = run_processes("test_distribution:before_the_job", 1)
+    assert len(out["late/xstar"]) == 1
 
 
 @pytest.mark.checks_input

@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,25 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+class _Find(Command):
+    """The command, of which a mistake on the command line is told to the other processes too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; if they are refused, say so at once, and then in all processes."""
+        flags = [arg for arg in args if arg in ("--across-processes", "--no-across-processes")]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if flags[-1:] != ["--across-processes"]:
+                raise
+            error.show()  # JAX ends this process if the others do not come
+            _refuse_together(error)
+            ctx.exit(error.exit_code)
+
+
 @click.command(
     "find",
-    cls=Command,
+    cls=_Find,
     help=_HELP,
     short_help="Find the points of a network, and write them.",
     names=option_names(),
@@ -122,21 +139,22 @@ def find(
     **options: Any,
 ) -> None:
     """Find fixed points, as the help of the command says."""
-    _check_files(out, all_rows)
     search = {name: options.pop(name) for name in arguments_of_search()}
-    source, name = context.with_resource(importable(model))
     if options["across_processes"]:
         _join_processes()
-    with refused_together("find", options["across_processes"]):
-        network = load_model(source, name, checkpoint, signature)
+    together = partial(refused_together, "find", options["across_processes"])
+    with together():
+        _check_files(out, all_rows)
+        network = load_model(*context.with_resource(importable(model)), checkpoint, signature)
         settings = options | {
             "solver": chosen_solver(context, options["solver"]),
             "mesh": None if options["mesh"] == "none" else options["mesh"],
         }
-        try:
-            finder = FixedPointFinder(network, **settings)
-        except (TypeError, ValueError) as error:
-            raise click.UsageError(sentence(error, option_names())) from error
+    try:
+        finder = FixedPointFinder(network, **settings)  # tells the other processes by itself
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(sentence(error, option_names())) from error
+    with together():
         n_inits = search["n_inits"]
         search["state_traj"] = trajectories(search["state_traj"])
         if (valid := search["valid_bxt"]) is not None:
@@ -278,6 +296,19 @@ def _join_processes() -> None:
             "--across-processes needs a job of several processes, such as one that srun or mpirun "
             f"started, which JAX did not find here: {first_line}."
         ) from error
+
+
+def _refuse_together(error: click.UsageError) -> None:
+    """Join the job only to tell the other processes that this one refuses its command line."""
+    try:
+        _join_processes()
+    except click.UsageError:
+        return  # there are no others
+    with (
+        contextlib.suppress(click.UsageError),
+        refused_together("find", across_processes=True),
+    ):
+        raise click.UsageError(error.format_message())  # which names the option
 
 
 def _processes(across: bool) -> dict[str, int]:
