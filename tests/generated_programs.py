@@ -392,7 +392,7 @@ class Lockstep:
             out.append((result, members(result, y, self.rng)))
         self.compare_with_arb(eqn, args, xs, results[0])
         self.compare_sums(eqn, args, xs, results[0])
-        self.compare_secants(eqn, args, results)
+        self.compare_secants(eqn, args, xs, results)
         return out
 
     def note(self, eqn, what, args, xs, result, y, at):
@@ -451,12 +451,12 @@ class Lockstep:
 
     # ---- slopes, by XLA
 
-    def compare_secants(self, eqn, args, results):
+    def compare_secants(self, eqn, args, xs, results):
         """Compare slopes with those between two states that are `h` apart, in each row."""
         if not any(isinstance(arg, Enclosure) and arg.slope for arg in args):
             return
         direction = self.rng.integers(0, N_STATES, self.n_rows)
-        firsts, slopes = self.freshly_drawn(args), []
+        firsts, slopes = self.freshly_drawn(args, xs), []
         h, size, steepest = np.ones(self.n_rows), np.zeros(self.n_rows), np.zeros(self.n_rows)
         for arg, x in zip(args, firsts, strict=True):
             if not isinstance(arg, Enclosure) or arg.slope is None:
@@ -497,21 +497,17 @@ class Lockstep:
                 pairs = [np.stack([a, b], -1) for a, b in zip(firsts, seconds, strict=True)]
                 self.note(eqn, "slope", args, pairs, result, secant, np.argwhere(wrong)[0])
 
-    def freshly_drawn(self, args):
+    def freshly_drawn(self, args, xs):
         """Return numbers inside enclosures, with room around them; equal ones of the same one."""
         drawn = {}
-        for arg in args:
-            if id(arg) in drawn:
-                continue
+        for arg, x in zip(args, xs, strict=True):
             if isinstance(arg, Enclosure):
-                x = drawn_from(arg.value, self.rng, 0.5)
-                drawn[id(arg)] = np.where(arg.value.is_known, x, arg.value.mid)
-            elif isinstance(arg, Decision):
-                drawn[id(arg)] = np.where(
-                    self.rng.random(arg.is_true.shape) < 0.5, ~arg.is_false, arg.is_true
+                new = np.where(
+                    arg.value.is_known, drawn_from(arg.value, self.rng, 0.5), arg.value.mid
                 )
             else:
-                drawn[id(arg)] = np.asarray(arg)
+                new = members(arg, x, self.rng)
+            drawn.setdefault(id(arg), new)
         return [drawn[id(arg)] for arg in args]
 
     def in_direction(self, slope, direction):

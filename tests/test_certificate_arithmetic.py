@@ -576,6 +576,7 @@ SMOOTH = {
     "lstm": lstm,
     # what moves numbers
     "reshape": lambda x, u: x.reshape(2, 2).T.ravel() + x.reshape(1, 4, 1).squeeze(),
+    "reshape_by_columns": lambda x, u: lax.reshape(x.reshape(2, 2), (4,), (1, 0)) * x,
     "transpose": lambda x, u: (x.reshape(2, 1, 2).transpose(2, 0, 1) * x[0]).ravel(),
     "broadcast": lambda x, u: (x[:, None] * x[None]).sum(1) + jnp.full(4, x[2]),
     "expand_dims": lambda x, u: lax.expand_dims(x, (0, 2))[0, :, 0],
@@ -1036,6 +1037,7 @@ LIPSCHITZ_CONSTANTS = {
     "maximum": (lambda x, u: jnp.full(4, x.max()), 2),
     "kink": (lambda x, u: jax.nn.relu(-3 * x), 3),
     "moved": (lambda x, u: jnp.concatenate(jnp.split(x.reshape(2, 2).T.ravel()[::-1], 1)), 1),
+    "by_columns": (lambda x, u: x - lax.reshape(x.reshape(2, 2), (4,), (1, 0)), 2),
     "twice": (lambda x, u: jnp.concatenate([x[:2], x[:2]]), np.sqrt(2)),
     "stacked": (lambda x, u: jnp.stack([x[:2], x[:2]]).ravel(), np.sqrt(2)),
     "tiled": (lambda x, u: jnp.tile(x[:2], 2), np.sqrt(2)),

@@ -491,6 +491,13 @@ def test_arrays_are_read_in_the_order_that_the_program_says():
         return 0.5 * x + 0.1 * jax.lax.reshape(pairs, (4,), (1, 0))[:2] + 1
 
     assert_same_points(all_of(F, cube(2, -9, 9)).xstar, [[2.5, 3.0]], atol=1e-6)
+    # The second and the third state change places, so that this is far from a contraction.
+    exchanged = lambda x: jax.lax.reshape(x.reshape(2, 2), (4,), (1, 0))  # noqa: E731
+    fps = all_of(lambda x, u: jnp.tanh(3 * (x - exchanged(x))), cube(4))
+    a = 1.0
+    for _ in range(20):
+        a = np.tanh(6 * a)
+    assert_same_points(fps.xstar, [[0, 0, 0, 0], [0, a, -a, 0], [0, -a, a, 0]], atol=1e-9)
 
 
 @pytest.mark.parametrize("case", [-7, 0, 1, 2, 9])
