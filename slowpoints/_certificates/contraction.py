@@ -75,7 +75,7 @@ _IN_ORDER = (
     "squeeze",
     "stop_gradient",
 )
-"""Operations that leave numbers in their order, if they do not repeat them; `reshape` does so unless
+"""Operations that leave numbers in their order, if they do not repeat them; `reshape` does, unless
 it is told an order of its operand's axes."""
 
 _SHORTER = ("pad", "reduce_max", "reduce_min", "rev", "slice", "split", "transpose", "unstack")

@@ -374,6 +374,8 @@ def _reduce_max(params: Any, a: Any) -> Enclosure:
     a = enclosure_of(a)
     for axis in sorted(params["axes"], reverse=True):
         size = a.shape[axis]
+        if size == 0:
+            raise NotCovered("a maximum of nothing")
         parts = [a.map(lambda x, extra, i=i, axis=axis: np.take(x, i, axis)) for i in range(size)]
         a = reduce(lambda a, b: _max({}, a, b), parts)
     return a
