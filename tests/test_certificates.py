@@ -275,9 +275,13 @@ def test_rows_that_are_not_finite_or_not_valid_leave_the_others_alone():
         (lambda x, u: jnp.where(x > 0, 0.5 * x - 1, 0.5 * x + 1), [[0.0, 0.0]]),
         (lambda x, u: x + jnp.exp(-x), [[30.0, 30.0]]),
         (lambda x, u: x / (x - x), [[1.0, 1.0]]),
+        (lambda x, u: 0.5 * x - 0.5 + 1e-6 * jnp.tanh(jnp.log(x)), [[-1.0, -1.0]]),
+        (lambda x, u: 0.5 * x - 0.5 + 0 * jnp.sin(jnp.sqrt(x)), [[-1.0, -1.0]]),
+        (lambda x, u: 0.5 * x - 0.5 + jnp.clip(1e-6 * jnp.nan, -1, 1), [[-1.0, -1.0]]),
     ],
-    ids=["identity", "line", "shift", "double root", "sign", "jump", "tail", "nan"],
-)
+    ids=["identity", "line", "shift", "double root", "sign", "jump", "tail", "nan",
+         "tanh of nan", "sin of nan", "clip of nan"],
+)  # fmt: skip
 def test_lines_folds_jumps_and_tails_get_no_certificate(F, x):
     proven = certify(F, points(np.array(x)))
     assert not proven.is_certified.any()

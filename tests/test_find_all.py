@@ -427,6 +427,86 @@ def test_a_fixed_point_at_a_jump_or_a_kink_is_not_claimed_to_be_missing():
     assert_same_points(all_of(lambda x, u: jax.nn.relu(0.5 * x), cube(1)).xstar, [[0.0]])
 
 
+# ---- where a network is no number, or takes numbers for others ---------------------------------
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.tanh(jnp.sqrt(x)),
+        lambda x: jnp.tanh(jnp.log(x)),
+        lambda x: jnp.tanh(jnp.power(x, 0.5)),
+        lambda x: jax.nn.sigmoid(jnp.log1p(x - 1)),
+        lambda x: jnp.sin(jnp.sqrt(x)),
+        lambda x: jnp.sign(jnp.log(x)),
+        lambda x: jnp.clip(jnp.sqrt(x), -1, 1),
+        lambda x: jnp.maximum(jnp.sqrt(x), jnp.inf),
+        lambda x: jnp.tanh(x * jnp.inf - jnp.inf * x),
+    ],
+    ids=["sqrt", "log", "pow", "log1p", "sin", "sign", "clip", "max", "infinities"],
+)
+def test_a_function_of_bounded_values_may_be_no_number(f):
+    """The fixed point is -1/3, where `f` is NaN; there is none where it is a number."""
+    F = lambda x, u: jnp.where(jnp.isnan(f(x)), 0.1 * x - 0.3, 0.1 * x)  # noqa: E731
+    assert float(F(jnp.full(1, -1 / 3), None)[0]) == pytest.approx(-1 / 3)
+    assert part_of(F, ([-1.0], [-0.05])).n == 0
+    below_infinity = lambda x, u: jnp.where(f(x) <= jnp.inf, 0.1 * x, 0.1 * x - 0.3)  # noqa: E731
+    assert part_of(below_infinity, ([-1.0], [-0.05])).n == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "is_taken_for"),
+    [
+        (300.0, "uint8", 255.0),
+        (-5.0, "uint8", 0.0),
+        (200.0, "int8", 127.0),
+        (1e10, "int32", 2.0**31 - 1),
+        (-1.5, "uint32", 0.0),
+        (-1.5, "int8", -1.0),
+        (1e20, "uint16", 2.0**16 - 1),
+        (0.25, "bool", 1.0),
+    ],
+)
+def test_whole_numbers_out_of_range_are_what_jax_makes_of_them(number, kind, is_taken_for):
+    F = lambda x, u: 0.5 * x + u[0].astype(kind).astype(jnp.float32)  # noqa: E731
+    at = F(jnp.zeros(1), jnp.float32([number]))[0]
+    assert float(at) == pytest.approx(is_taken_for)
+    fps = all_of(F, cube(1, -1e11, 1e11), np.float32([number]))
+    np.testing.assert_allclose(fps.xstar, [[2 * is_taken_for]], rtol=1e-12, atol=1e-9)
+
+
+def test_what_is_not_a_number_is_taken_for_zero():
+    F = lambda x, u: 0.5 * x + (u[0] - jnp.inf + jnp.inf).astype(jnp.int8)  # noqa: E731
+    G = lambda x, u: 0.5 * x + jnp.full(1, jnp.nan).astype(jnp.int8) + 1  # noqa: E731
+    with pytest.raises(ValueError, match="whole numbers"):
+        find_all(F, cube(1), np.float32([1.0]))
+    assert_same_points(all_of(G, cube(1, -3, 3)).xstar, [[2.0]])
+
+
+def test_arrays_are_read_in_the_order_that_the_program_says():
+    """With the columns first, which `lax.reshape` can do by itself."""
+
+    def F(x, u):
+        pairs = x.reshape(1, 2) * jnp.array([[1.0], [2.0]])
+        return 0.5 * x + 0.1 * jax.lax.reshape(pairs, (4,), (1, 0))[:2] + 1
+
+    assert_same_points(all_of(F, cube(2, -9, 9)).xstar, [[2.5, 3.0]], atol=1e-6)
+    # The second and the third state change places, so that this is far from a contraction.
+    exchanged = lambda x: jax.lax.reshape(x.reshape(2, 2), (4,), (1, 0))  # noqa: E731
+    fps = all_of(lambda x, u: jnp.tanh(3 * (x - exchanged(x))), cube(4))
+    a = 1.0
+    for _ in range(20):
+        a = np.tanh(6 * a)
+    assert_same_points(fps.xstar, [[0, 0, 0, 0], [0, a, -a, 0], [0, -a, a, 0]], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", [-7, 0, 1, 2, 9])
+def test_a_case_that_there_is_not_is_the_first_or_the_last(case):
+    F = lambda x, u: jax.lax.select_n(u.astype(int), 0.5 * x, 0.5 * x + 1, 0.5 * x + 2)  # noqa: E731
+    fps = all_of(F, cube(1, -9, 9), np.float32([case]))
+    assert_same_points(fps.xstar, 2 * (F(np.zeros(1, np.float32), np.float32([case])))[None])
+
+
 # ---- arguments ---------------------------------------------------------------------------------
 
 

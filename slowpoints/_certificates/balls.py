@@ -3,8 +3,12 @@
 Rump's way (Rump 1999, "Fast and parallel interval arithmetic"): midpoints are computed as usual, by
 NumPy and BLAS, and radii take in what rounding can have done, by bounds known beforehand. Radii are
 sums of numbers that are not negative, so that computing them costs a relative error only, which
-`_wider` more than covers. NaN and infinite radii prove nothing, and no comparison takes them for a
-proof.
+`_wider` more than covers.
+
+A ball with a radius is *unknown* if that or the midpoint is not finite. It then holds every number,
+the infinities and NaN, as of a square root below zero, and no comparison takes it for a proof.
+Functions of what is unknown are unknown, however few values they have: the hyperbolic tangent of
+NaN is not between -1 and 1. Midpoints without radii are what they are, NaN and infinities included.
 """
 
 import dataclasses
@@ -42,6 +46,16 @@ class Ball:
     def radius(self) -> Any:
         """The radii; 0 for exact values."""
         return np.float64(0) if self.rad is None else self.rad
+
+    @property
+    def is_known(self) -> Any:
+        """Where the ball holds real numbers only."""
+        return np.isfinite(self.mid) & np.isfinite(self.radius)
+
+    @property
+    def is_ordered(self) -> Any:
+        """Where it does not hold NaN, which is not below, above or at any number."""
+        return ~np.isnan(self.mid) if self.rad is None else self.is_known
 
     @property
     def magnitude(self) -> Any:
@@ -91,7 +105,7 @@ class Ball:
             # An underflow of the product would be divided as well.
             rad = (self.radius + np.abs(mid) * other.radius + TINY) / least
             rad = rad + ROUNDING * np.abs(mid)
-            safe = least > TINY
+            safe = (least > TINY) & np.isfinite(other.mid)
             return Ball(np.where(safe, mid, 0.0), np.where(safe, _wider(rad), np.inf))
 
     def sum(self, axes: tuple[int, ...]) -> "Ball":
@@ -146,22 +160,36 @@ def monotone(function: Callable[[Any], Bounded], x: Ball, *, rising: bool = True
     ends = x.bounds() if rising else x.bounds()[::-1]
     with np.errstate(all="ignore"):
         (low, low_error), (high, high_error) = map(function, ends)
-        return from_bounds(
+        values = from_bounds(
             np.nextafter(low - low_error, -np.inf), np.nextafter(high + high_error, np.inf)
         )
+    return known_where(values, x.is_known)
 
 
 def clipped(x: Ball, low: float, high: float) -> Ball:
-    """Return `x` without what is known to be out of range, such as a `tanh` above 1."""
+    """Return `x` without what is known to be out of range, such as a `tanh` above 1.
+
+    What is unknown stays so, since NaN is not in any range.
+    """
     below, above = x.bounds()
     inside = (below >= low) & (above <= high)
     narrow = from_bounds(np.clip(below, low, high), np.clip(above, low, high))
     radius = np.broadcast_to(x.radius, np.shape(x.mid))
-    return Ball(np.where(inside, x.mid, narrow.mid), np.where(inside, radius, narrow.rad))
+    result = Ball(np.where(inside, x.mid, narrow.mid), np.where(inside, radius, narrow.rad))
+    return known_where(result, x.is_known)
+
+
+def known_where(x: Ball, where: Any) -> Ball:
+    """Return `x`, unknown elsewhere."""
+    return x if np.all(where) else Ball(x.mid, np.where(where, x.radius, np.inf))
 
 
 def power(x: Ball, exponent: int) -> Ball:
-    """Return `x` to the power of a whole number, from the ends of `x`."""
+    """Return `x` to the power of a whole number, from the ends of `x`.
+
+    Powers of what is unknown are unknown, since those of its ends overflow; but NaN to the power of
+    0 is 1, as the standard has it.
+    """
     if exponent < 0:
         return Ball(np.float64(1)) / power(x, -exponent)
     if exponent == 0:

@@ -75,7 +75,8 @@ _IN_ORDER = (
     "squeeze",
     "stop_gradient",
 )
-"""Operations that leave numbers in their order, if they do not repeat them."""
+"""Operations that leave numbers in their order, if they do not repeat them; `reshape` does, unless
+it is told an order of its operand's axes."""
 
 _SHORTER = ("pad", "reduce_max", "reduce_min", "rev", "slice", "split", "transpose", "unstack")
 """Operations that never make a difference longer. A maximum changes by no more than the number
@@ -180,11 +181,12 @@ def _bounded(name: str, rule: Callable[..., Any], params: Any, *args: Any) -> An
         return _without_jumps(rule(params, *values))
     if name in _UNIT_BY_UNIT:
         return _unit_by_unit(rule, params, values, args)
-    if name in _IN_ORDER:
+    is_permuted = name == "reshape" and params.get("dimensions") is not None
+    if name in _IN_ORDER and not is_permuted:
         return _in_order(rule, params, args)
     if name == "dot_general":
         return Dependent(rule(params, *values), None, _norm_of_product(params, *args))
-    if name in _SHORTER:
+    if name in _SHORTER or is_permuted:
         factor = 1.0
     elif name in _JOINED:
         factor = None

@@ -2,6 +2,21 @@
 
 A rule takes an operation's parameters and its operands (exact NumPy arrays, enclosures or
 decisions) and returns its result, or a list of results. The names are those of JAX's primitives.
+
+A result holds what the operation makes of all that its operands hold, in real arithmetic. Where
+that has no result, as for the square root of -1 or the quotient 1/0, XLA returns NaN or an
+infinity, and here the result is unknown (see `balls`), which holds both. XLA makes NaN of NaN, and
+a rule makes what is unknown of what is unknown, except that
+
+- the power 0 of NaN is 1;
+- comparisons with NaN are false, but for `ne`, and those with what is unknown are undecided, unless
+  no value at all could make them true;
+- a choice is NaN only if the case that is chosen is, and what moves numbers moves NaN among them;
+- a conversion to whole numbers makes 0 of NaN, and one to truth values, true.
+
+Maxima and minima, clamps and signs of NaN are NaN in XLA, unlike those of some libraries. Numbers
+that are too large for the network's precision are infinite in XLA, and subnormal ones may be 0 to
+it: this is rounding, of which there is none in real arithmetic.
 """
 
 import math
@@ -19,6 +34,7 @@ from slowpoints._certificates.balls import (
     clipped,
     from_bounds,
     hull,
+    known_where,
     matmul,
     monotone,
     power,
@@ -98,6 +114,7 @@ def _one_minus_square(params: Any, a: Any) -> Enclosure:
 @_rule("integer_pow")
 def _integer_pow(params: Any, a: Any) -> Enclosure:
     a, y = enclosure_of(a), params["y"]
+    # The power 0 is 1, that of NaN too, as in XLA.
     slope = Ball(np.float64(y)) * power(a.value, y - 1) if y else Ball(np.float64(0))
     return chained(power(a.value, y), (slope, a.slope))
 
@@ -195,13 +212,17 @@ def _expm1(params: Any, a: Any) -> Enclosure:
 @_rule("log")
 def _log(params: Any, a: Any) -> Enclosure:
     a = enclosure_of(a)
-    return chained(monotone(elementary.log, a.value), (_ONE / a.value, a.slope))
+    value = monotone(elementary.log, a.value)
+    # The quotient exists below zero too, where it is no slope.
+    return chained(value, (known_where(_ONE / a.value, value.is_known), a.slope))
 
 
 @_rule("log1p")
 def _log1p(params: Any, a: Any) -> Enclosure:
     a = enclosure_of(a)
-    return chained(monotone(elementary.log1p, a.value), (_ONE / (_ONE + a.value), a.slope))
+    value = monotone(elementary.log1p, a.value)
+    slope = known_where(_ONE / (_ONE + a.value), value.is_known)  # see `_log`
+    return chained(value, (slope, a.slope))
 
 
 @_rule("tanh")
@@ -246,7 +267,7 @@ def _cos(params: Any, a: Any) -> Enclosure:
 
 
 def _wave(function: Any, x: Ball) -> Ball:
-    """Return a sine, which changes by no more than its argument."""
+    """Return a sine, which changes by no more than its argument; that of infinity is unknown."""
     value, error = function(x.mid)
     with np.errstate(all="ignore"):
         return clipped(Ball(value, (error + x.radius) * (1 + 2.0**-40)), -1.0, 1.0)
@@ -303,12 +324,13 @@ def _round(params: Any, a: Any) -> Any:
 
 
 def _steps(a: Any, function: Callable[[Any], Any]) -> Any:
-    """Return a monotone function that is constant between jumps."""
+    """Return a monotone function that is constant between jumps, and NaN for NaN."""
     a = enclosure_of(a)
     low, high = map(function, a.value.bounds())
+    value = known_where(from_bounds(low, high), a.value.is_ordered)
     if a.slope is None:
-        return Enclosure(from_bounds(low, high))
-    flat = Enclosure(from_bounds(low, high), a.slope.map(np.zeros_like))
+        return Enclosure(value)
+    flat = Enclosure(value, a.slope.map(np.zeros_like))
     return with_a_jump(flat, low != high)
 
 
@@ -322,12 +344,19 @@ def _max(params: Any, a: Any, b: Any) -> Enclosure:
     if regions is not None:
         difference = _sub({}, a, b)
         if difference.slope is not None:
-            return regions.maximum(a, b, difference.value)
+            supposed = regions.maximum(a, b, difference.value)
+            # Of NaN and a number neither is the larger.
+            value = known_where(supposed.value, difference.value.is_known)
+            return Enclosure(value, supposed.slope)
     (a_low, a_high), (b_low, b_high) = a.value.bounds(), b.value.bounds()
     either = hull_of(a, b)
+    # Unknown if one of the two is, since it has no upper end then.
     value = from_bounds(np.maximum(a_low, b_low), np.maximum(a_high, b_high))
     either = Enclosure(value, either.slope)
-    return chosen(a_low >= b_high, a, chosen(b_low >= a_high, b, either))
+    # NaN is the maximum of NaN and infinity, as in XLA.
+    first = (a_low >= b_high) & b.value.is_ordered
+    second = (b_low >= a_high) & a.value.is_ordered
+    return chosen(first, a, chosen(second, b, either))
 
 
 @_rule("min")
@@ -345,6 +374,8 @@ def _reduce_max(params: Any, a: Any) -> Enclosure:
     a = enclosure_of(a)
     for axis in sorted(params["axes"], reverse=True):
         size = a.shape[axis]
+        if size == 0:
+            raise NotCovered("a maximum of nothing")
         parts = [a.map(lambda x, extra, i=i, axis=axis: np.take(x, i, axis)) for i in range(size)]
         a = reduce(lambda a, b: _max({}, a, b), parts)
     return a
@@ -362,7 +393,7 @@ def _compare(params: Any, a: Any, b: Any) -> Any:
         return _EXACTLY[name](a, b)
     if isinstance(a, Decision) or isinstance(b, Decision):
         return _compare_decision(name, a, b)
-    if a is b:  # so JAX asks whether a number is NaN, which no real number is
+    if a is b:  # so JAX asks whether a number is NaN, which only what is unknown can be
         known = _is_finite(params, a)
         holds = name in ("le", "ge", "eq")
         return known if holds else _not(params, known)
@@ -374,7 +405,9 @@ def _compare(params: Any, a: Any, b: Any) -> Any:
     if name == "lt":
         return Decision(a_high < b_low, a_low >= b_high).settled()
     if name == "le":
-        return Decision(a_high <= b_low, a_low > b_high).settled()
+        # Every number is at most infinity, but NaN is not.
+        ordered = a.value.is_ordered & b.value.is_ordered
+        return Decision((a_high <= b_low) & ordered, a_low > b_high).settled()
     same = (a_low == a_high) & (b_low == b_high) & (a_low == b_low)
     apart = (a_high < b_low) | (b_high < a_low)
     return Decision(*((same, apart) if name == "eq" else (apart, same))).settled()
@@ -449,14 +482,18 @@ def _select_n(params: Any, which: Any, *cases: Any) -> Any:
             return _choose_exactly(np.asarray(which), cases)
         if np.asarray(cases[0]).dtype.kind == "b":
             cases = tuple(map(_decision, cases))
+    if isinstance(which, Decision):
+        cases = cases[:2]  # a truth value as a whole number is the number of one of these
     if any(isinstance(case, Decision) for case in cases):
+        if len(cases) != 2:
+            raise NotCovered("a choice among many undecided comparisons")
         no, yes = map(_decision, cases)
         picks = _or({}, _and({}, which, yes), _and({}, _not({}, which), no))
         return picks
     if not isinstance(which, Decision):
-        result = enclosure_of(cases[0])
+        result, which = enclosure_of(cases[0]), _number_of_case(which, cases)
         for number, case in enumerate(cases[1:], start=1):
-            result = chosen(np.asarray(which) == number, *_alike(case, result))
+            result = chosen(which == number, *_alike(case, result))
         return result
     no, yes = _alike(*cases)
     # It is not known that the two agree at the threshold.
@@ -466,10 +503,15 @@ def _select_n(params: Any, which: Any, *cases: Any) -> Any:
 
 
 def _choose_exactly(which: Any, cases: tuple[Any, ...]) -> Any:
-    result = np.asarray(cases[0])
+    result, which = np.asarray(cases[0]), _number_of_case(which, cases)
     for number, case in enumerate(cases[1:], start=1):
         result = np.where(which == number, case, result)
     return result
+
+
+def _number_of_case(which: Any, cases: tuple[Any, ...]) -> Any:
+    """Return which case is chosen; as in XLA, the first or the last if there is none so far off."""
+    return np.clip(np.asarray(which).astype(np.int64), 0, len(cases) - 1)
 
 
 def _mid(a: Any) -> Any:
@@ -513,6 +555,8 @@ def _moves(name: str) -> Callable[[Callable[..., Any]], Any]:
 
 @_moves("reshape")
 def _reshape(x: Any, extra: int, params: Any) -> Any:
+    if params.get("dimensions") is not None:
+        x = _transpose(x, extra, {"permutation": params["dimensions"]})
     return x.reshape(*params["new_sizes"], *x.shape[x.ndim - extra :])
 
 
@@ -625,7 +669,9 @@ def _unstack(params: Any, a: Any) -> Any:
 @_rule("pad")
 def _pad(params: Any, a: Any, fill: Any) -> Any:
     config = params["padding_config"]
-    if any(min(low, high) < 0 for low, high, _ in config) or isinstance(fill, Enclosure):
+    if any(min(low, high) < 0 for low, high, _ in config) or isinstance(
+        fill, (Enclosure, Decision)
+    ):
         raise NotCovered("`pad` that cuts, or with a value that is computed")
     if isinstance(a, Decision):
         raise NotCovered("`pad` of an undecided comparison")
@@ -663,7 +709,11 @@ def _convert_element_type(params: Any, a: Any) -> Any:
     a = np.asarray(a)
     if jnp.issubdtype(to, np.floating):
         return a if jnp.issubdtype(a.dtype, np.floating) else enclosure_of(a).value.mid
-    return a.astype(to)
+    if to.kind == "b":
+        return a != 0  # so it is of NaN
+    # XLA moves what is out of range to the end of the range, and NumPy to anywhere.
+    with jax.enable_x64(True):
+        return np.asarray(jax.lax.convert_element_type(jnp.asarray(a), to))
 
 
 MOVED_BY_JAX = {

@@ -58,49 +58,26 @@ def is_in_a_tail(
         return step(y, u).astype(y.dtype) - y
 
     way = x - x_init
-    flat, shortened = _flat_direction(residual, x, _unit(way))
-    along = jnp.sum(flat * way, axis=-1, keepdims=True)
 
-    def at_place(off: Array, place: tuple[Array, Array]) -> tuple[Array, Array]:
-        part, goes_on = place
-        straight = x - part * along * flat
+    # First the flat direction, then the places along it: one loop, so that it is compiled once.
+    def body(carry: tuple[Array, Array], what: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+        flat, off = carry
+        part, turns, goes_on = what
+        off = off * goes_on
+        along = jnp.sum(flat * way, axis=-1, keepdims=True)
+        y = x - part * along * flat + off
+        r, product = jax.linearize(residual, y)
+        d = _step_beside(product, flat, jnp.where(turns, product(flat), r))
+        lengths = tuple(jnp.linalg.norm(a, axis=-1) for a in (r, product(flat)))
+        return jax.tree.map(partial(jnp.where, turns), (_unit(flat + d), off), (flat, off + d)), lengths
 
-        def corrected(_: Any, off: Array) -> Array:
-            y = straight + off
-            return off + _step_beside(residual, y, flat, residual(y))
-
-        # Along a curve, the next place is found from this one.
-        off = jax.lax.fori_loop(0, _CORRECTIONS, corrected, off * goes_on)
-        return off, jnp.linalg.norm(residual(straight + off), axis=-1)
-
-    parts = np.array((0.0, *_BEHIND, *_AHEAD))
-    goes_on = parts != _AHEAD[0]
-    places = jnp.asarray(parts, x.dtype), jnp.asarray(goes_on, x.dtype)
-    _, found = jax.lax.scan(at_place, varying(jnp.zeros_like(x), (way, along)), places)
-    # The state's own rounding leaves it beside a curve, which is no residual along it.
-    rounding = 100 * jnp.finfo(x.dtype).eps * (1 + jnp.linalg.norm(x, axis=-1))
-    times = found[1:] / jnp.maximum(found[0], rounding)
-    behind, ahead = times[: len(_BEHIND)], times[len(_BEHIND) :]
-    steady = jnp.any((behind >= STEADY) & (behind < RISEN), axis=0)
-    rises = jnp.any(behind >= RISEN, axis=0) & jnp.all(ahead < STEADY, axis=0)
-    return (shortened <= FLAT) & steady & rises
-
-
-def _flat_direction(
-    residual: Callable[[Array], Array],
-    x: Float[Array, "lanes n_states"],
-    direction: Float[Array, "lanes n_states"],
-) -> tuple[Float[Array, "lanes n_states"], Float[Array, " lanes"]]:
-    """Return the direction near `direction` that `I - J` shortens most, and to what fraction."""
-    product = jax.linearize(residual, x)[1]
-
-    def turned(_: Any, direction: Array) -> Array:
-        return _unit(direction + _step_beside(residual, x, direction, product(direction)))
-
-    direction = jax.lax.fori_loop(0, _TURNS, turned, direction)
-    return direction, jnp.linalg.norm(product(direction), axis=-1)
-
-
+    parts = np.repeat((0.0, *_BEHIND, *_AHEAD), _CORRECTIONS + 1)
+    turns = np.arange(_TURNS + parts.size) < _TURNS
+    parts = np.append(np.zeros(_TURNS), parts)
+    # Along a curve, the next place is found from this one.
+    goes_on = parts != np.roll(parts, 1)
+    start = varying((_unit(way), jnp.zeros_like(x)), way)
+    _, (found, shortened) = jax.lax.scan(body, start, (parts.astype(x.dtype), turns, goes_on))
 def _step_beside(
     residual: Callable[[Array], Array],
     y: Float[Array, "lanes n_states"],
