@@ -38,8 +38,8 @@ steadily at the first ones, and in those of `1 / x**2` at the last ones."""
 
 _AHEAD = (-0.1, -0.3, -1.0)
 _N_VECTORS = 24
-_CORRECTIONS = 2
 _TURNS = 3
+_CORRECTIONS = 2
 
 
 def is_in_a_tail(
@@ -52,35 +52,44 @@ def is_in_a_tail(
 
     It takes products with the Jacobian only. `False` means that this could not be shown.
     """
-    step = jax.vmap(F)
-
-    def residual(y: Array) -> Array:
-        return step(y, u).astype(y.dtype) - y
-
     way = x - x_init
 
-    # First the flat direction, then the places along it: one loop, so that it is compiled once.
-    def body(carry: tuple[Array, Array], what: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
-        flat, off = carry
-        part, turns, goes_on = what
-        off = off * goes_on
-        along = jnp.sum(flat * way, axis=-1, keepdims=True)
-        y = x - part * along * flat + off
-        r, product = jax.linearize(residual, y)
-        d = _step_beside(product, flat, jnp.where(turns, product(flat), r))
-        lengths = tuple(jnp.linalg.norm(a, axis=-1) for a in (r, product(flat)))
-        return jax.tree.map(partial(jnp.where, turns), (_unit(flat + d), off), (flat, off + d)), lengths
+    def residual(y: Array) -> Array:
+        return jax.vmap(F)(y, u).astype(y.dtype) - y
 
-    parts = np.repeat((0.0, *_BEHIND, *_AHEAD), _CORRECTIONS + 1)
-    turns = np.arange(_TURNS + parts.size) < _TURNS
-    parts = np.append(np.zeros(_TURNS), parts)
-    # Along a curve, the next place is found from this one.
-    goes_on = parts != np.roll(parts, 1)
-    start = varying((_unit(way), jnp.zeros_like(x)), way)
-    _, (found, shortened) = jax.lax.scan(body, start, (parts.astype(x.dtype), turns, goes_on))
+    # The direction turns to the flattest one near the way; then the places along it are corrected
+    # for the bends of a curve, each from the one before. It is one loop, to be compiled once.
+    def body(carry: tuple[Array, Array], what: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+        (flat, beside), (part, turns, starts) = carry, what
+        along = jnp.sum(flat * way, axis=-1, keepdims=True)
+        beside = jnp.where(starts, 0, beside)
+        r, product = jax.linearize(residual, x - part * along * flat + beside)
+        flattened = product(flat)
+        d = _step_beside(product, flat, jnp.where(turns, flattened, r))
+        flat = jnp.where(turns, _unit(flat + d), flat)
+        beside = jnp.where(turns, beside, beside + d)
+        return (flat, beside), (jnp.linalg.norm(r, axis=-1), jnp.linalg.norm(flattened, axis=-1))
+
+    places = np.array((0.0, *_BEHIND, *_AHEAD))
+    parts = np.append(np.zeros(_TURNS), np.repeat(places, _CORRECTIONS + 1))
+    turns = np.arange(parts.size) < _TURNS
+    starts = (parts == _AHEAD[0]) & (np.roll(parts, 1) != _AHEAD[0])
+    steps = jnp.asarray(parts, x.dtype), jnp.asarray(turns), jnp.asarray(starts)
+    carry = varying((_unit(way), jnp.zeros_like(x)), (F, x, x_init, u))
+    _, (lengths, shortened) = jax.lax.scan(body, carry, steps)
+
+    found = lengths[_TURNS:].reshape(places.size, _CORRECTIONS + 1, -1)[:, -1]
+    # The state's own rounding leaves it beside a curve, which is no residual along it.
+    rounding = 100 * jnp.finfo(x.dtype).eps * (1 + jnp.linalg.norm(x, axis=-1))
+    times = found[1:] / jnp.maximum(found[0], rounding)
+    behind, ahead = times[: len(_BEHIND)], times[len(_BEHIND) :]
+    steady = jnp.any((behind >= STEADY) & (behind < RISEN), axis=0)
+    rises = jnp.any(behind >= RISEN, axis=0) & jnp.all(ahead < STEADY, axis=0)
+    return (shortened[_TURNS] <= FLAT) & steady & rises
+
+
 def _step_beside(
-    residual: Callable[[Array], Array],
-    y: Float[Array, "lanes n_states"],
+    product: Callable[[Array], Array],
     flat: Float[Array, "lanes n_states"],
     r: Float[Array, "lanes n_states"],
 ) -> Float[Array, "lanes n_states"]:
@@ -88,8 +97,12 @@ def _step_beside(
 
     `I - J` is replaced on that direction, which it takes nearly to zero, by the identity. Where the
     step is so long that it is along another flat direction, it is zero.
+
+    Args:
+        product: multiplies `J - I` with a vector for each row.
+        flat: unit vectors along the direction.
+        r: what is to be solved for.
     """
-    product = jax.linearize(residual, y)[1]
 
     def beside(p: Array) -> Array:
         return p - jnp.sum(flat * p, axis=-1, keepdims=True) * flat
