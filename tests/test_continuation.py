@@ -388,6 +388,25 @@ def test_every_point_of_a_branch_is_a_fixed_point_with_its_eigenvalues(two_units
         assert step.max() < 0.13 and np.abs(np.diff(branch.s)).max() < 0.11
 
 
+@pytest.mark.parametrize("distance", np.logspace(-13, -1, 13))
+def test_points_next_to_a_fold_are_those_of_the_s_that_was_asked_for(distance):
+    """`x + (s - x**2) / 2` has the points `+-sqrt(s)`, and none below 0."""
+    branches = slowpoints.continuation(
+        lambda x, s: x + (s - x**2) / 2, _points([[1.0]], 1.0), (-1, 1)
+    )
+    for s in (distance, -distance):
+        fps = branches.at(s)
+        np.testing.assert_array_equal(fps.inputs, np.full((fps.n, 1), s))
+        residual = (s - fps.xstar[:, 0] ** 2) / 2
+        np.testing.assert_allclose(fps.F_xstar[:, 0] - fps.xstar[:, 0], residual, atol=1e-15)
+        np.testing.assert_allclose(fps.qstar, residual**2 / 2, rtol=1e-6, atol=1e-29)
+        found = np.sort(fps.xstar[fps.status == Status.FIXED_POINT, 0])
+        assert s > 0 or found.size == 0
+        if s > 1e-11:  # closer to the fold, `unique` takes the two points for one
+            root, rounding = np.sqrt(s), 1e-14 / np.sqrt(s)
+            np.testing.assert_allclose(found, [-root, root], rtol=1e-9, atol=rounding)
+
+
 def test_points_at_one_s_are_ordinary_fixed_points(two_units):
     fps = two_units.at(0.1)
     assert isinstance(fps.xstar, np.ndarray) and fps.xstar.dtype == np.float64

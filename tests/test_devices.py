@@ -229,7 +229,7 @@ WAYS = ["shard_map", "pmap", "threads", "analyses"]
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.slow
 def test_nothing_waits_for_ever(way):
-    run(way, 20, 4 * LIMIT)
+    run(way, 20, 6 * LIMIT)
 
 
 def test_no_gradient_waits_for_ever():

@@ -224,7 +224,7 @@ _FINE = np.linspace(0, 1, 65)[:, None]
 def crossings(
     paths: Sequence[tuple[np.ndarray, np.ndarray]], sigma: float
 ) -> tuple[Float[np.ndarray, "n d1"], Int[np.ndarray, " n"]]:
-    """Return where curves pass a `sigma`, nearly, and the numbers of the curves.
+    """Return points at a `sigma` that are near where curves pass it, and the numbers of the curves.
 
     Args:
         paths: for each curve its points and tangents, `[k, d + 1]` each.
@@ -237,7 +237,7 @@ def crossings(
         passes = np.minimum(left, right) - rounding <= sigma
         passes &= sigma <= np.maximum(left, right) + rounding
         if len(y) == 1 and abs(y[0, -1] - sigma) <= rounding:
-            rows.append(y)
+            rows.append(np.append(y[:, :-1], [[sigma]], axis=1).astype(y.dtype))
         rows.append(_passing(y, tangent, np.flatnonzero(passes), sigma))
         # A step that contains a fold may reach beyond both of its ends.
         turns = (tangent[:-1, -1] >= 0) != (tangent[1:, -1] >= 0)
@@ -245,7 +245,9 @@ def crossings(
             ends = (y[k], y[k + 1]), (tangent[k], tangent[k + 1])
             cubic = hermite(_FINE, *ends)
             side = cubic[:, -1] - sigma
-            rows.append(cubic[:-1][side[:-1] * side[1:] <= 0].astype(y.dtype))
+            near = cubic[:-1][side[:-1] * side[1:] <= 0].astype(y.dtype)
+            near[:, -1] = sigma
+            rows.append(near)
         numbers += [number] * (sum(map(len, rows)) - len(numbers))
     if not rows:
         return np.zeros((0, 1)), np.zeros(0, np.int32)

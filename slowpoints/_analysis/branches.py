@@ -137,7 +137,7 @@ class Branches:
             expected = f"a number in the span {self.span}"
             arguments.refuse("Branches.at", "s", f"is {value}", expected, ValueError)
         curve = self._curve
-        paths = [(self._positions(branch), branch.tangent) for branch in self.branches]
+        paths = [self._path_with_folds(number) for number in range(len(self))]
         y, rows = crossings(paths, (value - float(curve.origin)) / float(curve.length))
         with jax.enable_x64(y.dtype == np.float64):
             found = on_curve(curve, y, across(y))
@@ -165,6 +165,22 @@ class Branches:
     def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
         sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
         return np.concatenate([branch.xstar, sigma[:, None].astype(branch.xstar.dtype)], axis=1)
+
+    def _path_with_folds(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a branch's points and tangents, in which no step goes over a fold.
+
+        Close to a fold, Newton's method needs to know better than from a step over it where it is.
+        """
+        y, tangent = self._positions(self.branches[number]), self.branches[number].tangent
+        folds = [e for e in self.events if e.kind == "fold" and e.branch == number]
+        for event in sorted(folds, key=lambda event: -event.place):
+            k = int(event.place)
+            if k < event.place:  # which is not at a point
+                sigma = (event.s - float(self._curve.origin)) / float(self._curve.length)
+                along = np.append((tangent[k] + tangent[k + 1])[:-1], 0)
+                y = np.insert(y, k + 1, np.append(event.xstar, sigma), axis=0)
+                tangent = np.insert(tangent, k + 1, along / np.linalg.norm(along), axis=0)
+        return y, tangent
 
     def sum_of_signs(self, s: Number) -> int:
         """Return the sum of `sign det(I - J)` over the points at `s`.

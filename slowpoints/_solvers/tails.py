@@ -41,6 +41,9 @@ _N_VECTORS = 24
 _TURNS = 3
 _CORRECTIONS = 2
 
+VECTORS = 2 * _N_VECTORS + 10
+"""How many vectors of `n_states` a row holds meanwhile."""
+
 
 def is_in_a_tail(
     F: Transition,

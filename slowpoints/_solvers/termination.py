@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints._core.status import Status
 from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import varying
-from slowpoints._solvers.tails import is_in_a_tail
+from slowpoints._solvers.tails import VECTORS, is_in_a_tail
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
@@ -107,7 +107,7 @@ def step_is_negligible(
 def bytes_to_judge(n_rows: int, n_states: int) -> int:
     """Return about how many bytes `judge` takes, besides the rows and their statuses."""
     if n_states > JUDGED_DENSELY:
-        return 0
+        return min(n_rows, _PRODUCTS_AT_A_TIME) * 8 * VECTORS * n_states
     return min(n_rows, _AT_A_TIME) * 8 * _MATRICES * n_states**2
 
 
