@@ -245,6 +245,66 @@ def test_a_pulse_starts_from_the_input_that_is_given():
     )
 
 
+# ---- units -------------------------------------------------------------------------------------
+
+
+UNITS = [2.0**-20, 1e-3, 1e3, 2.0**20]
+
+
+def in_units(unit):
+    """Return two units that excite themselves, with states in other units, and three attractors."""
+    W = jnp.float32([[1.8, 0.3], [-0.2, 1.6]])
+
+    def F(x, u):
+        return unit * jnp.tanh(W @ (x / unit) + u)
+
+    attractors = []
+    for signs in ([1, 1], [-1, -1], [-1, 1]):
+        x = unit * jnp.float32(signs)
+        for _ in range(300):
+            x = F(x, jnp.zeros(2))
+        attractors.append(np.asarray(x))
+    return F, attractors
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_kicks_pulses_and_boundaries_are_the_same_in_all_units(unit):
+    way, no_input = np.float32([-1, -0.3]), np.zeros(2, np.float32)
+
+    def results(unit):
+        F, (a, b, c) = in_units(np.float32(unit))
+        kick = smallest_kick(F, a, way, no_input, max_amplitude=3 * unit)
+        pulse = smallest_pulse(F, a, way, max_amplitude=3)
+        boundary = basin_boundary(F, np.stack([a, a]), np.stack([b, c]), no_input)
+        assert kick.outcome == pulse.outcome == Outcome.ELSEWHERE
+        return [
+            [kick.amplitude / unit, kick.returns / unit, pulse.amplitude, pulse.returns],
+            *(x / unit for x in (kick.end, pulse.end, boundary.state, boundary.saddle.xstar)),
+            boundary.saddle.F_xstar / unit,
+            boundary.fraction,
+            boundary.is_resolved,
+            boundary.saddle.J_xstar,
+            boundary.saddle.dFdu / unit,
+        ]
+
+    for found, expected in zip(results(unit), results(1.0), strict=True):
+        # In powers of two all digits are the same, but for those of the unit.
+        tolerance = 0 if np.log2(unit).is_integer() else 1e-5
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_boundary_right_beside_an_attractor_is_not_overlooked():
+    """There are attractors at 0 and 2e-5, and the boundary is at 1e-5."""
+
+    def F(x, u):
+        y = 1e5 * x
+        return x - 0.3 * x * (1 - y) * (1 - y / 2) / (1 + y**2)
+
+    kick = smallest_kick(F, np.zeros(1), np.ones(1), max_amplitude=4e-3)
+    assert kick.amplitude == pytest.approx(1e-5, rel=1e-6)
+    assert kick.outcome == Outcome.ELSEWHERE and kick.end == pytest.approx(2e-5, rel=1e-3)
+
+
 # ---- bad input ---------------------------------------------------------------------------------
 
 

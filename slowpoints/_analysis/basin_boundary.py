@@ -33,6 +33,7 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
 from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits, unit_of
 
 _CLOSE = 2.0**-36
 """Two states on either side of the boundary are brought this close to each other, as a part of the
@@ -151,7 +152,9 @@ def basin_boundary(
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     max_rounds = arguments.whole(caller, "max_rounds", max_rounds)
     F, a, b, u = _checked(caller, F, a, b, inputs)
-    pairs = _Pairs.of(F, a, b, u, max_steps)
+    unit = unit_of(float(np.median(np.linalg.norm(a - b, axis=1))) if len(a) else 0.0)
+    a, b = ((x / unit).astype(x.dtype) for x in (a, b))
+    pairs = _Pairs.of(InUnits(F, unit), a, b, u, max_steps)
     found = pairs.crossing(pairs.a, pairs.b, np.full(len(a), 1))
     low, high = pairs.between(pairs.a, pairs.b, found)
     state = low
@@ -167,8 +170,8 @@ def basin_boundary(
     saddle, near = pairs.saddle(low)
     reason = pairs.reasons(found, saddle, near)
     return BasinBoundary(
-        saddle=saddle,
-        state=state,
+        saddle=_in_units_of_states(saddle, unit),
+        state=(unit * state).astype(state.dtype),
         fraction=found.low,
         width=found.high - found.low,
         n_changes=found.n_changes,
@@ -251,7 +254,8 @@ class _Pairs(eqx.Module):
         """Return the labels of `k` states for each pair."""
         n, k, d = x.shape
         pair = np.repeat(np.arange(n), k)
-        starts = Starts(x.reshape(-1, d), self.u[pair], pair, np.full(n * k, -1))
+        x = x.reshape(-1, d)
+        starts = Starts(x, self.u[pair], pair, np.full(n * k, -1), np.ones(n * k, x.dtype))
         places = Places(
             np.concatenate([self.a, self.b]),
             np.tile(np.arange(n), 2),
@@ -324,6 +328,18 @@ class _Pairs(eqx.Module):
         sides = np.sort(self.labels_at(x.astype(self.a.dtype)), axis=1)
         add((sides != [0, 1]).any(axis=1), "the saddle's two sides do not lead to `a` and `b`")
         return reason
+
+
+def _in_units_of_states(saddle: FixedPoints, unit: Float[np.ndarray, ""]) -> FixedPoints:
+    """Return points that were found in other units."""
+    powers = {"xstar": 1, "F_xstar": 1, "x_init": 1, "dFdu": 1, "qstar": 2, "dq": 2}
+    values = {name: getattr(saddle, name) for name in powers}
+    found = {
+        name: (value * unit ** powers[name]).astype(value.dtype)
+        for name, value in values.items()
+        if value is not None
+    }
+    return saddle.replace(**found)
 
 
 _OTHER = 10

@@ -380,7 +380,8 @@ def _leaving(exact: _Exact, n_directions: int) -> tuple[Starts, dict[str, Any]]:
     home = np.repeat(np.array(homes, int), 2)
     side = np.tile([1, -1], len(offset))
     x = exact.x[home] + side[:, None] * np.repeat(offset, 2, axis=0)
-    starts = Starts(x.astype(exact.x.dtype), exact.u[home], exact.group[home], home)
+    whole = np.ones(len(home), exact.x.dtype)
+    starts = Starts(x.astype(exact.x.dtype), exact.u[home], exact.group[home], home, whole)
     return starts, {
         "saddle": exact.rows[home],
         "side": side,

@@ -64,7 +64,7 @@ _ROUNDINGS = 8
 a fixed point round by one or two."""
 
 _FAR = 1e6
-"""A state farther out than this many times the known points has left."""
+"""A state farther out than this many times the known points and its start has left."""
 
 _DEPARTED = 10
 """A trajectory that starts next to a point has left it when it is so many times as far from it."""
@@ -99,6 +99,9 @@ class Starts(NamedTuple):
     """The points at which each of them may end."""
     home: Int[Any, " m"]
     """The number of the point next to which it starts, which it has to leave; or -1."""
+    part: Float[Any, " m"]
+    """To what part of their reach it has to come to points before it may have arrived, from 0 to 1.
+    What starts closer than their reach has to be followed as long as what comes from outside."""
 
 
 class Endings(NamedTuple):
@@ -279,12 +282,13 @@ class _Flight(NamedTuple):
 
 @eqx.filter_jit
 def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array, ""]) -> Endings:
-    x, u, group, home = starts
+    x, u, group, home, part = starts
     m, eps = x.shape[0], jnp.finfo(x.dtype).eps
     centre = jnp.mean(places.x, axis=0)
     points = places.x - centre
     squared = jnp.sum(points * points, axis=1)
-    far = _FAR * (1 + jnp.max(jnp.linalg.norm(places.x, axis=1)))
+    size = jnp.max(jnp.linalg.norm(places.x, axis=1))
+    far = _FAR * (1 + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
     barred = jnp.asarray(group)[:, None] != places.group
     from_home = jnp.linalg.norm(x - places.x[home], axis=1)
 
@@ -301,7 +305,8 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
         has_left = flight.has_left | (
             jnp.linalg.norm(moved - places.x[home], axis=1) > _DEPARTED * from_home
         )
-        within = (distance <= places.reach[nearest]) & ~jnp.all(barred, axis=1)
+        reach = jnp.maximum(part * places.reach[nearest], 2 * still)
+        within = (distance <= reach) & ~jnp.all(barred, axis=1)
         stays = within & (nearest == flight.near)
         entered = jnp.where(stays, flight.entered, distance)
         settled = places.is_stable[nearest] & stays & (distance <= _SHRUNK * entered)

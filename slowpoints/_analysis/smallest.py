@@ -32,6 +32,7 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
 from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits, unit_of
 
 _WIDTH = 1e-13
 """How close the two amplitudes are in the end, as a part of the largest one that is tried."""
@@ -117,10 +118,11 @@ def smallest_kick(
     F, a, u = _checked(caller, F, a, inputs)
     way = arguments.array(caller, "direction", direction, (a.size,), finite=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    basin = _Basin.of(caller, F, a, u, limits[2])
+    moved = limits[0] * float(np.linalg.norm(np.asarray(way, np.float64)))
+    basin = _Basin.of(caller, F, a, u, limits, moved)
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
-        return basin.a + amplitude[:, None] * np.asarray(way, basin.a.dtype)
+        return basin.a + amplitude[:, None] * np.asarray(way / basin.unit, basin.a.dtype)
 
     return _smallest(basin, after, *limits[:2])
 
@@ -178,7 +180,8 @@ def smallest_pulse(
     way = arguments.array(caller, "direction", direction, (u.size,))
     duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    basin = _Basin.of(caller, F, a, u, limits[2])
+    strongest = np.asarray(u + limits[0] * way, a.dtype)[None]
+    basin = _Basin.of(caller, F, a, u, limits, float(speeds(F, np.asarray(a)[None], strongest)[0]))
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
         u = basin.u + amplitude[:, None] * np.asarray(way, basin.a.dtype)
@@ -215,13 +218,34 @@ class _Basin(eqx.Module):
     F: Transition
     a: Float[np.ndarray, " n_states"]
     u: Float[np.ndarray, " n_inputs"]
-    reach: float
+    unit: Float[np.ndarray, ""]
+    """What the states of `F` and `a` are given in units of."""
     max_steps: int
 
     @classmethod
-    def of(cls, caller: str, F: Transition, a: Any, u: Any, max_steps: int) -> "_Basin":
-        """Refine the attractor, and check that it is one."""
-        x, u = a[None], u[None]
+    def of(
+        cls,
+        caller: str,
+        F: Transition,
+        a: Any,
+        u: Any,
+        limits: tuple[float, int, int],
+        moved: float,
+    ) -> "_Basin":
+        """Refine the attractor, and check that it is one.
+
+        Args:
+            caller: the function that error messages name.
+            F: the network.
+            a: `[n_states]` the attractor.
+            u: `[n_inputs]` the input.
+            limits: the largest amplitude, the size of the grid, and the most steps.
+            moved: how far the largest amplitude moves the state.
+        """
+        _, n_grid, max_steps = limits
+        unit = unit_of(max(float(np.linalg.norm(a)), moved / n_grid))
+        x, u = (a[None] / unit).astype(a.dtype), u[None]
+        F = InUnits(F, unit)
         work = working_dtype(F, x, u)
         with enabled(work):
             F = with_precision(F, work)
@@ -229,11 +253,11 @@ class _Basin(eqx.Module):
         exact = refined(F, x.astype(work), u)
         size = 1 + float(np.linalg.norm(exact))
         if not np.linalg.norm(exact - x) <= GIVEN * size:
-            was = f"is {np.linalg.norm(exact - x):.2g} away from the fixed point next to it"
+            was = f"is {unit * np.linalg.norm(exact - x):.2g} away from the fixed point next to it"
             arguments.refuse(caller, "a", was, "a fixed point that was found", ValueError)
         speed = speeds(F, exact, u)[0]
         if not speed <= np.sqrt(np.finfo(work).eps) * size:
-            was = f"moves by {speed:.2g} in one step"
+            was = f"moves by {unit * speed:.2g} in one step"
             arguments.refuse(caller, "a", was, "a fixed point under `inputs`", ValueError)
         with enabled(work):
             linear = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(exact), inputs=u)))
@@ -241,18 +265,16 @@ class _Basin(eqx.Module):
             largest = np.abs(linear.eigval_J_xstar).max()
             was = f"is not stable: its largest eigenvalue is {largest:.6g} in magnitude"
             arguments.refuse(caller, "a", was, "an attractor", ValueError)
-        return cls(F, exact[0], u[0], REACH * size, max_steps)
+        return cls(F, exact[0], u[0], unit, max_steps)
 
     def follow(self, x: Float[np.ndarray, "k n_states"], u: Any, group: int) -> Any:
         """Follow trajectories until they end; those of group 0 may end at the attractor."""
-        k = len(x)
-        starts = Starts(x.astype(self.a.dtype), u, np.full(k, group), np.full(k, -1))
-        here = Places(
-            self.a[None],
-            np.zeros(1, int),
-            np.ones(1, bool),
-            np.array([self.reach], self.a.dtype),
-        )
+        k, x = len(x), x.astype(self.a.dtype)
+        # The boundary may be much closer than the attractor is to anything else that is known.
+        part = np.minimum(np.linalg.norm(x - self.a, axis=1), 1).astype(x.dtype)
+        starts = Starts(x, u, np.full(k, group), np.full(k, -1), part)
+        reach = np.full(1, REACH, self.a.dtype)
+        here = Places(self.a[None], np.zeros(1, int), np.ones(1, bool), reach)
         return follow(self.F, starts, here, self.max_steps)
 
     def until_rest(self, x: Any, u: Any) -> Float[np.ndarray, "k n_states"]:
@@ -295,7 +317,8 @@ def _smallest(
     leaves = ends(grid).outcome != Outcome.ARRIVED
     n_changes = int(np.sum(np.diff(leaves, prepend=False)))
     if not leaves.any():
-        return Smallest(np.nan, most, n_changes, Outcome(last.outcome[0]), last.x[0])
+        end = basin.unit * last.x[0]
+        return Smallest(np.nan, most, n_changes, Outcome(last.outcome[0]), end)
     first = int(leaves.argmax())
     low = np.array([grid[first - 1] if first else 0.0])
     width = _WIDTH if basin.a.dtype == np.float64 else _WIDTH_32
@@ -307,5 +330,5 @@ def _smallest(
         returns=float(found.low[0]),
         n_changes=n_changes,
         outcome=Outcome(end.outcome[0]),
-        end=end.x[0],
+        end=basin.unit * end.x[0],
     )
