@@ -220,25 +220,6 @@ def test_no_row_at_a_turned_line_is_called_escaped():
     assert not named(fps, Status.ESCAPED).any()
 
 
-def curve(x, u):
-    """Fixed points at all `x[0]`, with `x[1] = u + x[0]**2`."""
-    return jnp.stack([x[0], 0.5 * x[1] + 0.5 * (u[0] + x[0] ** 2)])
-
-
-def helix(x, u):
-    """Fixed points along a helix around the third axis, of radius 20."""
-    circle = 20 * jnp.stack([jnp.cos(x[2] / 3), jnp.sin(x[2] / 3)])
-    beside = x[:2] - circle
-    return jnp.append(0.5 * beside + circle, x[2] + 0.5 * beside[0])
-
-
-@pytest.mark.parametrize("n_states, F", [(2, curve), (3, helix)])
-def test_no_row_at_a_curve_far_away_is_called_escaped(n_states, F):
-    x = np.random.default_rng(0).normal(size=(64, n_states)).astype(np.float32)
-    fps = optimize_batch(F, x, np.float32([60]))
-    assert np.isin(np.asarray(fps.status), [Status.FIXED_POINT, Status.UNFINISHED]).all()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "first, status",

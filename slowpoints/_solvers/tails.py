@@ -1,4 +1,4 @@
-"""Whether a row runs away: in a tail, `q` falls without end, and there is no point.
+"""Whether a row of a large network runs away: in a tail, `q` falls without end, without a point.
 
 `x' = x + exp(-x)` has a tail, as have saturating units that hold their own state. Far out, a state
 in a tail looks like one on a line of fixed points: `q` is low, and `I - J` takes one direction

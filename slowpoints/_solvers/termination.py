@@ -37,8 +37,8 @@ RELATIVE_DECREASE = 1e-3
 less than this fraction: a tenth of what 200 steps of another method may lower it by."""
 
 ESCAPE_Q = 1e-8
-"""A row may be in a tail (see `tails`) if its `q` is below this, or below `tol_q`, it is far from
-its start, and there is no fixed point where `I - J` is regular."""
+"""A row is in a tail if its `q` is below this (or below `tol_q`), it is far from its start, and
+there is no point: at a fixed point, so low a `q` would mean a short Newton step."""
 
 JUDGED_DENSELY = 1024
 """Up to this many states, Newton's step is computed with the dense Jacobian. Above that, the
@@ -148,8 +148,6 @@ def judge(
     finite &= jnp.isfinite(q)
     far = is_far(x, x_init)
     low = q < jnp.maximum(tol_q, ESCAPE_Q)
-    # A line of fixed points moves no faster than this where weights in float32 turn it.
-    moves = q > rounding_floor(x.astype(np.float32))
 
     if n == 0:
         return jnp.zeros(0, np.int8)
@@ -175,16 +173,10 @@ def judge(
         places = jnp.arange(min(_AT_A_TIME, n)) * left[-1] // min(_AT_A_TIME, n)  # at many places
         places = jnp.searchsorted(left, places + 1)
         here = order[places]
-        found = _what_is_at(F, x[here], u[here], end[here], forward_mode)
-        is_root, is_regular, is_minimum, newton = found
+        found = _what_is_at(F, x[here], x_init[here], u[here], end[here], forward_mode)
+        is_root, is_minimum, runs_flat, newton = found
         runs = ~(newton <= 1e-2 * (1 + jnp.linalg.norm(x[here], axis=1)))
-        escaped = moves[here] & runs & ~is_root & ~is_minimum & low[here] & far[here]
-        asked = low[here] & far[here] & ~escaped & ~(is_root & is_regular)
-        escaped |= asked & jax.lax.cond(
-            jnp.any(asked),
-            lambda: is_in_a_tail(F, x[here], x_init[here], u[here]),
-            lambda: varying(asked & False, asked),
-        )
+        escaped = low[here] & far[here] & jnp.where(is_root, runs_flat, ~is_minimum & runs)
         verdict = jnp.where(is_minimum, np.int8(Status.SLOW_POINT), np.int8(Status.UNFINISHED))
         verdict = jnp.where(is_root, np.int8(Status.FIXED_POINT), verdict)
         verdict = jnp.where(escaped, np.int8(Status.ESCAPED), verdict)
@@ -243,13 +235,14 @@ def _some_at_a_time(
 def _what_is_at(
     F: Transition,
     x: Float[Array, "some n_states"],
+    x_init: Float[Array, "some n_states"],
     u: Float[Array, "some n_inputs"],
     end: Int[Array, " some"],
     forward_mode: bool,
 ) -> tuple[Bool[Array, " some"], Bool[Array, " some"], Bool[Array, " some"], Float[Array, " some"]]:
-    """Return which rows are at roots, where `I - J` is not singular, and which are at minima.
+    """Return which rows are at roots, at minima and in flat tails, and their Newton steps' lengths.
 
-    The last result is the length of each row's Newton step.
+    In a tail, as at the end of a line of fixed points, `I - J` is singular: see `_is_on_a_line`.
     """
     n_states = x.shape[1]
     eye = jnp.eye(n_states, dtype=x.dtype)
@@ -313,7 +306,44 @@ def _what_is_at(
 
     at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
 
-    return root, ~singular, ~root & (at_minimum | (end == End.MINIMUM)), first
+    def on_a_line() -> Array:
+        return jax.lax.map(lambda row: _is_on_a_line(F, *row), (x, x_init, u, A))
+
+    asked = root & singular
+    lines = jax.lax.cond(jnp.any(asked), on_a_line, lambda: varying(asked & False, asked))
+    return root, ~root & (at_minimum | (end == End.MINIMUM)), singular & ~lines, first
+
+
+_ROUNDINGS = 50
+"""On the way back along a line, the residual is at most so many roundings of a state, since a step
+adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and more."""
+
+
+def _is_on_a_line(
+    F: Transition,
+    x: Float[Array, " n_states"],
+    x_init: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+    A: Float[Array, "n_states n_states"],
+) -> Bool[Array, ""]:
+    """Return whether a row at a singular root is on a straight line of roots, and in no tail.
+
+    A row in a tail came there along the direction that `A`, which is `I - J`, takes to zero: on the
+    way back along it, the residual rises. On a line it does not, and a row that came from the side
+    has no such way.
+    """
+    gram = A.T @ A
+    shift = SINGULAR * (1 + jnp.trace(gram) / x.size)
+    factor = lapack.cholesky(gram + shift * jnp.eye(x.size, dtype=x.dtype))
+    flat = x - x_init
+    for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
+        flat = shift * lapack.cholesky_solve(factor, flat)
+
+    def is_root(t: Array) -> Array:
+        y = x - t * flat
+        return half_squared_norm(F(y, u) - y) <= _ROUNDINGS**2 * rounding_floor(y)
+
+    return jnp.all(jax.vmap(is_root)(jnp.linspace(0.25, 1, 4, dtype=x.dtype)))
 
 
 def _shortest_step(
