@@ -1,4 +1,4 @@
-"""Whether a row of a large network runs away: in a tail, `q` falls without end, without a point.
+"""Whether a row of a large network is in a tail, where `q` falls without end and no point is.
 
 `x' = x + exp(-x)` has a tail, as have saturating units that hold their own state. Far out, a state
 in a tail looks like one on a line of fixed points: `q` is low, and `I - J` takes one direction
