@@ -11,6 +11,7 @@ import pytest
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, Status
 from slowpoints._analysis import branch_events
+from slowpoints._analysis.arcs import crossings
 from slowpoints._analysis.branch_events import _Piece as Piece
 from tests.networks import found_in, in_float64, trained
 
@@ -405,6 +406,13 @@ def test_points_next_to_a_fold_are_those_of_the_s_that_was_asked_for(distance):
         if s > 1e-11:  # closer to the fold, `unique` takes the two points for one
             root, rounding = np.sqrt(s), 1e-14 / np.sqrt(s)
             np.testing.assert_allclose(found, [-root, root], rtol=1e-9, atol=rounding)
+
+
+def test_crossings_are_at_the_parameter_that_was_asked_for():
+    """Also in a step over a fold that is not among the events, which is looked at coarsely."""
+    y, tangent = np.array([[-0.1, 0.5], [0.1, 0.5]]), np.array([[1.0, 1], [1, -1]]) / np.sqrt(2)
+    rows, numbers = crossings([(y, tangent)], 0.51)
+    assert len(rows) == 2 and (numbers == 0).all() and (rows[:, -1] == 0.51).all()
 
 
 def test_points_at_one_s_are_ordinary_fixed_points(two_units):
