@@ -18,7 +18,7 @@ from slowpoints._core.arrays import place_of, rounded_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._solvers.base import AbstractSolver, Report, Stopping
+from slowpoints._solvers.base import AbstractSolver, Found, Report, Stopping
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
@@ -31,6 +31,7 @@ from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
 from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits, balanced_units, units_of_states
 
 
 def optimize_batch(
@@ -116,15 +117,19 @@ def optimize_batch(
     # What is traced with x64 enabled must also be lowered so. Inside an outer `jit` it is not,
     # which matters only for operations with an integer result, such as `argmax`.
     wide = computes_in_float64(F)
+    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, x_init, inputs, stopping)))
+    # Inside a `vmap`, where rows of several searches become those of one, it is found there.
+    unit = None if traced else units_of_states(F, x_init, inputs)
 
     def search(rows: tuple[Any, Any]) -> FixedPoints:
         x, u = rows
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
-            found = _search(F, solver, x, u, stopping, report, mesh)
+            found = _search(F, solver, x, u, unit, stopping, report, mesh)
+            if unit is not None and solver.rescales and report is None:
+                found = _again_in_other_units(F, solver, x, u, unit, stopping, mesh, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
-    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, x_init, inputs, stopping)))
     if traced or solver.couples_rows or n == 0:
         fps = search((x_init, inputs)).replace(cond_id=cond_id)
         if progress is not None and not traced:
@@ -206,6 +211,7 @@ def _search(
     solver: AbstractSolver,
     x_init: Float[Array, "n n_states"],
     inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"] | None,
     stopping: Stopping,
     report: Report | None,
     mesh: Mesh | None,
@@ -213,41 +219,47 @@ def _search(
     parameters, structure = eqx.partition(F, eqx.is_array)
 
     @jax.custom_batching.custom_vmap
-    def search(parameters: Any, x_init: Array, inputs: Array, stopping: Stopping) -> Any:
+    def search(
+        parameters: Any, x_init: Array, inputs: Array, unit: Array | None, stopping: Stopping
+    ) -> Any:
         F = eqx.combine(parameters, structure)
-        x, u, G = x_init, inputs, _Rounded(F)
         wide = computes_in_float64(F)
         # Here as well, because a batch is traced when the outer context has already been left.
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
-            if solver.refines and wide:
-                x, u = x.astype(np.float64), u.astype(np.float64)
-                G = with_precision(F, np.float64)
-            found = solver.run(G, x, u, stopping, report)
-            x, dq = found.x.astype(x_init.dtype), found.dq.astype(x_init.dtype)
+            unit = units_of_states(F, x_init, inputs) if unit is None else unit
+            y_init, in_units = x_init / unit, InUnits(F, unit)
+            in_unit = stopping.in_unit(jnp.max(unit))
+            if solver.rescales:
+                found = _run(solver, in_units, y_init, inputs, in_unit, report)
+                y, dq = found.x.astype(x_init.dtype), found.dq * jnp.square(jnp.max(unit))
+            else:
+                found = _run(solver, F, x_init, inputs, stopping, report)
+                y, dq = found.x.astype(x_init.dtype) / unit, found.dq
             forward = solver.needs_forward_mode
-            status = judge(F, x, x_init, inputs, found.end, stopping.tol_q, forward_mode=forward)
-            return x, dq, found.n_iters.astype(np.int32), status
+            tol_q = in_unit.tol_q, jnp.minimum(stopping.tol_q, in_unit.tol_q)
+            status = judge(in_units, y, y_init, inputs, found.end, *tol_q, forward_mode=forward)
+            return unit * y, dq.astype(x_init.dtype), found.n_iters.astype(np.int32), status
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
         # If the model and the settings are the same, a batch of searches becomes one search of more
         # rows, which share the lanes. Otherwise, the searches run one after another: side by side,
         # each would take as long as the slowest.
-        parameters_b, x_b, u_b, stopping_b = in_batched
-        shared = not any(jax.tree.leaves((parameters_b, stopping_b)))
+        parameters_b, x_b, u_b, unit_b, stopping_b = in_batched
+        shared = not any(jax.tree.leaves((parameters_b, unit_b, stopping_b)))
         if shared and not solver.couples_rows:
-            parameters, x, u, stopping = arguments
+            parameters, x, u, unit, stopping = arguments
             x, u = (
                 (a if is_b else jnp.broadcast_to(a, (axis_size, *a.shape))).reshape(-1, a.shape[-1])
                 for a, is_b in ((x, x_b), (u, u_b))
             )
-            out = search(parameters, x, u, stopping)
+            out = search(parameters, x, u, unit, stopping)
             out = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
         else:
             out = one_after_another(search, in_batched, arguments)
         return out, jax.tree.map(lambda _: True, out)
 
-    held = jax.lax.stop_gradient((parameters, x_init, inputs, stopping))
+    held = jax.lax.stop_gradient((parameters, x_init, inputs, unit, stopping))
     x, dq, n_iters, status = (search if mesh is None else _over_mesh(search, mesh))(*held)
     # Gradient descent may end close enough for the theorem to be as accurate as its points.
     maybe = (status == Status.WITHIN_TOLERANCE) | (status == Status.UNFINISHED)
@@ -263,6 +275,59 @@ def _search(
         "valid": status < Status.ESCAPED,
         "status": status,
     }
+
+
+def _again_in_other_units(
+    F: Transition,
+    solver: AbstractSolver,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    mesh: Mesh | None,
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Search once more for fixed points of rows that came to none, if they call for other units.
+
+    Starts of norm 1 do not tell that the points are at 1e6, or that some entries of them are.
+    """
+    if not found["xstar"].is_fully_addressable:
+        return found
+    x, status = found["xstar"], np.asarray(found["status"])
+    asked = status < Status.ESCAPED
+    other = units_of_states(F, x_init, inputs, x, asked)
+    if np.all(other == other[0]) or np.any(unit != unit[0]):
+        # Fixed points are as exact as they can be, as their entries are of one size.
+        asked = (status == Status.UNFINISHED) | (status == Status.SLOW_POINT)
+        other = units_of_states(F, x_init, inputs, x, asked)
+    if not np.any(asked):
+        return found
+    if np.any(other != unit) or np.all(status >= Status.UNFINISHED):
+        lowest = np.argmin(np.where(asked, np.asarray(found["qstar"]), np.inf))
+        other = balanced_units(F, x[lowest], inputs[lowest], other)
+    if np.all(other == unit):
+        return found
+    again = _search(F, solver, x_init, inputs, other, stopping, None, mesh)
+    better = asked & (np.asarray(again["status"]) == Status.FIXED_POINT)
+    return {
+        name: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), again[name], a)
+        for name, a in found.items()
+    }
+
+
+def _run(
+    solver: AbstractSolver,
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    u: Float[Array, "n n_inputs"],
+    stopping: Stopping,
+    report: Report | None,
+) -> Found:
+    """Run a solver, in float64 if it refines its rows and the network computes in it."""
+    if solver.refines and computes_in_float64(F):
+        x, u = x.astype(np.float64), u.astype(np.float64)
+        return solver.run(with_precision(F, np.float64), x, u, stopping, report)
+    return solver.run(_Rounded(F), x, u, stopping, report)
 
 
 class _Rounded(Transition):
@@ -283,16 +348,16 @@ def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     sharded = jax.shard_map(
         search,
         mesh=mesh,
-        in_specs=(everywhere, rows, rows, everywhere),
+        in_specs=(everywhere, rows, rows, everywhere, everywhere),
         out_specs=rows,
         # A device's loop ends when its own rows do, which the check mistakes for an inconsistency.
         check_vma=False,
     )
 
-    def padded(parameters: Any, x: Array, u: Array, stopping: Stopping) -> Any:
+    def padded(parameters: Any, x: Array, u: Array, unit: Any, stopping: Stopping) -> Any:
         n = x.shape[0]
         filled = np.minimum(np.arange(-(-n // mesh.size) * mesh.size), n - 1)
-        found = sharded(parameters, x[filled], u[filled], stopping)
+        found = sharded(parameters, x[filled], u[filled], unit, stopping)
         return jax.tree.map(lambda a: a[:n], found)
 
     return padded

@@ -154,9 +154,9 @@ def taken_by_a_chunk(limit, solver, n_states):
 def taken_by(n, solver, n_states):
     F = Affine(jnp.zeros((n_states, n_states)), jnp.zeros((n_states, 1)))
     rows, zero = [jnp.zeros((n, size)) for size in (n_states, 1)], jnp.zeros(())
-    stopping = Stopping(jnp.asarray(100), zero, zero)
+    stopping, unit = Stopping(jnp.asarray(100), zero, zero), jnp.ones(n_states)
     with jax.enable_x64(True):
-        compiled = _search.lower(F, solver, *rows, stopping, None, None).compile().compiled
+        compiled = _search.lower(F, solver, *rows, unit, stopping, None, None).compile().compiled
     analysis = compiled.memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 

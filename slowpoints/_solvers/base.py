@@ -35,6 +35,16 @@ class Stopping(NamedTuple):
     tol_q: Float[Array, ""]
     tol_dq: Float[Array, ""]
 
+    def in_unit(self, unit: Float[Array, ""]) -> "Stopping":
+        """Return the same rules for a `q` of states in that unit.
+
+        `q` may change by less than `tol_dq` before it is small relative to the states, so in a
+        small unit that bound stays as it is.
+        """
+        square = jnp.square(unit)
+        tol_dq = self.tol_dq / jnp.maximum(square, 1)
+        return self._replace(tol_q=self.tol_q / square, tol_dq=tol_dq)
+
 
 class Found(NamedTuple):
     """Where a solver left each row.
@@ -149,6 +159,15 @@ class AbstractSolver(eqx.Module):
     @property
     def refines(self) -> bool:
         """Whether `run` should be given states in float64 if the network computes in it."""
+        return False
+
+    @property
+    def rescales(self) -> bool:
+        """Whether `run` should be given states in units of their own size.
+
+        Thresholds on lengths then mean the same whatever the states' own unit is. `q` and its
+        tolerances are in these units too.
+        """
         return False
 
     @property

@@ -77,6 +77,11 @@ class KrylovTrustRegion(AbstractSolver):
         return True
 
     @property
+    def rescales(self) -> bool:
+        """Lengths of steps are compared with 1."""
+        return True
+
+    @property
     def needs_forward_mode(self) -> bool:
         """Steps are made of products with the Jacobian."""
         return True

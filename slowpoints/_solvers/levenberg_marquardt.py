@@ -61,6 +61,11 @@ class LevenbergMarquardt(AbstractRowSolver):
         return True
 
     @property
+    def rescales(self) -> bool:
+        """Lengths of steps are compared with 1."""
+        return True
+
+    @property
     def needs_forward_mode(self) -> bool:
         """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
         return True

@@ -118,6 +118,7 @@ def judge(
     inputs: Float[Array, "n n_inputs"],
     end: Int[Array, " n"],
     tol_q: Float[Array, ""],
+    low_q: Float[Array, ""],
     *,
     forward_mode: bool = True,
 ) -> Int[Array, " n"]:
@@ -133,6 +134,7 @@ def judge(
         inputs: `[n, n_inputs]` their inputs.
         end: `[n]` how the solver ended them, as `End`.
         tol_q: the `q` that was asked for.
+        low_q: rows in tails have a `q` below this, or below `ESCAPE_Q`.
         forward_mode: whether the network has forward-mode derivatives, which take less time.
     """
     stored = half_squared_norm(jax.vmap(F)(x, inputs) - x)
@@ -142,12 +144,12 @@ def judge(
     finite = jnp.isfinite(stored) & jnp.all(jnp.isfinite(x), axis=1)
     dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
     F = with_precision(F, dtype)
-    x, x_init, u, tol_q = (a.astype(dtype) for a in (x, x_init, inputs, tol_q))
+    x, x_init, u, low_q = (a.astype(dtype) for a in (x, x_init, inputs, low_q))
     n, n_states = x.shape
     q = half_squared_norm(jax.vmap(F)(x, u).astype(dtype) - x)
     finite &= jnp.isfinite(q)
     far = is_far(x, x_init)
-    low = q < jnp.maximum(tol_q, ESCAPE_Q)
+    low = q < jnp.maximum(low_q, ESCAPE_Q)
 
     if n == 0:
         return jnp.zeros(0, np.int8)
@@ -258,10 +260,14 @@ def _what_is_at(
         singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
         r = F(x, u) - x
         d = lapack.lu_solve(factors, r)
-        again = lapack.lu_solve(factors, F(x + d, u) - (x + d))
-        return A, r, jnp.linalg.norm(d), jnp.linalg.norm(again), singular
+        parts = jnp.asarray(_PARTS, x.dtype)
+        after = jax.vmap(lambda part: F(x + part * d, u) - (x + part * d))(parts)
+        falls = jnp.any(half_squared_norm(after) <= (1 - 0.5 * parts) * half_squared_norm(r))
+        again = lapack.lu_solve(factors, after[0])
+        return A, r, d, jnp.linalg.norm(again), singular, falls
 
-    A, r, first, second, singular = jax.lax.map(newton, (x, u))
+    A, r, d, second, singular, falls = jax.lax.map(newton, (x, u))
+    first = jnp.linalg.norm(d, axis=1)
     size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
@@ -270,7 +276,7 @@ def _what_is_at(
     # solves for the residual is zero or negligible.
     shortest = jax.lax.cond(
         jnp.any(singular),
-        lambda: jax.lax.map(_shortest_step, (A, r)),
+        lambda: jax.lax.map(partial(_shortest_step, F), (x, u, A, r)),
         lambda: varying(jnp.full_like(first, jnp.inf), first),
     )
     first = jnp.where(singular, shortest, first)
@@ -290,19 +296,25 @@ def _what_is_at(
     curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
     curvature += jax.vmap(bend)(x, u, r, g)
     gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
-    level = ~root & (end != End.MINIMUM) & ~gains
+    # What a step gains may be no more than how the state is rounded.
+    near = ~is_far(x, x_init) & (jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size)
+    level = ~root & (end != End.MINIMUM) & (~gains | near)
 
     def minimum() -> Array:
         def one(row: tuple[Array, ...]) -> Array:
-            x, u, A, r, g = row
+            x, u, A, r, g, is_near, size = row
             gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
             S = jacobian(gradient)(x)
             H = A.T @ A + (S + S.T) / 2
-            cholesky = lapack.cholesky(H)
+            # Along a line of slow points, the smallest eigenvalue is zero but for rounding.
+            shift = jnp.where(is_near, jnp.finfo(x.dtype).eps * jnp.trace(H), 0)
+            cholesky = lapack.cholesky(H + shift * eye)
             d = lapack.cholesky_solve(cholesky, g)
-            return 0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r)
+            short = is_near & (jnp.linalg.norm(d) <= NEWTON_TOLERANCE * size)
+            return short | (0.5 * jnp.dot(g, d) < RELATIVE_DECREASE * half_squared_norm(r))
 
-        return level & (jax.lax.map(one, (x, u, A, r, g)) | (jnp.max(jnp.abs(g), axis=1) == 0))
+        found = jax.lax.map(one, (x, u, A, r, g, near, size))
+        return level & (found | (jnp.max(jnp.abs(g), axis=1) == 0))
 
     at_minimum = jax.lax.cond(jnp.any(level), minimum, lambda: varying(level & False, level))
 
@@ -311,8 +323,13 @@ def _what_is_at(
 
     asked = root & singular
     lines = jax.lax.cond(jnp.any(asked), on_a_line, lambda: varying(asked & False, asked))
-    return root, ~root & (at_minimum | (end == End.MINIMUM)), singular & ~lines, first
+    is_minimum = ~root & (at_minimum | ((end == End.MINIMUM) & ~falls))
+    return root, is_minimum, singular & ~lines, first
 
+
+_PARTS = (1.0, 1 / 8, 1 / 64)
+"""Parts of Newton's step. Where `q` falls along one of them as it does near a root, there is no
+minimum, whatever the solver made of it in lower precision."""
 
 _ROUNDINGS = 50
 """On the way back along a line, the residual is at most so many roundings of a state, since a step
@@ -347,13 +364,27 @@ def _is_on_a_line(
 
 
 def _shortest_step(
-    row: tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]],
+    F: Transition,
+    row: tuple[
+        Float[Array, " n_states"],
+        Float[Array, " n_inputs"],
+        Float[Array, "n_states n_states"],
+        Float[Array, " n_states"],
+    ],
 ) -> Float[Array, ""]:
-    """Return the length of the shortest solution of `A d = r`, or infinity if there is none."""
-    A, r = row
-    g, gram = A.T @ r, A.T @ A
+    """Return the length of the shortest solution of `A d = r`, or infinity if there is none.
+
+    What is out of the reach of `A` has to be rounding, however large the rest of `r` is: there is
+    no point where `x` drifts by `1e-9`. A second step takes away what the first left for the bends
+    of `F`.
+    """
+    x, u, A, r = row
+    gram = A.T @ A
     shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
     factor = lapack.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
-    d = lapack.cholesky_solve(factor, g)
-    solved = jnp.linalg.norm(r - A @ d) <= CONTRACTION * jnp.linalg.norm(r)
+    d = lapack.cholesky_solve(factor, A.T @ r)
+    y = x + d
+    after = F(y, u) - y
+    left = after - A @ lapack.cholesky_solve(factor, A.T @ after)
+    solved = half_squared_norm(left) <= _ROUNDINGS**2 * rounding_floor(y)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)
