@@ -23,6 +23,9 @@ some units are much weaker than others, but few by so much."""
 _ASTRAY = 2.0**20
 """A row that is larger by this factor than half of the others has gone astray."""
 
+_PEAK = 4.0
+"""The largest of many numbers is about so many times their root mean square."""
+
 _LIMITS = 2.0**-60, 2.0**60
 """A unit is a number in float32, and so is its square."""
 
@@ -128,15 +131,15 @@ def _next(F: Transition, x: Array, u: Array) -> Array:
 
 
 def _sizes(x: Any, xp: Any) -> Any:
-    """Return the size of each entry: the largest in all rows but those that are out of all measure.
+    """Return the size of each entry: its largest in all rows, but for those astray, over `_PEAK`.
 
-    Any other average would be small for an entry that is often close to zero.
+    A mean or a median would be small for an entry that is often close to zero.
     """
     size = xp.abs(x)
     length = xp.max(xp.where(xp.isfinite(size), size, 0), axis=1, initial=0)
     usual = xp.sort(length)[x.shape[0] // 2] if x.shape[0] else 0
     counts = (length <= _ASTRAY * usual)[:, None] & xp.isfinite(size)
-    return xp.max(xp.where(counts, size, 0), axis=0, initial=0)
+    return xp.max(xp.where(counts, size, 0), axis=0, initial=0) / _PEAK
 
 
 def _units(sizes: Any, after: Any, most: float, xp: Any) -> Any:
