@@ -313,3 +313,9 @@ def test_traced_points_are_refused():
     fps = jax.tree.map(jnp.asarray, points(np.eye(2)).replace(dtype=np.float32))
     with pytest.raises(TypeError, match=r"linear_modes: `fps` is traced; expected"):
         jax.jit(lambda fps: linear_modes(fps).henrici)(fps)
+
+
+@pytest.mark.checks_input
+def test_points_without_states_are_refused():
+    with pytest.raises(ValueError, match=r"`fps.J_xstar` has shape \(2, 0, 0\); expected at least"):
+        linear_modes(FixedPoints(J_xstar=np.zeros((2, 0, 0))))

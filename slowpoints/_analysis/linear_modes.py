@@ -182,6 +182,9 @@ def linear_modes(
         arguments.refuse(caller, "fps.J_xstar", "is None", expected, ValueError)
     J = np.asarray(square_jacobians(caller, fps.J_xstar), np.float64)
     d = J.shape[1]
+    if d == 0:
+        was = f"has shape {J.shape}"
+        arguments.refuse(caller, "fps.J_xstar", was, "at least one state", ValueError)
     if readout is not None:
         readout = arguments.array(caller, "readout", readout, (d, "k"), finite=True)
         readout = np.asarray(readout, np.float64)
