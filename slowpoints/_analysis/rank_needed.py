@@ -40,8 +40,9 @@ compiling programs for still fewer."""
 
 _WIDEST_NOISE = 2.0
 """Starts are spread around known points by noise of up to this many times their typical size, that
-of an entry of the points and of the states that their search started from, with the scale drawn uniformly: some starts stay near, as points that move little have to be found, and
-some lead far away, to points that are extra."""
+of an entry of the points and of the states that their search started from, with the scale drawn
+uniformly: some starts stay near, as points that move little have to be found, and some lead far
+away, to points that are extra."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
