@@ -13,8 +13,8 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
 _PART = 0.1
-"""A step is to leave this part of the residual. Solving for less of it takes more steps, and solving
-for more moves the state along directions in which the network is slow."""
+"""A step is to leave this part of the residual. To leave more of it takes more steps, and to leave
+less moves the state along directions in which the network is slow."""
 
 _BELOW = 0.5
 """But it need not leave less than this part of the residual that is asked for."""

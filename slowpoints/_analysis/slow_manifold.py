@@ -92,8 +92,8 @@ def slow_manifold(
     that the network visits. Steps leave out the directions in which the network is slow, along
     which Newton's step would lead to a fixed point, if there is one. Rows that do not get below
     `q_max` in this way are searched by [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with
-    `polish=False`, and may slide along the manifold. Then the rows are thinned out to points that are some distance apart, those of
-    lowest `q` first, whatever the order of the rows.
+    `polish=False`, and may slide along the manifold. Then the rows are thinned out to points that
+    are some distance apart, those of lowest `q` first, whatever the order of the rows.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
