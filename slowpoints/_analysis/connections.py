@@ -29,10 +29,12 @@ from slowpoints._core import arguments
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import units_of
 from slowpoints._points.spectra import MOST_NEUTRAL, NEUTRAL_ROUNDINGS, NEUTRAL_SPEEDS
 from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.units import InUnits
 
 _START = 1 / 3
 """Trajectories start at `eps ** _START` of the way to the next point. What they miss of the
@@ -46,7 +48,8 @@ class Edges(eqx.Module):
     Attributes:
         saddle: `[m]` the row of the saddle from which each one starts.
         side: `[m]` 1 or -1, to which side of the saddle. The entry of a direction that is largest
-            in magnitude is positive on side 1.
+            in magnitude is positive on side 1; if entries of the states differ in scale by more
+            than a thousand, the one that is largest relative to its own scale.
         direction: `[m]` the number of the direction. The first ones, as many as the saddle's index,
             are along the eigenvectors of its unstable eigenvalues, in their order. A complex pair
             has two of these, the real and the imaginary part of its eigenvector. Higher numbers are
@@ -262,13 +265,17 @@ def connections(
         was = f"has shape {tuple(fps.xstar.shape)}"
         arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)
     points = fps.to_numpy()
-    exact = _Exact.of(F, points)
+    counted = counted_rows(points) & np.isfinite(points.xstar).all(axis=1)
+    begun = None if points.x_init is None else points.x_init[counted]
+    unit = units_of(points.xstar[counted], begun)
+    F = InUnits(F, unit)
+    exact = _Exact.of(F, points, np.flatnonzero(counted), unit)
     if not points.has_decomposed_jacobians:
         points = points.replace(**exact.spectra(points))
     starts, edges = _leaving(exact, n_directions)
     found = follow(F, starts, exact.places(), max_steps)
+    path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
     arrived = found.place >= 0
-    stride = np.where(edges["alternates"], 2, 1)
     row = np.where(arrived, exact.rows[found.place], -1)
     index = np.full(points.n, -1)
     index[exact.rows] = exact.index
@@ -285,18 +292,20 @@ def connections(
             index=np.where(arrived, index[row], -1),
             n_steps=found.n_steps,
             period=found.period,
-            end=found.x,
-            path=paths(F, starts, found.n_steps, stride, n_path),
+            end=(unit * found.x).astype(found.x.dtype),
+            path=(unit * path).astype(path.dtype),
         ),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Exact:
-    """The rows that are fixed points, in the precision of the computation."""
+    """The rows that are fixed points, in the precision of the computation and in units."""
 
     rows: Int[np.ndarray, " k"]
     """Their numbers among the points that were given."""
+    unit: Float[np.ndarray, " n_states"]
+    """What their states and eigenvectors are given in units of."""
     x: Float[np.ndarray, "k n_states"]
     u: Float[np.ndarray, "k n_inputs"]
     eigval: Complex[np.ndarray, "k n_states"]
@@ -323,18 +332,31 @@ class _Exact:
         kind = np.result_type(fps.xstar.dtype, np.complex64)
         values, vectors = np.full((n, d), np.nan, kind), np.full((n, d, d), np.nan, kind)
         stable = np.zeros(n, bool)
-        values[self.rows], vectors[self.rows] = self.eigval, self.eigvec
+        own = self.unit[:, None] * self.eigvec
+        own = own / np.linalg.norm(own, axis=1, keepdims=True)
+        values[self.rows], vectors[self.rows] = self.eigval, own
         stable[self.rows] = self.is_stable
         return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": stable}
 
     @classmethod
-    def of(cls, F: Transition, fps: FixedPoints) -> "_Exact":
-        """Refine the points, and decompose their Jacobians."""
-        finite = np.isfinite(fps.xstar).all(axis=1)
-        rows = np.flatnonzero(counted_rows(fps) & finite)
+    def of(
+        cls,
+        F: Transition,
+        fps: FixedPoints,
+        rows: Int[np.ndarray, " k"],
+        unit: Float[np.ndarray, " n_states"],
+    ) -> "_Exact":
+        """Refine some of the points, and decompose their Jacobians.
+
+        Args:
+            F: the network of states in these units.
+            fps: the points, not in units.
+            rows: the numbers of those that are fixed points.
+            unit: what states are given in units of.
+        """
         dtype = working_dtype(F, fps.xstar, fps.inputs)
         u = fps.inputs[rows].astype(dtype)
-        x = refined(F, fps.xstar[rows].astype(dtype), u)
+        x = refined(F, (fps.xstar[rows] / unit).astype(dtype), u)
         with enabled(dtype):
             # Weights of a lower precision count for what they are.
             exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
@@ -347,6 +369,7 @@ class _Exact:
         group = np.unique(u, axis=0, return_inverse=True)[1].reshape(-1) if u.size else 0 * rows
         return cls(
             rows=rows,
+            unit=unit,
             x=x,
             u=u,
             eigval=exact.eigval_J_xstar,

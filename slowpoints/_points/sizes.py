@@ -13,8 +13,8 @@ ROUNDED = 2.0**-24
 """A unit whose states are smaller than this part of the largest one is silent: they are no more
 than the rounding of float32 states, and say nothing about its scale."""
 
-_LARGEST_EXPONENT = 500
-"""Squares of such powers of two can be represented in float64."""
+_LARGEST_EXPONENT = 100
+"""Units are numbers in float32 as well."""
 
 
 def units_of(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n_states"]:
