@@ -180,7 +180,7 @@ _FOUND = ("xstar", "F_xstar", "qstar", "dq", "n_iters", "status", "valid")
 """What a search tells of a row."""
 
 
-def _is_slow(rows: FixedPoints, q_max: float) -> Bool[np.ndarray, " n"]:
+def _is_slow(rows: FixedPoints, q_max: Number) -> Bool[np.ndarray, " n"]:
     return rows.valid & np.isfinite(rows.qstar) & (rows.qstar < q_max)
 
 
