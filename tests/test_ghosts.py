@@ -302,3 +302,9 @@ def test_wrong_arguments_are_named():
         jax.jit(lambda x: passage_time(unit, fps.replace(xstar=x)).time)(fps.xstar)
     with pytest.raises(ValueError, match="`distance`"):
         passage_time(unit, fps).through(-1.0)
+
+
+@pytest.mark.checks_input
+def test_states_of_no_length_are_refused():
+    with pytest.raises(ValueError, match=r"`fps.xstar` has shape \(1, 0\); expected at least one"):
+        passage_time(unit, point(np.zeros(0), [0.0]))

@@ -208,3 +208,9 @@ def test_rows_that_are_nan_from_the_start_are_named():
     with pytest.warns(UserWarning, match="of 2 rows none has q < .* it is finite at none"):
         found = slow_manifold(lambda x, u: x / 2, np.full((2, 1), np.nan, np.float32), NONE)
     assert found.points.n == 0
+
+
+@pytest.mark.checks_input
+def test_states_of_no_length_are_refused():
+    with pytest.raises(ValueError, match=r"`x0` has shape \(3, 0\); expected at least one state"):
+        slow_manifold(lambda x, u: x, np.zeros((3, 0), np.float32), NONE)

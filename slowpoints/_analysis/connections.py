@@ -12,6 +12,7 @@ from jaxtyping import Bool, Complex, Float, Int
 
 from slowpoints._analysis.degree import counted_rows
 from slowpoints._analysis.endings import (
+    GIVEN,
     REACH,
     Outcome,
     Places,
@@ -21,6 +22,7 @@ from slowpoints._analysis.endings import (
     follow,
     paths,
     refined,
+    size_of,
     spacing,
     speeds,
     working_dtype,
@@ -96,7 +98,7 @@ class Connections(eqx.Module):
         points: the points as they were given, backed by NumPy; with eigenvalues and `is_stable`, as
             computed here, if they had none.
         index: `[n]` the number of unstable directions of each row; -1 for rows that are invalid, or
-            not fixed points, or whose Jacobians are not finite. An eigenvalue that may be 1, as far
+            no fixed points, or whose Jacobians are not finite. An eigenvalue that may be 1, as far
             as rounding and the speed tell, is not unstable.
         is_stable: `[n]` which of the rows are attractors.
         edges: the trajectories.
@@ -236,9 +238,10 @@ def connections(
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
             continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`:
             it has the same fixed points and, if `dt` is small, the same unstable directions.
-        fps: distinct points with `xstar` and `inputs`. Rows that are invalid, and rows whose
-            `status` is not that of a fixed point, have no edges. Trajectories end only at points
-            under the same input.
+        fps: distinct points with `xstar` and `inputs`. Rows that are invalid, rows whose `status`
+            is not that of a fixed point, and rows from which Newton's method finds none within a
+            thousandth of their size, have no edges. Trajectories end
+            only at points under the same input, and of the same condition if there is `cond_id`.
         n_directions: how many directions to follow, both ways, from each saddle of index 2 or
             more, besides its eigenvectors. They are always the same ones.
         max_steps: how many steps each trajectory may take.
@@ -313,7 +316,7 @@ class _Exact:
     grows: Bool[np.ndarray, "k n_states"]
     is_stable: Bool[np.ndarray, " k"]
     group: Int[np.ndarray, " k"]
-    """Equal for those under the same input."""
+    """Equal for those under the same input and of the same condition."""
     spacing: Float[np.ndarray, " k"]
     """The distance to the next point of the group."""
 
@@ -350,23 +353,27 @@ class _Exact:
 
         Args:
             F: the network of states in these units.
-            fps: the points, not in units.
+            fps: the points, not in units. Only those that Newton's method confirms are kept.
             rows: the numbers of those that are fixed points.
             unit: what states are given in units of.
         """
         dtype = working_dtype(F, fps.xstar, fps.inputs)
         u = fps.inputs[rows].astype(dtype)
-        x = refined(F, (fps.xstar[rows] / unit).astype(dtype), u)
+        given = (fps.xstar[rows] / unit).astype(dtype)
+        x = refined(F, given, u)
         with enabled(dtype):
             # Weights of a lower precision count for what they are.
             exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
         speed = speeds(F, x, u)
         known = np.isfinite(exact.eigval_J_xstar).all(axis=1)
+        known &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
+        known &= speed <= np.sqrt(np.finfo(dtype).eps) * size_of(x)
         rows, x, u, exact, speed = rows[known], x[known], u[known], exact[known], speed[known]
         # As for `is_stable`: what may be 1 does not grow.
         margin = NEUTRAL_ROUNDINGS * np.finfo(dtype).eps
         margin = margin + np.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL)
-        group = np.unique(u, axis=0, return_inverse=True)[1].reshape(-1) if u.size else 0 * rows
+        condition = 0 * rows if fps.cond_id is None else fps.cond_id[rows]
+        group = np.unique(np.c_[u, condition], axis=0, return_inverse=True)[1].reshape(-1)
         return cls(
             rows=rows,
             unit=unit,

@@ -67,6 +67,9 @@ _SIZE = 1.0
 """States are given in units of their own size (`InUnits`), so this is the size of a typical one. It
 counts for those that are at the origin, where a network rounds as elsewhere."""
 
+_COPIES = 100
+"""Copies of a point differ by so many units in the last place, after Newton's method, or less."""
+
 _FAR = 1e6
 """A state farther out than this many times the known points and its start has left."""
 
@@ -220,6 +223,8 @@ def spacing(
 ) -> Float[np.ndarray, " n"]:
     """Return the distance from each point to the nearest other one of its group.
 
+    Points that differ from it by no more than rounding are copies of it, and no others.
+
     For a point that is alone, it is the point's own norm, or the size of states if that is more.
     """
     if len(x) == 0:
@@ -237,7 +242,9 @@ def _spacing(
     def one(row: tuple[Array, Array, Array]) -> Array:
         own, own_group, own_number = row
         others = (group == own_group) & (number != own_number)
-        return jnp.min(jnp.where(others, jnp.linalg.norm(x - own, axis=1), jnp.inf))
+        apart = jnp.linalg.norm(x - own, axis=1)
+        others &= apart > _COPIES * jnp.finfo(x.dtype).eps * (_SIZE + jnp.linalg.norm(own))
+        return jnp.min(jnp.where(others, apart, jnp.inf))
 
     return jax.lax.map(one, (x, group, number))
 

@@ -151,6 +151,9 @@ def passage_time(
         expected = "to be called outside of `jit`"
         arguments.refuse(caller, "fps", "is traced", expected, TypeError)
     F = traced_for(caller, F, fps)
+    if fps.n_states == 0:
+        was = f"has shape {tuple(fps.xstar.shape)}"
+        arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)
     along = np.zeros(fps.n_inputs)
     if direction is not None:
         along = arguments.array(caller, "direction", direction, (fps.n_inputs,), finite=True)

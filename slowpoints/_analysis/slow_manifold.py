@@ -121,6 +121,9 @@ def slow_manifold(
     F = as_transition(F)
     x0 = arguments.array(caller, "x0", x0, ("n", "n_states"), floating=True)
     arguments.check_precision(caller, "x0", x0.dtype)
+    if x0.shape[1] == 0:
+        was = f"has shape {tuple(x0.shape)}"
+        arguments.refuse(caller, "x0", was, "at least one state", ValueError)
     u = arguments.array(caller, "u", u, ("n_inputs",), (1, "n_inputs"), finite=True)
     q_max = arguments.positive(caller, "q_max", q_max)
     spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
