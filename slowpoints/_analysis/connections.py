@@ -230,7 +230,9 @@ def connections(
 
     Other directions than the eigenvectors are spread evenly where trajectories leave the
     neighbourhood of the saddle, as far as possible: they start closer to the saddle along its
-    faster directions, which would otherwise win.
+    faster directions, which would otherwise win. Along an eigenvector there is nothing else to win
+    but rounding. That happens if another eigenvalue has a logarithm more than three times as large,
+    and then it is by chance where the trajectory along the slower one ends.
 
     Runs on the host, not inside `jit`, and decomposes all Jacobians anew, even if `fps` has them.
 
