@@ -13,6 +13,7 @@ from slowpoints._points.spectra import (
     arnoldi,
     as_fields,
     leading_of_matrices,
+    relative_speed,
     spectra_of,
     square_jacobians,
 )
@@ -54,13 +55,14 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
         ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.
     """
     arguments.fields("decompose", fps, FixedPoints)
+    speed = relative_speed(fps.qstar, fps.xstar)
     if k is None:
         J = square_jacobians("decompose", fps.J_xstar)
-        return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time, fps.qstar))
+        return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time, speed))
     F = None if F is None else as_transition(F)
     if F is not None:
         fps = fps.replace(continuous_time=isinstance(F, ContinuousTime))
-    return fps.replace(**as_fields(*_leading(fps, k, F), fps.continuous_time, fps.qstar))
+    return fps.replace(**as_fields(*_leading(fps, k, F), fps.continuous_time, speed))
 
 
 # ---- the leading eigenvalues, from products ------------------------------------------------------

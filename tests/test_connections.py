@@ -424,3 +424,27 @@ def test_a_figure_needs_connections():
         plot_connections(found, {})
     with pytest.raises(TypeError, match=r"`ax` is 3; expected Axes"):
         plot_connections(found, ax=3)
+
+
+def two_attractors(x, u):
+    return jnp.tanh(2 * x + u)
+
+
+def test_copies_of_a_point_and_other_conditions_are_not_the_next_point():
+    x = np.float32([[0.0], [0.9575], [-0.9575], [0.0]])
+    fps = FixedPoints(xstar=x, inputs=np.zeros((4, 1), np.float32))
+    copied = connections(two_attractors, fps)
+    assert copied.index.tolist() == [1, 0, 0, 1]
+    assert copied.edges.attractor.tolist() == [1, 2, 1, 2]
+    # The fourth row is alone in its condition, so its trajectories end where no point is known.
+    others = connections(two_attractors, fps.replace(cond_id=np.array([0, 0, 0, 1])))
+    assert others.edges.attractor.tolist() == [1, 2, -1, -1]
+    assert others.edges.outcome[2:].tolist() == [Outcome.ELSEWHERE] * 2
+
+
+def test_states_that_are_no_fixed_points_are_left_out():
+    x = np.float32([[0.0], [0.5], [0.9575], [-0.9575]])
+    fps = FixedPoints(xstar=x, inputs=np.zeros((4, 1), np.float32))
+    found = connections(two_attractors, fps)
+    assert found.index.tolist() == [1, -1, 0, 0]
+    assert found.edges.attractor.tolist() == [2, 3]

@@ -313,3 +313,20 @@ def test_a_batch_of_maps_on_both_sides_of_a_fold_tells_cycles_from_slow_ones():
     assert [int(period(r, x)) for r, x in zip(*maps, strict=True)] == [3, 0]
     assert jax.vmap(period)(*maps).tolist() == [3, 0]
     assert jax.jit(jax.vmap(period))(*maps).tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("unit", [2.0**-20, 1e-3, 1e3, 2.0**20])
+def test_slow_cycles_are_told_from_cycles_in_all_units(unit):
+    """Just before three cycles of three steps appear, and just behind that."""
+    for r, expected in ((3.8284, 0), (3.8285, 3)):
+
+        def F(x, u):
+            y = x / unit
+            return unit * r * y * (1 - y)  # noqa: B023
+
+        x = np.full((1, 1), 0.51)
+        for _ in range(3000 if expected else 0):
+            x = r * x * (1 - x)
+        with jax.enable_x64(True):
+            fps = FixedPoints(xstar=unit * x, inputs=np.zeros((1, 0)), dtype=np.float64)
+            assert cycles(F, fps, 3, tol=5e-3 * unit).period.tolist() == [expected]

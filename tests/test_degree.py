@@ -105,6 +105,27 @@ def test_in_continuous_time_the_jacobian_is_that_of_the_flow(present):
     assert [degree(flow, fps[np.array([row])]) for row in range(3)] == [1, -1, 1]
 
 
+@pytest.mark.parametrize("continuous_time", [False, True])
+def test_jacobians_of_the_other_time_are_refused(continuous_time):
+    fps = with_jacobians([0.5], continuous_time=continuous_time)
+    F = one_unit if continuous_time else ContinuousTime(one_unit)
+    with pytest.raises(ValueError, match=r"`fps.continuous_time` is .*, and `F` is"):
+        degree(F, fps)
+
+
+def test_jacobians_that_are_not_finite_are_named():
+    fps = with_jacobians([0.5, np.nan, 1.0])
+    with pytest.warns(UserWarning, match=r"at 2 of 3 points.*not finite \(1 of these\)"):
+        assert degree(one_unit, fps) == 1
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e6])
+def test_the_sign_of_a_flow_does_not_depend_on_its_unit_of_time(rate):
+    J = np.float32(rate * np.array([[-1.0, 0.3], [0.2, 0.7]]))[None]
+    fps = points(np.ones((1, 2)), J_xstar=J, continuous_time=True)
+    assert degree(ContinuousTime(one_unit), fps) == -1
+
+
 def test_turning_and_flipping_directions_do_not_change_the_sign():
     spirals = np.array([[[0.0, -3.0], [3.0, 0.0]], [[-5.0, 0.0], [0.0, 0.5]], [[2.0, 1], [0, 3.0]]])
     fps = FixedPoints(
@@ -194,7 +215,7 @@ def test_a_point_on_a_line_is_singular_in_each_of_the_times():
         assert degree(one_unit, fps) == 0
     fps = fps.replace(J_xstar=np.diag([0.0, -0.5])[None], continuous_time=True)
     with pytest.warns(UserWarning, match="on a line"):
-        assert degree(one_unit, fps) == 0
+        assert degree(ContinuousTime(one_unit), fps) == 0
 
 
 def test_points_with_jacobians_need_no_states():

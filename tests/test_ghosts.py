@@ -215,6 +215,55 @@ def test_a_curvature_of_rounding_is_none():
     assert "no curvature" in told.why[0] and np.isnan(told.time[0])
 
 
+class Passing(slowpoints.Transition):
+    """A parabola along one direction, and linear dynamics along the others, in mixed states."""
+
+    V: jax.Array  # [n, n] the directions, in columns
+    rates: jax.Array  # [n, n] of the others
+
+    def __call__(self, x, u):
+        y = jnp.linalg.solve(self.V, x)
+        moved = (self.rates @ y).at[0].set(1e-4 + y[0] ** 2)
+        return x + self.V @ moved
+
+
+def test_no_numbers_are_told_where_rounding_hides_the_slow_direction():
+    """Directions that feed one another leave several singular values that are rounding."""
+    rng = np.random.default_rng(0)
+    rates = np.diag(np.r_[0, rng.uniform(-1.8, -0.2, 15)]) + np.triu(10 * np.ones((16, 16)), 1)
+    rates[0] = 0
+    F = Passing(jnp.asarray(rng.normal(size=(16, 16))), jnp.asarray(rates))
+    told = passage_time(F, point(np.zeros(16)))
+    assert "as far as can be told" in told.why[0] and np.isnan(told.time[0])
+    assert told.n_unstable[0] == -1
+
+
+def test_instability_that_may_be_rounding_is_not_counted():
+    """Four turning directions that feed one another shrink by 0.05 %, and rounding splits them."""
+    turn = np.array([[0.0, -0.9995], [0.9995, 0.0]])
+    J = np.kron(np.eye(4), turn) + np.kron(np.diag(np.ones(3), 1), 10 * np.eye(2))
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))[0]
+    rates = np.zeros((9, 9))
+    rates[1:, 1:] = Q @ (J - np.eye(8)) @ Q.T
+    told = passage_time(Passing(jnp.eye(9), jnp.asarray(rates)), point(np.zeros(9)))
+    assert told.why[0] == "" and told.n_unstable[0] == -1
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("which", [slice(None), slice(1)])
+def test_the_time_is_the_same_in_all_units(scale, which):
+    """With one unit in another scale, the two eigenvectors of a direction are nearly orthogonal."""
+    D, V = np.ones(3), np.random.default_rng(138).normal(size=(3, 3))
+    D[which] = scale
+    F = Passing(jnp.asarray(D[:, None] * V), jnp.diag(jnp.array([0.0, -0.5, -0.7])))
+    told = passage_time(F, point(D * (V @ np.array([1e-3, 0.0, 0.0]))))
+    assert told.why[0] == "" and told.n_unstable[0] == 0
+    assert told.time[0] == pytest.approx(np.pi / 1e-2, rel=1e-6)
+    v = D * V[:, 0]
+    assert told.width[0] == pytest.approx(1e-2 * np.linalg.norm(v), rel=1e-4)
+    np.testing.assert_allclose(told.v[0], v / np.linalg.norm(v), rtol=1e-4)
+
+
 @pytest.mark.fast
 def test_rows_do_not_depend_on_each_other_and_may_be_none():
     x = np.array([[-0.7], [-0.6], [np.nan]])
@@ -253,3 +302,9 @@ def test_wrong_arguments_are_named():
         jax.jit(lambda x: passage_time(unit, fps.replace(xstar=x)).time)(fps.xstar)
     with pytest.raises(ValueError, match="`distance`"):
         passage_time(unit, fps).through(-1.0)
+
+
+@pytest.mark.checks_input
+def test_states_of_no_length_are_refused():
+    with pytest.raises(ValueError, match=r"`fps.xstar` has shape \(1, 0\); expected at least one"):
+        passage_time(unit, point(np.zeros(0), [0.0]))

@@ -229,3 +229,45 @@ def test_a_slow_manifold_of_a_context_network_is_a_line_along_its_slow_modes():
     # Selection vectors of neighbours are alike.
     unit = line.selection / np.linalg.norm(line.selection, axis=1, keepdims=True)
     assert np.einsum("nd,nd->n", unit[1:], unit[:-1]).min() > 0.8
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_curve_is_the_same_in_all_units(shape, unit):
+    """At 1e-6, some of the points are less than 1e-8 apart."""
+    t = np.random.default_rng(0).permutation(np.linspace(0, 1, 300))
+    x = embedded(SHAPES[shape](t))
+    x[1] = x[0] + 1e-3 * (x[1] - x[0])
+    moved = 1e-3 * np.random.default_rng(1).normal(size=x.shape)
+    line, found = (line_attractor(points(s * x, moved=s * moved)) for s in (1.0, unit))
+    assert found.rows.tolist() == line.rows.tolist() and found.is_closed == line.is_closed
+    assert found.thickness == pytest.approx(line.thickness, rel=1e-6)
+    np.testing.assert_allclose(found.arclength, unit * line.arclength, rtol=1e-9)
+    np.testing.assert_allclose(found.tangent, line.tangent, atol=1e-6)
+    np.testing.assert_allclose(found.drift, unit * line.drift, atol=1e-9 * unit)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-9])
+def test_points_next_to_each_other_are_joined_to_each_other(gap):
+    """Two that SciPy takes for unconnected: its matrices have no edges below 1e-8."""
+    x = np.repeat(np.arange(8.0), 2)[:, None] * np.ones(2)
+    x[1::2] += gap
+    line = line_attractor(points(x))
+    assert line.length == pytest.approx(7 * np.sqrt(2)) and line.is_one_dimensional
+    assert np.all(np.diff(line.points.xstar[:, 0]) >= 0)
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("x", "fields", "words"),
+    [
+        (np.full((6, 2), 0.1), {}, "`fps` has all rows at one place, to rounding"),
+        (np.repeat([[0.0, 0.0], [1.0, 1.0]], 3, 0), {}, "`fps` has rows at 2 places only"),
+        (1e160 * np.eye(6), {}, "`fps.xstar` has states of up to 1e.160"),
+        (np.eye(6), {"F_xstar": np.zeros((6, 5))}, "`fps.F_xstar` has shape"),
+        (np.eye(6), {"cond_id": np.arange(6)}, "`fps.cond_id` differ; expected points under one"),
+    ],
+)
+def test_points_that_are_on_no_curve_are_refused(x, fields, words):
+    with pytest.raises(ValueError, match=words):
+        line_attractor(points(x).replace(**fields))

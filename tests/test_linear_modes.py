@@ -313,3 +313,27 @@ def test_traced_points_are_refused():
     fps = jax.tree.map(jnp.asarray, points(np.eye(2)).replace(dtype=np.float32))
     with pytest.raises(TypeError, match=r"linear_modes: `fps` is traced; expected"):
         jax.jit(lambda fps: linear_modes(fps).henrici)(fps)
+
+
+@pytest.mark.checks_input
+def test_points_without_states_are_refused():
+    with pytest.raises(ValueError, match=r"`fps.J_xstar` has shape \(2, 0, 0\); expected at least"):
+        linear_modes(FixedPoints(J_xstar=np.zeros((2, 0, 0))))
+
+
+def test_instability_that_may_be_rounding_is_not_counted():
+    """A chain of units that drive one another is stable, but some eigenvalues seem to exceed 1."""
+    n = 64
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+    chain = np.diag(np.linspace(-0.9, 0.9, n)) + 3 * np.triu(np.ones((n, n)), 1)
+    J = np.stack([Q @ chain @ Q.T, 0.1 * np.eye(n), Q @ (0.4 * np.eye(n)) @ Q.T])
+    modes = linear_modes(points(*J))
+    assert np.abs(modes.eigenvalues[0]).max() > 1
+    assert modes.n_unstable.tolist() == [-1, 0, 0]
+
+
+def test_defective_modes_that_are_far_from_the_edge_are_counted():
+    J = np.array([[[0.5, 1.0], [0.0, 0.5]], [[1.5, 1.0], [0.0, 1.5]], [[1.0, 1.0], [0.0, 1.0]]])
+    modes = linear_modes(points(*J))
+    assert np.isnan(modes.left).any(axis=(1, 2)).all()
+    assert modes.n_unstable.tolist() == [0, 2, -1]

@@ -304,3 +304,40 @@ def test_points_of_another_network_are_refused():
     none = fps.replace(valid=np.zeros(fps.n, bool))
     with pytest.raises(ValueError, match="at least one"):
         rank_needed(W, none, jnp.tanh, key=KEY, **drive)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e6, 1e30])
+def test_the_share_that_is_kept_does_not_depend_on_the_size_of_the_weights(size):
+    """The squares of the first and the last are out of the range of float32."""
+    W = np.float32(size * np.diag([3.0, 2.0, 1.0]))
+    assert float(low_rank(W, 2).kept) == pytest.approx(13 / 14, rel=1e-6)
+    assert float(low_rank(0 * W, 2).kept) == 1
+
+
+def test_points_at_the_origin_do_not_keep_the_search_there():
+    v = np.ones(4) / 2
+    origin = FixedPoints(xstar=np.zeros((1, 4), np.float32), inputs=np.zeros((1, 0), np.float32))
+    told = rank_needed(np.float32(2 * np.outer(v, v)), origin, jnp.tanh, n_starts=64, key=KEY)
+    assert told.rank == 1 and told.n_extra.tolist() == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [2.0**-20, 2.0**20])
+def test_points_and_ranks_are_the_same_in_all_units(unit, x64):
+    W = weights(n=8, rank=2)
+
+    def told(unit):
+        phi = lambda z: unit * jnp.tanh(z / unit)  # noqa: E731
+        x = unit * np.array(jnp.tanh(jnp.linspace(0.5, 1, 8)))
+        for _ in range(300):
+            x = np.array(phi(W @ x))
+        fps = FixedPoints(xstar=x[None], inputs=np.zeros((1, 0)), tol_unique=1e-3 * unit)
+        return rank_needed(W, fps, phi, n_starts=32, ranks=[1, 2], key=KEY)
+
+    found, usual = told(unit), told(1.0)
+    assert found.n_there.tolist() == usual.n_there.tolist()
+    # As exactly as a search finds points in these units.
+    np.testing.assert_allclose(found.distance, unit * usual.distance, rtol=2e-2, atol=1e-6 * unit)
+    bad = FixedPoints(xstar=np.full((1, 8), unit), inputs=np.zeros((1, 0)))
+    with pytest.raises(ValueError, match="not fixed points of this network"):
+        rank_needed(W, bad, lambda z: unit * jnp.tanh(z / unit), key=KEY)

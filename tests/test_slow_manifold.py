@@ -148,3 +148,69 @@ def test_a_trained_network_has_a_slow_line_all_along_its_trajectories():
     assert out.min() < -0.5 and out.max() > 0.5
     assert np.median(np.abs(found.time_constant)) > 100
     assert np.abs(found.drift).max() < np.sqrt(2e-5)
+
+
+class Drifting(Transition):
+    """A line along the first state, along which it moves by `rate`, outwards from the middle."""
+
+    rate: jax.Array
+    unit: jax.Array
+
+    def __call__(self, x, u):
+        y = x / self.unit
+        return self.unit * jnp.stack([y[0] + self.rate * jnp.sin(y[0]), y[1] / 2])
+
+
+def drifting(rate, unit=1.0):
+    x = np.random.default_rng(0).uniform(-1, 1, (64, 2)) * [3, 1]
+    F = Drifting(jnp.float32(rate), jnp.float32(unit))
+    return slow_manifold(F, np.float32(unit * x), NONE, q_max=1e-5 * unit**2)
+
+
+@pytest.mark.parametrize("rate", [-1e-4, 1e-4, 1e-3])
+def test_rows_stay_spread_along_a_line_on_which_the_state_drifts(rate):
+    still, found = drifting(0.0), drifting(rate)
+    assert still.points.n == found.points.n > 20
+    # No row has moved along the line, to the fixed points at 0 and pi or past them.
+    np.testing.assert_allclose(found.rows.xstar[:, 0], found.rows.x_init[:, 0], atol=1e-2)
+    s = found.points.xstar[:, 0]
+    drift = found.drift * np.sign(found.direction[:, 0])
+    np.testing.assert_allclose(drift, rate * np.sin(s), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [2.0**-20, 1e-3, 1e3, 2.0**20])
+def test_a_slow_line_is_the_same_in_all_units(unit):
+    usual, found = drifting(1e-4), drifting(1e-4, unit)
+    tolerance = 0 if np.log2(unit).is_integer() else 1e-5
+    same = {"rtol": tolerance, "atol": tolerance}
+    assert found.spacing / unit == pytest.approx(usual.spacing, rel=1e-6)
+    np.testing.assert_allclose(found.rows.xstar / unit, usual.rows.xstar, **same)
+    np.testing.assert_allclose(found.points.xstar / unit, usual.points.xstar, **same)
+    np.testing.assert_allclose(found.direction, usual.direction, **same)
+    np.testing.assert_allclose(1 / found.time_constant, 1 / usual.time_constant, atol=2e-7)
+
+
+def test_rows_that_cannot_go_straight_take_other_steps():
+    """Rosenbrock's curved valley, along which straight steps get nowhere."""
+
+    def F(x, u):
+        return x + jnp.stack([1 - x[0], 10 * (x[1] - x[0] ** 2)])
+
+    starts = np.float32([[-1.2, 1.0], [-1.0, 2.0], [1.0, 1.0]])
+    found = slow_manifold(F, starts, NONE)
+    np.testing.assert_allclose(found.rows.xstar, 1, atol=5e-3)
+    assert found.is_kept.all() and found.rows.n_iters.tolist()[2] == 1
+    np.testing.assert_array_equal(found.rows.x_init, starts)
+
+
+def test_rows_that_are_nan_from_the_start_are_named():
+    with pytest.warns(UserWarning, match="of 2 rows none has q < .* it is finite at none"):
+        found = slow_manifold(lambda x, u: x / 2, np.full((2, 1), np.nan, np.float32), NONE)
+    assert found.points.n == 0
+
+
+@pytest.mark.checks_input
+def test_states_of_no_length_are_refused():
+    with pytest.raises(ValueError, match=r"`x0` has shape \(3, 0\); expected at least one state"):
+        slow_manifold(lambda x, u: x, np.zeros((3, 0), np.float32), NONE)

@@ -19,6 +19,7 @@ from slowpoints._analysis.endings import (
     enabled,
     follow,
     refined,
+    size_of,
     speeds,
     working_dtype,
 )
@@ -28,6 +29,7 @@ from slowpoints._core.types import RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import units_of
 from slowpoints._search import optimize_batch
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
@@ -152,7 +154,9 @@ def basin_boundary(
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     max_rounds = arguments.whole(caller, "max_rounds", max_rounds)
     F, a, b, u = _checked(caller, F, a, b, inputs)
-    unit = unit_of(float(np.median(np.linalg.norm(a - b, axis=1))) if len(a) else 0.0)
+    relative = units_of(a, b)
+    apart = np.linalg.norm((a - b) / relative, axis=1)
+    unit = relative * unit_of(float(np.median(apart)) if len(a) else 0.0)
     a, b = ((x / unit).astype(x.dtype) for x in (a, b))
     pairs = _Pairs.of(InUnits(F, unit), a, b, u, max_steps)
     found = pairs.crossing(pairs.a, pairs.b, np.full(len(a), 1))
@@ -228,13 +232,13 @@ class _Pairs(eqx.Module):
             x = refined(F, given.astype(dtype), u)
             with enabled(dtype):
                 fps = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u)))
-            rounding = np.sqrt(np.finfo(dtype).eps) * (1 + np.linalg.norm(x, axis=1))
+            rounding = np.sqrt(np.finfo(dtype).eps) * size_of(x)
             good = (speeds(F, x, u) <= rounding) & np.asarray(fps.is_stable)
-            good &= np.linalg.norm(x - given, axis=1) <= GIVEN * (1 + np.linalg.norm(x, axis=1))
+            good &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
             flaw[~good] = f"`{name}` is not a stable fixed point"
             ends.append(x)
         distance = np.linalg.norm(ends[1] - ends[0], axis=1)
-        merged = distance <= np.sqrt(np.finfo(dtype).eps) * (1 + np.linalg.norm(ends[0], axis=1))
+        merged = distance <= np.sqrt(np.finfo(dtype).eps) * size_of(ends[0])
         flaw[merged & (flaw == "")] = "`a` and `b` are the same point"
         return cls(
             F=F,
@@ -330,16 +334,20 @@ class _Pairs(eqx.Module):
         return reason
 
 
-def _in_units_of_states(saddle: FixedPoints, unit: Float[np.ndarray, ""]) -> FixedPoints:
+def _in_units_of_states(saddle: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> FixedPoints:
     """Return points that were found in other units."""
-    powers = {"xstar": 1, "F_xstar": 1, "x_init": 1, "dFdu": 1, "qstar": 2, "dq": 2}
-    values = {name: getattr(saddle, name) for name in powers}
-    found = {
-        name: (value * unit ** powers[name]).astype(value.dtype)
-        for name, value in values.items()
-        if value is not None
+    row, column = unit, unit[:, None]
+    vectors = column * saddle.eigvec_J_xstar
+    found = {name: row * getattr(saddle, name) for name in ("xstar", "F_xstar", "x_init")}
+    found |= {
+        "J_xstar": column * saddle.J_xstar / row,
+        "dFdu": column * saddle.dFdu,
+        "eigvec_J_xstar": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        "qstar": np.sum((found["F_xstar"] - found["xstar"]) ** 2, axis=1) / 2,
+        "dq": unit.max() ** 2 * saddle.dq,
     }
-    return saddle.replace(**found)
+    kinds = {name: getattr(saddle, name).dtype for name in found}
+    return saddle.replace(**{name: value.astype(kinds[name]) for name, value in found.items()})
 
 
 _OTHER = 10

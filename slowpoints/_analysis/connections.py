@@ -12,6 +12,7 @@ from jaxtyping import Bool, Complex, Float, Int
 
 from slowpoints._analysis.degree import counted_rows
 from slowpoints._analysis.endings import (
+    GIVEN,
     REACH,
     Outcome,
     Places,
@@ -21,6 +22,7 @@ from slowpoints._analysis.endings import (
     follow,
     paths,
     refined,
+    size_of,
     spacing,
     speeds,
     working_dtype,
@@ -29,10 +31,12 @@ from slowpoints._core import arguments
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import units_of
 from slowpoints._points.spectra import MOST_NEUTRAL, NEUTRAL_ROUNDINGS, NEUTRAL_SPEEDS
 from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.units import InUnits
 
 _START = 1 / 3
 """Trajectories start at `eps ** _START` of the way to the next point. What they miss of the
@@ -46,7 +50,8 @@ class Edges(eqx.Module):
     Attributes:
         saddle: `[m]` the row of the saddle from which each one starts.
         side: `[m]` 1 or -1, to which side of the saddle. The entry of a direction that is largest
-            in magnitude is positive on side 1.
+            in magnitude is positive on side 1; if entries of the states differ in scale by more
+            than a thousand, the one that is largest relative to its own scale.
         direction: `[m]` the number of the direction. The first ones, as many as the saddle's index,
             are along the eigenvectors of its unstable eigenvalues, in their order. A complex pair
             has two of these, the real and the imaginary part of its eigenvector. Higher numbers are
@@ -93,7 +98,7 @@ class Connections(eqx.Module):
         points: the points as they were given, backed by NumPy; with eigenvalues and `is_stable`, as
             computed here, if they had none.
         index: `[n]` the number of unstable directions of each row; -1 for rows that are invalid, or
-            not fixed points, or whose Jacobians are not finite. An eigenvalue that may be 1, as far
+            no fixed points, or whose Jacobians are not finite. An eigenvalue that may be 1, as far
             as rounding and the speed tell, is not unstable.
         is_stable: `[n]` which of the rows are attractors.
         edges: the trajectories.
@@ -225,7 +230,9 @@ def connections(
 
     Other directions than the eigenvectors are spread evenly where trajectories leave the
     neighbourhood of the saddle, as far as possible: they start closer to the saddle along its
-    faster directions, which would otherwise win.
+    faster directions, which would otherwise win. Along an eigenvector there is nothing else to win
+    but rounding. That happens if another eigenvalue has a logarithm more than three times as large,
+    and then it is by chance where the trajectory along the slower one ends.
 
     Runs on the host, not inside `jit`, and decomposes all Jacobians anew, even if `fps` has them.
 
@@ -233,9 +240,10 @@ def connections(
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
             continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`:
             it has the same fixed points and, if `dt` is small, the same unstable directions.
-        fps: distinct points with `xstar` and `inputs`. Rows that are invalid, and rows whose
-            `status` is not that of a fixed point, have no edges. Trajectories end only at points
-            under the same input.
+        fps: distinct points with `xstar` and `inputs`. Rows that are invalid, rows whose `status`
+            is not that of a fixed point, and rows from which Newton's method finds none within a
+            thousandth of their size, have no edges. Trajectories end
+            only at points under the same input, and of the same condition if there is `cond_id`.
         n_directions: how many directions to follow, both ways, from each saddle of index 2 or
             more, besides its eigenvectors. They are always the same ones.
         max_steps: how many steps each trajectory may take.
@@ -262,13 +270,17 @@ def connections(
         was = f"has shape {tuple(fps.xstar.shape)}"
         arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)
     points = fps.to_numpy()
-    exact = _Exact.of(F, points)
+    counted = counted_rows(points) & np.isfinite(points.xstar).all(axis=1)
+    begun = None if points.x_init is None else points.x_init[counted]
+    unit = units_of(points.xstar[counted], begun)
+    F = InUnits(F, unit)
+    exact = _Exact.of(F, points, np.flatnonzero(counted), unit)
     if not points.has_decomposed_jacobians:
         points = points.replace(**exact.spectra(points))
     starts, edges = _leaving(exact, n_directions)
     found = follow(F, starts, exact.places(), max_steps)
+    path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
     arrived = found.place >= 0
-    stride = np.where(edges["alternates"], 2, 1)
     row = np.where(arrived, exact.rows[found.place], -1)
     index = np.full(points.n, -1)
     index[exact.rows] = exact.index
@@ -285,18 +297,20 @@ def connections(
             index=np.where(arrived, index[row], -1),
             n_steps=found.n_steps,
             period=found.period,
-            end=found.x,
-            path=paths(F, starts, found.n_steps, stride, n_path),
+            end=(unit * found.x).astype(found.x.dtype),
+            path=(unit * path).astype(path.dtype),
         ),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Exact:
-    """The rows that are fixed points, in the precision of the computation."""
+    """The rows that are fixed points, in the precision of the computation and in units."""
 
     rows: Int[np.ndarray, " k"]
     """Their numbers among the points that were given."""
+    unit: Float[np.ndarray, " n_states"]
+    """What their states and eigenvectors are given in units of."""
     x: Float[np.ndarray, "k n_states"]
     u: Float[np.ndarray, "k n_inputs"]
     eigval: Complex[np.ndarray, "k n_states"]
@@ -304,7 +318,7 @@ class _Exact:
     grows: Bool[np.ndarray, "k n_states"]
     is_stable: Bool[np.ndarray, " k"]
     group: Int[np.ndarray, " k"]
-    """Equal for those under the same input."""
+    """Equal for those under the same input and of the same condition."""
     spacing: Float[np.ndarray, " k"]
     """The distance to the next point of the group."""
 
@@ -323,30 +337,48 @@ class _Exact:
         kind = np.result_type(fps.xstar.dtype, np.complex64)
         values, vectors = np.full((n, d), np.nan, kind), np.full((n, d, d), np.nan, kind)
         stable = np.zeros(n, bool)
-        values[self.rows], vectors[self.rows] = self.eigval, self.eigvec
+        own = self.unit[:, None] * self.eigvec
+        own = own / np.linalg.norm(own, axis=1, keepdims=True)
+        values[self.rows], vectors[self.rows] = self.eigval, own
         stable[self.rows] = self.is_stable
         return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": stable}
 
     @classmethod
-    def of(cls, F: Transition, fps: FixedPoints) -> "_Exact":
-        """Refine the points, and decompose their Jacobians."""
-        finite = np.isfinite(fps.xstar).all(axis=1)
-        rows = np.flatnonzero(counted_rows(fps) & finite)
+    def of(
+        cls,
+        F: Transition,
+        fps: FixedPoints,
+        rows: Int[np.ndarray, " k"],
+        unit: Float[np.ndarray, " n_states"],
+    ) -> "_Exact":
+        """Refine some of the points, and decompose their Jacobians.
+
+        Args:
+            F: the network of states in these units.
+            fps: the points, not in units. Only those that Newton's method confirms are kept.
+            rows: the numbers of those that are fixed points.
+            unit: what states are given in units of.
+        """
         dtype = working_dtype(F, fps.xstar, fps.inputs)
         u = fps.inputs[rows].astype(dtype)
-        x = refined(F, fps.xstar[rows].astype(dtype), u)
+        given = (fps.xstar[rows] / unit).astype(dtype)
+        x = refined(F, given, u)
         with enabled(dtype):
             # Weights of a lower precision count for what they are.
             exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
         speed = speeds(F, x, u)
         known = np.isfinite(exact.eigval_J_xstar).all(axis=1)
+        known &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
+        known &= speed <= np.sqrt(np.finfo(dtype).eps) * size_of(x)
         rows, x, u, exact, speed = rows[known], x[known], u[known], exact[known], speed[known]
         # As for `is_stable`: what may be 1 does not grow.
         margin = NEUTRAL_ROUNDINGS * np.finfo(dtype).eps
         margin = margin + np.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL)
-        group = np.unique(u, axis=0, return_inverse=True)[1].reshape(-1) if u.size else 0 * rows
+        condition = 0 * rows if fps.cond_id is None else fps.cond_id[rows]
+        group = np.unique(np.c_[u, condition], axis=0, return_inverse=True)[1].reshape(-1)
         return cls(
             rows=rows,
+            unit=unit,
             x=x,
             u=u,
             eigval=exact.eigval_J_xstar,

@@ -18,8 +18,9 @@ is inside, with all that is not known of it. The margin is small, since the cont
 there as well."""
 
 _PRECISE = 1e-9
-"""A state is returned as the fixed point if `F` moves it by less, relative to its size. Rounding
-makes up for a hundredth of this in networks of 512 units."""
+"""A state is returned as the fixed point if `F` moves it by less, relative to the size of the box,
+which is that of its farthest state. Rounding makes up for a hundredth of this in networks of 512
+units."""
 
 _STEPS = 100
 """Newton's method takes a handful of steps, and some more while it finds the edges of the box on
@@ -53,7 +54,9 @@ def by_contraction(
         proven that the network contracts, or which of the two holds.
     """
     program = Program(F, np.zeros((1, low.size), u.dtype), u[None])
-    margin = _MARGIN * np.where(high > low, high - low, 1.0)
+    # A box without extent along a state is as wide as its widest side, or as the states are large.
+    extent = np.max(high - low, initial=0.0) or np.max(np.abs(high), initial=0.0) or 1.0
+    margin = _MARGIN * np.where(high > low, high - low, extent)
     outer_low, outer_high = low - margin, high + margin
     try:
         L = lipschitz_bound(program, from_bounds(outer_low[None], outer_high[None]))
@@ -63,7 +66,8 @@ def by_contraction(
         return None
     c = _state_kept_inside(program, outer_low, outer_high)
     speed = Ball(c) - program.value(Ball(c))
-    is_precise = euclidean_norm(speed) <= _PRECISE * (1 + np.linalg.norm(c))
+    size = np.linalg.norm(np.maximum(np.abs(low), np.abs(high)))
+    is_precise = euclidean_norm(speed) <= _PRECISE * size
     gap = (1 - L) * (1 - 2.0**-50)
     reach = np.full(c.shape, euclidean_norm(speed) / gap * (1 + 2.0**-40))
     lowest, highest = Ball(c, reach).bounds()

@@ -46,12 +46,14 @@ class Order(NamedTuple):
 
 def spanning_tree(x: Float[np.ndarray, "n d"]) -> Any:
     """Return the minimum spanning tree of points, a sparse matrix `[n, n]` of edge lengths."""
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import minimum_spanning_tree
-    from scipy.spatial.distance import cdist
+    from scipy.spatial.distance import pdist
 
-    apart = cdist(x, x)
     tiny = np.finfo(float).tiny  # an edge of length 0 would be no edge
-    return minimum_spanning_tree(np.maximum(apart, tiny))
+    # Of a matrix that is not sparse, SciPy would drop edges below 1e-8, whatever the unit.
+    edges = coo_array((np.maximum(pdist(x), tiny), np.triu_indices(len(x), 1)), (len(x), len(x)))
+    return minimum_spanning_tree(edges.tocsr())
 
 
 def order_along(x: Float[np.ndarray, "n d"]) -> Order:

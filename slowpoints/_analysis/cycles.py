@@ -201,8 +201,10 @@ def _newton_agrees(
             x, _, n_steps = carry
             A = jnp.eye(x.size, dtype=x.dtype) - jax.jacfwd(loop)(x, u)
             d = lapack.solve(A, loop(x, u) - x)
-            return x + d, jnp.linalg.norm(d) / (1 + jnp.linalg.norm(x)), n_steps + 1
+            return x + d, jnp.linalg.norm(d) / size, n_steps + 1
 
+        # The tolerance is a length of states as well, for orbits around the origin.
+        size = jnp.maximum(jnp.maximum(jnp.linalg.norm(x), tol), jnp.finfo(x.dtype).tiny)
         start = (x, jnp.full_like(rounding, jnp.inf), jnp.zeros((), np.int32))
         end, size, _ = jax.lax.while_loop(
             lambda carry: (carry[1] > small) & (carry[2] < _NEWTON_STEPS), step, start

@@ -10,6 +10,7 @@ from slowpoints._core.status import Status
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.signs import signs_of
+from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
 
 
@@ -38,16 +39,22 @@ def degree(F: Any, fps: FixedPoints) -> int:
     Raises:
         TypeError: if `F` is not of a known kind, or `fps` is not a `FixedPoints`.
         ValueError: if `fps` has neither `J_xstar` nor `xstar` and `inputs`, or if `F`, where it is
-            needed, does not map such states to states.
+            needed, does not map such states to states; or if the Jacobians are those of a flow and
+            `F` is a map, or the other way round.
 
     Warns:
-        UserWarning: if `I - J` of a point is singular as far as its precision can tell, so that its
-            sign is not known; it counts as 0.
+        UserWarning: if `I - J` of a point is singular as far as its precision can tell, or not
+            finite, so that its sign is not known; it counts as 0.
     """
     F = as_transition(F)
     arguments.fields("degree", fps, FixedPoints)
     if fps.J_xstar is None:
         arguments.fields("degree", fps, FixedPoints, "xstar", "inputs")
+    elif fps.continuous_time != isinstance(F, ContinuousTime):
+        time = "a map" if fps.continuous_time else "in continuous time"
+        was = f"is {fps.continuous_time}, and `F` is {time}"
+        expected = "Jacobians of `F`: call `jacobians(F, fps)`"
+        arguments.refuse("degree", "fps.continuous_time", was, expected, ValueError)
     fps = fps[np.flatnonzero(counted_rows(fps))]
     if fps.n == 0:
         return 0
@@ -57,10 +64,16 @@ def degree(F: Any, fps: FixedPoints) -> int:
     if not signs.all():
         warnings.warn(
             f"degree: I - J is singular to rounding at {np.sum(signs == 0)} of {fps.n} points, as "
-            "at a fold or on a line of fixed points. Their signs are not known, and count as 0.",
+            f"at a fold or on a line of fixed points{_of_these(fps)}. Their signs are not known, "
+            "and count as 0.",
             stacklevel=2,
         )
     return int(signs.sum())
+
+
+def _of_these(fps: FixedPoints) -> str:
+    n = int(np.sum(~np.isfinite(np.asarray(fps.J_xstar)).all(axis=(1, 2))))
+    return f", or not finite ({n} of these)" if n else ""
 
 
 def counted_rows(fps: FixedPoints) -> Any:

@@ -63,6 +63,13 @@ _ROUNDINGS = 8
 """A state that moves by at most so many units in the last place is at rest. The last steps towards
 a fixed point round by one or two."""
 
+_SIZE = 1.0
+"""States are given in units of their own size (`InUnits`), so this is the size of a typical one. It
+counts for those that are at the origin, where a network rounds as elsewhere."""
+
+_COPIES = 100
+"""Copies of a point differ by so many units in the last place, after Newton's method, or less."""
+
 _FAR = 1e6
 """A state farther out than this many times the known points and its start has left."""
 
@@ -71,7 +78,7 @@ _DEPARTED = 10
 
 
 GIVEN = 1e-3
-"""An attractor is refined by no more than this, relative to its norm: it is a point that was found,
+"""An attractor is refined by no more than this, relative to its size: it is a point that was found,
 and not just a state that leads to one."""
 
 
@@ -132,6 +139,11 @@ def check_map(caller: str, F: Transition, **values: Any) -> None:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             expected = "to be called outside of `jit`"
             arguments.refuse(caller, name, "is traced", expected, TypeError)
+
+
+def size_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
+    """Return the size of states that are given in units of their own size, for thresholds."""
+    return _SIZE + np.linalg.norm(x, axis=-1)
 
 
 # ---- precision -----------------------------------------------------------------------------------
@@ -211,14 +223,16 @@ def spacing(
 ) -> Float[np.ndarray, " n"]:
     """Return the distance from each point to the nearest other one of its group.
 
-    For a point that is alone, it is the point's own norm, or 1 if that is more.
+    Points that differ from it by no more than rounding are copies of it, and no others.
+
+    For a point that is alone, it is the point's own norm, or the size of states if that is more.
     """
     if len(x) == 0:
         return np.zeros(0, x.dtype)
     rows = np.arange(power_of_two(len(x))) % len(x)
     with enabled(x.dtype):
         found = np.asarray(_spacing(*map(jnp.asarray, (x[rows], group[rows], rows))))[: len(x)]
-    return np.where(np.isfinite(found), found, np.maximum(1, np.linalg.norm(x, axis=1)))
+    return np.where(np.isfinite(found), found, np.maximum(_SIZE, np.linalg.norm(x, axis=1)))
 
 
 @jax.jit
@@ -228,13 +242,17 @@ def _spacing(
     def one(row: tuple[Array, Array, Array]) -> Array:
         own, own_group, own_number = row
         others = (group == own_group) & (number != own_number)
-        return jnp.min(jnp.where(others, jnp.linalg.norm(x - own, axis=1), jnp.inf))
+        apart = jnp.linalg.norm(x - own, axis=1)
+        others &= apart > _COPIES * jnp.finfo(x.dtype).eps * (_SIZE + jnp.linalg.norm(own))
+        return jnp.min(jnp.where(others, apart, jnp.inf))
 
     return jax.lax.map(one, (x, group, number))
 
 
 def follow(F: Transition, starts: Starts, places: Places, max_steps: int) -> Endings:
     """Iterate the network from all starts side by side, until each trajectory has ended.
+
+    States are in units of their own size.
 
     A trajectory has arrived at a stable point if it is within reach of it and its distance has
     shrunk since it came there. It has arrived at any other point only if it is at rest there, to
@@ -288,7 +306,7 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
     points = places.x - centre
     squared = jnp.sum(points * points, axis=1)
     size = jnp.max(jnp.linalg.norm(places.x, axis=1))
-    far = _FAR * (1 + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
+    far = _FAR * (_SIZE + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
     barred = jnp.asarray(group)[:, None] != places.group
     from_home = jnp.linalg.norm(x - places.x[home], axis=1)
 
@@ -297,7 +315,7 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
         moved = jax.vmap(F)(before, u).astype(x.dtype)
         is_out = ~jnp.isfinite(moved).all(axis=1) | ~(jnp.linalg.norm(moved, axis=1) <= far)
         step, norm = flight.step + 1, jnp.linalg.norm(moved, axis=1)
-        still = _ROUNDINGS * eps * (1 + norm)
+        still = _ROUNDINGS * eps * (_SIZE + norm)
         # Products tell which point is the nearest; the distance itself they would round.
         closeness = jnp.where(barred, jnp.inf, squared - 2 * (moved - centre) @ points.T)
         nearest = jnp.argmin(closeness, axis=1).astype(np.int32)

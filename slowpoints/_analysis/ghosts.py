@@ -17,16 +17,23 @@ from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.linear_dynamics import count_unstable
+from slowpoints._points.sizes import units_of
 from slowpoints._points.trace import traced_for
 from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
+from slowpoints._transition.units import InUnits
 
 _ROUNDINGS = 8
 """A curvature of so many units in the last place of the products that it is a sum of, or less, is
 zero as far as can be told."""
+
+_APART = 1e3
+"""The slow direction is known if the next singular value is so many times what rounding makes of
+zero, or more: its direction is then known to a thousandth. In matrices far from normal, there are
+several that are no more than rounding, and any direction may seem to be the slow one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +55,9 @@ class PassageTimes:
         offset: `[n]` how far along `v` the narrowest place is from `xstar`; 0 to rounding at a slow
             point.
         eigenvalue: `[n]` that of the slow direction.
-        n_unstable: `[n]` how many other directions are unstable, -1 if unknown. If there are any,
-            most states leave along these before they have passed.
+        n_unstable: `[n]` how many other directions are unstable, -1 if unknown, as where rounding
+            moves an eigenvalue as far as to the edge of stability. If there are any, most states
+            leave along these before they have passed.
         fold_distance: `[n]` by how much the input has to change along the direction that was given
             to be at the fold, to first order; NaN if none was given, infinite if it has no effect.
         v: `[n, n_states]` the slow direction, of length 1. Away from
@@ -143,19 +151,23 @@ def passage_time(
         expected = "to be called outside of `jit`"
         arguments.refuse(caller, "fps", "is traced", expected, TypeError)
     F = traced_for(caller, F, fps)
+    if fps.n_states == 0:
+        was = f"has shape {tuple(fps.xstar.shape)}"
+        arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)
     along = np.zeros(fps.n_inputs)
     if direction is not None:
         along = arguments.array(caller, "direction", direction, (fps.n_inputs,), finite=True)
     x, u = np.asarray(fps.xstar), np.asarray(fps.inputs)
+    unit = units_of(x, fps.x_init)
     wide = computes_in_float64(F)
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
         dtype = np.dtype(np.float64) if wide else jax.dtypes.canonicalize_dtype(x.dtype)
-        x, u = filled_up(fps.n_states**3, jnp.asarray(x, dtype), jnp.asarray(u, dtype))
-        part = with_precision(linearised_part(F), dtype)
+        x, u = filled_up(fps.n_states**3, jnp.asarray(x / unit, dtype), jnp.asarray(u, dtype))
+        part = InUnits(with_precision(linearised_part(F), dtype), jnp.asarray(unit, dtype))
         continuous = isinstance(F, ContinuousTime)
         found = _passages(part, x, u, jnp.asarray(along, dtype), continuous)
         found = _Passage(*(np.asarray(first_rows(a, fps.n)) for a in found))
-    return _told(found, fps, direction is not None, continuous)
+    return _told(_in_units_of_states(found, unit), fps, direction is not None, continuous)
 
 
 class _Passage(NamedTuple):
@@ -167,7 +179,7 @@ class _Passage(NamedTuple):
     is_curved: Any
     a: Any
     rate: Any  # lambda - 1, in continuous time lambda
-    c: Any
+    c: Any  # half of the second derivative
     slope: Any  # of `a`, along the direction of inputs
     n_unstable: Any
     v: Any
@@ -190,14 +202,16 @@ def _passages(
         def moved(x: Array) -> Array:  # how far a state moves per step or unit of time
             return F(x, u) - (0 if continuous_time else x)
 
+        eye = jnp.eye(x.size, dtype=x.dtype)
         J = jax.jacfwd(moved)(x)
         is_finite = jnp.isfinite(J).all() & jnp.isfinite(moved(x)).all()
         J = jnp.where(is_finite, J, 0)  # LAPACK may not return from a matrix that is not finite
-        rates = lapack.eigvals(J)
+        rates, vectors = lapack.eig(J)
         slowest = jnp.argmin(jnp.abs(rates))
         rate = rates[slowest].real
+        rounding_of_J = eps * jnp.linalg.norm(J if continuous_time else J + eye)
         # Singular vectors are accurate even if other eigenvalues are defective.
-        left, _, right = lapack.svd(J - rate * jnp.eye(x.size, dtype=x.dtype))
+        left, sizes, right = lapack.svd(J - rate * eye)
         v, overlap = right[-1], left[:, -1] @ right[-1]
         l = left[:, -1] / jnp.where(overlap == 0, 1, overlap)  # noqa: E741
         a = l @ moved(x)
@@ -210,13 +224,33 @@ def _passages(
         slope = l @ jax.jvp(lambda u: F(x, u), (u,), (along,))[1]
         others = jnp.where(jnp.arange(x.size) == slowest, -0.5, rates)  # which is stable
         unstable = count_unstable(others if continuous_time else 1 + others, continuous_time)
+        # Rounding moves an eigenvalue by its condition number times what it does to the matrix.
+        inverse = lapack.inverse(vectors)
+        condition = jnp.linalg.norm(inverse, axis=1) * jnp.linalg.norm(vectors, axis=0)
+        growth = others.real if continuous_time else jnp.abs(1 + others) - 1
+        is_known = (jnp.abs(growth) > condition * rounding_of_J) | (jnp.arange(x.size) == slowest)
+        unstable = jnp.where(is_known.all(), unstable, -1)
         # A double eigenvalue is split by about the square root of the precision.
         is_simple = jnp.abs(overlap) > 2 * jnp.sqrt(eps)
+        is_simple &= (sizes[:-1] > _APART * rounding_of_J).all()
         is_real, is_curved = rates[slowest].imag == 0, jnp.abs(c) > rounding
         told = (is_finite, is_real, is_simple, is_curved)
         return _Passage(*told, a, rate, c, slope, unstable, v, l)
 
     return jax.lax.map(one, (x, u))
+
+
+def _in_units_of_states(found: _Passage, unit: Float[np.ndarray, " n_states"]) -> _Passage:
+    """Return an expansion in other units as one of the states themselves, with `v` of length 1."""
+    v, l = found.v * unit, found.l / unit  # noqa: E741
+    length = np.linalg.norm(v, axis=1)
+    return found._replace(
+        a=found.a * length,
+        c=found.c / length,
+        slope=found.slope * length,
+        v=v / length[:, None],
+        l=l * length[:, None],
+    )
 
 
 def _told(
@@ -226,7 +260,10 @@ def _told(
     why = np.full(fps.n, "", dtype=object)
     for is_so, reason in (
         (found.is_curved, "its speed has no curvature along the slow direction"),
-        (found.is_simple, "its slow direction is defective: two eigenvalues coincide"),
+        (
+            found.is_simple,
+            "its slow direction is defective: eigenvalues coincide as far as can be told",
+        ),
         (found.is_real, "the eigenvalue of its slowest direction is complex"),
         (found.is_finite, "the state or its Jacobian is not finite"),
         (np.ones(fps.n, bool) if fps.valid is None else fps.valid, "the row is not valid"),

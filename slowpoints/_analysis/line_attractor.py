@@ -24,6 +24,9 @@ THIN = 0.12
 fraction of the spread of all points. A sheet, disc or cloud of 20 points or more is missed by 0.14
 or more, and a line or ring with noise of 3 % of its spread by up to 0.09."""
 
+_ROUNDINGS = 2
+"""Points are at one place if they differ by so many units in the last place of the states."""
+
 
 class LineAttractor(eqx.Module):
     """A curve through slow points: see [`line_attractor`][slowpoints.line_attractor].
@@ -139,7 +142,8 @@ def line_attractor(
     Raises:
         TypeError: if an argument is of the wrong kind.
         ValueError: if a field is missing or not finite, if there are fewer than 5 valid rows or
-            more than 4096, if all are at one place, or if they differ in their inputs.
+            more than 4096, if they are at fewer than 5 places or all at one to rounding, or if they
+            differ in their inputs or conditions.
 
     Warns:
         UserWarning: if the points are not on a curve.
@@ -159,14 +163,27 @@ def line_attractor(
     fps = fps.to_numpy()[rows]
     for name in ("xstar", "F_xstar", "J_xstar"):
         arguments.check_finite(caller, f"fps.{name}", getattr(fps, name))
-    if fps.inputs is not None and np.any(fps.inputs != fps.inputs[0]):
-        arguments.refuse(
-            caller, "fps.inputs", "differ", "points under one input: one curve each", ValueError
-        )
+    arguments.array(caller, "fps.F_xstar", fps.F_xstar, fps.xstar.shape)
+    for name in ("inputs", "cond_id"):
+        value = getattr(fps, name)
+        if value is not None and np.any(value != value[0]):
+            expected = "points under one input: one curve each"
+            arguments.refuse(caller, f"fps.{name}", "differ", expected, ValueError)
     x = fps.xstar.astype(np.float64)
-    spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
-    if spread == 0:
-        arguments.refuse(caller, "fps", "has all rows at one place", "a line of them", ValueError)
+    with np.errstate(over="ignore"):
+        spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
+    if not np.isfinite(spread):
+        was = f"has states of up to {np.abs(x).max():.2g}"
+        arguments.refuse(caller, "fps.xstar", was, "states whose squares are finite", ValueError)
+    rounding = _ROUNDINGS * np.finfo(fps.xstar.dtype).eps * np.linalg.norm(x, axis=1).max()
+    if spread <= rounding:
+        was = "has all rows at one place, to rounding"
+        arguments.refuse(caller, "fps", was, "a line of them", ValueError)
+
+    n_places = len(np.unique(x, axis=0))
+    if n_places < LEAST_POINTS:
+        was = f"has rows at {n_places} places only"
+        arguments.refuse(caller, "fps", was, f"rows at {LEAST_POINTS} or more", ValueError)
 
     # Ties between distances are broken by the points, and not by the order of the rows.
     by_value = np.lexsort(x.T)

@@ -25,6 +25,14 @@ INDEPENDENT = 1e-6
 In float64, simple eigenvalues give less; those of a defective matrix give about the square root of
 the precision, 1e-8, of a vector that is itself as large as 1e8."""
 
+ROUNDINGS = 10
+"""The QR algorithm gives the eigenvalues of a matrix that differs by a few units in the last place
+of its norm."""
+
+_MOST_PLACES = 16
+"""For so many defective modes, the slowest ones, it is asked whether they may be neutral. Each
+takes a decomposition."""
+
 SLOW_STEPS = 10.0
 """A mode is slow, unless told otherwise, if it lasts ten steps (or units of time) or more: it then
 outlives what a unit with a leak of the usual 0.1 to 0.5 in each step holds by itself."""
@@ -72,8 +80,11 @@ class LinearModes(eqx.Module):
         numerical_abscissa: `[n]` the largest eigenvalue of the symmetric part of `J - I` (in
             continuous time of `J`): the rate, per unit of time, at which some deviation grows at
             first, although all may decay in the end (Trefethen & Embree 2005, ch. 14).
-        n_unstable: `[n]` how many modes grow; -1 if the Jacobian is not finite.
-        n_slow: `[n]` how many modes last at least `slow` units of time; -1 likewise.
+        n_unstable: `[n]` how many modes grow; -1 if the Jacobian is not finite, or if modes are
+            defective and rounding may have moved them across the edge of stability. In chains of
+            units that drive one another, as in a feedforward network, it moves them far.
+        n_slow: `[n]` how many modes last at least `slow` units of time; -1 if the Jacobian is not
+            finite.
         unstable_dimension: `[n]` how many dimensions these modes take up: the participation ratio
             of the squared singular values of their right eigenvectors. It is `n_unstable` if the
             vectors are orthogonal, and less if they are alike.
@@ -182,6 +193,9 @@ def linear_modes(
         arguments.refuse(caller, "fps.J_xstar", "is None", expected, ValueError)
     J = np.asarray(square_jacobians(caller, fps.J_xstar), np.float64)
     d = J.shape[1]
+    if d == 0:
+        was = f"has shape {J.shape}"
+        arguments.refuse(caller, "fps.J_xstar", was, "at least one state", ValueError)
     if readout is not None:
         readout = arguments.array(caller, "readout", readout, (d, "k"), finite=True)
         readout = np.asarray(readout, np.float64)
@@ -242,7 +256,9 @@ def _modes(
         readout_angle=None if every is None else _angles(*moves, every),
         henrici=_henrici(J, values) / rate_unit,
         numerical_abscissa=_numerical_abscissa(known, finite, flow) / dt,
-        n_unstable=np.where(finite, grows.sum(axis=1), -1),
+        n_unstable=np.where(
+            finite & ~_may_be_neutral(known, values, left, flow), grows.sum(axis=1), -1
+        ),
         n_slow=np.where(finite, lasts.sum(axis=1), -1),
         unstable_dimension=_participation(right, grows),
         slow_dimension=_participation(right, lasts),
@@ -302,6 +318,32 @@ def _left(
     scaled = found / np.where(simple, own, 1)[:, :, None]
     left[rows] = np.where(simple[:, :, None], scaled, np.nan)
     return left
+
+
+def _may_be_neutral(
+    J: Float[np.ndarray, "n d d"],
+    values: Complex[np.ndarray, "n d"],
+    left: Complex[np.ndarray, "n d d"],
+    flow: bool,
+) -> Bool[np.ndarray, " n"]:
+    """Return for which points a defective mode may be on the other side of the edge of stability.
+
+    An eigenvalue may be at `z` if a change of `J` by rounding makes `J - z I` singular: if `z` is
+    in the pseudospectrum of that size (Trefethen & Embree 2005, ch. 2). For each defective mode,
+    `z` is the place on the unit circle, or the imaginary axis, next to its eigenvalue.
+    """
+    found = np.zeros(len(J), bool)
+    eye = np.eye(J.shape[1])
+    for row in np.flatnonzero(np.isfinite(values).all(axis=1)):
+        own = values[row, np.isnan(left[row]).any(axis=1)]
+        own = own[np.imag(own) >= 0][:_MOST_PLACES]  # the slowest ones; the others are mirrored
+        with np.errstate(all="ignore"):
+            places = 1j * np.imag(own) if flow else own / np.abs(own)
+        rounding = ROUNDINGS * np.finfo(np.float64).eps * np.linalg.norm(J[row])
+        for z in places[np.isfinite(places)]:
+            smallest = np.linalg.svd(J[row] - z * eye, compute_uv=False)[-1]
+            found[row] |= smallest <= rounding
+    return found
 
 
 def _angles(

@@ -201,9 +201,10 @@ class LowRank(eqx.Module):
 
         It is 1 for weights that are all zero.
         """
-        squares = self.singular_values**2
-        total = squares.sum()
-        return jnp.where(total > 0, squares[: self.rank].sum() / jnp.where(total > 0, total, 1), 1)
+        # Relative to the largest, whose square may be too large or too small for the precision.
+        largest = self.singular_values[0]
+        squares = (self.singular_values / jnp.where(largest > 0, largest, 1)) ** 2
+        return jnp.where(largest > 0, squares[: self.rank].sum() / jnp.maximum(squares.sum(), 1), 1)
 
     def reduced(
         self,

@@ -31,17 +31,18 @@ from slowpoints._unique import unique
 
 _NOT_OF_THIS_NETWORK = 1e-2
 """Known points at which `phi(W x + B u + b)` differs from `x` by more than this share of the length
-of `x` (or of 1, if that is longer) belong to another network: most often, `W` has to be transposed.
-A state that any search calls a fixed point is closer by orders of magnitude."""
+of the states belong to another network: most often, `W` has to be transposed. A state that any
+search calls a fixed point is closer by orders of magnitude."""
 
 _LEAST_COMPILED = 16
 """Networks of fewer variables are filled up to so many: searching in 16 takes less time than
 compiling programs for still fewer."""
 
 _WIDEST_NOISE = 2.0
-"""Starts are spread around known points by noise of up to this many times their typical size, with
-the scale drawn uniformly: some starts stay near, as points that move little have to be found, and
-some lead far away, to points that are extra."""
+"""Starts are spread around known points by noise of up to this many times their typical size, that
+of an entry of the points and of the states that their search started from, with the scale drawn
+uniformly: some starts stay near, as points that move little have to be found, and some lead far
+away, to points that are extra."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ def rank_needed(
     known = np.flatnonzero(counted_rows(fps))
     points = _known_points(caller, net, fps, known)
     reach = _reach(points, tol)
-    starts, inputs = _starts(key, points, max(n_starts, points.n))
+    starts, inputs = _starts(key, points, _size_of_states(fps[known]), max(n_starts, points.n))
 
     index = _index(net.full(), points)
     there, extra, distance = [], [], []
@@ -204,7 +205,7 @@ def _known_points(caller: str, net: ReducedNetwork, fps: FixedPoints, known: Any
     points = FixedPoints(xstar=x, inputs=u, tol_unique=fps.tol_unique, dtype=x.dtype)
     x, u = jnp.asarray(x), jnp.asarray(u)
     apart = jnp.linalg.norm(jax.vmap(net.full())(x, u) - x, axis=1)
-    share = float(jnp.max(apart / jnp.maximum(jnp.linalg.norm(x, axis=1), 1)))
+    share = float(jnp.max(apart) / (np.sqrt(net.M.shape[0]) * _size_of_states(fps[known])))
     if not share <= _NOT_OF_THIS_NETWORK:
         was = f"are not fixed points of this network: a step moves one by {share:.2g} of its length"
         expected = (
@@ -213,6 +214,18 @@ def _known_points(caller: str, net: ReducedNetwork, fps: FixedPoints, known: Any
         )
         arguments.refuse(caller, "fps", was, expected, ValueError)
     return points
+
+
+def _size_of_states(fps: FixedPoints) -> float:
+    """Return the root mean square of an entry of the points and of where their search started.
+
+    It is 1 if all of them are at the origin, as far as points are told apart: a network whose only
+    fixed point this is does not say there how large its states are.
+    """
+    states = [np.asarray(x, np.float64) for x in (fps.xstar, fps.x_init) if x is not None]
+    squares = [np.mean(np.square(x), where=np.isfinite(x)) for x in states if np.isfinite(x).any()]
+    size = float(np.sqrt(max(squares)))
+    return size if size > fps.tol_unique else 1.0
 
 
 def _reach(points: FixedPoints, tol: float | None) -> Float[np.ndarray, " n"]:
@@ -234,13 +247,16 @@ def _distances(a: FixedPoints, b: FixedPoints) -> Float[np.ndarray, "n m"]:
     return np.where(np.reshape(same, shape), np.reshape(apart, shape), np.inf)
 
 
-def _starts(key: Any, points: FixedPoints, n: int) -> tuple[Array, Array]:
-    """Return states of all units, the known points first, and the input of each."""
+def _starts(key: Any, points: FixedPoints, size: float, n: int) -> tuple[Array, Array]:
+    """Return states of all units, the known points first, and the input of each.
+
+    `size` is that of a typical entry of the states.
+    """
     rows = np.arange(n) % points.n
     x = jnp.asarray(points.xstar)
     far, noise = jax.random.split(key)
     scale = jax.random.uniform(far, (n, 1), x.dtype, maxval=_WIDEST_NOISE)
-    scale = jnp.where(jnp.arange(n)[:, None] < points.n, 0, scale * jnp.sqrt(jnp.mean(x**2)))
+    scale = jnp.where(jnp.arange(n)[:, None] < points.n, 0, size * scale)
     starts = x[rows] + scale * jax.random.normal(noise, (n, x.shape[1]), x.dtype)
     return starts, jnp.asarray(points.inputs, x.dtype)[rows]
 

@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float
 
 from slowpoints._analysis.curves import same_side
 from slowpoints._analysis.linear_modes import LinearModes, linear_modes
+from slowpoints._analysis.shortest_steps import ShortestSteps
 from slowpoints._core import arguments
+from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
@@ -17,6 +19,7 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search import optimize_batch
 from slowpoints._solvers.cores import one_thread_for_lapack
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._unique import unique
 
@@ -84,11 +87,13 @@ def slow_manifold(
     """Spread points along the lines, rings and surfaces on which a network hardly moves.
 
     A search for fixed points slides along a line attractor until it reaches one of a few points.
-    Here, each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points;
-    [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with `polish=False`), near where it reached
-    the manifold, so rows that start along the whole manifold cover it: start from states that the
-    network visits. Then the rows are thinned out to points that are some distance apart, those of
-    lowest `q` first, whatever the order of the rows.
+    Here, each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points), near where
+    it reached the manifold, so rows that start along the whole manifold cover it: start from states
+    that the network visits. Steps leave out the directions in which the network is slow, along
+    which Newton's step would lead to a fixed point, if there is one. Rows that do not get below
+    `q_max` in this way are searched by [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with
+    `polish=False`, and may slide along the manifold. Then the rows are thinned out to points that
+    are some distance apart, those of lowest `q` first, whatever the order of the rows.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -116,18 +121,22 @@ def slow_manifold(
     F = as_transition(F)
     x0 = arguments.array(caller, "x0", x0, ("n", "n_states"), floating=True)
     arguments.check_precision(caller, "x0", x0.dtype)
+    if x0.shape[1] == 0:
+        was = f"has shape {tuple(x0.shape)}"
+        arguments.refuse(caller, "x0", was, "at least one state", ValueError)
     u = arguments.array(caller, "u", u, ("n_inputs",), (1, "n_inputs"), finite=True)
     q_max = arguments.positive(caller, "q_max", q_max)
     spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
     max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
     dt = float(arguments.positive(caller, "dt", dt))
-    solver = KrylovTrustRegion(polish=False)
-    rows = optimize_batch(F, x0, u, solver=solver, max_iters=max_iters, tol_q=q_max).to_numpy()
-    is_kept = rows.valid & np.isfinite(rows.qstar) & (rows.qstar < q_max)
+    rows = _rows(F, x0, u, {"max_iters": max_iters, "tol_q": q_max})
+    is_kept = _is_slow(rows, q_max)
     if not is_kept.any():
-        lowest = f"the lowest is {np.nanmin(rows.qstar):.2g}" if rows.n else "there are none"
+        known = rows.qstar[np.isfinite(rows.qstar)]
+        lowest = f"the lowest is {known.min():.2g}" if known.size else "it is finite at none"
         warnings.warn(
-            f"{caller}: of {rows.n} rows none has q < `q_max` = {q_max:.2g}; {lowest}.",
+            f"{caller}: of {rows.n} rows none has q < `q_max` = {q_max:.2g}; "
+            f"{lowest if rows.n else 'there are none'}.",
             stacklevel=2,
         )
     kept = rows[is_kept]
@@ -152,6 +161,30 @@ def slow_manifold(
         rows,
         is_kept,
     )
+
+
+def _rows(F: Transition, x0: Any, u: Any, stopping: dict[str, Any]) -> FixedPoints:
+    """Take each row the shortest way to a slow state, or if that fails by steps of any length."""
+    rows = optimize_batch(F, x0, u, solver=ShortestSteps(), **stopping).to_numpy()
+    left = np.flatnonzero(~_is_slow(rows, stopping["tol_q"]) & np.isfinite(rows.qstar))
+    if left.size == 0:
+        return rows
+    # Powers of two, so that few sizes are compiled. What is added repeats what is there.
+    some = left[np.arange(power_of_two(left.size)) % left.size]
+    solver = KrylovTrustRegion(polish=False)
+    again = optimize_batch(F, x0[some], u, solver=solver, **stopping).to_numpy()
+    found = {name: np.array(getattr(rows, name)) for name in rows.array_fields if name in _FOUND}
+    for name, values in found.items():
+        values[left] = getattr(again, name)[: left.size]
+    return rows.replace(**found)
+
+
+_FOUND = ("xstar", "F_xstar", "qstar", "dq", "n_iters", "status", "valid")
+"""What a search tells of a row."""
+
+
+def _is_slow(rows: FixedPoints, q_max: Number) -> Bool[np.ndarray, " n"]:
+    return rows.valid & np.isfinite(rows.qstar) & (rows.qstar < q_max)
 
 
 def slowest_axis(modes: LinearModes) -> Float[np.ndarray, "n d"]:

@@ -20,6 +20,7 @@ from slowpoints._analysis.endings import (
     enabled,
     follow,
     refined,
+    size_of,
     speeds,
     working_dtype,
 )
@@ -28,6 +29,7 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import units_of
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import with_precision
@@ -118,8 +120,7 @@ def smallest_kick(
     F, a, u = _checked(caller, F, a, inputs)
     way = arguments.array(caller, "direction", direction, (a.size,), finite=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    moved = limits[0] * float(np.linalg.norm(np.asarray(way, np.float64)))
-    basin = _Basin.of(caller, F, a, u, limits, moved)
+    basin = _Basin.of(caller, F, a, u, limits, limits[0] * np.asarray(way, np.float64))
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
         return basin.a + amplitude[:, None] * np.asarray(way / basin.unit, basin.a.dtype)
@@ -180,8 +181,8 @@ def smallest_pulse(
     way = arguments.array(caller, "direction", direction, (u.size,))
     duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    strongest = np.asarray(u + limits[0] * way, a.dtype)[None]
-    basin = _Basin.of(caller, F, a, u, limits, float(speeds(F, np.asarray(a)[None], strongest)[0]))
+    strongest = jnp.asarray(u + limits[0] * way, a.dtype)
+    basin = _Basin.of(caller, F, a, u, limits, np.asarray(F(jnp.asarray(a), strongest)) - a)
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
         u = basin.u + amplitude[:, None] * np.asarray(way, basin.a.dtype)
@@ -218,7 +219,7 @@ class _Basin(eqx.Module):
     F: Transition
     a: Float[np.ndarray, " n_states"]
     u: Float[np.ndarray, " n_inputs"]
-    unit: Float[np.ndarray, ""]
+    unit: Float[np.ndarray, " n_states"]
     """What the states of `F` and `a` are given in units of."""
     max_steps: int
 
@@ -230,7 +231,7 @@ class _Basin(eqx.Module):
         a: Any,
         u: Any,
         limits: tuple[float, int, int],
-        moved: float,
+        moved: Float[np.ndarray, " n_states"],
     ) -> "_Basin":
         """Refine the attractor, and check that it is one.
 
@@ -240,10 +241,12 @@ class _Basin(eqx.Module):
             a: `[n_states]` the attractor.
             u: `[n_inputs]` the input.
             limits: the largest amplitude, the size of the grid, and the most steps.
-            moved: how far the largest amplitude moves the state.
+            moved: `[n_states]` how far the largest amplitude moves the state.
         """
         _, n_grid, max_steps = limits
-        unit = unit_of(max(float(np.linalg.norm(a)), moved / n_grid))
+        relative = units_of(a[None], moved[None])
+        lengths = np.linalg.norm([a / relative, moved / relative / n_grid], axis=1)
+        unit = relative * unit_of(float(lengths.max()))
         x, u = (a[None] / unit).astype(a.dtype), u[None]
         F = InUnits(F, unit)
         work = working_dtype(F, x, u)
@@ -251,13 +254,17 @@ class _Basin(eqx.Module):
             F = with_precision(F, work)
         u = u.astype(work)
         exact = refined(F, x.astype(work), u)
-        size = 1 + float(np.linalg.norm(exact))
+        size = float(size_of(exact)[0])
         if not np.linalg.norm(exact - x) <= GIVEN * size:
-            was = f"is {unit * np.linalg.norm(exact - x):.2g} away from the fixed point next to it"
+            was = (
+                f"is {np.linalg.norm(unit * (exact - x)):.2g} away from the fixed point next to it"
+            )
             arguments.refuse(caller, "a", was, "a fixed point that was found", ValueError)
         speed = speeds(F, exact, u)[0]
         if not speed <= np.sqrt(np.finfo(work).eps) * size:
-            was = f"moves by {unit * speed:.2g} in one step"
+            with enabled(work):
+                moved = np.asarray(F(jnp.asarray(exact[0]), jnp.asarray(u[0]))) - exact[0]
+            was = f"moves by {np.linalg.norm(unit * moved):.2g} in one step"
             arguments.refuse(caller, "a", was, "a fixed point under `inputs`", ValueError)
         with enabled(work):
             linear = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(exact), inputs=u)))

@@ -23,7 +23,7 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._points import linear_dynamics
 from slowpoints._points.covering import cover
 from slowpoints._points.points_file import read_points, write_points
-from slowpoints._points.spectra import spectra_of, square_jacobians
+from slowpoints._points.spectra import relative_speed, spectra_of, square_jacobians
 from slowpoints._points.summary import columns, lines, order
 
 
@@ -311,8 +311,9 @@ class FixedPoints:
             # Otherwise, JAX would narrow float64 arrays of NumPy.
             wide = np.dtype(self.J_xstar.dtype) == np.float64
             with jax.enable_x64(True) if wide else contextlib.nullcontext():
+                speed = relative_speed(self.qstar, self.xstar)
                 J = square_jacobians("FixedPoints.decompose_jacobians", self.J_xstar)
-                done = spectra_of(J, self.continuous_time, self.qstar)
+                done = spectra_of(J, self.continuous_time, speed)
             numpy_backed = isinstance(self.J_xstar, np.ndarray)
             for name, value in done.items():
                 setattr(self, name, np.asarray(value) if numpy_backed else value)

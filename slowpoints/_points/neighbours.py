@@ -61,10 +61,12 @@ def pairs(
     direction /= np.linalg.norm(direction)
     along = there @ direction
     order = np.argsort(along)
+    farthest = np.linalg.norm(there, axis=1).max(initial=0.0)
     for start in range(0, n if len(there) else 0, _AT_A_TIME):
         own = _joint(points, slice(start, start + _AT_A_TIME))
         place = own @ direction
-        slack = reach + 1e-9 * (1 + np.linalg.norm(own, axis=1))  # for the rounding of the products
+        # For the rounding of the products, those of the others included.
+        slack = reach + 1e-9 * (farthest + np.linalg.norm(own, axis=1))
         first = np.searchsorted(along[order], place - slack)
         count = np.searchsorted(along[order], place + slack, "right") - first
         for part in _shares(count):

@@ -42,7 +42,7 @@ NEUTRAL_ROUNDINGS = 8
 
 NEUTRAL_SPEEDS = 4
 """A state beside a line or ring of fixed points, with `|F(x) - x| = r`, is about `r` from it, and
-its eigenvalue differs from 1 by some such multiple of `r`."""
+its eigenvalue differs from 1 by some such multiple of `r`, relative to the size of the state."""
 
 MOST_NEUTRAL = 1e-5
 """An eigenvalue that is farther from 1 than this is never taken for 1, however high the speed: what
@@ -50,30 +50,46 @@ decays in 100,000 steps or less, does decay."""
 
 
 def spectra_of(
-    J: Float[RealArray, "n d d"], continuous_time: bool, qstar: Float[RealArray, " n"] | None
+    J: Float[RealArray, "n d d"], continuous_time: bool, speed: Float[RealArray, " n"] | None
 ) -> dict[str, Any]:
-    """Return the fields of `FixedPoints` that `decompose` fills from the Jacobians."""
+    """Return the fields of `FixedPoints` that `decompose` fills from the Jacobians.
+
+    `speed` is that of `relative_speed`.
+    """
     n, d, _ = J.shape  # the QR algorithm takes some 10 d^3 operations, and more
     (rows,) = filled_up(10 * d**3, jnp.asarray(J))
     values, vectors = sorted_eig(rows, continuous_time)
     values, vectors = first_rows(values, n), first_rows(vectors, n)
-    return as_fields(values, vectors, continuous_time, qstar)
+    return as_fields(values, vectors, continuous_time, speed)
+
+
+def relative_speed(
+    qstar: Float[RealArray, " n"] | None, xstar: Float[RealArray, "n d"] | None
+) -> Float[Array, " n"] | None:
+    """Return the speeds of states, relative to their largest entries if the states are known."""
+    if qstar is None:
+        return None
+    speed = jnp.sqrt(2 * jnp.asarray(qstar))
+    if xstar is None or xstar.shape[1] == 0:
+        return speed
+    size = jnp.max(jnp.abs(jnp.asarray(xstar)), axis=1).astype(speed.dtype)
+    return jnp.where(speed > 0, speed / size, speed)
 
 
 def as_fields(
     values: Complex[Array, "n k"],
     vectors: Complex[Array, "n d k"],
     continuous_time: bool,
-    qstar: Float[RealArray, " n"] | None,
+    speed: Float[RealArray, " n"] | None,
 ) -> dict[str, Any]:
     """Return eigenvalues, leading first, and eigenvectors as fields, and which rows are stable.
 
-    An eigenvalue that may be 1, as far as rounding and the speed `qstar` tell, is not below it. On
-    a line of fixed points it would be on either side by chance.
+    An eigenvalue that may be 1, as far as rounding and the `relative_speed` tell, is not below it.
+    On a line of fixed points it would be on either side by chance.
     """
     margin = jnp.full(values.shape[0], NEUTRAL_ROUNDINGS * jnp.finfo(values.dtype).eps)
-    if qstar is not None:
-        speed = jnp.sqrt(2 * jnp.asarray(qstar).astype(margin.dtype))
+    if speed is not None:
+        speed = jnp.asarray(speed).astype(margin.dtype)
         margin += jnp.nan_to_num(jnp.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL))
     leading = values[:, :1].real if continuous_time else jnp.abs(values[:, :1])
     is_stable = (leading + margin[:, None] < (0 if continuous_time else 1)).all(axis=1)

@@ -1,0 +1,43 @@
+"""How large the states of a network are, unit by unit, on the host."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+APART = 2.0**10
+"""Units whose sizes differ by more than this factor have scales of their own. In trained networks,
+some units are much weaker than others, but hardly any by so much."""
+
+ROUNDED = 2.0**-24
+"""A unit whose states are smaller than this part of the largest one is silent: they are no more
+than the rounding of float32 states, and say nothing about its scale."""
+
+_LARGEST_EXPONENT = 100
+"""Units are numbers in float32 as well."""
+
+
+def units_of(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n_states"]:
+    """Return the unit of each entry of the states, a power of two next to its largest size.
+
+    It is the same for all entries, that of the largest one, unless some differ by more than
+    `APART`. Entries that are silent have the unit of the largest one. Without any state other than
+    zero there is no size to be known, and all units are 1.
+
+    Args:
+        states: rows of states, in which NaN and infinities do not count; `None` is left out.
+    """
+    rows = [np.abs(np.asarray(x, np.float64)) for x in states if x is not None]
+    sizes = np.max([_largest(x) for x in rows], axis=0)
+    largest = sizes.max(initial=0.0)
+    if largest == 0:
+        return np.ones(sizes.shape)
+    sizes = np.where(sizes > ROUNDED * largest, sizes, largest)
+    if not largest > APART * sizes.min():
+        sizes = np.full(sizes.shape, largest)
+    exponents = np.clip(np.round(np.log2(sizes)), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    return 2.0**exponents
+
+
+def _largest(sizes: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n_states"]:
+    return np.where(np.isfinite(sizes), sizes, 0.0).max(axis=0, initial=0.0)
