@@ -117,6 +117,17 @@ class Branches:
         named = ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
         return f"Branches(n={len(self)}, span={self.span}, events: {named})"
 
+    @property
+    def event_resolution(self) -> float:
+        """The longest step along a branch in `s`: events that are farther apart are told apart.
+
+        Of several events on a branch that are closer to each other than this, all are found if
+        eigenvalues and directions change smoothly, since steps are divided where these bend as if
+        there were some. Others may be missed: a smaller `max_step` makes this smaller.
+        """
+        steps = [np.abs(np.diff(branch.s)).max(initial=0) for branch in self.branches]
+        return float(max(steps, default=0.0))
+
     def at(self, s: Number) -> FixedPoints:
         """Return the fixed points of all branches at one `s`.
 
@@ -212,6 +223,11 @@ class Branches:
                 for event in self.events
                 if event.branch == number
             ]
+        if self.branches:
+            lines.append(
+                f"events farther apart than {self.event_resolution:.2g} in s are told apart; "
+                "of closer ones some may be missing"
+            )
         lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
         lines += [
             f"searched at s = {s:.6g}: {known} point{'s' * (known != 1)} on known branches, "

@@ -24,6 +24,7 @@ from slowpoints._analysis.arcs import (
 from slowpoints._analysis.branch_events import events_on
 from slowpoints._analysis.branches import Branch, Branches, Event
 from slowpoints._analysis.curve_spectra import Spectra, spectra
+from slowpoints._analysis.refinement import refined
 from slowpoints._core import arguments
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number
@@ -228,6 +229,7 @@ class _Family:
     ) -> Branches:
         """Return the curves with their eigenvalues and what happens on them."""
         found = self._spectra()
+        self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
         branches = tuple(
             Branch(
                 s=self._parameter(chain.y[:, -1]),
