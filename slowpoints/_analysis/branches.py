@@ -38,6 +38,8 @@ class Branch:
             `"closed"` if it returns to where it begins; `"stuck"` if no step leads on, as at a
             jump, or at a corner that turns back in `s`; or `"max_steps"`.
         rows: the rows of the points it was followed from that lie on it.
+        is_proven: `[k - 1]` for each step whether a tube around it is proven to hold this branch and
+            no other; `None` without `certify`.
     """
 
     s: Float[np.ndarray, " k"]
@@ -47,6 +49,7 @@ class Branch:
     index: Int[np.ndarray, " k"]
     ended_by: tuple[str, str]
     rows: tuple[int, ...]
+    is_proven: Bool[np.ndarray, " steps"] | None = None
 
     @property
     def is_stable(self) -> Bool[np.ndarray, " k"]:
@@ -86,6 +89,21 @@ class Event:
         return f"Event({self.kind} at s = {self.s:.10g}, branch {self.branch})"
 
 
+@dataclasses.dataclass(frozen=True)
+class Unproven:
+    """A part of a branch about which something is not proven.
+
+    Attributes:
+        branch: the number of the branch.
+        s: the lowest and the highest parameter there.
+        reason: why not.
+    """
+
+    branch: int
+    s: tuple[float, float]
+    reason: str
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Branches:
     """Families of fixed points of `G(x, s)`: see [`continuation`][slowpoints.continuation].
@@ -98,6 +116,8 @@ class Branches:
             reason.
         searched: for each `s` that was searched anew, how many points were found that lie on a
             branch, and how many did not and were followed from there.
+        unproven: with `certify`, the parts of branches that are not proven, or not to pass each `s`
+            there once; `None` without.
         G: the transition.
     """
 
@@ -106,6 +126,7 @@ class Branches:
     span: tuple[float, float]
     not_followed: dict[int, str]
     searched: dict[float, tuple[int, int]]
+    unproven: tuple[Unproven, ...] | None
     G: Transition
     _curve: Curve = dataclasses.field(repr=False)
 
@@ -173,6 +194,22 @@ class Branches:
                 fps = decompose(jacobians(self.G, fps))
         return fps.to_numpy()
 
+    def is_proven_at(self, s: Number) -> bool:
+        """Return whether the points at `s` are proven to be all that the branches have there.
+
+        It is `True` if, with `certify`, no part of a branch that is not proven comes to this `s`:
+        each branch then passes it as often as `at` says, and each time in a tube that holds no
+        other branch. Branches that no given point leads to are not spoken of.
+
+        Args:
+            s: the parameter, within the span.
+        """
+        caller = "Branches.is_proven_at"
+        value = float(arguments.number(caller, "s", s, least=-np.inf, finite=True))
+        if self.unproven is None:
+            return False
+        return not any(part.s[0] <= value <= part.s[1] for part in self.unproven)
+
     def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
         sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
         return np.concatenate([branch.xstar, sigma[:, None].astype(branch.xstar.dtype)], axis=1)
@@ -228,6 +265,13 @@ class Branches:
                 f"events farther apart than {self.event_resolution:.2g} in s are told apart; "
                 "of closer ones some may be missing"
             )
+        lines += [
+            f"branch {part.branch} is not proven for s from {part.s[0]:.10g} to {part.s[1]:.10g}: "
+            f"{part.reason}"
+            for part in self.unproven or ()
+        ]
+        if self.unproven == ():
+            lines.append("all branches are proven")
         lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
         lines += [
             f"searched at s = {s:.6g}: {known} point{'s' * (known != 1)} on known branches, "

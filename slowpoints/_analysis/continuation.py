@@ -22,7 +22,7 @@ from slowpoints._analysis.arcs import (
     on_curve,
 )
 from slowpoints._analysis.branch_events import events_on
-from slowpoints._analysis.branches import Branch, Branches, Event
+from slowpoints._analysis.branches import Branch, Branches, Event, Unproven
 from slowpoints._analysis.curve_spectra import Spectra, spectra
 from slowpoints._analysis.refinement import refined
 from slowpoints._core import arguments
@@ -56,6 +56,9 @@ _NEAR = 1e-2
 
 _NOT_CONVERGED = "Newton's method does not converge to a fixed point near it"
 
+_BEYOND = 0.05
+"""Tubes reach beyond their steps by this part of their length."""
+
 _WIDTHS = (0.3, 1.0, 3.0)
 """Searches start from states of the branches with noise of these standard deviations, in turn,
 relative to that of the states: close to what is known, among it, and beyond."""
@@ -74,6 +77,7 @@ def continuation(
     n_starts: int = 256,
     max_steps: int = 5000,
     n_eigvals: int | None = None,
+    certify: bool = False,
     key: PRNGKeyArray | None = None,
 ) -> Branches:
     """Follow fixed points through a parameter, around folds, in both directions.
@@ -106,6 +110,12 @@ def continuation(
         n_eigvals: how many eigenvalues to compute at each point, the leading ones; by default all
             for up to 256 units, and 16 above. If all of these are outside the unit circle, the
             index is unknown there, and its changes are not found.
+        certify: prove the branches: around each of their steps, a tube that holds one branch and no
+            other, by Krawczyk's test with the parameter, in ball arithmetic as for
+            [`certify`][slowpoints.certify]. Steps are divided until there is one. Where there is
+            none, as where branches cross, `Branches.unproven` says so. It takes longer, by about
+            as much for each point of a branch as `certify` does, and more with more units: it is
+            meant for up to some ten.
         key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
 
     Returns:
@@ -133,6 +143,9 @@ def continuation(
     n_leading = arguments.whole(caller, "n_eigvals", n_eigvals, least=1, or_none=True)
     if n_leading is None:
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
+    if not isinstance(certify, bool):
+        expected = "`True` or `False`"
+        arguments.refuse(caller, "certify", arguments.found(certify), expected, TypeError)
     places = _checked_places(caller, search_at, ends)
     random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
 
@@ -165,7 +178,7 @@ def continuation(
                     f"are not followed: {_NOT_CONVERGED}.",
                     stacklevel=2,
                 )
-        return family.branches(G, ends, not_followed, searched)
+        return family.branches(G, ends, not_followed, searched, certify)
 
 
 class _Family:
@@ -226,10 +239,18 @@ class _Family:
         ends: tuple[float, float],
         not_followed: dict[int, str],
         searched: dict[float, tuple[int, int]],
+        certify: bool,
     ) -> Branches:
         """Return the curves with their eigenvalues and what happens on them."""
+        proofs = [None] * len(self._chains)
+        if certify:
+            # Only here, so that importing the package stays quick.
+            from slowpoints._analysis.tubes import proven
+
+            self._chains, proofs = proven(self._curve, self._chains)
         found = self._spectra()
-        self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
+        if not certify:
+            self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
         branches = tuple(
             Branch(
                 s=self._parameter(chain.y[:, -1]),
@@ -239,8 +260,11 @@ class _Family:
                 index=values.indices,
                 ended_by=chain.ended_by,
                 rows=rows,
+                is_proven=None if proof is None else proof.exists,
             )
-            for chain, values, rows in zip(self._chains, found, self._rows, strict=True)
+            for chain, values, rows, proof in zip(
+                self._chains, found, self._rows, proofs, strict=True
+            )
         )
         events = tuple(
             Event(
@@ -254,7 +278,35 @@ class _Family:
             )
             for event in events_on(self._curve, self._chains, found, self._n_leading)
         )
-        return Branches(branches, events, ends, not_followed, searched, G, self._curve)
+        unproven = self._unproven(proofs) if certify else None
+        return Branches(branches, events, ends, not_followed, searched, unproven, G, self._curve)
+
+    def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
+        """Return what is not proven, in order along each branch; steps in a row are one."""
+        gaps = []
+        for number, (chain, proof) in enumerate(zip(self._chains, proofs, strict=True)):
+            sigma = np.asarray(chain.y[:, -1], np.float64)
+            open_ends = _open_ends(chain.ended_by, sigma)
+            if open_ends[0] is not None:
+                gaps.append((number, *open_ends[0], f"it ended by {chain.ended_by[0]!r}"))
+            k = 0
+            while k < len(proof.exists):
+                if proof.passes_once[k]:
+                    k += 1
+                    continue
+                first, why = k, proof.reason[k]
+                while k < len(proof.exists) and not proof.passes_once[k] and proof.reason[k] == why:
+                    k += 1
+                reach = proof.radius[first:k].max() + _BEYOND * np.ptp(sigma[first : k + 1])
+                low, high = sigma[first : k + 1].min() - reach, sigma[first : k + 1].max() + reach
+                gaps.append((number, max(low, 0.0), min(high, 1.0), why))
+            if open_ends[1] is not None:
+                gaps.append((number, *open_ends[1], f"it ended by {chain.ended_by[1]!r}"))
+        ends = [sorted((self._parameter(low), self._parameter(high))) for _, low, high, _ in gaps]
+        return tuple(
+            Unproven(number, (low, high), why)
+            for (number, _, _, why), (low, high) in zip(gaps, ends, strict=True)
+        )
 
     def _spectra(self) -> list[Spectra]:
         """Return the eigenvalues along each curve; all are computed together."""
@@ -268,6 +320,21 @@ class _Family:
 
     def _parameter(self, sigma: Any) -> Any:
         return float(self._curve.origin) + float(self._curve.length) * sigma
+
+
+def _open_ends(
+    ended_by: tuple[str, str], sigma: Float[np.ndarray, " k"]
+) -> list[tuple[float, float] | None]:
+    """Return, for each end of a branch that may go on within the span, where it may be."""
+    found: list[tuple[float, float] | None] = []
+    for why, at in zip(ended_by, (sigma[0], sigma[-1]), strict=True):
+        if why == "closed" or (why == "span" and at in (0, 1)):
+            found.append(None)
+        elif why == "span":  # right at a fold
+            found.append((min(at, round(at)), max(at, round(at))))
+        else:
+            found.append((0.0, 1.0))
+    return found
 
 
 def _onto_curves(
