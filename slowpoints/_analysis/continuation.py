@@ -243,14 +243,14 @@ class _Family:
     ) -> Branches:
         """Return the curves with their eigenvalues and what happens on them."""
         proofs = [None] * len(self._chains)
+        found = self._spectra()
+        self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
         if certify:
             # Only here, so that importing the package stays quick.
             from slowpoints._analysis.tubes import proven
 
             self._chains, proofs = proven(self._curve, self._chains)
-        found = self._spectra()
-        if not certify:
-            self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
+            found = self._spectra()
         branches = tuple(
             Branch(
                 s=self._parameter(chain.y[:, -1]),
@@ -283,6 +283,8 @@ class _Family:
 
     def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
         """Return what is not proven, in order along each branch; steps in a row are one."""
+        from slowpoints._analysis.tubes import LOCAL
+
         gaps = []
         for number, (chain, proof) in enumerate(zip(self._chains, proofs, strict=True)):
             sigma = np.asarray(chain.y[:, -1], np.float64)
@@ -299,6 +301,9 @@ class _Family:
                     k += 1
                 reach = proof.radius[first:k].max() + _BEYOND * np.ptp(sigma[first : k + 1])
                 low, high = sigma[first : k + 1].min() - reach, sigma[first : k + 1].max() + reach
+                if why not in LOCAL:  # the branch may have gone anywhere
+                    at = self._parameter(0.5 * (low + high))
+                    low, high, why = 0.0, 1.0, f"{why} near s = {at:.10g}: it may go elsewhere"
                 gaps.append((number, max(low, 0.0), min(high, 1.0), why))
             if open_ends[1] is not None:
                 gaps.append((number, *open_ends[1], f"it ended by {chain.ended_by[1]!r}"))

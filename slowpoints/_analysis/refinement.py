@@ -44,7 +44,7 @@ def refined(
     chains, found = list(chains), list(found)
     for _ in range(_MOST_ROUNDS):
         steps = [
-            (number, k)
+            (number, int(k))
             for number, chain in enumerate(chains)
             for k in np.flatnonzero(_may_hide_events(curve, chain, found[number]) & ~settled[number])
         ]
@@ -136,7 +136,8 @@ def _may_change_sign_unseen(
     is_monotone = change >= most / 2
     left, right = tests[:-1], tests[1:]
     most = np.maximum(most, np.finfo(np.float64).tiny)
-    dip = most / 8 + change**2 / (2 * most)
+    with np.errstate(over="ignore"):
+        dip = most / 8 + change**2 / (2 * most)
     same_side = left * right > 0
     stays = same_side & (np.abs(left + right) / 2 > dip)
     return ~is_monotone & ~stays & np.isfinite(dip)

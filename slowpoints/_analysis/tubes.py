@@ -19,7 +19,7 @@ among the slopes. If the last entry of these vectors has a sign, the curve passe
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from slowpoints._analysis.arclength import Curve
 from slowpoints._analysis.arcs import Chain
@@ -29,6 +29,7 @@ from slowpoints._certificates.enclosure import NotCovered
 from slowpoints._certificates.interpreter import Program
 from slowpoints._core.arrays import power_of_two
 from slowpoints._points.signs import inverses
+from slowpoints._transition.base import Transition
 
 _MARGIN = 0.05
 """Tubes reach beyond both ends of their steps by this part of their length, so that they overlap."""
@@ -45,20 +46,26 @@ _WIDENINGS = 3
 _SHORTEST = 1e-6
 """Steps of this arclength, for which there is no tube, are not divided further."""
 
-_SHORTEST_AT_FOLDS = 1e-4
-"""Steps of this arclength that may turn back in `s` are not divided further. In `s` they are about
-as long as the square of this."""
+_SHORTEST_AT_FOLDS, _NARROW_AT_FOLDS = 2e-6, 1e-9
+"""Steps that may turn back in `s` are divided down to this arclength, or until their tubes take up
+no more than this part of the span, which is about the square of their arclength."""
 
-_MOST_STEPS = 2**15
+_BESIDE_CROSSINGS = 1e-4
+"""Steps of up to this arclength next to where there is no tube belong to that."""
+
+_MOST_STEPS = 2**14
 """So many steps, of all curves together, are looked at."""
 
 _MOST_ENTRIES = 2**20
 """Steps are looked at together as long as their slopes have no more entries than this."""
 
-NO_TUBE = "no tube holds one branch and no other"
+NO_TUBE = f"other branches come closer than {_SHORTEST:g} or cross it"
 TURNS = "it may turn back there more than once"
 TOO_MANY = f"there were more than {_MOST_STEPS} steps to look at"
 NOT_REACHED = "no point of the branch between two others is found"
+NOT_LINKED = "two tubes are not proven to hold the same branch"
+LOCAL = (NO_TUBE, TURNS)
+"""What leaves open what happens there, but not where the branch goes on from there."""
 
 
 class Proof(NamedTuple):
@@ -120,7 +127,9 @@ def proven(curve: Curve, chains: list[Chain]) -> tuple[list[Chain], list[Proof]]
                 reason[:] = f"{operation} is not covered"
             break
         length = np.linalg.norm(y1 - y0, axis=1)
-        is_done = found.exists & (found.passes_once | (length <= _SHORTEST_AT_FOLDS))
+        extent = np.abs(y1 - y0)[:, -1] + 2 * found.radius
+        is_short = (length <= _SHORTEST_AT_FOLDS) | (extent <= _NARROW_AT_FOLDS)
+        is_done = found.exists & (found.passes_once | is_short)
         is_short = ~found.exists & (length <= _SHORTEST)
         divides = ~is_done & ~is_short & (n_looked_at < _MOST_STEPS)
         why = np.where(found.exists, np.where(found.passes_once, "", TURNS), NO_TUBE).astype(object)
@@ -170,8 +179,28 @@ def _linked(chain: Chain, tubes: _Tubes, reason: np.ndarray) -> Proof:
         gap = np.linalg.norm(y[-1] - y[0])
         exists[0] &= y.shape[1] * (tubes.reach[-1, 1] + gap + rounding) <= room[0]
     why = reason.copy()
-    why[~exists & (why == "")] = NO_TUBE
+    why[~exists & np.isin(why, ("", TURNS))] = NOT_LINKED
+    # Right beside a crossing, points are too imprecise for the tubes that are proven there.
+    for run in _runs(~exists):
+        if np.any(why[run] == NO_TUBE):
+            why[run] = np.where(length[run] <= _BESIDE_CROSSINGS, NO_TUBE, why[run])
     return Proof(exists, exists & tubes.passes_once, np.where(exists, tubes.radius, 0), why)
+
+
+def _runs(mask: Bool[np.ndarray, " k"]) -> list[slice]:
+    """Return where the mask is true without a break."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    return [slice(*ends) for ends in edges.reshape(-1, 2)]
+
+
+class _Equations(Transition):
+    """`H` as a function that programs are made of."""
+
+    curve: Curve
+
+    def __call__(self, y: Float[Array, " d1"], u: Float[Array, " 0"]) -> Float[Array, " d"]:
+        """Return `H(y)`."""
+        return self.curve(y)
 
 
 class _Prover:
@@ -198,10 +227,8 @@ class _Prover:
     def _program(self, shape: tuple[int, ...]) -> Program:
         n = shape[0]
         if n not in self._programs:
-            curve = self._curve
-            nothing = np.zeros((n, 0), self._dtype)
-            y = np.zeros(shape, self._dtype)
-            self._programs[n] = Program(lambda y, _: curve(y), y, nothing)  # pyright: ignore
+            y, nothing = np.zeros(shape, self._dtype), np.zeros((n, 0), self._dtype)
+            self._programs[n] = Program(_Equations(self._curve), y, nothing)
         return self._programs[n]
 
     def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
