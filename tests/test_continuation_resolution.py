@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 import slowpoints
 from slowpoints import FixedPoints, Transition
 from slowpoints._analysis.refinement import _may_change_sign_unseen
+from slowpoints._analysis.state_sizes import state_units
 
 
 def _points(x, s):
@@ -179,7 +180,9 @@ def test_two_events_within_a_step_are_both_found(kind, network, apart):
 
 @pytest.mark.parametrize("width", [0.1, 1e-2, 1e-3, 1e-4])
 def test_both_folds_of_a_cusp_are_found(width):
-    branches = slowpoints.continuation(_Cusp(_number(width)), _points([[1.0]], 1.0 - width), (-1, 1))
+    branches = slowpoints.continuation(
+        _Cusp(_number(width)), _points([[1.0]], 1.0 - width), (-1, 1)
+    )
     fold = 2 * (float(np.float32(width)) / 3) ** 1.5
     np.testing.assert_allclose(_events(branches, "fold"), [-fold, fold], rtol=1e-6, atol=1e-11)
     assert len(branches.events) == 2 and branches.at(0.0).n == 3
@@ -208,6 +211,75 @@ def test_steps_in_which_functions_may_change_sign_twice():
     unseen = _may_change_sign_unseen(tests, np.ones(3))
     np.testing.assert_array_equal(unseen[:, 0], [False, True, False])
     assert not unseen[:, 1:].any()
+
+
+# ---- units ---------------------------------------------------------------------------------------
+
+
+class _InOtherUnits(Transition):
+    G: Transition
+    scale: jax.Array
+
+    def __call__(self, x, s):
+        return self.scale * self.G(x / self.scale, s)
+
+
+_SCALES = [2.0**-40, 2.0**-20, 2.0**-10, 2.0**10, 2.0**20, (2.0**20, 1.0), (1.0, 2.0**-20)]
+
+
+@pytest.mark.parametrize("scale", _SCALES)
+@pytest.mark.parametrize("certify", [False, True])
+def test_branches_are_the_same_in_all_units_of_the_states(certify, scale):
+    """Powers of two, so that even rounding is the same up to them."""
+    G = _NearPitchfork(_number(1e-5))
+    x = np.array([_newton(G, start, 1.2) for start in ([0.8, -0.8], [-0.8, 0.8])])
+
+    def followed(scale):
+        scaled = _InOtherUnits(G, jnp.asarray(scale, jnp.float32) * jnp.ones(2, jnp.float32))
+        return slowpoints.continuation(scaled, _points(x * scale, 1.2), (0.4, 1.2), certify=certify)
+
+    plain, scaled = followed(1.0), followed(np.asarray(scale))
+    assert [e.kind for e in scaled.events] == [e.kind for e in plain.events] == ["fold"]
+    assert scaled.events[0].s == pytest.approx(plain.events[0].s, abs=1e-9)
+    np.testing.assert_allclose(scaled.events[0].xstar / scale, plain.events[0].xstar, atol=1e-4)
+    for a, b in zip(scaled.branches, plain.branches, strict=True):
+        assert a.ended_by == b.ended_by and a.rows == b.rows and len(a) == len(b)
+        np.testing.assert_allclose(a.xstar / scale, b.xstar, atol=1e-6)
+        np.testing.assert_allclose(a.s, b.s, atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(a.tangent, axis=1), 1)
+    for s in (0.5, 0.7, 1.0):
+        here, there = scaled.at(s), plain.at(s)
+        np.testing.assert_allclose(here.xstar / scale, there.xstar, atol=1e-9)
+        np.testing.assert_array_equal(here.status, there.status)
+        assert scaled.is_proven_at(s) == plain.is_proven_at(s) == certify
+
+
+@pytest.mark.parametrize("scale", _SCALES)
+def test_units_of_branches_from_the_origin_are_those_of_the_network(scale):
+    """At the origin itself, states have no size."""
+    G = _InOtherUnits(
+        _Random(
+            *(
+                jnp.asarray(a, jnp.float32)
+                for a in ([[2.0, 0.5], [-0.5, 1.5]], np.zeros((2, 2)), [0.0, 0.0])
+            )
+        ),
+        jnp.asarray(scale, jnp.float32) * jnp.ones(2, jnp.float32),
+    )
+    span = 0.0, 1.0
+    with jax.enable_x64(True):
+        units = state_units(G, False, np.zeros((1, 2)), np.zeros((1, 1)), span)
+    assert np.all(units >= np.asarray(scale) / 4) and np.all(units <= np.asarray(scale) * 4)
+
+
+def test_units_of_a_flow_at_a_fold_are_those_of_what_the_parameter_does():
+    def parabola(x, s):
+        return s - 1e-4 * x**2
+
+    f = slowpoints.as_transition(parabola)
+    with jax.enable_x64(True):
+        units = state_units(f, True, np.zeros((1, 1)), np.zeros((1, 1)), (-1.0, 1.0))
+    assert 16 <= units[0] <= 256  # x is up to 100
 
 
 # ---- tubes ---------------------------------------------------------------------------------------

@@ -60,11 +60,11 @@ make sense far outside."""
 _AT_CORNERS = {8: 1e-7, 4: 1e-4}
 """Steps below this length may turn by more, as where a piecewise linear unit has its kink."""
 
-_AT_BRANCH_POINTS = {8: 1e-7, 4: 1e-3}
+_AT_BRANCH_POINTS = {8: 2e-5, 4: 2e-2}
 """Steps below this length may change the orientation: where curves cross, it changes however short
-the step is. Curves that only come close, after a small perturbation of such a crossing, are told
-from those that cross if they are farther apart than this, which is about where rounding ends to
-tell them apart: it perturbs a crossing by its square root."""
+the step is (in float64 and float32). Curves that only come close, after a small perturbation of
+such a crossing, are told from those that cross if they are farther apart than this. Rounding alone
+moves the curves of a pitchfork apart by its third root."""
 
 _WARY = 2
 """A step that would change the orientation is halved. If so many in a row are then possible, the
@@ -107,7 +107,9 @@ class Curve(eqx.Module):
     """The equations `H(y) = 0` of a family of points.
 
     Attributes:
-        G: the transition of the states `[d]` and of `s`, or `f` of a flow.
+        G: the transition of the states `[d]` and of `s`, or `f` of a flow. The states are in units
+            of about their size, and so are all thresholds here: where sizes are `1 + |y|`, the 1 is
+            such a unit, and the length of the span.
         origin: the `s` at `sigma = 0`.
         length: by how much `s` is greater at `sigma = 1`.
         is_flow: whether `G` is the `f` of a flow.
@@ -250,7 +252,7 @@ def follow(
         cosine = jnp.sum(new.tangent * tangent, axis=1)
         off = jnp.linalg.norm(new.y - guess, axis=1) / step
         straight = (cosine >= _LEAST_COSINE) & (off <= _MOST_CORRECTED)
-        corner = (step <= _AT_CORNERS[size]) & (off <= _MOST_AT_CORNERS)
+        corner = (step <= _AT_CORNERS[size]) & (off <= _MOST_AT_CORNERS) & (wary == 0)
         crosses = new.orientation * orientation < 0
         too_far = crosses & (step > _AT_BRANCH_POINTS[size])
         good = running & new.is_on_curve & (straight | corner) & ~too_far

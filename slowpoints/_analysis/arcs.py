@@ -30,7 +30,7 @@ _SAME_DIRECTION = 0.7
 _FIRST_STEP = 0.01
 """Short enough for most networks; it doubles while the steps are easy."""
 
-_BESIDE_CROSSINGS = {8: 3e-5, 4: 3e-2}
+_BESIDE_CROSSINGS = {8: 5e-5, 4: 5e-2}
 """Points closer than this to where another curve crosses, which are there because steps are short,
 are left out: the equations are nearly singular there, and eigenvalues are no more than rounding (in
 float64 and float32)."""
@@ -230,8 +230,8 @@ def _joined(
 ) -> tuple[Float[np.ndarray, "k d1"], Float[np.ndarray, "k d1"]]:
     first, *others = parts  # the others begin where the ones before them end
     y, tangent, orientation = (
-        np.concatenate([ends[0], *(end[1:] for end in ends[1:])])
-        for ends in zip(*((arc.y, arc.tangent, arc.orientation) for arc in [first, *others]))
+        np.concatenate([getattr(first, name), *(getattr(arc, name)[1:] for arc in others)])
+        for name in ("y", "tangent", "orientation")
     )
     kept = _away_from_crossings(y, orientation)
     return y[kept], tangent[kept]
@@ -418,7 +418,8 @@ def _goes_inside(
 
 
 def _arc(trail: tuple[list, list, list], ended_by: str, joined: Port | None = None) -> Arc:
-    return Arc(*map(np.array, trail), ended_by, joined)
+    y, tangent, orientation = map(np.array, trail)
+    return Arc(y, tangent, orientation, ended_by, joined)
 
 
 def _beyond_corner(

@@ -50,8 +50,8 @@ _NEARLY_CROSSES = 1e-2
 """Folds with smaller deficits of rank are looked at more closely."""
 
 _CROSSES = {8: 1e-6, 4: 1e-2}
-"""Curves cross where the deficit of rank is below this (in float64 and float32). It is in proportion
-to the distance from the crossing, of which the place is known to about `_AROUND^3`."""
+"""Curves cross where the deficit of rank is below this (in float64 and float32). It is in
+proportion to the distance from the crossing, of which the place is known to about `_AROUND^3`."""
 
 
 class Found(NamedTuple):

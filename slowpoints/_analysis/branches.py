@@ -38,8 +38,8 @@ class Branch:
             `"closed"` if it returns to where it begins; `"stuck"` if no step leads on, as at a
             jump, or at a corner that turns back in `s`; or `"max_steps"`.
         rows: the rows of the points it was followed from that lie on it.
-        is_proven: `[k - 1]` for each step whether a tube around it is proven to hold this branch and
-            no other; `None` without `certify`.
+        is_proven: `[k - 1]` for each step whether a tube around it is proven to hold this branch
+            and no other; `None` without `certify`.
     """
 
     s: Float[np.ndarray, " k"]
@@ -89,6 +89,16 @@ class Event:
         return f"Event({self.kind} at s = {self.s:.10g}, branch {self.branch})"
 
 
+def in_other_units(
+    tangent: Float[np.ndarray, "k n_states_and_s"], unit: Float[np.ndarray, " n_states"]
+) -> Float[np.ndarray, "k n_states_and_s"]:
+    """Return unit vectors along a branch, whose states are now to be multiplied by `unit`."""
+    along = tangent * np.append(unit, 1).astype(tangent.dtype)
+    # Not below the smallest numbers, whose squares vanish.
+    along = along / np.abs(along).max(axis=1, keepdims=True)
+    return along / np.linalg.norm(along, axis=1, keepdims=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Unproven:
     """A part of a branch about which something is not proven.
@@ -129,6 +139,7 @@ class Branches:
     unproven: tuple[Unproven, ...] | None
     G: Transition
     _curve: Curve = dataclasses.field(repr=False)
+    _unit: Float[np.ndarray, " n_states"] = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.branches)
@@ -190,7 +201,13 @@ class Branches:
                 continuous_time=curve.is_flow,
             )
             if fps.n:
-                fps = unique(fps, tol=1e-6).compact()
+                fps = unique(fps, tol=1e-6).compact().to_numpy()
+                moved = (fps.F_xstar - fps.xstar) * self._unit
+                fps = fps.replace(
+                    xstar=fps.xstar * self._unit,
+                    F_xstar=fps.F_xstar * self._unit,
+                    qstar=0.5 * np.sum(moved**2, axis=1),
+                )
                 fps = decompose(jacobians(self.G, fps))
         return fps.to_numpy()
 
@@ -212,21 +229,23 @@ class Branches:
 
     def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
         sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
-        return np.concatenate([branch.xstar, sigma[:, None].astype(branch.xstar.dtype)], axis=1)
+        sigma = sigma[:, None].astype(branch.xstar.dtype)
+        return np.concatenate([branch.xstar / self._unit, sigma], axis=1)
 
     def _path_with_folds(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a branch's points and tangents, in which no step goes over a fold.
 
         Close to a fold, Newton's method needs to know better than from a step over it where it is.
         """
-        y, tangent = self._positions(self.branches[number]), self.branches[number].tangent
+        branch = self.branches[number]
+        y, tangent = self._positions(branch), in_other_units(branch.tangent, 1 / self._unit)
         folds = [e for e in self.events if e.kind == "fold" and e.branch == number]
         for event in sorted(folds, key=lambda event: -event.place):
             k = int(event.place)
             if k < event.place:  # which is not at a point
                 sigma = (event.s - float(self._curve.origin)) / float(self._curve.length)
                 along = np.append((tangent[k] + tangent[k + 1])[:-1], 0)
-                y = np.insert(y, k + 1, np.append(event.xstar, sigma), axis=0)
+                y = np.insert(y, k + 1, np.append(event.xstar / self._unit, sigma), axis=0)
                 tangent = np.insert(tangent, k + 1, along / np.linalg.norm(along), axis=0)
         return y, tangent
 

@@ -17,7 +17,7 @@ from slowpoints._analysis.curve_spectra import Spectra, growth, neutral, spectra
 _SAFETY = 2.0
 """Bends may be so many times stronger between points than the differences between them tell."""
 
-_SHORTEST = {8: 5e-5, 4: 3e-2}
+_SHORTEST = {8: 6e-5, 4: 6e-2}
 """Steps of this arclength are not divided further (in float64 and float32): an eigenvalue that
 moves away from the circle in proportion to the square of the distance, as on the arms of a
 pitchfork, is told from one that stays there down to about half of this."""
@@ -46,7 +46,9 @@ def refined(
         steps = [
             (number, int(k))
             for number, chain in enumerate(chains)
-            for k in np.flatnonzero(_may_hide_events(curve, chain, found[number]) & ~settled[number])
+            for k in np.flatnonzero(
+                _may_hide_events(curve, chain, found[number]) & ~settled[number]
+            )
         ]
         if not steps:
             break
@@ -66,10 +68,7 @@ def refined(
                 tangent=np.insert(chain.tangent, at, middle.tangent[use], axis=0),
             )
             found[number] = Spectra(
-                *(
-                    np.insert(a, at, b[use], axis=0)
-                    for a, b in zip(old, values, strict=True)
-                )
+                *(np.insert(a, at, b[use], axis=0) for a, b in zip(old, values, strict=True))
             )
             settled[number] = np.insert(settled[number], at, False)
     return chains, found
@@ -85,8 +84,9 @@ def middles(
         chains: the curves.
         steps: for each step the number of the curve, and of the point where it begins.
     """
+    d1 = chains[0].y.shape[1]
     y0, y1, t0, t1 = (
-        np.array([getattr(chains[number], name)[k + side] for number, k in steps])
+        np.array([getattr(chains[number], name)[k + side] for number, k in steps]).reshape(-1, d1)
         for name in ("y", "tangent")
         for side in (0, 1)
     )

@@ -32,7 +32,7 @@ from slowpoints._points.signs import inverses
 from slowpoints._transition.base import Transition
 
 _MARGIN = 0.05
-"""Tubes reach beyond both ends of their steps by this part of their length, so that they overlap."""
+"""Tubes reach beyond both ends of their steps by this part of their length: they overlap."""
 
 _LEAST_RADIUS = 1e-8
 """Tubes around straight lines are this wide, for rounding."""
@@ -136,9 +136,8 @@ def proven(curve: Curve, chains: list[Chain]) -> tuple[list[Chain], list[Proof]]
         why[~is_done & ~is_short & ~divides] = TOO_MANY
         rows = np.flatnonzero(divides)
         is_good = np.zeros(len(steps), bool)
-        if rows.size:
-            middle, is_good[rows] = middles(curve, chains, [steps[row] for row in rows])
-            why[rows] = np.where(is_good[rows], "", NOT_REACHED)
+        middle, is_good[rows] = middles(curve, chains, [steps[row] for row in rows])
+        why[rows] = np.where(is_good[rows], "", NOT_REACHED)
         for i in np.unique(numbers):
             mine = np.flatnonzero(numbers == i)
             for old, new in zip(tubes[i], found, strict=True):

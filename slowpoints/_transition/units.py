@@ -15,11 +15,12 @@ class InUnits(Transition):
 
     Attributes:
         F: the map of the states `x`.
-        unit: a power of two, by which numbers are multiplied without rounding.
+        unit: a power of two, by which numbers are multiplied without rounding; or one for each
+            state.
     """
 
     F: Transition
-    unit: Float[RealArray, ""]
+    unit: Float[RealArray, ""] | Float[RealArray, " n_states"]
 
     def __call__(
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
