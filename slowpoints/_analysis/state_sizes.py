@@ -17,6 +17,10 @@ _PROBES = 2.0 ** np.arange(-64, 64, 2)
 _BENT = 0.2
 """A network bends where its derivative has changed by this part."""
 
+_FAR_APART = 2.0**12
+"""States share a unit if their sizes, in order, differ by less than this factor from one to the
+next: most of those that are small are so at the given points only."""
+
 _ROUNDS = 3
 """So often is the network looked at, each time in the units found before: the first time, a state
 whose unit is far larger than those of the others hardly moves where these already bend."""
@@ -47,7 +51,17 @@ def state_units(
     for _ in range(_ROUNDS if len(x) else 0):
         found = _sizes_at_bends(f, is_flow, x[0], s[0], np.asarray(span), _filled_up(sizes))
         sizes = np.maximum(given, found)
-    return np.array([unit_of(float(size)) for size in _filled_up(sizes)], x.dtype)
+    return _shared(_filled_up(sizes)).astype(x.dtype)
+
+
+def _shared(sizes: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    """Return one unit for all states whose sizes are not far apart, that of the largest of them."""
+    order = np.argsort(sizes)[::-1]
+    units = np.empty(len(sizes))
+    for i, before in zip(order, np.concatenate([order[:1], order]), strict=False):
+        is_near = i != before and sizes[i] * _FAR_APART >= sizes[before]
+        units[i] = units[before] if is_near else unit_of(float(sizes[i]))
+    return units
 
 
 def _filled_up(sizes: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
