@@ -312,25 +312,29 @@ def _solver_at(curve: Curve, at: Array, normal: Array) -> tuple[_Solve, Array]:
         return _by_products, jnp.zeros_like(at[:, 0])
     slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
     matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
-    factors = one_by_one(lapack.lu_factor, matrices)
     few = matrices.shape[1] <= _MOST_INVERTED
-    eye = jnp.eye(matrices.shape[1], dtype=at.dtype)
-    inverses = one_by_one(lambda lane: lapack.lu_solve(lane, eye), factors) if few else None
+
+    def decomposed(matrix: Array) -> tuple[Any, Array]:
+        factors = lapack.lu_factor(matrix)
+        eye = jnp.eye(matrix.shape[0], dtype=at.dtype)
+        return lapack.lu_solve(factors, eye) if few else factors, _sign(*factors)
+
+    parts, signs = one_by_one(decomposed, matrices)
 
     def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
-        if inverses is not None:
-            return jnp.einsum("lij,lj->li", inverses, b)
-        return one_by_one(lambda lane: lapack.lu_solve(*lane), (factors, b))
+        if few:
+            return jnp.einsum("lij,lj->li", parts, b)
+        return one_by_one(lambda lane: lapack.lu_solve(*lane), (parts, b))
 
-    return solve, _signs(*factors)
+    return solve, signs
 
 
-def _signs(lu: Float[Array, "lanes d1 d1"], pivots: Int[Array, "lanes d1"]) -> Array:
-    """Return the signs of determinants, from the factors of the matrices."""
-    n_swaps = jnp.sum(pivots != jnp.arange(pivots.shape[1]), axis=1)
-    diagonals = jnp.prod(jnp.sign(jnp.diagonal(lu, axis1=1, axis2=2)), axis=1)
-    signs = jnp.where(n_swaps % 2 == 1, -diagonals, diagonals)
-    return jnp.where(jnp.isfinite(signs), signs, 0)
+def _sign(lu: Float[Array, "d1 d1"], pivots: Int[Array, " d1"]) -> Array:
+    """Return the sign of a determinant, from the factors of the matrix; 0 if it is not known."""
+    n_swaps = jnp.sum(pivots != jnp.arange(pivots.size))
+    diagonal = jnp.prod(jnp.sign(jnp.diagonal(lu)))
+    sign = jnp.where(n_swaps % 2 == 1, -diagonal, diagonal)
+    return jnp.where(jnp.isfinite(sign), sign, 0)
 
 
 def _by_products(curve: Curve, y: Array, normal: Array, b: Array) -> Array:

@@ -216,7 +216,10 @@ class Branches:
 
         It is `True` if, with `certify`, no part of a branch that is not proven comes to this `s`:
         each branch then passes it as often as `at` says, and each time in a tube that holds no
-        other branch. Branches that no given point leads to are not spoken of.
+        other branch. Branches that no given point leads to are not spoken of. Where branches cross,
+        or come closer than 1e-6, nothing is proven about which of them goes on as which: what lies
+        beyond is proven to be a branch. If a branch could have gone anywhere, as from where it is
+        `"stuck"`, nothing is proven at any `s`.
 
         Args:
             s: the parameter, within the span.

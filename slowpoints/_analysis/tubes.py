@@ -53,13 +53,20 @@ no more than this part of the span, which is about the square of their arclength
 _BESIDE_CROSSINGS = 1e-4
 """Steps of up to this arclength next to where there is no tube belong to that."""
 
+_MOST_TURNS = 2**8
+"""If more steps than this may turn back, it is not a few folds that they do so at, but the curve
+leads across `s` all along, and they are not divided further."""
+
 _MOST_STEPS = 2**14
 """So many steps, of all curves together, are looked at."""
 
 _MOST_ENTRIES = 2**20
 """Steps are looked at together as long as their slopes have no more entries than this."""
 
-NO_TUBE = f"other branches come closer than {_SHORTEST:g} or cross it"
+NO_TUBE = (
+    f"no tube, down to a length of {_SHORTEST:g}, holds one branch and no other, as where branches "
+    "cross or come as close, or where it turns as sharply"
+)
 TURNS = "it may turn back there more than once"
 TOO_MANY = f"there were more than {_MOST_STEPS} steps to look at"
 NOT_REACHED = "no point of the branch between two others is found"
@@ -129,7 +136,8 @@ def proven(curve: Curve, chains: list[Chain]) -> tuple[list[Chain], list[Proof]]
         length = np.linalg.norm(y1 - y0, axis=1)
         extent = np.abs(y1 - y0)[:, -1] + 2 * found.radius
         is_short = (length <= _SHORTEST_AT_FOLDS) | (extent <= _NARROW_AT_FOLDS)
-        is_done = found.exists & (found.passes_once | is_short)
+        may_turn = found.exists & ~found.passes_once
+        is_done = found.exists & (~may_turn | is_short | (np.sum(may_turn) > _MOST_TURNS))
         is_short = ~found.exists & (length <= _SHORTEST)
         divides = ~is_done & ~is_short & (n_looked_at < _MOST_STEPS)
         why = np.where(found.exists, np.where(found.passes_once, "", TURNS), NO_TUBE).astype(object)
