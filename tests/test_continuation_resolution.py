@@ -326,15 +326,6 @@ def test_what_cannot_be_proven_is_said():
     assert not of_it.is_proven_at(0.5) and not of_it.branches[0].is_proven.any()
 
 
-@pytest.mark.checks_input
-@pytest.mark.parametrize("certify", [1, None, "yes"])
-def test_certify_is_true_or_false(certify):
-    with pytest.raises(TypeError, match="certify"):
-        slowpoints.continuation(
-            lambda x, s: 0.5 * x + s, _points([[0.0]], 0.0), (-1, 1), certify=certify
-        )
-
-
 def _random(seed):
     rng = np.random.default_rng(seed)
     d, gain = 2 + seed % 2, rng.choice([0.8, 1.5, 2.5])

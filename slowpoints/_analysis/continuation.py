@@ -121,10 +121,11 @@ def continuation(
             for up to 256 units, and 16 above. If all of these are outside the unit circle, the
             index is unknown there, and its changes are not found.
         certify: prove the branches: around each of their steps, a tube that holds one branch and no
-            other, by Krawczyk's test with the parameter (compare van den Berg & Lessard 2015), in
-            ball arithmetic as for [`certify`][slowpoints.certify]. Steps are divided until there is
-            one. Where there is none, as where branches cross, `Branches.unproven` says so. Events
-            are not proven. The more units, the shorter the tubes: it is meant for up to some ten.
+            other, by Krawczyk's test with the parameter (compare Gameiro, Lessard & Mischaikow
+            2008), in ball arithmetic as for [`certify`][slowpoints.certify]. Steps are divided
+            until there is one. Where there is none, as where branches cross, `Branches.unproven`
+            says so. Events are not proven. The more units, the shorter the tubes: it is meant for
+            up to some ten.
         key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
 
     Returns:
@@ -152,9 +153,7 @@ def continuation(
     n_leading = arguments.whole(caller, "n_eigvals", n_eigvals, least=1, or_none=True)
     if n_leading is None:
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
-    if not isinstance(certify, bool):
-        expected = "`True` or `False`"
-        arguments.refuse(caller, "certify", arguments.found(certify), expected, TypeError)
+    certify = arguments.flag(caller, "certify", certify)
     places = _checked_places(caller, search_at, ends)
     random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
 

@@ -6,8 +6,9 @@ and a little beyond, Krawczyk's test shows that there is exactly one `z` across 
 with all entries below a radius, such that `H(m(p) + z) = 0`: with an approximate inverse `C` of the
 slopes of `H` above `c`, the map `z -> z - C (H(m(p) + z), c z)` contracts by `L` over the tube, and
 moves 0 by no more than `q` for any `p`, with `q + L r < r`. So the tube holds one curve, which
-leads from its one end to the other (compare van den Berg & Lessard 2015; Rump 2010). As steps are
-given by arclength, folds are places like any other. Where curves cross, there is no such tube.
+leads from its one end to the other (compare Gameiro, Lessard & Mischaikow 2008; Rump 2010). As
+steps are given by arclength, folds are places like any other. Where curves cross, there is no such
+tube.
 
 Successive tubes overlap, and the curves in them are one if the point in which the first leaves its
 tube is inside of the next.
