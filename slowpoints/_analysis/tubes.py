@@ -54,11 +54,11 @@ no more than this part of the span, which is about the square of their arclength
 _BESIDE_CROSSINGS = 1e-4
 """Steps of up to this arclength next to where there is no tube belong to that."""
 
-_MOST_TURNS = 2**8
+_MOST_TURNS = 2**11
 """If more steps than this may turn back, it is not a few folds that they do so at, but the curve
 leads across `s` all along, and they are not divided further."""
 
-_MOST_STEPS = 2**14
+_MOST_STEPS = 2**15
 """So many steps, of all curves together, are looked at."""
 
 _MOST_ENTRIES = 2**20
