@@ -49,7 +49,7 @@ _SHORTEST = 1e-6
 
 _SHORTEST_AT_FOLDS, _NARROW_AT_FOLDS = 2e-6, 1e-9
 """Steps that may turn back in `s` are divided down to this arclength, or until their tubes take up
-no more than this part of the span, which is about the square of their arclength."""
+no more than this part of the span, about the square of their arclength."""
 
 _BESIDE_CROSSINGS = 1e-4
 """Steps of up to this arclength next to where there is no tube belong to that."""
