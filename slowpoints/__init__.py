@@ -55,7 +55,12 @@ if _TYPE_CHECKING:
     from slowpoints._analysis.coverage import Coverage as Coverage, coverage as coverage
     from slowpoints._analysis.find_all import find_all as find_all
     from slowpoints._analysis.search_until import Rounds as Rounds, search_until as search_until
-    from slowpoints._analysis.branches import Branch as Branch, Branches as Branches, Event as Event
+    from slowpoints._analysis.branches import (
+        Branch as Branch,
+        Branches as Branches,
+        Event as Event,
+        Unproven as Unproven,
+    )
     from slowpoints._analysis.continuation import continuation as continuation
     from slowpoints._analysis.endings import Outcome as Outcome
     from slowpoints._analysis.connections import Connections as Connections, Edges as Edges
@@ -105,7 +110,7 @@ _LATER = {
     "slowpoints._analysis.coverage": ("Coverage", "coverage"),
     "slowpoints._analysis.find_all": ("find_all",),
     "slowpoints._analysis.search_until": ("Rounds", "search_until"),
-    "slowpoints._analysis.branches": ("Branch", "Branches", "Event"),
+    "slowpoints._analysis.branches": ("Branch", "Branches", "Event", "Unproven"),
     "slowpoints._analysis.continuation": ("continuation",),
     "slowpoints._analysis.endings": ("Outcome",),
     "slowpoints._analysis.connections": ("Connections", "Edges", "connections"),

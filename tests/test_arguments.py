@@ -469,6 +469,7 @@ CALLS = {
             "n_starts": 4,
             "max_steps": 3,
             "n_eigvals": 1,
+            "certify": False,
         },
         {
             "G": MODEL,
@@ -479,6 +480,7 @@ CALLS = {
             "n_starts": COUNT,
             "max_steps": COUNT,
             "n_eigvals": COUNT_OR_NONE,
+            "certify": FLAG,
             "key": Kind(tuple(key for key in KEYS.wrong if key is not None)),
         },
         {"fps": (points(xstar=None), points(inputs=None), points(inputs=X))},
@@ -1219,7 +1221,7 @@ def test_the_table_is_large_and_complete():
     }
     not_called = {"AbstractSolver", "Transition", "PlotConfig"}  # classes to build upon, and looks
     results = {"Account", "Part", "Status", "Certificates", "Coverage", "LinearModes", "Rounds"}
-    results |= {"Branch", "Branches", "Event"}
+    results |= {"Branch", "Branches", "Event", "Unproven"}
     results |= {"PassageTimes", "RankNeeded", "ReducedNetwork"}
     results |= {"Edges", "Outcome", "BasinBoundary", "Smallest"}
     results |= {"SlowManifold", "LineAttractor"}

@@ -47,14 +47,28 @@ _EASY_COSINE = 0.985
 _MOST_CORRECTED = 0.3
 """The correction may be no longer than this part of the step, for the same reason."""
 
-_LEAST_STEP = 1e-6
-"""If steps of this length fail, the curve has an end or a corner there."""
+_LEAST_STEP = {8: 1e-9, 4: 1e-6}
+"""If steps of this length fail, the curve has an end or a corner there (in float64 and float32)."""
 
-_MOST_OF_SPAN = 0.1
+_MOST_OF_SPAN = 0.05
 """No step passes more of the span than this, however long it may be otherwise."""
 
-_AT_CORNERS = 1e-4
+_BEYOND_SPAN = 1.1
+"""The step that leaves the span is longer than the way to its end by this factor: networks need not
+make sense far outside."""
+
+_AT_CORNERS = {8: 1e-7, 4: 1e-4}
 """Steps below this length may turn by more, as where a piecewise linear unit has its kink."""
+
+_AT_BRANCH_POINTS = {8: 2e-5, 4: 2e-2}
+"""Steps below this length may change the orientation: where curves cross, it changes however short
+the step is (in float64 and float32). Curves that only come close, after a small perturbation of
+such a crossing, are told from those that cross if they are farther apart than this. Rounding alone
+moves the curves of a pitchfork apart by its third root."""
+
+_WARY = 2
+"""A step that would change the orientation is halved. If so many in a row are then possible, the
+crossing that seemed to be there is none, and steps may become longer again."""
 
 _MOST_AT_CORNERS = 3.0
 """The correction is then at most so many steps long: it would be longer if the curve had a jump."""
@@ -93,7 +107,9 @@ class Curve(eqx.Module):
     """The equations `H(y) = 0` of a family of points.
 
     Attributes:
-        G: the transition of the states `[d]` and of `s`, or `f` of a flow.
+        G: the transition of the states `[d]` and of `s`, or `f` of a flow. The states are in units
+            of about their size, and so are all thresholds here: where sizes are `1 + |y|`, the 1 is
+            such a unit, and the length of the span.
         origin: the `s` at `sigma = 0`.
         length: by how much `s` is greater at `sigma = 1`.
         is_flow: whether `G` is the `f` of a flow.
@@ -120,12 +136,17 @@ class Lanes(NamedTuple):
         y: `[lanes, d + 1]` points of the curves.
         tangent: `[lanes, d + 1]` unit vectors along them.
         step: `[lanes]` the length of the next step.
+        orientation: `[lanes]` the sign of the determinant of the slopes of `H` and the tangent; 0
+            if it is not known.
+        wary: `[lanes]` how many more steps are to be no longer than the last.
         running: `[lanes]` whether it is followed further: neither out of the span nor stuck.
     """
 
     y: Float[Array, "lanes d1"]
     tangent: Float[Array, "lanes d1"]
     step: Float[Array, " lanes"]
+    orientation: Float[Array, " lanes"]
+    wary: Int[Array, " lanes"]
     running: Bool[Array, " lanes"]
 
 
@@ -135,12 +156,15 @@ class Corrected(NamedTuple):
     Attributes:
         y: `[..., lanes, d + 1]` the points.
         tangent: `[..., lanes, d + 1]` unit tangents there, on the side of the normal.
+        orientation: `[..., lanes]` the sign of the determinant of the slopes of `H` and the
+            tangent, from the guess, which is close by; 0 if it is not known.
         n_steps: `[..., lanes]` the steps of Newton's method that were taken.
         is_on_curve: `[..., lanes]` whether it converged.
     """
 
     y: Float[RealArray, "*steps lanes d1"]
     tangent: Float[RealArray, "*steps lanes d1"]
+    orientation: Float[RealArray, "*steps lanes"]
     n_steps: Int[RealArray, "*steps lanes"]
     is_on_curve: Bool[RealArray, "*steps lanes"]
 
@@ -156,7 +180,7 @@ def corrected(
     `H`. Without, each step is one of Newton's.
     """
     eps = float(jnp.finfo(guess.dtype).eps)
-    solve = _by_products if curve.without_matrices else _by_matrices(curve, guess, normal)
+    solve, orientation = _solver_at(curve, guess, normal)
 
     class Carry(NamedTuple):
         y: Array
@@ -191,7 +215,8 @@ def corrected(
     size, n_steps = jnp.full(lanes, jnp.inf, guess.dtype), jnp.zeros(lanes, int)
     c = jax.lax.while_loop(goes_on, step, Carry(guess, size, n_steps, no, no))
     tangent = _tangent(curve, c.y, normal, solve)
-    return Corrected(c.y, tangent, c.n, c.done & jnp.isfinite(tangent).all(axis=1))
+    is_on_curve = c.done & jnp.isfinite(tangent).all(axis=1)
+    return Corrected(c.y, tangent, orientation, c.n, is_on_curve)
 
 
 @eqx.filter_jit
@@ -213,35 +238,45 @@ def follow(
 
     def attempt_if_any(lanes: Lanes, _: None) -> tuple[Lanes, Corrected]:
         no, zero = jnp.zeros_like(lanes.running), jnp.zeros(lanes.step.shape, int)
-        nothing = Corrected(lanes.y, lanes.tangent, zero, no)
+        nothing = Corrected(lanes.y, lanes.tangent, lanes.orientation, zero, no)
         return jax.lax.cond(jnp.any(lanes.running), attempt, lambda lanes: (lanes, nothing), lanes)
 
     def attempt(lanes: Lanes) -> tuple[Lanes, Corrected]:
-        y, tangent, step, running = lanes
+        y, tangent, step, orientation, wary, running = lanes
+        # Not far out of the span.
+        to_end = jnp.where(tangent[:, -1] >= 0, 1 - y[:, -1], y[:, -1])
+        in_span = jnp.maximum(jnp.abs(tangent[:, -1]), tiny)
+        step = jnp.minimum(step, jnp.maximum(_BEYOND_SPAN * to_end / in_span, least))
         guess = y + step[:, None] * tangent
         new = corrected(curve, guess, tangent)
         cosine = jnp.sum(new.tangent * tangent, axis=1)
         off = jnp.linalg.norm(new.y - guess, axis=1) / step
         straight = (cosine >= _LEAST_COSINE) & (off <= _MOST_CORRECTED)
-        corner = (step <= _AT_CORNERS) & (off <= _MOST_AT_CORNERS)
-        good = running & new.is_on_curve & (straight | corner)
+        corner = (step <= _AT_CORNERS[size]) & (off <= _MOST_AT_CORNERS) & (wary == 0)
+        crosses = new.orientation * orientation < 0
+        too_far = crosses & (step > _AT_BRANCH_POINTS[size])
+        good = running & new.is_on_curve & (straight | corner) & ~too_far
         easy = good & (new.n_steps <= _EASY_CORRECTIONS) & (cosine >= _EASY_COSINE)
-        factor = jnp.where(easy, 2.0, jnp.where(good, 1.0, 0.5))
+        factor = jnp.where(easy & (wary == 0), 2.0, jnp.where(good, 1.0, 0.5))
         inside = (new.y[:, -1] >= 0) & (new.y[:, -1] <= 1)
-        stuck = ~good & (step <= _LEAST_STEP)
+        stuck = ~good & (step <= least)
         moved = good[:, None]
         # Of a step that fails, the tangent may be NaN.
         tangent = jnp.where(moved, new.tangent, tangent)
-        in_span = jnp.maximum(jnp.abs(tangent[:, -1]), jnp.finfo(y.dtype).tiny)
+        in_span = jnp.maximum(jnp.abs(tangent[:, -1]), tiny)
         most = jnp.minimum(longest, _MOST_OF_SPAN / in_span)
         lanes = Lanes(
             jnp.where(moved, new.y, y),
             tangent,
             jnp.where(running, jnp.minimum(step * factor, most), step),
+            jnp.where(good, new.orientation, orientation),
+            jnp.where(too_far, _WARY, jnp.maximum(wary - good, 0)),
             running & ~stuck & (inside | ~good),
         )
         return lanes, new._replace(is_on_curve=good)
 
+    size = lanes.y.dtype.itemsize
+    least, tiny = _LEAST_STEP[size], jnp.finfo(lanes.y.dtype).tiny
     return jax.lax.scan(attempt_if_any, lanes, None, length=n_attempts)
 
 
@@ -271,19 +306,35 @@ _Solve = Callable[[Curve, Array, Array, Array], Array]
 """From a curve, points, normals and right-hand sides `[lanes, d + 1]` to solutions."""
 
 
-def _by_matrices(curve: Curve, at: Array, normal: Array) -> _Solve:
-    """Return the solution of systems with the matrices at the points `at`, wherever they are."""
+def _solver_at(curve: Curve, at: Array, normal: Array) -> tuple[_Solve, Array]:
+    """Return how to solve systems near the points `at`, and the signs of their determinants."""
+    if curve.without_matrices:
+        return _by_products, jnp.zeros_like(at[:, 0])
     slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
     matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
     few = matrices.shape[1] <= _MOST_INVERTED
-    parts = one_by_one(lapack.inverse if few else lapack.lu_factor, matrices)
+
+    def decomposed(matrix: Array) -> tuple[Any, Array]:
+        factors = lapack.lu_factor(matrix)
+        eye = jnp.eye(matrix.shape[0], dtype=at.dtype)
+        return lapack.lu_solve(factors, eye) if few else factors, _sign(*factors)
+
+    parts, signs = one_by_one(decomposed, matrices)
 
     def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
         if few:
             return jnp.einsum("lij,lj->li", parts, b)
         return one_by_one(lambda lane: lapack.lu_solve(*lane), (parts, b))
 
-    return solve
+    return solve, signs
+
+
+def _sign(lu: Float[Array, "d1 d1"], pivots: Int[Array, " d1"]) -> Array:
+    """Return the sign of a determinant, from the factors of the matrix; 0 if it is not known."""
+    n_swaps = jnp.sum(pivots != jnp.arange(pivots.size))
+    diagonal = jnp.prod(jnp.sign(jnp.diagonal(lu)))
+    sign = jnp.where(n_swaps % 2 == 1, -diagonal, diagonal)
+    return jnp.where(jnp.isfinite(sign), sign, 0)
 
 
 def _by_products(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
@@ -342,7 +393,7 @@ def beyond_corner(
         is not on the curve.
     """
     behind = y + _BEHIND * tangent
-    solve = _by_products if curve.without_matrices else _by_matrices(curve, behind, tangent)
+    solve, _ = _solver_at(curve, behind, tangent)
     direction = _tangent(curve, behind, tangent, solve)
     found = []
     for way in (direction, -direction):

@@ -20,12 +20,20 @@ from slowpoints._analysis.arclength import (
 _ATTEMPTS = 16
 """So many steps are tried before the host looks at where the lanes are."""
 
-_SAME = 1e-6
-"""A curve that comes this close to a point that others start from goes through it. Newton's method
-leaves less than a hundredth of this, in float64; in float32 it is `1e-3`."""
+_SAME = {8: 1e-8, 4: 1e-3}
+"""A curve that comes this close to a point that others start from, in about its direction, goes
+through it. Newton's method leaves less than a hundredth of this (in float64 and float32)."""
+
+_SAME_DIRECTION = 0.7
+"""Curves that cross elsewhere close by do so at an angle."""
 
 _FIRST_STEP = 0.01
 """Short enough for most networks; it doubles while the steps are easy."""
+
+_BESIDE_CROSSINGS = {8: 5e-5, 4: 5e-2}
+"""Points closer than this to where another curve crosses, which are there because steps are short,
+are left out: the equations are nearly singular there, and eigenvalues are no more than rounding (in
+float64 and float32)."""
 
 Side = int
 """In which direction a curve is followed from a point: 1 along its tangent, or -1."""
@@ -36,6 +44,7 @@ class OnCurve(NamedTuple):
 
     y: Float[np.ndarray, "*steps n d1"]
     tangent: Float[np.ndarray, "*steps n d1"]
+    orientation: Float[np.ndarray, "*steps n"]
     n_steps: Int[np.ndarray, "*steps n"]
     is_on_curve: Bool[np.ndarray, "*steps n"]
 
@@ -53,18 +62,21 @@ class Arc(NamedTuple):
     Attributes:
         y: `[k, d + 1]` its points, in order, the first included.
         tangent: `[k, d + 1]` unit tangents in the direction of the order.
+        orientation: `[k]` see `Corrected`.
         ended_by: why it ends: see `Branch`; `"joined"` at another such point.
         joined: where it arrived then.
     """
 
     y: Float[np.ndarray, "k d1"]
     tangent: Float[np.ndarray, "k d1"]
+    orientation: Float[np.ndarray, " k"]
     ended_by: str
     joined: Port | None = None
 
     def reversed(self, ended_by: str, joined: Port | None) -> "Arc":
         """Return the same points in the other order."""
-        return Arc(self.y[::-1], -self.tangent[::-1], ended_by, joined)
+        backwards = self.y[::-1], -self.tangent[::-1], -self.orientation[::-1]
+        return Arc(*backwards, ended_by, joined)
 
 
 class Chain(NamedTuple):
@@ -83,7 +95,8 @@ def on_curve(
     n, d1 = guess.shape
     rows = np.arange(n_computed(n, d1)) % max(n, 1)
     if n == 0:
-        return OnCurve(guess, guess, np.zeros(0, int), np.zeros(0, bool))
+        nothing = np.zeros(0, guess.dtype)
+        return OnCurve(guess, guess, nothing, np.zeros(0, int), np.zeros(0, bool))
     found = corrected(curve, jnp.asarray(guess[rows]), jnp.asarray(normal[rows]))
     return OnCurve(*(np.asarray(part)[:n] for part in found))
 
@@ -119,21 +132,23 @@ def arcs_from(
     y = np.concatenate([starts.y, starts.y])
     tangent = np.concatenate([starts.tangent, -starts.tangent])
     step = np.full(2 * n, min(_FIRST_STEP, longest), y.dtype)
+    orientation = np.concatenate([starts.orientation, -starts.orientation])
+    wary = np.zeros(2 * n, int)
     inside = _goes_inside(y, tangent)
-    trails = [([y[i].copy()], [tangent[i].copy()]) for i in range(2 * n)]
+    trails = [([y[i].copy()], [tangent[i].copy()], [orientation[i]]) for i in range(2 * n)]
     arcs = {ports[i]: _arc(trails[i], "span") for i in np.flatnonzero(~inside)}
     to_cut: list[Port] = []
     corners = np.zeros(2 * n, int)  # how long each trail was at its last corner
     live = np.flatnonzero(inside)
     while live.size:
+        moving = (y, tangent, step, orientation, wary)
         rows = live[np.arange(n_computed(live.size, y.shape[1])) % live.size]
         running = np.arange(rows.size) < live.size
-        lanes = Lanes(*map(jnp.asarray, (y[rows], tangent[rows], step[rows], running)))
+        lanes = Lanes(*map(jnp.asarray, (*(part[rows] for part in moving), running)))
         lanes, steps = follow(curve, lanes, jnp.asarray(longest, y.dtype), _ATTEMPTS)
         on_way = np.asarray(lanes.running)[: live.size]
-        y[live], tangent[live], step[live] = (
-            np.asarray(part)[: live.size] for part in (lanes.y, lanes.tangent, lanes.step)
-        )
+        for part, new in zip(moving, lanes[: len(moving)], strict=True):
+            part[live] = np.asarray(new)[: live.size]
         path = OnCurve(*(np.asarray(part)[:, : live.size] for part in steps))
         segments = _segments(trails, live, path)
         joins = _joins(curve, segments, starts)
@@ -142,17 +157,19 @@ def arcs_from(
             if port in arcs:  # the other end of one that arrived here
                 continue
             taken = path.is_on_curve[:, place]
-            points, tangents = path.y[taken, place], path.tangent[taken, place]
+            new = path.y[taken, place], path.tangent[taken, place], path.orientation[taken, place]
             if place in joins:
                 count, start, at, along = joins[place]
-                trail[0].extend([*points[:count], at])
-                trail[1].extend([*tangents[:count], along])
-                other = Port(start, 1 if along @ starts.tangent[start] < 0 else -1)
+                side = 1 if along @ starts.tangent[start] < 0 else -1
+                end = at, along, -side * starts.orientation[start]
+                for values, more, last in zip(trail, new, end, strict=True):
+                    values.extend([*more[:count], last])
+                other = Port(start, side)
                 arcs[port] = _arc(trail, "joined", other)
                 arcs[other] = arcs[port].reversed("joined", port)
                 continue
-            trail[0].extend(points)
-            trail[1].extend(tangents)
+            for values, more in zip(trail, new, strict=True):
+                values.extend(more)
             if on_way[place] and len(trail[0]) < most_steps:
                 continue
             if not 0 <= y[lane, -1] <= 1:
@@ -166,9 +183,10 @@ def arcs_from(
                     arcs[port] = _arc(trail, "stuck")
                     continue
                 y[lane], tangent[lane] = beyond
+                orientation[lane], wary[lane] = 0, 0
                 step[lane] = min(_FIRST_STEP, longest)
-                trail[0].append(beyond[0])
-                trail[1].append(beyond[1])
+                for values, value in zip(trail, (*beyond, 0.0), strict=True):
+                    values.append(value)
                 corners[lane] = len(trail[0])
         live = np.array([i for i in live if ports[i] not in arcs], int)
     return arcs | dict(zip(to_cut, _cut(curve, [arcs[port] for port in to_cut]), strict=True))
@@ -211,8 +229,28 @@ def _joined(
     parts: list[Arc],
 ) -> tuple[Float[np.ndarray, "k d1"], Float[np.ndarray, "k d1"]]:
     first, *others = parts  # the others begin where the ones before them end
-    y = np.concatenate([first.y, *(arc.y[1:] for arc in others)])
-    return y, np.concatenate([first.tangent, *(arc.tangent[1:] for arc in others)])
+    y, tangent, orientation = (
+        np.concatenate([getattr(first, name), *(getattr(arc, name)[1:] for arc in others)])
+        for name in ("y", "tangent", "orientation")
+    )
+    kept = _away_from_crossings(y, orientation)
+    return y[kept], tangent[kept]
+
+
+def _away_from_crossings(
+    y: Float[np.ndarray, "k d1"], orientation: Float[np.ndarray, " k"]
+) -> Bool[np.ndarray, " k"]:
+    """Return which points of a curve are not right beside where another crosses it."""
+    kept = np.ones(len(y), bool)
+    beside = _BESIDE_CROSSINGS[y.dtype.itemsize]
+    for k in np.flatnonzero(orientation[:-1] * orientation[1:] < 0):
+        # In each direction up to the first point that is farther away.
+        before = np.linalg.norm(y[1 : k + 1] - y[k], axis=1) > beside
+        after = np.linalg.norm(y[k + 1 : -1] - y[k + 1], axis=1) > beside
+        first = 1 + (np.flatnonzero(before)[-1] + 1 if before.any() else 0)
+        last = k + 1 + (np.flatnonzero(after)[0] if after.any() else len(after))
+        kept[first:last] = False
+    return kept
 
 
 # ---- where curves pass a given s -----------------------------------------------------------------
@@ -291,13 +329,13 @@ class _Segments(NamedTuple):
 
 
 def _segments(
-    trails: list[tuple[list[np.ndarray], list[np.ndarray]]],
+    trails: list[tuple[list, list, list]],
     live: Int[np.ndarray, " lanes"],
     path: OnCurve,
 ) -> _Segments | None:
     rows = []
     for place, lane in enumerate(live):
-        points, tangents = ([part[-1]] for part in trails[lane])
+        points, tangents = ([part[-1]] for part in trails[lane][:2])
         taken = path.is_on_curve[:, place]
         points = [*points, *path.y[taken, place]]
         tangents = [*tangents, *path.tangent[taken, place]]
@@ -332,9 +370,11 @@ def _joins(
     normal = chord / np.linalg.norm(chord, axis=1, keepdims=True)
     guess = guess + normal * np.sum(normal * (target - guess), axis=1, keepdims=True)
     found = on_curve(curve, guess, normal)
-    same = _SAME if target.dtype == np.float64 else 1e-3
+    same = _SAME[target.dtype.itemsize]
     scale = 1 + np.linalg.norm(target, axis=1)
     is_there = found.is_on_curve & (np.linalg.norm(found.y - target, axis=1) <= same * scale)
+    cosine = np.sum(found.tangent * starts.tangent[start], axis=1)
+    is_there &= np.abs(cosine) >= _SAME_DIRECTION
     # A lane does not arrive where it starts, unless it has been elsewhere.
     is_there &= ~(part.is_first & (np.linalg.norm(part.left - target, axis=1) <= same * scale))
     joins: dict[int, tuple[int, int, np.ndarray, np.ndarray]] = {}
@@ -377,8 +417,9 @@ def _goes_inside(
     return ~outwards
 
 
-def _arc(trail: tuple[list, list], ended_by: str, joined: Port | None = None) -> Arc:
-    return Arc(np.array(trail[0]), np.array(trail[1]), ended_by, joined)
+def _arc(trail: tuple[list, list, list], ended_by: str, joined: Port | None = None) -> Arc:
+    y, tangent, orientation = map(np.array, trail)
+    return Arc(y, tangent, orientation, ended_by, joined)
 
 
 def _beyond_corner(
@@ -403,9 +444,10 @@ def _cut(curve: Curve, arcs: list[Arc]) -> list[Arc]:
     last = on_curve(curve, guess, across(guess))
     cut = []
     for k, arc in enumerate(arcs):
-        y, tangent = arc.y[:-1], arc.tangent[:-1]
+        y, tangent, orientation = arc.y[:-1], arc.tangent[:-1], arc.orientation[:-1]
         if last.is_on_curve[k]:  # it is not where there is a fold right at the end
             along = last.tangent[k] * np.sign(last.tangent[k] @ arc.tangent[-1])
             y, tangent = np.concatenate([y, last.y[[k]]]), np.concatenate([tangent, along[None]])
-        cut.append(Arc(y, tangent, arc.ended_by))
+            orientation = arc.orientation
+        cut.append(Arc(y, tangent, orientation, arc.ended_by))
     return cut

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from slowpoints._analysis.arclength import Curve, hermite
 from slowpoints._analysis.arcs import Chain, on_curve
-from slowpoints._analysis.curve_spectra import Spectra, growth, neutral, spectra
+from slowpoints._analysis.curve_spectra import Spectra, growth, neutral, rank_deficits, spectra
 
 _NARROW = 1e-10
 """Pieces of a curve are divided down to this arclength. In float32 it is `1e-5`."""
@@ -44,6 +44,14 @@ where two curves cross, the equations are nearly singular, and points less preci
 
 _NODES = np.cos(np.pi * (np.arange(6) + 0.5) / 6)
 """Where these points are, from -1 to 1: the polynomial through them is good to `_AROUND^6`."""
+
+
+_NEARLY_CROSSES = 1e-2
+"""Folds with smaller deficits of rank are looked at more closely."""
+
+_CROSSES = {8: 1e-6, 4: 1e-2}
+"""Curves cross where the deficit of rank is below this (in float64 and float32). It is in
+proportion to the distance from the crossing, of which the place is known to about `_AROUND^3`."""
 
 
 class Found(NamedTuple):
@@ -135,7 +143,8 @@ def events_on(
                     (done if is_resolved else undone).append(part)
         wide = undone
     found = _sorted_out(done + wide, together, curve.is_flow)
-    return _with_precise_branch_points(curve, found, n_leading)
+    found = _with_precise_branch_points(curve, found, n_leading)
+    return found if curve.without_matrices else _with_crossings(curve, found, n_leading)
 
 
 def _pieces(number: int, chain: Chain, found: Spectra) -> list[_Piece]:
@@ -308,6 +317,29 @@ def _with_precise_branch_points(curve: Curve, events: list[Found], n_leading: in
                 eigval=complex(_interpolated(np.real(crossing)[:, None], zero)[0]),
                 width=around**2 * float(np.finfo(y.dtype).eps) ** 0.5,
             )
+    return events
+
+
+def _with_crossings(curve: Curve, events: list[Found], n_leading: int) -> list[Found]:
+    """Let folds at which the slopes are linearly dependent be branch points.
+
+    Several branches may cross at one point. Next to it, eigenvalues are imprecise, and the index
+    may seem to change where a branch turns back, as at a fold.
+    """
+    folds = [i for i, event in enumerate(events) if event.kind == "fold"]
+    if not folds:
+        return events
+    deficits = rank_deficits(curve, np.array([events[i].y for i in folds]))
+    near = [i for i, deficit in zip(folds, deficits, strict=True) if deficit <= _NEARLY_CROSSES]
+    if not near:
+        return events
+    as_crossings = [events[i]._replace(kind="branch_point") for i in near]
+    as_crossings = _with_precise_branch_points(curve, as_crossings, n_leading)
+    deficits = rank_deficits(curve, np.array([event.y for event in as_crossings]))
+    events = list(events)
+    for i, event, deficit in zip(near, as_crossings, deficits, strict=True):
+        if deficit <= _CROSSES[event.y.dtype.itemsize]:
+            events[i] = event
     return events
 
 

@@ -38,6 +38,8 @@ class Branch:
             `"closed"` if it returns to where it begins; `"stuck"` if no step leads on, as at a
             jump, or at a corner that turns back in `s`; or `"max_steps"`.
         rows: the rows of the points it was followed from that lie on it.
+        is_proven: `[k - 1]` for each step whether a tube around it is proven to hold this branch
+            and no other; `None` without `certify`.
     """
 
     s: Float[np.ndarray, " k"]
@@ -47,6 +49,7 @@ class Branch:
     index: Int[np.ndarray, " k"]
     ended_by: tuple[str, str]
     rows: tuple[int, ...]
+    is_proven: Bool[np.ndarray, " steps"] | None = None
 
     @property
     def is_stable(self) -> Bool[np.ndarray, " k"]:
@@ -86,6 +89,31 @@ class Event:
         return f"Event({self.kind} at s = {self.s:.10g}, branch {self.branch})"
 
 
+def in_other_units(
+    tangent: Float[np.ndarray, "k n_states_and_s"], unit: Float[np.ndarray, " n_states"]
+) -> Float[np.ndarray, "k n_states_and_s"]:
+    """Return unit vectors along a branch, whose states are now to be multiplied by `unit`."""
+    along = tangent * np.append(unit, 1).astype(tangent.dtype)
+    # Not below the smallest numbers, whose squares vanish.
+    along = along / np.abs(along).max(axis=1, keepdims=True)
+    return along / np.linalg.norm(along, axis=1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unproven:
+    """A part of a branch about which something is not proven.
+
+    Attributes:
+        branch: the number of the branch.
+        s: the lowest and the highest parameter there.
+        reason: why not.
+    """
+
+    branch: int
+    s: tuple[float, float]
+    reason: str
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Branches:
     """Families of fixed points of `G(x, s)`: see [`continuation`][slowpoints.continuation].
@@ -98,6 +126,8 @@ class Branches:
             reason.
         searched: for each `s` that was searched anew, how many points were found that lie on a
             branch, and how many did not and were followed from there.
+        unproven: with `certify`, the parts of branches that are not proven, or not to pass each `s`
+            there once; `None` without.
         G: the transition.
     """
 
@@ -106,8 +136,10 @@ class Branches:
     span: tuple[float, float]
     not_followed: dict[int, str]
     searched: dict[float, tuple[int, int]]
+    unproven: tuple[Unproven, ...] | None
     G: Transition
     _curve: Curve = dataclasses.field(repr=False)
+    _unit: Float[np.ndarray, " n_states"] = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.branches)
@@ -116,6 +148,17 @@ class Branches:
         kinds = Counter(event.kind for event in self.events)
         named = ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
         return f"Branches(n={len(self)}, span={self.span}, events: {named})"
+
+    @property
+    def event_resolution(self) -> float:
+        """The longest step along a branch in `s`: events that are farther apart are told apart.
+
+        Of several events on a branch that are closer to each other than this, all are found if
+        eigenvalues and directions change smoothly, since steps are divided where these bend as if
+        there were some. Others may be missed: a smaller `max_step` makes this smaller.
+        """
+        steps = [np.abs(np.diff(branch.s)).max(initial=0) for branch in self.branches]
+        return float(max(steps, default=0.0))
 
     def at(self, s: Number) -> FixedPoints:
         """Return the fixed points of all branches at one `s`.
@@ -158,27 +201,54 @@ class Branches:
                 continuous_time=curve.is_flow,
             )
             if fps.n:
-                fps = unique(fps, tol=1e-6).compact()
+                fps = unique(fps, tol=1e-6).compact().to_numpy()
+                moved = (fps.F_xstar - fps.xstar) * self._unit
+                fps = fps.replace(
+                    xstar=fps.xstar * self._unit,
+                    F_xstar=fps.F_xstar * self._unit,
+                    qstar=0.5 * np.sum(moved**2, axis=1),
+                )
                 fps = decompose(jacobians(self.G, fps))
         return fps.to_numpy()
 
+    def is_proven_at(self, s: Number) -> bool:
+        """Return whether the points at `s` are proven to be all that the branches have there.
+
+        It is `True` if, with `certify`, no part of a branch that is not proven comes to this `s`:
+        each branch then passes it as often as `at` says, and each time in a tube that holds no
+        other branch. Branches that no given point leads to are not spoken of. Where branches cross,
+        or come closer than 1e-6, nothing is proven about which of them goes on as which: what lies
+        beyond is proven to be a branch. If a branch could have gone anywhere, as from where it is
+        `"stuck"`, nothing is proven at any `s`.
+
+        Args:
+            s: the parameter, within the span.
+        """
+        caller = "Branches.is_proven_at"
+        value = float(arguments.number(caller, "s", s, least=-np.inf, finite=True))
+        if self.unproven is None:
+            return False
+        return not any(part.s[0] <= value <= part.s[1] for part in self.unproven)
+
     def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
         sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
-        return np.concatenate([branch.xstar, sigma[:, None].astype(branch.xstar.dtype)], axis=1)
+        sigma = sigma[:, None].astype(branch.xstar.dtype)
+        return np.concatenate([branch.xstar / self._unit, sigma], axis=1)
 
     def _path_with_folds(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a branch's points and tangents, in which no step goes over a fold.
 
         Close to a fold, Newton's method needs to know better than from a step over it where it is.
         """
-        y, tangent = self._positions(self.branches[number]), self.branches[number].tangent
+        branch = self.branches[number]
+        y, tangent = self._positions(branch), in_other_units(branch.tangent, 1 / self._unit)
         folds = [e for e in self.events if e.kind == "fold" and e.branch == number]
         for event in sorted(folds, key=lambda event: -event.place):
             k = int(event.place)
             if k < event.place:  # which is not at a point
                 sigma = (event.s - float(self._curve.origin)) / float(self._curve.length)
                 along = np.append((tangent[k] + tangent[k + 1])[:-1], 0)
-                y = np.insert(y, k + 1, np.append(event.xstar, sigma), axis=0)
+                y = np.insert(y, k + 1, np.append(event.xstar / self._unit, sigma), axis=0)
                 tangent = np.insert(tangent, k + 1, along / np.linalg.norm(along), axis=0)
         return y, tangent
 
@@ -212,6 +282,18 @@ class Branches:
                 for event in self.events
                 if event.branch == number
             ]
+        if self.branches:
+            lines.append(
+                f"events farther apart than {self.event_resolution:.2g} in s are told apart; "
+                "of closer ones some may be missing"
+            )
+        lines += [
+            f"branch {part.branch} is not proven for s from {part.s[0]:.10g} to {part.s[1]:.10g}: "
+            f"{part.reason}"
+            for part in self.unproven or ()
+        ]
+        if self.unproven == ():
+            lines.append("all branches are proven")
         lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
         lines += [
             f"searched at s = {s:.6g}: {known} point{'s' * (known != 1)} on known branches, "

@@ -22,8 +22,10 @@ from slowpoints._analysis.arcs import (
     on_curve,
 )
 from slowpoints._analysis.branch_events import events_on
-from slowpoints._analysis.branches import Branch, Branches, Event
+from slowpoints._analysis.branches import Branch, Branches, Event, Unproven, in_other_units
 from slowpoints._analysis.curve_spectra import Spectra, spectra
+from slowpoints._analysis.refinement import refined
+from slowpoints._analysis.state_sizes import state_units
 from slowpoints._core import arguments
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number
@@ -34,6 +36,7 @@ from slowpoints._transition.continuous_time import ContinuousTime, linearised_pa
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits
 from slowpoints._unique import unique
 
 _MAX_STEP, _FEW_UNITS = 0.1, 16
@@ -55,12 +58,15 @@ _NEAR = 1e-2
 
 _NOT_CONVERGED = "Newton's method does not converge to a fixed point near it"
 
+_BEYOND = 0.05
+"""Tubes reach beyond their steps by this part of their length."""
+
 _WIDTHS = (0.3, 1.0, 3.0)
 """Searches start from states of the branches with noise of these standard deviations, in turn,
 relative to that of the states: close to what is known, among it, and beyond."""
 
 _LEAST_REACH = 0.1
-"""The standard deviation of the states is taken to be at least this."""
+"""The standard deviation of the states is taken to be at least this, in their units."""
 
 
 def continuation(
@@ -73,14 +79,23 @@ def continuation(
     n_starts: int = 256,
     max_steps: int = 5000,
     n_eigvals: int | None = None,
+    certify: bool = False,
     key: PRNGKeyArray | None = None,
 ) -> Branches:
     """Follow fixed points through a parameter, around folds, in both directions.
 
     Pseudo-arclength continuation (Keller 1977): the tangent predicts the next point, and Newton's
-    method corrects it in the plane across the tangent. Steps adapt to how the branch bends. All
-    branches are followed side by side. Where the index changes, the place is found by halving the
-    piece of the branch, to about 1e-10 of its length in float64.
+    method corrects it in the plane across the tangent. Steps adapt to how the branch bends, and
+    become shorter where it would change its orientation, as by a jump to a branch close by. Where
+    branches really cross, it does so however short the steps are: branches that come closer to each
+    other than 2e-5, in the units of `max_step`, are taken to cross. All branches are followed side
+    by side. Steps are then divided where eigenvalues, or the direction in `s`, bend as if there
+    were two events in one. Where the index changes, the place is found by halving the piece of the
+    branch, to about 1e-10 of its length in float64.
+
+    Without `certify`, a branch may still jump, and events may be missed: of those that are closer
+    to each other than `Branches.event_resolution`, only such that eigenvalues and directions
+    announce by their bends are found.
 
     It computes in float64 if the network can, whether or not that is enabled.
 
@@ -93,10 +108,10 @@ def continuation(
             own. Invalid rows, and rows whose `status` is not that of a fixed point, are not
             followed.
         span: the two ends of `s`, in any order. The `s` of every point must be in between.
-        max_step: the longest step along a branch, where the state has its own units and `s` is
-            measured as a fraction of the span; by default 0.1 for up to 16 units, and more for
-            larger networks, in proportion to the square root of their size. A step never passes
-            more than a tenth of the span.
+        max_step: the longest step along a branch, where each state is measured in a unit of about
+            its size at the given points, and `s` as a fraction of the span; by default 0.1 for up
+            to 16 units, and more for larger networks, in proportion to the square root of their
+            size. A step never passes more than a twentieth of the span.
         search_at: start new searches at these `s`, for branches that no known point leads to, such
             as closed ones. The searches start around the states of the known branches.
         n_starts: how many states each of these searches starts from.
@@ -105,6 +120,12 @@ def continuation(
         n_eigvals: how many eigenvalues to compute at each point, the leading ones; by default all
             for up to 256 units, and 16 above. If all of these are outside the unit circle, the
             index is unknown there, and its changes are not found.
+        certify: prove the branches: around each of their steps, a tube that holds one branch and no
+            other, by Krawczyk's test with the parameter (compare Gameiro, Lessard & Mischaikow
+            2008), in ball arithmetic as for [`certify`][slowpoints.certify]. Steps are divided
+            until there is one. Where there is none, as where branches cross, `Branches.unproven`
+            says so. Events are not proven. The more units, the shorter the tubes: it is meant for
+            up to some ten.
         key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
 
     Returns:
@@ -132,6 +153,7 @@ def continuation(
     n_leading = arguments.whole(caller, "n_eigvals", n_eigvals, least=1, or_none=True)
     if n_leading is None:
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
+    certify = arguments.flag(caller, "certify", certify)
     places = _checked_places(caller, search_at, ends)
     random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
 
@@ -139,16 +161,18 @@ def continuation(
     dtype = np.dtype(np.float64) if is_double else x.dtype
     with jax.enable_x64(True) if is_double else contextlib.nullcontext():
         G = with_precision(G, dtype)
-        curve = Curve(
-            linearised_part(G),
-            jnp.asarray(ends[0], dtype),
-            jnp.asarray(ends[1] - ends[0], dtype),
-            isinstance(G, ContinuousTime),
-            fps.n_states > _MOST_UNITS,
-        )
-        family = _Family(curve, float(longest), most, min(n_leading, fps.n_states))
+        f, is_flow = linearised_part(G), isinstance(G, ContinuousTime)
         reasons = _reasons(fps)
         rows = np.flatnonzero([not reason for reason in reasons])
+        unit = state_units(f, is_flow, x[rows].astype(dtype), s[rows].astype(dtype), ends)
+        curve = Curve(
+            InUnits(f, jnp.asarray(unit)),
+            jnp.asarray(ends[0], dtype),
+            jnp.asarray(ends[1] - ends[0], dtype),
+            is_flow,
+            fps.n_states > _MOST_UNITS,
+        )
+        family = _Family(curve, unit, float(longest), most, min(n_leading, fps.n_states))
         not_followed = {row: reason for row, reason in enumerate(reasons) if reason}
         not_followed |= family.follow(family.positions(x[rows], s[rows, 0]), rows)
         searched = {}
@@ -164,21 +188,29 @@ def continuation(
                     f"are not followed: {_NOT_CONVERGED}.",
                     stacklevel=2,
                 )
-        return family.branches(G, ends, not_followed, searched)
+        return family.branches(G, ends, not_followed, searched, certify)
 
 
 class _Family:
     """The curves that were followed so far, backed by NumPy."""
 
-    def __init__(self, curve: Curve, longest: float, most: int, n_leading: int):
+    def __init__(
+        self,
+        curve: Curve,
+        unit: Float[np.ndarray, " d"],
+        longest: float,
+        most: int,
+        n_leading: int,
+    ):
         self._curve, self._longest, self._most, self._n_leading = curve, longest, most, n_leading
+        self._unit = unit
         self._chains: list[Chain] = []
         self._rows: list[tuple[int, ...]] = []
 
     def positions(self, x: Any, s: Any) -> Float[np.ndarray, "n d1"]:
-        """Return `(x, sigma)`."""
+        """Return `(x, sigma)`, with the states in their units."""
         sigma = (np.asarray(s, np.float64) - float(self._curve.origin)) / float(self._curve.length)
-        y = np.concatenate([x, np.clip(sigma, 0, 1)[:, None]], axis=1)
+        y = np.concatenate([x / self._unit, np.clip(sigma, 0, 1)[:, None]], axis=1)
         return y.astype(self._curve.origin.dtype)
 
     def follow(self, y: Float[np.ndarray, "n d1"], rows: np.ndarray) -> dict[int, str]:
@@ -197,12 +229,13 @@ class _Family:
 
     def starts(self, n_starts: int, key: Any, x: np.ndarray) -> Float[np.ndarray, "n d"]:
         """Return states to search from, around those of the curves, or else around `x`."""
-        seen = [chain.y[:, :-1] for chain in self._chains]
+        seen = [self._unit * chain.y[:, :-1] for chain in self._chains]
         states = np.concatenate(seen) if seen else np.asarray(x, self._curve.origin.dtype)
         pick, noise = jax.random.split(key)
         drawn = np.asarray(jax.random.randint(pick, (n_starts,), 0, len(states)))
         shift = np.asarray(jax.random.normal(noise, (n_starts, states.shape[1]), states.dtype))
-        reach = max(float(np.std(states, axis=0).mean()), _LEAST_REACH)
+        spread = float(np.std(states / self._unit, axis=0).mean())
+        reach = max(spread, _LEAST_REACH) * self._unit
         widths = np.array(_WIDTHS)[np.arange(n_starts) % len(_WIDTHS), None]
         return (states[drawn] + widths * reach * shift).astype(states.dtype)
 
@@ -225,26 +258,38 @@ class _Family:
         ends: tuple[float, float],
         not_followed: dict[int, str],
         searched: dict[float, tuple[int, int]],
+        certify: bool,
     ) -> Branches:
         """Return the curves with their eigenvalues and what happens on them."""
+        proofs = [None] * len(self._chains)
         found = self._spectra()
+        self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
+        if certify:
+            # Only here, so that importing the package stays quick.
+            from slowpoints._analysis.tubes import proven
+
+            self._chains, proofs = proven(self._curve, self._chains)
+            found = self._spectra()
         branches = tuple(
             Branch(
                 s=self._parameter(chain.y[:, -1]),
-                xstar=chain.y[:, :-1],
-                tangent=chain.tangent,
+                xstar=self._unit * chain.y[:, :-1],
+                tangent=in_other_units(chain.tangent, self._unit),
                 eigvals=values.eigvals,
                 index=values.indices,
                 ended_by=chain.ended_by,
                 rows=rows,
+                is_proven=None if proof is None else proof.exists,
             )
-            for chain, values, rows in zip(self._chains, found, self._rows, strict=True)
+            for chain, values, rows, proof in zip(
+                self._chains, found, self._rows, proofs, strict=True
+            )
         )
         events = tuple(
             Event(
                 kind=event.kind,
                 s=float(self._parameter(event.y[-1])),
-                xstar=event.y[:-1],
+                xstar=self._unit * event.y[:-1],
                 branch=event.chain,
                 place=event.place,
                 eigval=event.eigval,
@@ -252,7 +297,42 @@ class _Family:
             )
             for event in events_on(self._curve, self._chains, found, self._n_leading)
         )
-        return Branches(branches, events, ends, not_followed, searched, G, self._curve)
+        unproven = self._unproven(proofs) if certify else None
+        return Branches(
+            branches, events, ends, not_followed, searched, unproven, G, self._curve, self._unit
+        )
+
+    def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
+        """Return what is not proven, in order along each branch; steps in a row are one."""
+        from slowpoints._analysis.tubes import LOCAL
+
+        gaps = []
+        for number, (chain, proof) in enumerate(zip(self._chains, proofs, strict=True)):
+            sigma = np.asarray(chain.y[:, -1], np.float64)
+            open_ends = _open_ends(chain.ended_by, sigma)
+            if open_ends[0] is not None:
+                gaps.append((number, *open_ends[0], f"it ended by {chain.ended_by[0]!r}"))
+            k = 0
+            while k < len(proof.exists):
+                if proof.passes_once[k]:
+                    k += 1
+                    continue
+                first, why = k, proof.reason[k]
+                while k < len(proof.exists) and not proof.passes_once[k] and proof.reason[k] == why:
+                    k += 1
+                reach = proof.radius[first:k].max() + _BEYOND * np.ptp(sigma[first : k + 1])
+                low, high = sigma[first : k + 1].min() - reach, sigma[first : k + 1].max() + reach
+                if why not in LOCAL:  # the branch may have gone anywhere
+                    at = self._parameter(0.5 * (low + high))
+                    low, high, why = 0.0, 1.0, f"{why} near s = {at:.10g}: it may go elsewhere"
+                gaps.append((number, max(low, 0.0), min(high, 1.0), why))
+            if open_ends[1] is not None:
+                gaps.append((number, *open_ends[1], f"it ended by {chain.ended_by[1]!r}"))
+        ends = [sorted((self._parameter(low), self._parameter(high))) for _, low, high, _ in gaps]
+        return tuple(
+            Unproven(number, (float(low), float(high)), why)
+            for (number, _, _, why), (low, high) in zip(gaps, ends, strict=True)
+        )
 
     def _spectra(self) -> list[Spectra]:
         """Return the eigenvalues along each curve; all are computed together."""
@@ -266,6 +346,21 @@ class _Family:
 
     def _parameter(self, sigma: Any) -> Any:
         return float(self._curve.origin) + float(self._curve.length) * sigma
+
+
+def _open_ends(
+    ended_by: tuple[str, str], sigma: Float[np.ndarray, " k"]
+) -> list[tuple[float, float] | None]:
+    """Return, for each end of a branch that may go on within the span, where it may be."""
+    found: list[tuple[float, float] | None] = []
+    for why, at in zip(ended_by, (sigma[0], sigma[-1]), strict=True):
+        if why == "closed" or (why == "span" and at in (0, 1)):
+            found.append(None)
+        elif why == "span":  # right at a fold
+            found.append((min(at, round(at)), max(at, round(at))))
+        else:
+            found.append((0.0, 1.0))
+    return found
 
 
 def _onto_curves(

@@ -68,7 +68,7 @@ def spectra(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spect
 
 
 def _all(curve: Curve, y: Array, n: int, n_leading: int) -> Spectra:
-    values = _eigenvalues(np.asarray(_jacobians(curve, y))[:n])
+    values = _eigenvalues(np.asarray(_jacobians(curve, y))[:n, :, :-1])
     beyond = growth(values, curve.is_flow)
     values = np.take_along_axis(values, np.argsort(-beyond, axis=1, kind="stable"), axis=1)
     indices = (beyond > neutral(values)).sum(axis=1)
@@ -130,12 +130,30 @@ def _square(curve: Curve, y: Array) -> Array:
     return curve(y) if curve.is_flow else curve(y) + y[:-1]
 
 
-@eqx.filter_jit
-def _jacobians(curve: Curve, y: Float[Array, "k d1"]) -> Float[Array, "k d d"]:
-    def image(x: Array, sigma: Array) -> Array:
-        return _square(curve, jnp.append(x, sigma))
+def rank_deficits(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarray, " k"]:
+    """Return how close the slopes of `H` along `x` and `s` are to being linearly dependent.
 
-    return jax.vmap(jax.jacfwd(image))(y[:, :-1], y[:, -1])
+    It is the smallest singular value relative to the largest: 0 where curves cross, and not at a
+    fold. NaN where the slopes are not finite.
+    """
+    n, d1 = y.shape
+    if n == 0:
+        return np.zeros(0)
+    padded = jnp.asarray(y[np.arange(n_computed(n, d1)) % n])
+    slopes = np.array(_jacobians(curve, padded))[:n]
+    if not curve.is_flow:
+        slopes[:, :, :-1] -= np.eye(d1 - 1, dtype=slopes.dtype)
+    finite: Any = np.isfinite(slopes).all(axis=(1, 2))
+    with one_thread_for_lapack():
+        values = np.linalg.svd(np.where(finite[:, None, None], slopes, 0), compute_uv=False)
+    largest = np.maximum(values[:, 0], np.finfo(values.dtype).tiny)
+    return np.where(finite, values[:, -1] / largest, np.nan)
+
+
+@eqx.filter_jit
+def _jacobians(curve: Curve, y: Float[Array, "k d1"]) -> Float[Array, "k d d1"]:
+    """Return the derivatives of the next states (for a flow, of `dx/dt`) by `x` and `sigma`."""
+    return jax.vmap(jax.jacfwd(lambda y: _square(curve, y)))(y)
 
 
 @eqx.filter_jit
