@@ -36,6 +36,7 @@ from slowpoints._pipeline import find_fixed_points as find_fixed_points
 
 # Strategies for `optimize_batch`.
 from slowpoints._solvers.base import AbstractSolver as AbstractSolver
+from slowpoints._solvers.bounded_newton import BoundedNewton as BoundedNewton
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion as KrylovTrustRegion
 from slowpoints._solvers.newton_krylov import NewtonKrylov as NewtonKrylov
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt

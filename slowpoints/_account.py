@@ -49,6 +49,9 @@ of the state (its norm, or `sqrt(n_states)` if that is larger). A float32 row is
 point if Newton's step is at most 4 such units long, and two rows may lie on opposite sides of it.
 """
 
+_MANY = 5
+"""So many points that a single row each has met are no accident."""
+
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
 somewhat more than `tol_unique` would be kept as two such points."""
@@ -261,7 +264,7 @@ class _Rows:
                 lines.append(sentence(part, q, farthest, self.rules, *why))
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
-        lines += self._advice()
+        lines += self._advice() + self._many_more()
         n_merged, of_merged = self._merged()
         n_near, of_near = self._near()
         warning = ""
@@ -296,6 +299,23 @@ class _Rows:
                 "further."
             )
         return lines + self._outside()
+
+    def _many_more(self) -> list[str]:
+        """Say if the slow points that most rows ended at may have kept them from fixed points."""
+        if self.kept.status is None:
+            return []
+        at_points = (self.status == Status.FIXED_POINT) & (self.point >= 0)
+        n_slow = int(np.sum(self.status == Status.SLOW_POINT))
+        n_rows = np.bincount(self.point[at_points])
+        n_rows = n_rows[n_rows > 0]
+        n_once = int(np.sum(n_rows == 1))
+        if n_once < _MANY or 2 * n_once < n_rows.size or 2 * n_slow < self.fps.n:
+            return []
+        return [
+            f"{n_once} of {count_of(n_rows.size, 'fixed point')} were met by a single row, and "
+            "most rows ended at slow points. There may be many more fixed points: rows of the "
+            "solver `BoundedNewton` end at no slow point."
+        ]
 
     def _outside(self) -> list[str]:
         """Say how many unfinished points are where no row began, such as among saturated units."""

@@ -29,6 +29,7 @@ from slowpoints._search import check_search
 from slowpoints._select import check_selection
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
+from slowpoints._solvers.bounded_newton import BoundedNewton
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov
 from slowpoints._transition.base import ModelError, Transition
@@ -51,7 +52,7 @@ _NO_NOISE = (
 
 _N_INITS = 1024
 
-_SOLVERS = ("adam", "levenberg_marquardt", "newton_krylov")
+_SOLVERS = ("adam", "bounded_newton", "levenberg_marquardt", "newton_krylov")
 
 
 class FixedPointFinder:
@@ -95,7 +96,8 @@ class FixedPointFinder:
             from 1, and so does each chunk of states.
         n_iters_per_print_update: after how many iterations to print it.
         solver: `None` for the default, `'adam'` for the documented gradient descent,
-            `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with settings of its own.
+            `'bounded_newton'`, `'levenberg_marquardt'`, `'newton_krylov'`, or a solver with
+            settings of its own.
         random_seed: seeds the draw of the initial states.
         memory_limit: the bytes that a search may take besides its result; by default a quarter of
             the machine's memory.
@@ -214,6 +216,8 @@ class FixedPointFinder:
         self._n_draws = 0
 
     def _solver(self, name: str) -> AbstractSolver:
+        if name == "bounded_newton":
+            return BoundedNewton()
         if name == "levenberg_marquardt":
             return LevenbergMarquardt()
         if name == "newton_krylov":

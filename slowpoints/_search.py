@@ -60,6 +60,12 @@ def optimize_batch(
     to a fixed point: the step there is at most 1% of the state, and the derivative that of the
     fixed point to a few percent, since the next step is less than 1% of the first.
 
+    States may be in any unit. If those of `x_init` are much smaller than 1, or where entries differ
+    by a factor of 1,024 or more, all solvers but `Adam` measure lengths and `q` in units of the
+    states' own sizes, entry by entry in the second case. Rows that end at no fixed point, but where
+    the states are of another size than their starts were, are searched once more in such units (not
+    inside `jit`).
+
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x_init: `[n, n_states]` the states to start from. Their precision is that of the search.
@@ -220,13 +226,13 @@ def _search(
 
     @jax.custom_batching.custom_vmap
     def search(
-        parameters: Any, x_init: Array, inputs: Array, unit: Array | None, stopping: Stopping
+        parameters: Any, x_init: Array, inputs: Array, given: Array | None, stopping: Stopping
     ) -> Any:
         F = eqx.combine(parameters, structure)
         wide = computes_in_float64(F)
         # Here as well, because a batch is traced when the outer context has already been left.
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
-            unit = units_of_states(F, x_init, inputs) if unit is None else unit
+            unit = jnp.asarray(units_of_states(F, x_init, inputs) if given is None else given)
             y_init, in_units = x_init / unit, InUnits(F, unit)
             in_unit = stopping.in_unit(jnp.max(unit))
             if solver.rescales:

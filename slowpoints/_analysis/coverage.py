@@ -68,7 +68,9 @@ def coverage(fps: FixedPoints) -> Coverage:
     (Chao 1984, 1987, as "Chao1").
 
     Both assume that starts are drawn independently of each other, and say what further starts drawn
-    in the same way would find. They say nothing about fixed points to which no such start leads.
+    in the same way would find with the same solver. They say nothing about fixed points to which no
+    such start leads: where most rows end at slow points, as in chaotic networks, there may be many
+    more, which [`BoundedNewton`][slowpoints.BoundedNewton] finds from the same starts.
 
     Args:
         fps: the distinct points of a search with `hits`, as [`unique`][slowpoints.unique] and

@@ -98,7 +98,7 @@ class SolverName(click.ParamType):
     """The name of a solver, or a place where a solver is."""
 
     name = "name"
-    choices = ("default", "adam", "levenberg_marquardt", "newton_krylov")
+    choices = ("default", "adam", "bounded_newton", "levenberg_marquardt", "newton_krylov")
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the name, or `FILE.py:NAME` as it is."""

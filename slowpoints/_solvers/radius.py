@@ -24,7 +24,12 @@ def first_radius(x: Float[Array, "lanes n_states"], part: Number) -> Float[Array
 
 def longest_radius(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
     """Return the largest radius that each row may reach."""
-    return _LONGEST * jnp.maximum(np.sqrt(x.shape[-1]), jnp.linalg.norm(x, axis=-1))
+    return _LONGEST * typical_length(x)
+
+
+def typical_length(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:
+    """Return the square root of `n_states`, or the state's norm if that is larger."""
+    return jnp.maximum(np.sqrt(x.shape[-1]), jnp.linalg.norm(x, axis=-1))
 
 
 def drawn(x: Float[Array, "lanes n_states"]) -> Float[Array, " lanes"]:

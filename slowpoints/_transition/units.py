@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._core.types import RealArray
@@ -81,7 +82,7 @@ def units_of_states(
             states have a unit above 1: they may have come from far away, to points near the origin.
         rows: `[n]` which of the states count; by default, all of them.
     """
-    if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable:
+    if isinstance(x, Tracer) or not x.is_fully_addressable:
         return _units(_sizes(x, jnp), _sizes(_next(F, x, u), jnp), np.inf, jnp).astype(x.dtype)
     rows = np.ones(x.shape[0], bool) if rows is None else rows
     most = np.inf if found is None else _USUAL
@@ -98,8 +99,8 @@ def balanced_units(
     F: Transition,
     x: Float[Array, " n_states"],
     u: Float[Array, " n_inputs"],
-    unit: Float[np.ndarray, " n_states"],
-) -> Float[np.ndarray, " n_states"]:
+    unit: Float[RealArray, " n_states"],
+) -> Float[RealArray, " n_states"]:
     """Return a unit for each entry of the states, such that entries act on each other alike.
 
     They are those that balance the Jacobian (Parlett & Reinsch 1969), which tell how entries differ
