@@ -151,10 +151,10 @@ def test_a_drift_smaller_than_rounding_in_another_direction_is_no_fixed_point(x6
     [
         ([1.0, 0.01, 0.3], [1, 1, 1]),  # of usual sizes
         ([50.0, 30.0, 1e4], [1, 1, 1]),  # large, perhaps on their way to points that are not
-        ([1.0, 1e-6, 0.0], [1 / 4, 2.0**-22, 1 / 4]),
-        ([1e-6, 1e-6, 2e-6], [2.0**-21] * 3),
+        ([1.0, 1e-6, 0.0], [1 / 2, 2.0**-21, 1 / 2]),
+        ([1e-6, 1e-6, 2e-6], [2.0**-20] * 3),
         ([0.0, 0.0, 0.0], [1, 1, 1]),
-        ([1e-15, 1.0, 1e4], [2.0**-52, 1 / 4, 2.0**11]),
+        ([1e-15, 1.0, 1e4], [2.0**-51, 1 / 2, 2.0**12]),
     ],
 )
 def test_units_are_powers_of_two_next_to_the_sizes(sizes, expected):

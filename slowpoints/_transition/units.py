@@ -24,8 +24,9 @@ some units are much weaker than others, but few by so much."""
 _ASTRAY = 2.0**20
 """A row that is larger by this factor than half of the others has gone astray."""
 
-_PEAK = 4.0
-"""The largest of many numbers is about so many times their root mean square."""
+_PEAK = 2.0
+"""The largest state of a unit, relative to its root mean square: between that of a saturating unit,
+which is little more than 1, and that of noise, which is about 4 in 100,000 states."""
 
 _LIMITS = 2.0**-60, 2.0**60
 """A unit is a number in float32, and so is its square."""
