@@ -17,6 +17,7 @@ from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.signs import signs_of
+from slowpoints._points.sizes import units_of
 from slowpoints._transition.base import Transition
 from slowpoints._unique import unique
 
@@ -261,7 +262,7 @@ class Branches:
         fps = self.at(s)
         if fps.n == 0:
             return 0
-        return int(signs_of(fps).sum())
+        return int(signs_of(fps, units_of(*(branch.xstar for branch in self.branches))).sum())
 
     def print_summary(self) -> None:
         """Print the branches and their events, a line each."""

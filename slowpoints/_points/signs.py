@@ -23,18 +23,20 @@ below 6e-5 uncertain: on a line or ring of fixed points they are about 1e-6, and
 steps `dt / tau` = 0.01 rarely below 1e-3."""
 
 
-def signs_of(fps: Any) -> Int[np.ndarray, " n"]:
+def signs_of(fps: Any, unit: Float[np.ndarray, " n_states"] | None = None) -> Int[np.ndarray, " n"]:
     """Return the sign of `det(I - J)`, or 0 where it is not known.
 
     In continuous time it is the sign of `det(-J)`, since `x - F(x)` is `-f(x)` there.
 
     Args:
         fps: points with `J_xstar` and, if known, `xstar`, `F_xstar`, `x_init` and `qstar`.
+        unit: `[n_states]` the unit of each entry of the states; by default, from these points and
+            their starts. A single point at the origin does not tell how large states are.
 
     Returns:
         `[n]` 1 or -1; or 0 if `I - J` is not finite, or nearly singular as `_singular_below` says.
     """
-    unit = _units(fps)
+    unit = _units(fps) if unit is None else unit
     A = _matrices(fps, unit)
     signs = np.zeros(len(A), int)
     finite = np.flatnonzero(np.isfinite(A).all(axis=(1, 2)))

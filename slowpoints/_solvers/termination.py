@@ -296,8 +296,8 @@ def _what_is_at(
     curvature = jnp.sum(jnp.square(jnp.einsum("lij,lj->li", A, g)), axis=1)
     curvature += jax.vmap(bend)(x, u, r, g)
     gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
-    # What a step gains may be no more than how the state is rounded.
-    near = ~is_far(x, x_init) & (jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size)
+    # Where there is a drift along a line, what a step gains may be how the state is rounded.
+    near = singular & ~is_far(x, x_init) & (jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size)
     level = ~root & (end != End.MINIMUM) & (~gains | near)
 
     def minimum() -> Array:
