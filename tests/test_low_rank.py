@@ -336,8 +336,10 @@ def test_points_and_ranks_are_the_same_in_all_units(unit, x64):
 
     found, usual = told(unit), told(1.0)
     assert found.n_there.tolist() == usual.n_there.tolist()
+    assert found.n_extra.tolist() == usual.n_extra.tolist() == [1, 1]
     # As exactly as a search finds points in these units.
     np.testing.assert_allclose(found.distance, unit * usual.distance, rtol=2e-2, atol=1e-6 * unit)
-    bad = FixedPoints(xstar=np.full((1, 8), unit), inputs=np.zeros((1, 0)))
+    far = np.full((1, 8), unit)
+    bad = FixedPoints(xstar=far, inputs=np.zeros((1, 0)), tol_unique=1e-3 * unit)
     with pytest.raises(ValueError, match="not fixed points of this network"):
         rank_needed(W, bad, lambda z: unit * jnp.tanh(z / unit), key=KEY)

@@ -157,7 +157,7 @@ def rank_needed(
     index = _index(net.full(), points)
     there, extra, distance = [], [], []
     for rank in tried:
-        found = _search(_padded(net, rank), starts, inputs)
+        found = _search(_padded(net, rank), starts, inputs, points.tol_unique)
         moved = _matched(points, index, *found, reach)
         distance.append(np.full(fps.n, np.nan))
         distance[-1][known] = moved
@@ -275,10 +275,10 @@ def _padded(net: ReducedNetwork, rank: int) -> ReducedNetwork:
 
 
 def _search(
-    net: ReducedNetwork, starts: Array, inputs: Array
+    net: ReducedNetwork, starts: Array, inputs: Array, tol_unique: float
 ) -> tuple[FixedPoints, Int[np.ndarray, " n"]]:
     """Return the fixed points of a reduced network, lifted to all units, and their indices."""
-    rows = unique(optimize_batch(net, net.project(starts), inputs))
+    rows = unique(optimize_batch(net, net.project(starts), inputs), tol_unique)
     fps = rows[np.flatnonzero(counted_rows(rows))]
     fps = FixedPoints(xstar=fps.xstar, inputs=fps.inputs, dtype=fps.dtype)
     return net.lift(fps), _index(net, fps)
