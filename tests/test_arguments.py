@@ -23,6 +23,7 @@ from networks import compilations, leaves_close, leaves_equal
 import slowpoints
 from slowpoints import (
     Adam,
+    BoundedNewton,
     Connections,
     ContinuousTime,
     Edges,
@@ -1007,6 +1008,11 @@ CALLS = {
             "epsilon": NUMBER,
             "lanes": COUNT,
         },
+    ),
+    "BoundedNewton": Call(
+        solved_by(BoundedNewton),
+        {"longest": 0.25, "patience": 20, "lanes": 2},
+        {"longest": NUMBER, "patience": COUNT, "lanes": COUNT},
     ),
     "LevenbergMarquardt": Call(
         solved_by(LevenbergMarquardt),
