@@ -55,7 +55,7 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
         ValueError: if `fps` has no Jacobians and `F` is not given, or `k` is out of range.
     """
     arguments.fields("decompose", fps, FixedPoints)
-    speed = relative_speed(fps.qstar, fps.xstar)
+    speed = relative_speed(fps.qstar, fps.xstar, fps.x_init)
     if k is None:
         J = square_jacobians("decompose", fps.J_xstar)
         return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time, speed))

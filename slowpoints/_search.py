@@ -131,8 +131,8 @@ def optimize_batch(
         x, u = rows
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             found = _search(F, solver, x, u, unit, stopping, report, mesh)
-            if unit is not None and solver.rescales and report is None:
-                found = _again_in_other_units(F, solver, x, u, unit, stopping, mesh, found)
+            if unit is not None and solver.rescales:
+                found = _again_in_other_units(F, solver, x, u, unit, stopping, report, mesh, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
@@ -290,6 +290,7 @@ def _again_in_other_units(
     inputs: Float[Array, "n n_inputs"],
     unit: Float[RealArray, " n_states"],
     stopping: Stopping,
+    report: Report | None,
     mesh: Mesh | None,
     found: dict[str, Array],
 ) -> dict[str, Array]:
@@ -313,7 +314,7 @@ def _again_in_other_units(
         other = balanced_units(F, x[lowest], inputs[lowest], other)
     if np.all(other == unit):
         return found
-    again = _search(F, solver, x_init, inputs, other, stopping, None, mesh)
+    again = _search(F, solver, x_init, inputs, other, stopping, report, mesh)
     better = asked & (np.asarray(again["status"]) == Status.FIXED_POINT)
     return {
         name: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), again[name], a)

@@ -190,3 +190,18 @@ def test_the_spectral_radius_has_a_gradient_in_the_weights():
         slope = (largest(F.Wh + 1e-6 * direction) - largest(F.Wh - 1e-6 * direction)) / 2e-6
         gradient = jax.grad(largest)(F.Wh)
         assert float(jnp.vdot(gradient, direction)) == pytest.approx(float(slope), rel=1e-5)
+
+
+def test_a_slow_stable_point_at_the_origin_is_stable():
+    """How close a row came to the origin says nothing about how large states are."""
+    fps = FixedPoints(
+        xstar=np.full((1, 2), 1e-12),
+        x_init=np.ones((1, 2)),
+        qstar=np.array([1e-34]),
+        J_xstar=(1 - 2e-6) * np.eye(2)[None],
+        dtype=np.float64,
+    )
+    with jax.enable_x64(True):
+        assert decompose(fps).is_stable.all()
+        fps.decompose_jacobians()
+    assert fps.is_stable.all()

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Status, optimize_batch
+from slowpoints._solvers.termination import judge
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.trace import traced
 from slowpoints._transition.units import units_of_states
+from slowpoints.solvers import End, Report
 
 NO_INPUT = np.zeros(1, np.float32)
 SOLVERS = [None, LevenbergMarquardt(), NewtonKrylov()]
@@ -113,6 +116,41 @@ def test_tolerances_stay_in_the_units_of_the_states():
     polished = optimize_batch(F, x, NO_INPUT, solver=LevenbergMarquardt(polish=False), tol_q=1e-20)
     within = np.asarray(polished.status) == Status.WITHIN_TOLERANCE
     assert np.any(within) and np.all(polished.qstar[within] < 1.02e-20)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_rows_on_their_way_have_not_escaped(scale):
+    """`q` is never low here, though it is below a `tol_q` that is taken for small states."""
+    F, x = lambda x, u: x + 1e-3 * (np.float32(100 * scale) - x), starts(8, 1, scale)
+    fps = optimize_batch(F, x, NO_INPUT, max_iters=16)
+    assert np.sum(np.abs(fps.xstar - x) > scale + np.abs(x)) >= 4
+    assert np.all(fps.status == Status.UNFINISHED)
+
+
+def test_a_report_does_not_change_what_is_found():
+    F, _ = affine(20, np.full(20, 1e6))
+    told = []
+    report = Report(lambda *args, **more: told.append(args[0]), every=1)
+    alone = optimize_batch(F, starts(16, 20), NO_INPUT)
+    reported = optimize_batch(F, starts(16, 20), NO_INPUT, report=report)
+    np.testing.assert_array_equal(reported.status, alone.status)
+    assert np.all(alone.status == Status.FIXED_POINT) and told
+
+
+@pytest.mark.parametrize(
+    "network, expected",
+    [
+        (lambda x, u: 0.5 * x + 1, Status.UNFINISHED),
+        (lambda x, u: x + 0.1 + x**2, Status.SLOW_POINT),
+    ],
+    ids=["contraction", "ghost"],
+)
+def test_a_minimum_is_none_where_newtons_step_leads_down(network, expected):
+    """A solver's word is taken where this step, too, shows no way down."""
+    F = traced("test", as_transition(network), 4, 1, np.dtype(np.float32), forward_mode=True)
+    x, u, low = jnp.zeros((2, 4)), jnp.zeros((2, 1)), jnp.asarray(1e-12)
+    with jax.enable_x64(True):
+        assert np.all(judge(F, x, x, u, jnp.full(2, End.MINIMUM), low, low) == expected)
 
 
 # ---- drifts that are small beside other rounding ----------------------------------------------

@@ -311,7 +311,7 @@ class FixedPoints:
             # Otherwise, JAX would narrow float64 arrays of NumPy.
             wide = np.dtype(self.J_xstar.dtype) == np.float64
             with jax.enable_x64(True) if wide else contextlib.nullcontext():
-                speed = relative_speed(self.qstar, self.xstar)
+                speed = relative_speed(self.qstar, self.xstar, self.x_init)
                 J = square_jacobians("FixedPoints.decompose_jacobians", self.J_xstar)
                 done = spectra_of(J, self.continuous_time, speed)
             numpy_backed = isinstance(self.J_xstar, np.ndarray)

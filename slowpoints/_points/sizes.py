@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-APART = 2.0**10
-"""Units whose sizes differ by more than this factor have scales of their own. In trained networks,
-some units are much weaker than others, but hardly any by so much."""
+from slowpoints._transition.units import APART
 
 ROUNDED = 2.0**-24
 """A unit whose states are smaller than this part of the largest one is silent: they are no more

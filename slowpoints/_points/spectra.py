@@ -64,16 +64,20 @@ def spectra_of(
 
 
 def relative_speed(
-    qstar: Float[RealArray, " n"] | None, xstar: Float[RealArray, "n d"] | None
+    qstar: Float[RealArray, " n"] | None, *states: Float[RealArray, "n d"] | None
 ) -> Float[Array, " n"] | None:
-    """Return the speeds of states, relative to their largest entries if the states are known."""
+    """Return the speeds of rows, relative to the largest entries of their states that are known.
+
+    Those are `xstar` and `x_init`: a point at the origin does not tell how large states are.
+    """
     if qstar is None:
         return None
     speed = jnp.sqrt(2 * jnp.asarray(qstar))
-    if xstar is None or xstar.shape[1] == 0:
+    known = [jnp.asarray(x) for x in states if x is not None and x.shape[1] > 0]
+    if not known:
         return speed
-    size = jnp.max(jnp.abs(jnp.asarray(xstar)), axis=1).astype(speed.dtype)
-    return jnp.where(speed > 0, speed / size, speed)
+    sizes = jnp.stack([jnp.max(jnp.abs(x), axis=1).astype(speed.dtype) for x in known])
+    return jnp.where(speed > 0, speed / jnp.max(sizes, axis=0), speed)
 
 
 def as_fields(

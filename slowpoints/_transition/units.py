@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,9 @@ _USUAL = 2.0**7
 """States of this size, or of its inverse, are in units in which networks are usually written: those
 of a network of tanh units are, though its starts may be smaller than its points."""
 
-_APART = 2.0**10
+APART = 2.0**10
 """Units whose sizes differ by more than this factor have scales of their own. In trained networks,
-some units are much weaker than others, but few by so much."""
+some units are much weaker than others, but hardly any by so much."""
 
 _ASTRAY = 2.0**20
 """A row that is larger by this factor than half of the others has gone astray."""
@@ -92,7 +93,7 @@ def units_of_states(
         sizes = np.maximum(sizes, _sizes(np.asarray(found)[rows], np))
     after = sizes
     if np.any(_units(sizes, sizes, most, np) != 1):
-        after = _sizes(np.asarray(jax.jit(_next)(F, x, u))[rows], np)
+        after = _sizes(np.asarray(eqx.filter_jit(_next)(F, x, u))[rows], np)
     return _units(sizes, after, most, np).astype(x.dtype)
 
 
@@ -112,11 +113,11 @@ def balanced_units(
 
     if x.size > _MOST_STATES:
         return unit
-    J = np.asarray(jax.jit(_jacobian)(F, x, u))
+    J = np.asarray(eqx.filter_jit(_jacobian)(F, x, u))
     if not np.all(np.isfinite(J)):
         return unit
     _, (scale, _) = matrix_balance(J, permute=False, separate=True)
-    if np.max(scale) <= _APART * np.min(scale):
+    if np.max(scale) <= APART * np.min(scale):
         return unit
     scale = scale / unit_of(float(np.max(scale)))
     common = unit_of(float(np.max(np.abs(np.asarray(x, np.float64)) / scale)))
@@ -158,7 +159,7 @@ def _units(sizes: Any, after: Any, most: float, xp: Any) -> Any:
         largest = xp.max(sizes, initial=0)
         least = xp.min(xp.where(sizes > 0, sizes, largest), initial=largest)
         usual = (largest == 0) | ((largest <= most) & (largest >= 1 / _USUAL))
-        return largest, usual, largest > _APART * least
+        return largest, usual, largest > APART * least
 
     largest, usual, apart = largest_and_usual(sizes)
     asked = ~usual | apart
