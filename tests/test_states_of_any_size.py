@@ -204,6 +204,12 @@ def test_units_are_powers_of_two_next_to_the_sizes(sizes, expected):
     np.testing.assert_array_equal(inside, unit)
 
 
+def test_a_row_that_has_gone_astray_does_not_count():
+    F = as_transition(lambda x, u: 0.5 * x)
+    x = jnp.ones((5, 3)).at[2, 1].set(1e30)
+    assert np.all(units_of_states(F, x, jnp.zeros((5, 1))) == 1)
+
+
 def test_small_starts_of_a_network_of_usual_size_have_its_unit():
     F = as_transition(lambda x, u: jnp.tanh(x + 1))
     assert np.all(units_of_states(F, jnp.full((4, 2), 1e-6), jnp.zeros((4, 1))) == 1)
