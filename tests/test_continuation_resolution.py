@@ -11,8 +11,10 @@ from scipy.optimize import brentq
 
 import slowpoints
 from slowpoints import FixedPoints, Transition
+from slowpoints._analysis.arcs import Chain
 from slowpoints._analysis.refinement import _may_change_sign_unseen
 from slowpoints._analysis.state_sizes import _shared, state_units
+from slowpoints._analysis.tubes import NOT_LINKED, _linked, _Tubes
 
 
 def _points(x, s):
@@ -370,3 +372,37 @@ def test_every_combination_of_units_is_proven():
     assert len(branches) == 1
     for s, n in {0.0: 27, 0.25: 9, 0.4: 3, 0.9: 1}.items():
         assert branches.at(s).n == n and branches.is_proven_at(s)
+
+
+@pytest.mark.parametrize(
+    "at, expected, why",
+    [
+        (None, [True, True], ["", ""]),
+        ((0, 1), [False, False], [NOT_LINKED, NOT_LINKED]),  # the first leaves its own tube
+        ((1, 0), [True, False], ["", NOT_LINKED]),
+    ],
+    ids=["linked", "end of the first", "start of the second"],
+)
+def test_tubes_are_one_only_if_the_branch_is_proven_to_lead_from_each_into_the_next(
+    at, expected, why
+):
+    y = np.stack([np.zeros(3), np.linspace(0, 1, 3)], axis=1)
+    chain = Chain(y, np.tile([0.0, 1.0], (3, 1)), ("span", "span"), ())
+    reach = np.full((2, 2), 1e-6)
+    if at is not None:
+        reach[at] = 1e-2
+    yes = np.ones(2, bool)
+    proof = _linked(chain, _Tubes(yes, yes, np.full(2, 1e-3), reach), np.array(["", ""], object))
+    assert proof.exists.tolist() == expected and proof.passes_once.tolist() == expected
+    assert proof.reason.tolist() == why
+
+
+def test_a_closed_branch_has_to_come_back_into_its_first_tube():
+    t = np.linspace(0, 2 * np.pi, 9)
+    y = np.stack([np.cos(t), np.sin(t)], axis=1)
+    tubes = _Tubes(np.ones(8, bool), np.zeros(8, bool), np.full(8, 1e-3), np.full((8, 2), 1e-6))
+    reason = np.full(8, "", object)
+    for gap, expected in ((0.0, True), (1e-2, False)):
+        y[-1, 1] = gap
+        proof = _linked(Chain(y, y, ("closed", "closed"), ()), tubes, reason)
+        assert proof.exists[0] == expected

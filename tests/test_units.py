@@ -208,7 +208,7 @@ def cases(analyses):
     for analysis in analyses:
         for name in SCALES:
             reason, scales = NOT_YET.get(analysis, ("", set()))
-            marks = [pytest.mark.xfail(reason=reason, strict=False)] if name in scales else []
+            marks = [pytest.mark.xfail(reason=reason, strict=True)] if name in scales else []
             yield pytest.param(analysis, name, id=f"{analysis.__name__}, {name}", marks=marks)
 
 
