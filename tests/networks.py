@@ -337,8 +337,8 @@ def leaves_equal(a, b):
     return jax.tree.structure(a) == jax.tree.structure(b) and all(same)
 
 
-def leaves_close(a, b):
+def leaves_close(a, b, atol=1e-6):
     """Return whether two pytrees are the same but for rounding, NaN included."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    close = [jnp.allclose(x, y, rtol=1e-5, atol=1e-6, equal_nan=True) for x, y in pairs]
+    close = [jnp.allclose(x, y, rtol=1e-5, atol=atol, equal_nan=True) for x, y in pairs]
     return jax.tree.structure(a) == jax.tree.structure(b) and all(close)

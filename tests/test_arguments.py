@@ -1203,8 +1203,8 @@ def test_an_argument_may_be_written_in_other_ways(name, argument, tmp_path, monk
             eqx.is_array(leaf) for leaf in jax.tree.leaves(result)
         ):
             # A NumPy number is an argument of the compiled program, a Python number a constant of
-            # it, and the two programs may round apart.
-            assert leaves_close(result, expected), value
+            # it, and the two programs may round apart, which Adam's 50 steps enlarge.
+            assert leaves_close(result, expected, atol=1e-5), value
         elif isinstance(result, list):
             assert result == expected
         elif isinstance(result, slowpoints.Smallest):
