@@ -459,3 +459,46 @@ def test_no_rows_give_no_certificates():
     assert len(proven) == 0 and proven.are_same().shape == (0, 0)
     assert str(proven).startswith("0 of 0 points")
     assert unique(points(np.zeros((0, 2))), by="certificate", F=one_unit).n == 0
+
+
+@pytest.mark.parametrize("unit", [(1e-6, 1.0, 1e6), (1e6, 1e6, 1.0)], ids=str)
+def test_states_of_sizes_far_apart_have_boxes_in_units_of_their_own(unit):
+    """A box that is as wide for all states would reach over the other points of the smallest."""
+    unit = np.float32(unit)
+    W = jnp.float32([[1.6, 0.1, -0.1], [0.1, 1.5, 0.1], [-0.1, 0.1, 1.7]])
+
+    def usual(x, u):
+        return jnp.tanh(W @ x)
+
+    def scaled(x, u):
+        return unit * usual(x / unit, u)
+
+    fps, complete = slowpoints.find_all(usual, (-np.ones(3), np.ones(3)), np.zeros(1))
+    assert complete and fps.n == 27
+    x = np.float32(fps.xstar)
+    fps = FixedPoints(xstar=np.tile(unit * x, (2, 1)), inputs=np.zeros((54, 1), np.float32))
+    told = certify(scaled, fps)
+    assert told.is_unique.all() and None not in told.is_stable and (told.index >= 0).all()
+    # The origin is proven in the usual unit as well.
+    assert (told.unit.min(axis=1) < 1).sum() >= 52
+    np.testing.assert_array_equal(told.unit, 2.0 ** np.round(np.log2(told.unit)))
+    at = np.arange(54) % 27
+    np.testing.assert_array_equal(told.are_distinct(), at[:, None] != at)
+    np.testing.assert_array_equal(told.are_same(), at[:, None] == at)
+    np.testing.assert_array_equal(
+        told.index, certify(usual, fps.replace(xstar=fps.xstar / unit)).index
+    )
+    away = np.linalg.norm((told.centre - fps.xstar) / told.unit, axis=1)
+    assert (away <= told.radius).all()
+    # The other points are outside of each one's box, of which the corners are inside.
+    rows, others = np.nonzero(at[:, None] != at)
+    assert told.excludes(told.centre[others], rows).all()
+    corner = told.centre + 0.999 * told.outer_radius[:, None] * told.unit
+    assert not told.excludes(corner, np.arange(54)).any()
+    assert told.excludes(
+        corner + 0.002 * told.outer_radius[:, None] * told.unit, np.arange(54)
+    ).all()
+    # Joined with what was proven in the usual unit, where the two mean other boxes.
+    single = certify(scaled, fps[:1].replace(xstar=np.float32(unit) * [[0.0, 0.0, 0.0]]))
+    both = slowpoints.Certificates.concatenate([told, single])
+    assert both.are_same()[-1].sum() == 3 and both.are_distinct()[-1].sum() == 52

@@ -50,11 +50,10 @@ def one_row_per_point(
     )
     first = certify(F, fps[leaders].replace(valid=None))
     leader = np.where(place < 0, 0, place)
-    off = np.abs(fps.xstar[rows].astype(np.float64) - first.centre[leader]).max(axis=1, initial=0)
     same_input = (fps.inputs[rows] == fps.inputs[leaders][leader]).all(axis=1)
     alone = place < 0
     if leaders.size:
-        beside = (off * (1 + 2.0**-40) > first.outer_radius[leader]) | ~same_input
+        beside = first.excludes(fps.xstar[rows], leader) | ~same_input
         alone |= first.is_certified[leader] & beside
 
     # The rows that speak for others or for themselves, by rising `q`.

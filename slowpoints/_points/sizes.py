@@ -15,7 +15,9 @@ _LARGEST_EXPONENT = 100
 """Units are numbers in float32 as well."""
 
 
-def units_of(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n_states"]:
+def units_of(
+    *states: Shaped[Any, "_ n_states"] | None, silent: float = ROUNDED
+) -> Float[np.ndarray, " n_states"]:
     """Return the unit of each entry of the states, a power of two next to its largest size.
 
     It is the same for all entries, that of the largest one, unless some differ by more than
@@ -24,13 +26,14 @@ def units_of(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n
 
     Args:
         states: rows of states, in which NaN and infinities do not count; `None` is left out.
+        silent: entries that are no larger than this part of the largest one are silent.
     """
     rows = [np.abs(np.asarray(x, np.float64)) for x in states if x is not None]
     sizes = np.max([_largest(x) for x in rows], axis=0)
     largest = sizes.max(initial=0.0)
     if largest == 0:
         return np.ones(sizes.shape)
-    sizes = np.where(sizes > ROUNDED * largest, sizes, largest)
+    sizes = np.where(sizes > silent * largest, sizes, largest)
     if not largest > APART * sizes.min():
         sizes = np.full(sizes.shape, largest)
     exponents = np.clip(np.round(np.log2(sizes)), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
