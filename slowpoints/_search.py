@@ -24,7 +24,12 @@ from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rows_within
-from slowpoints._solvers.termination import judge
+from slowpoints._solvers.termination import (
+    JUDGED_DENSELY,
+    NEWTON_TOLERANCE,
+    judge,
+)
+from slowpoints._solvers.way_back import came_along_a_curve
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
@@ -133,6 +138,8 @@ def optimize_batch(
             found = _search(F, solver, x, u, unit, stopping, report, mesh)
             if unit is not None and solver.rescales:
                 found = _again_in_other_units(F, solver, x, u, unit, stopping, report, mesh, found)
+            if unit is not None:
+                found = _back_along_curves(F, x, u, unit, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 
@@ -320,6 +327,43 @@ def _again_in_other_units(
         name: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), again[name], a)
         for name, a in found.items()
     }
+
+
+def _back_along_curves(
+    F: Transition,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Take rows for escaped no longer that came along a curve on which `q` is as low all the way.
+
+    Inside `jit`, where a program for it would be compiled with every search, they stay escaped.
+    """
+    x, status = found["xstar"], found["status"]
+    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
+        return found
+    asked = np.asarray(status) == Status.ESCAPED
+    if not np.any(asked):
+        return found
+    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
+    in_unit = np.asarray(unit, dtype)
+    in_units = InUnits(with_precision(F, dtype), in_unit)
+    y, y_init = (np.asarray(a, dtype) / in_unit for a in (x, x_init))
+    u = np.asarray(inputs, dtype)
+    residual = np.linalg.norm(_moved(in_units, y, u), axis=1)
+    asked &= residual <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
+    rows = np.flatnonzero(asked)
+    led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows])
+    kept = np.array(status)
+    kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
+    kept = jax.device_put(kept, status.sharding)
+    return found | {"status": kept, "valid": kept < Status.ESCAPED}
+
+
+@eqx.filter_jit
+def _moved(F: Transition, x: Array, u: Array) -> Array:
+    return jax.vmap(F)(x, u) - x
 
 
 def _run(

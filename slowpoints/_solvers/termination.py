@@ -264,23 +264,32 @@ def _what_is_at(
         after = jax.vmap(lambda part: F(x + part * d, u) - (x + part * d))(parts)
         falls = jnp.any(half_squared_norm(after) <= (1 - 0.5 * parts) * half_squared_norm(r))
         again = lapack.lu_solve(factors, after[0])
-        return A, r, d, jnp.linalg.norm(again), singular, falls
+        y = x + d + again
+        left = F(y, u) - y
+        third = lapack.lu_solve(factors, left)
+        steps = jnp.linalg.norm(jnp.stack([d, again, third]), axis=1)
+        return A, r, steps, singular, falls, half_squared_norm(left) <= _rounded(y)
 
-    A, r, d, second, singular, falls = jax.lax.map(newton, (x, u))
-    first = jnp.linalg.norm(d, axis=1)
+    A, r, steps, singular, falls, is_rounding = jax.lax.map(newton, (x, u))
+    first, second, third = steps.T
     size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
+    # All three: the second may be short only because it is past a kink, where steps stay as long.
     contracts = (second <= CONTRACTION * first) | (first <= rounding)
-    # Along a line of fixed points `I - J` is singular. At such a point, the shortest step that
-    # solves for the residual is zero or negligible.
+    contracts &= (third <= CONTRACTION * second) | is_rounding
+    # Along a line of fixed points `I - J` is singular; beside a curve, nearly so. At such a point,
+    # the shortest step that solves for the residual is zero or negligible.
+    is_small = jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size
+    is_flat = singular | (is_small & ~((first <= NEWTON_TOLERANCE * size) & contracts))
     shortest = jax.lax.cond(
-        jnp.any(singular),
-        lambda: jax.lax.map(partial(_shortest_step, F), (x, u, A, r)),
+        jnp.any(is_flat),
+        lambda: jax.lax.map(partial(shortest_step, F), (x, u, A, r)),
         lambda: varying(jnp.full_like(first, jnp.inf), first),
     )
-    first = jnp.where(singular, shortest, first)
-    root = (first <= NEWTON_TOLERANCE * size) & (contracts | singular) | (q <= rounding_floor(x))
+    is_flat &= singular | (shortest <= NEWTON_TOLERANCE * size)
+    first = jnp.where(is_flat, shortest, first)
+    root = (first <= NEWTON_TOLERANCE * size) & (contracts | is_flat) | (q <= rounding_floor(x))
 
     g = jnp.einsum("lij,li->lj", A, r)
     square = jnp.sum(jnp.square(g), axis=1)
@@ -297,7 +306,7 @@ def _what_is_at(
     curvature += jax.vmap(bend)(x, u, r, g)
     gains = square**2 > 2 * RELATIVE_DECREASE * q * curvature
     # Where there is a drift along a line, what a step gains may be how the state is rounded.
-    near = singular & ~is_far(x, x_init) & (jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size)
+    near = singular & ~is_far(x, x_init) & is_small
     level = ~root & (end != End.MINIMUM) & (~gains | near)
 
     def minimum() -> Array:
@@ -336,6 +345,10 @@ _ROUNDINGS = 50
 adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and more."""
 
 
+def _rounded(y: Float[Array, " n_states"]) -> Float[Array, ""]:
+    return _ROUNDINGS**2 * rounding_floor(y)
+
+
 def _is_on_a_line(
     F: Transition,
     x: Float[Array, " n_states"],
@@ -358,12 +371,12 @@ def _is_on_a_line(
 
     def is_root(t: Array) -> Array:
         y = x - t * flat
-        return half_squared_norm(F(y, u) - y) <= _ROUNDINGS**2 * rounding_floor(y)
+        return half_squared_norm(F(y, u) - y) <= _rounded(y)
 
     return jnp.all(jax.vmap(is_root)(jnp.linspace(0.25, 1, 4, dtype=x.dtype)))
 
 
-def _shortest_step(
+def shortest_step(
     F: Transition,
     row: tuple[
         Float[Array, " n_states"],
@@ -385,6 +398,6 @@ def _shortest_step(
     d = lapack.cholesky_solve(factor, A.T @ r)
     y = x + d
     after = F(y, u) - y
-    left = after - A @ lapack.cholesky_solve(factor, A.T @ after)
-    solved = half_squared_norm(left) <= _ROUNDINGS**2 * rounding_floor(y)
+    y = y + lapack.cholesky_solve(factor, A.T @ after)
+    solved = half_squared_norm(F(y, u) - y) <= _rounded(y)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)

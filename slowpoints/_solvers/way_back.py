@@ -1,0 +1,146 @@
+"""Whether a row that ended far from its start is on a curve of points, and in no tail.
+
+`_is_on_a_line` in `termination` knows straight lines, in few operations, for every row. Here,
+curves and surfaces are followed back, bend by bend, for the few rows that call for it, once the
+search is over.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._solvers import lapack
+from slowpoints._solvers.termination import (
+    NEWTON_TOLERANCE,
+    SINGULAR,
+    rounding_floor,
+    shortest_step,
+)
+from slowpoints._transition.base import Transition
+from slowpoints._transition.speed import half_squared_norm
+
+_STRIDE = 0.2
+"""The longest step, as a part of the way: a tail cannot be stepped over, since `q` rises in it at
+every place."""
+
+_SHORTEST = 1e-3
+"""Steps that have to be shorter than this part of the way, for `q` to stay low, lead nowhere."""
+
+_ARRIVED = 0.05
+"""A row is back where what is left of the way to its start leads off the curve but for this part:
+at the place next to the start."""
+
+_MOST_STEPS = 60
+"""Once around a circle takes some 40 steps."""
+
+_RISEN = 10.0
+"""A residual that has become larger than at the row by this factor, and than rounding, has risen.
+In tails, where it falls with the distance or faster, it rises by far more on the way back."""
+
+_ROUNDINGS = 50
+_CORRECTIONS = 4
+_AT_A_TIME = 8
+
+
+def came_along_a_curve(
+    F: Transition,
+    x: Float[np.ndarray, "n n_states"],
+    x_init: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, "n n_inputs"],
+) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Return for which rows a way leads back next to the start, all along which `q` is as low.
+
+    And which of them are at a fixed point. On the host. `False` means that no way was found.
+
+    Args:
+        F: the transition, in the precision of the states.
+        x: `[n, n_states]` where the rows ended.
+        x_init: `[n, n_states]` where they started.
+        u: `[n, n_inputs]` their inputs.
+    """
+    led, is_root = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    for start in range(0, len(x), _AT_A_TIME):
+        # The last rows are repeated, so that there is one program.
+        rows = np.minimum(np.arange(start, start + _AT_A_TIME), len(x) - 1)
+        led[rows], is_root[rows] = _some(F, x[rows], x_init[rows], u[rows])
+    return led, led & is_root
+
+
+@eqx.filter_jit
+def _some(F: Transition, x: Array, x_init: Array, u: Array) -> tuple[Array, Array]:
+    return jax.lax.map(
+        lambda row: (_leads_back(F, *row), _is_root(F, row[0], row[2])), (x, x_init, u)
+    )
+
+
+def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:
+    A, *_ = _factored(F, x, u)
+    step = shortest_step(F, (x, u, A, F(x, u).astype(x.dtype) - x))
+    return step <= NEWTON_TOLERANCE * jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
+
+
+def _leads_back(
+    F: Transition,
+    x: Float[Array, " n_states"],
+    x_init: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+) -> Bool[Array, ""]:
+    def residual(y: Array) -> Array:
+        return F(y, u).astype(y.dtype) - y
+
+    def limit(y: Array) -> Array:
+        """Return the square of the residual from which it has risen."""
+        rounding = _ROUNDINGS**2 * 2 * rounding_floor(y)
+        return jnp.maximum(rounding, 2 * _RISEN**2 * half_squared_norm(residual(x)))
+
+    whole = jnp.linalg.norm(x - x_init)
+
+    def has_risen(y: Array) -> Array:
+        return ~(2 * half_squared_norm(residual(y)) <= limit(y))
+
+    def corrected(y: Array) -> Array:
+        def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            y, k = carry
+            A, factor, _ = _factored(F, y, u)
+            return y + lapack.cholesky_solve(factor, A.T @ residual(y)), k + 1
+
+        def goes_on(carry: tuple[Array, Array]) -> Array:
+            return (carry[1] < _CORRECTIONS) & has_risen(carry[0])
+
+        return jax.lax.while_loop(goes_on, once, (y, jnp.zeros((), np.int32)))[0]
+
+    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        y, stride, n_steps, _ = carry
+        _, factor, shift = _factored(F, y, u)
+        way = x_init - y
+        for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
+            way = shift * lapack.cholesky_solve(factor, way)
+        left = jnp.linalg.norm(way)
+        length = jnp.minimum(stride * whole, left)
+        ahead = corrected(y + length * way / jnp.where(left > 0, left, 1))
+        # Off the curve, the correction may lead to a point somewhere else.
+        moved = jnp.linalg.norm(ahead - y)
+        fails = has_risen(ahead) | ~(moved <= 2 * length)
+        y = jnp.where(fails, y, ahead)
+        stride = jnp.where(fails, stride / 2, jnp.minimum(2 * stride, _STRIDE))
+        return y, stride, n_steps + 1, left <= _ARRIVED * whole
+
+    def goes_on(carry: tuple[Array, ...]) -> Array:
+        _, stride, n_steps, has_arrived = carry
+        return ~has_arrived & (n_steps < _MOST_STEPS) & (stride >= _SHORTEST)
+
+    start = x, jnp.asarray(_STRIDE, x.dtype), jnp.zeros((), np.int32), jnp.zeros((), bool)
+    return jax.lax.while_loop(goes_on, step, start)[3]
+
+
+def _factored(F: Transition, y: Array, u: Array) -> tuple[Array, Array, Array]:
+    """Return `I - J`, and a factor of its square with a shift, which is next to nothing elsewhere.
+
+    Solving with it, directions are left out that `I - J` takes to zero.
+    """
+    A = jnp.eye(y.size, dtype=y.dtype) - jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
+    gram = A.T @ A
+    shift = SINGULAR * (1 + jnp.trace(gram) / y.size)
+    return A, lapack.cholesky(gram + shift * jnp.eye(y.size, dtype=y.dtype)), shift
