@@ -225,7 +225,8 @@ class _Rows:
         if self.fps.x_init is not None and left.any():
             start = np.asarray(self.fps.x_init)
             with np.errstate(invalid="ignore"):
-                centroid = start.mean(axis=0, dtype=np.float64)
+                from_first = np.subtract(start, start[0], dtype=np.float64)  # as the search does it
+                centroid = start[0] + from_first.mean(axis=0)
                 self.typical = float(np.linalg.norm(start - centroid, axis=1).mean())
             scale = self.rules["outlier_distance_scale"]
             if scale is not None and self.typical > 0:

@@ -124,9 +124,11 @@ def spread_across_processes(
 ) -> Spread:
     """Return where the initial states of all processes are, and how far apart."""
     x = np.asarray(x_init, np.float64)
-    n, *total = _gather(np.array([len(x), *x.sum(axis=0)])).sum(axis=0)
+    # Relative to what all processes know, so that the mean of identical states does not round.
+    largest = _gather(x.max(axis=0, initial=-np.inf)).max(axis=0)
+    n, *total = _gather(np.array([len(x), *(x - largest).sum(axis=0)])).sum(axis=0)
     n = max(n, 1)
-    centroid = np.array(total) / n
+    centroid = largest + np.array(total) / n
     distance = np.linalg.norm(x - centroid, axis=1).sum()
     typical = _gather(np.asarray(distance)).sum() / n
     return Spread(centroid.astype(x_init.dtype), np.asarray(typical, x_init.dtype))

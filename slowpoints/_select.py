@@ -122,7 +122,9 @@ def select(
 @jax.jit
 def spread(x_init: Float[RealArray, "n n_states"]) -> Spread:
     """Return where initial states are, and how far apart."""
-    centroid = jnp.mean(x_init, axis=0)
+    # Relative to one of them, so that the mean of identical states does not round.
+    first = jnp.mean(x_init[:1], axis=0)
+    centroid = first + jnp.mean(x_init - first, axis=0)
     return Spread(centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1)))
 
 

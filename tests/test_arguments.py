@@ -109,6 +109,7 @@ def no_edges():
     edges = Edges(
         **dict.fromkeys(names, none),
         alternates=none.astype(bool),
+        splits=none.astype(bool),
         end=np.zeros((0, 2)),
         path=np.zeros((0, 3, 2)),
     )

@@ -213,6 +213,31 @@ def test_a_complex_pair_leads_to_a_limit_cycle(angle, outcome, period):
     assert f"8 unresolved: {outcome}" in str(found)
 
 
+def leap(x, u):
+    """Fixed points at all halves, of which 0, 1, ... are unstable; from around 0.25 to above 1."""
+    return x + 0.3 * jnp.sin(2 * jnp.pi * x) + jnp.exp(-(((x - 0.25) / 0.06) ** 2))
+
+
+def test_a_side_from_which_large_steps_lead_to_two_attractors_is_said_to_split():
+    points = at([[-0.5], [0], [0.5], [1], [1.5]])
+    found = connections(leap, points)
+    edges = found.edges
+    assert edges.saddle.tolist() == [1, 1, 3, 3] and edges.side.tolist() == [1, -1, 1, -1]
+    slope = 1 + 0.6 * np.pi
+    x = 1e-6 * slope ** np.linspace(0, 1, 100)
+    for _ in range(200):
+        x = x + 0.3 * np.sin(2 * np.pi * x) + np.exp(-(((x - 0.25) / 0.06) ** 2))
+    assert set(x.round(6)) == {0.5, 1.5} and edges.attractor[0] in (2, 4)
+    assert edges.splits.tolist() == [True, False, False, False]
+    assert edges.attractor[1:].tolist() == [0, 4, 2]
+    assert "on which some trajectories end elsewhere: 1" in str(found)
+
+    def slowly(x, u):
+        return x + 0.05 * (leap(x, u) - x)
+
+    assert not connections(slowly, points).edges.splits.any()
+
+
 def test_steps_run_out():
     edges = connections(double_well(), at([[-1, 0], [0, 0], [1, 0]]), max_steps=5).edges
     assert (edges.outcome == Outcome.MOVING).all() and (edges.n_steps == 5).all()

@@ -146,6 +146,14 @@ def test_identical_initial_states_make_no_outliers():
     assert find(np.zeros((4, 2)), outlier_distance_scale=10.0, **settings)[0].n == 1
 
 
+@pytest.mark.parametrize("place", [0.1, -0.4604, 0.7])
+def test_identical_initial_states_make_no_outliers_wherever_they_are(place):
+    """The sum of many copies of a state rounds, and their mean would be beside all of them."""
+    settings = {"inputs": [[100, 0]], "solver": LevenbergMarquardt()}
+    fps, _ = find(np.full((100, 2), place), outlier_distance_scale=10.0, **settings)
+    assert fps.n == 1
+
+
 def test_points_with_a_q_at_or_above_the_threshold_are_dropped():
     fps, _ = find(far_apart(4), [2**-9, 2**-7, 2**-9, 0], final_q_threshold=2**-7)
     assert kept(fps) == [0.0, 2.0, 3.0]

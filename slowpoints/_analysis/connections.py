@@ -14,6 +14,7 @@ from slowpoints._analysis.degree import counted_rows
 from slowpoints._analysis.endings import (
     GIVEN,
     REACH,
+    Endings,
     Outcome,
     Places,
     Starts,
@@ -43,6 +44,14 @@ _START = 1 / 3
 unstable manifold grows with the square of this distance, and what rounding does to their direction
 with its inverse; this balances the two."""
 
+_PER_DOUBLING = 4
+"""On each side of a saddle of index 1, other trajectories start from so many distances for each
+factor of 2 by which a deviation grows in a step. If it grows by less than a fifth, as in steps of a
+simulation, none do: the states along one trajectory are then the whole side, as in a flow."""
+
+_MOST_BETWEEN = 16
+"""No more distances than these, however fast deviations grow."""
+
 
 class Edges(eqx.Module):
     """Trajectories that leave saddles: see [`connections`][slowpoints.connections].
@@ -59,6 +68,9 @@ class Edges(eqx.Module):
         alternates: `[m]` whether an eigenvalue of the direction is real and negative, so that the
             trajectory changes sides in each step. Both sides then have the same trajectory, but for
             one step.
+        splits: `[m]` of saddles of index 1, whether others of the trajectories on this side end
+            elsewhere, as far as some of them tell: where this one ends is then a matter of where
+            exactly it starts. Trajectories that are still moving do not count.
         outcome: `[m]` how each one ended, in the numbers of [`Outcome`][slowpoints.Outcome].
         attractor: `[m]` the row of the point where it arrived, or -1. It is hardly ever another
             saddle: see `index`.
@@ -75,6 +87,7 @@ class Edges(eqx.Module):
     side: Int[np.ndarray, " m"]
     direction: Int[np.ndarray, " m"]
     alternates: Bool[np.ndarray, " m"]
+    splits: Bool[np.ndarray, " m"]
     outcome: Int[np.ndarray, " m"]
     attractor: Int[np.ndarray, " m"]
     index: Int[np.ndarray, " m"]
@@ -173,6 +186,8 @@ class Connections(eqx.Module):
         for outcome in Outcome:
             if outcome != Outcome.ARRIVED and (n := np.sum(edges.outcome == outcome)):
                 yield f"{n} unresolved: {outcome}{self._periods(outcome)}"
+        if n := np.sum(edges.splits):
+            yield f"Sides of saddles on which some trajectories end elsewhere: {n}"
         if n := np.sum(self.index < 0):
             yield f"Rows that are left out, as not known to be fixed points: {n}"
 
@@ -211,10 +226,14 @@ def connections(
 ) -> Connections:
     """Follow the trajectories that leave each saddle along its unstable directions.
 
-    Two trajectories leave a saddle with one unstable direction, one on each side, and there is no
-    doubt about where they end. They show which attractors are neighbours: the two at which they end
-    share a boundary, the saddle's stable manifold. A saddle of index `k` has a sphere of such
-    trajectories. Of these, those along its eigenvectors are followed, and `n_directions` others.
+    From a saddle with one unstable direction, one trajectory is followed on each side. They show
+    which attractors are neighbours: the two at which they end share a boundary, the saddle's stable
+    manifold. In a flow, there are no others. But a network moves in steps, and if these are large,
+    the states of a trajectory are only some of those on the curve along which states leave to this
+    side. The curve can cross a boundary, and then trajectories that start in between end elsewhere.
+    Some of these are followed as well, and `Edges.splits` says whether any does. A saddle of index
+    `k` has a sphere of trajectories. Of these, those along its eigenvectors are followed, and
+    `n_directions` others.
 
     Everything is computed in float64 if the network can be evaluated in it. Each point is first
     refined by Newton's method, and its Jacobian decomposed. Trajectories start closer to the saddle
@@ -278,7 +297,11 @@ def connections(
     if not points.has_decomposed_jacobians:
         points = points.replace(**exact.spectra(points))
     starts, edges = _leaving(exact, n_directions)
-    found = follow(F, starts, exact.places(), max_steps)
+    edge, others = _between(exact, starts, edges["alternates"])
+    both = Starts(*(np.concatenate(pair) for pair in zip(starts, others, strict=True)))
+    ends = follow(F, both, exact.places(), max_steps)  # together: one program to compile
+    found = Endings(*(column[: len(starts.x)] for column in ends))
+    splits = _splits(ends, edge, len(starts.x))
     path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
     arrived = found.place >= 0
     row = np.where(arrived, exact.rows[found.place], -1)
@@ -292,6 +315,7 @@ def connections(
         is_stable=is_stable,
         edges=Edges(
             **edges,
+            splits=splits,
             outcome=found.outcome,
             attractor=row,
             index=np.where(arrived, index[row], -1),
@@ -420,6 +444,36 @@ def _leaving(exact: _Exact, n_directions: int) -> tuple[Starts, dict[str, Any]]:
         "direction": np.repeat(np.array(numbers, int), 2),
         "alternates": np.repeat(np.array(alternates, bool), 2),
     }
+
+
+def _between(
+    exact: _Exact, starts: Starts, alternates: Bool[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " b"], Starts]:
+    """Return starts on the sides of saddles of index 1 that lie on no trajectory yet.
+
+    On a side where deviations grow by a factor, every trajectory has one state among those of which
+    the distances from the saddle differ by less than this factor.
+
+    Returns:
+        The number of the edge that each of them is beside, and the starts.
+    """
+    largest = np.abs(exact.eigval).max(axis=1, initial=0.0)[starts.home]
+    # One that changes sides is back on its own after two steps.
+    growth = np.where(exact.index[starts.home] == 1, largest ** (1 + alternates), 1.0)
+    n = np.clip(np.ceil(_PER_DOUBLING * np.log2(growth)), 1, 1 + _MOST_BETWEEN).astype(int)
+    edge = np.repeat(np.arange(len(n)), n - 1)
+    number = np.concatenate([np.zeros(0), *(np.arange(1, k) for k in n)])
+    nearer = growth[edge] ** (-number / n[edge])
+    x, u, group, home, part = (column[edge] for column in starts)
+    x = exact.x[home] + nearer[:, None] * (x - exact.x[home])
+    return edge, Starts(x.astype(exact.x.dtype), u, group, home, part)
+
+
+def _splits(ends: Endings, edge: Int[np.ndarray, " b"], m: int) -> Bool[np.ndarray, " m"]:
+    """Return on which of `m` edges another trajectory, the last ones of `ends`, ends elsewhere."""
+    differs = (ends.outcome[m:] != ends.outcome[edge]) | (ends.place[m:] != ends.place[edge])
+    ended = (ends.outcome[m:] != Outcome.MOVING) & (ends.outcome[edge] != Outcome.MOVING)
+    return np.bincount(edge, weights=differs & ended, minlength=m) > 0
 
 
 def _unstable_directions(
