@@ -25,16 +25,44 @@ def units_of(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n
     Args:
         states: rows of states, in which NaN and infinities do not count; `None` is left out.
     """
-    rows = [np.abs(np.asarray(x, np.float64)) for x in states if x is not None]
-    sizes = np.max([_largest(x) for x in rows], axis=0)
+    sizes = _sizes(states)
     largest = sizes.max(initial=0.0)
     if largest == 0:
         return np.ones(sizes.shape)
-    sizes = np.where(sizes > ROUNDED * largest, sizes, largest)
     if not largest > APART * sizes.min():
         sizes = np.full(sizes.shape, largest)
     exponents = np.clip(np.round(np.log2(sizes)), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
     return 2.0**exponents
+
+
+def relative_units(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n_states"]:
+    """Return units in which to measure distances: a power of two for each entry, the largest 1.
+
+    Entries have one unit if their sizes, in order, differ by at most `APART` from one to the next,
+    so that states whose entries do are measured as they are, and so is the shape of states of
+    which some entries are given in another unit. Silent entries have the unit of the largest.
+
+    Args:
+        states: rows of states, as for `units_of`.
+    """
+    sizes = _sizes(states)
+    if not sizes.any():
+        return np.ones(sizes.shape)
+    order = np.argsort(-sizes, kind="stable")
+    falling = sizes[order]
+    leads = np.append(True, falling[:-1] > APART * falling[1:])
+    leading = falling[leads][np.cumsum(leads) - 1]
+    units = np.empty(sizes.shape)
+    units[order] = 2.0 ** np.round(np.log2(leading / falling[0]))
+    return units
+
+
+def _sizes(states: tuple[Shaped[Any, "_ n_states"] | None, ...]) -> Float[np.ndarray, " n_states"]:
+    """Return the largest size of each entry; for those that are silent, that of the largest."""
+    rows = [np.abs(np.asarray(x, np.float64)) for x in states if x is not None]
+    sizes = np.max([_largest(x) for x in rows], axis=0)
+    largest = sizes.max(initial=0.0)
+    return np.where(sizes > ROUNDED * largest, sizes, largest)
 
 
 def _largest(sizes: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n_states"]:
