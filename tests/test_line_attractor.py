@@ -9,6 +9,7 @@ import pytest
 from networks import field_case, field_network, field_starts
 
 from slowpoints import FixedPoints, line_attractor, slow_manifold
+from slowpoints._points.sizes import relative_units
 
 pytestmark = pytest.mark.fast
 
@@ -279,6 +280,23 @@ def test_a_ring_is_the_same_if_some_states_are_much_larger(unit, dtype):
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(getattr(found, name), expected, err_msg=name, **same)
     np.testing.assert_allclose(np.sum(found.selection * found.direction, axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "exponents"),
+    [
+        ([3, 0.01, 1e-4, 1e-6], [0, 0, 0, 0]),  # in order, no step of more than 1,024
+        ([1, 0, 2.0**20], [-20, 0, 0]),  # of what is always zero nothing is known
+        ([1, 2.0**20, 2.0**-20], [-20, 0, -40]),
+        ([2.0**20, 2.0**19, 1, 0.5], [0, 0, -20, -20]),
+        ([1, 1e-9], [0, 0]),  # no more than rounding
+        ([0, 0], [0, 0]),
+        ([], []),
+    ],
+)
+def test_states_share_a_unit_unless_there_is_a_wide_gap_between_their_sizes(sizes, exponents):
+    units = relative_units(np.array([sizes, np.full(len(sizes), np.nan)]))
+    assert np.log2(units).tolist() == exponents
 
 
 def test_a_line_in_a_small_state_runs_toward_what_reads_it():

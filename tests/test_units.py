@@ -259,3 +259,21 @@ def test_an_eigenvalue_that_may_be_one_is_told_in_all_units(unit, speed, stable)
         )
         assert slowpoints.decompose(fps).is_stable.tolist() == [stable]
         assert fps.decompose_jacobians().is_stable.tolist() == [stable]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [1e-6, 2.0**-20, 1e6])
+def test_the_rank_needed_is_the_same_in_all_units(unit):
+    """But for the rounding of float32 states, which may be 2 % of a distance of 4e-13."""
+    x = ROOTS[[0, 4, 8]]  # two attractors on either side of the origin
+
+    def needed(unit):
+        fps = FixedPoints(xstar=np.float32(unit * x), inputs=np.tile(NO_INPUT[:0], (3, 1)))
+        fps.tol_unique = 1e-3 * unit
+        key, phi = jax.random.key(0), lambda y: unit * jnp.tanh(y / unit)
+        return slowpoints.rank_needed(np.float32(W), fps, phi, n_starts=128, key=key)
+
+    found, usual = needed(unit), needed(1.0)
+    assert found.rank == usual.rank and found.n_there.tolist() == usual.n_there.tolist()
+    assert found.n_extra.tolist() == usual.n_extra.tolist()
+    np.testing.assert_allclose(found.distance / unit, usual.distance, atol=3e-7)
