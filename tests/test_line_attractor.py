@@ -9,6 +9,7 @@ import pytest
 from networks import field_case, field_network, field_starts
 
 from slowpoints import FixedPoints, line_attractor, slow_manifold
+from slowpoints._points.sizes import relative_units
 
 pytestmark = pytest.mark.fast
 
@@ -245,6 +246,76 @@ def test_a_curve_is_the_same_in_all_units(shape, unit):
     np.testing.assert_allclose(found.arclength, unit * line.arclength, rtol=1e-9)
     np.testing.assert_allclose(found.tangent, line.tangent, atol=1e-6)
     np.testing.assert_allclose(found.drift, unit * line.drift, atol=1e-9 * unit)
+
+
+def in_other_units(x, J, moved, unit, **fields):
+    unit = unit.astype(x.dtype)
+    return points(unit * x, J * unit[:, None] / unit, unit * moved, **fields)
+
+
+SOME = np.array([2.0**20, 1.0, 2.0**20, 1.0, 2.0**20, 1.0])
+"""Units of three of six states, the largest of which are as large as the largest others."""
+
+
+@pytest.mark.parametrize("unit", [SOME, SOME[::-1]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_ring_is_the_same_if_some_states_are_much_larger(unit, dtype):
+    x, tangent = (np.asarray(a, dtype) for a in circle(40))
+    slow = tangent + 0.3 * x  # not along it
+    slow, moved = slow / np.linalg.norm(slow, axis=1, keepdims=True), 1e-3 * tangent
+    given = x, outer(slow), moved
+    ring = line_attractor(in_other_units(*given, np.ones(6)))
+    found = line_attractor(in_other_units(*given, unit))
+    assert found.rows.tolist() == ring.rows.tolist() and found.is_closed
+    same = {"rtol": 1e-6, "atol": 1e-9}
+    for name in ("arclength", "length", "residual", "drift"):
+        wanted = unit.max() * np.asarray(getattr(ring, name))
+        np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-6, atol=1e-3, err_msg=name)
+    for name in ("thickness", "angle", "time_constant"):
+        np.testing.assert_allclose(getattr(found, name), getattr(ring, name), err_msg=name, **same)
+    np.testing.assert_allclose(found.curve, unit * ring.curve, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(found.points.xstar, unit * x[found.rows])
+    for name in ("tangent", "direction"):
+        expected = unit * getattr(ring, name)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(getattr(found, name), expected, err_msg=name, **same)
+    np.testing.assert_allclose(np.sum(found.selection * found.direction, axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "exponents"),
+    [
+        ([3, 0.01, 1e-4, 1e-6], [0, 0, 0, 0]),  # in order, no step of more than 1,024
+        ([1, 0, 2.0**20], [-20, 0, 0]),  # of what is always zero nothing is known
+        ([1, 2.0**20, 2.0**-20], [-20, 0, -40]),
+        ([2.0**20, 2.0**19, 1, 0.5], [0, 0, -20, -20]),
+        ([1, 1e-9], [0, 0]),  # no more than rounding
+        ([0, 0], [0, 0]),
+        ([], []),
+    ],
+)
+def test_states_share_a_unit_unless_there_is_a_wide_gap_between_their_sizes(sizes, exponents):
+    units = relative_units(np.array([sizes, np.full(len(sizes), np.nan)]))
+    assert np.log2(units).tolist() == exponents
+
+
+def test_a_line_in_a_small_state_runs_toward_what_reads_it():
+    x = np.stack([np.cos(np.linspace(0, 3, 20)), np.sin(np.linspace(0, 3, 20)) / 2.0**20], axis=1)
+    toward = np.array([1.0, 2.0**21])  # which reads from the second state twice as much
+    for sign in (1, -1):
+        line = line_attractor(points(x), toward=sign * toward)
+        assert sign * np.sum(toward * (line.curve[-1] - line.curve[0])) > 0
+
+
+def test_states_of_like_size_are_measured_as_they_are():
+    """And so are those that are close to zero on the line, if the starts are not."""
+    rng = np.random.default_rng(0)
+    t, rest = np.linspace(-1, 1, 30), rng.normal(size=30)
+    for size in (2.0**-9, 1e-6):
+        x = np.stack([t, size * rest], axis=1)
+        line = quietly(points(x, x_init=x if size > 1e-5 else np.stack([t, rest], axis=1)))
+        assert line.is_one_dimensional and line.length == pytest.approx(2, rel=0.05)
+    assert not quietly(points(x)).is_one_dimensional  # nothing says that these are small
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-9])

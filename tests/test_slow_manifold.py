@@ -191,6 +191,51 @@ def test_a_slow_line_is_the_same_in_all_units(unit):
     np.testing.assert_allclose(1 / found.time_constant, 1 / usual.time_constant, atol=2e-7)
 
 
+class InOtherUnits(Transition):
+    """The ring, turned so that all of its states take part, in units of their own."""
+
+    unit: jax.Array
+
+    def __call__(self, x, u):
+        return self.unit * (TURN.T @ Ring(jnp.float32(1e-3))(TURN @ (x / self.unit), u))
+
+
+TURN = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0].astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [[2.0**20, 1, 1], [1, 2.0**20, 2.0**20], [1e6, 1, 1e-6]])
+@pytest.mark.parametrize("is_flow", [False, True])
+def test_a_slow_ring_is_the_same_if_some_states_are_much_larger(unit, is_flow):
+    def found(unit):
+        F = InOtherUnits(unit)
+        flow = ContinuousTime(lambda x, u: F(x, u) - x)
+        x0, q_max = unit * (ring_starts() @ TURN), 1e-5 * unit.max() ** 2
+        return slow_manifold(flow if is_flow else F, x0, NONE, q_max)
+
+    unit = np.float32(unit)
+    usual, found = found(np.ones(3, np.float32)), found(unit)
+    # Powers of two next to the sizes need not be the units: sizes are told apart to a factor of 2.
+    np.testing.assert_allclose(found.rows.xstar / unit, usual.rows.xstar, atol=0.02)
+    assert found.is_kept.all() and 40 < found.points.n < 140
+    np.testing.assert_allclose(
+        np.linalg.norm(found.points.xstar / unit @ TURN.T, axis=1), 1, atol=0.02
+    )
+    np.testing.assert_allclose(np.linalg.norm(found.direction, axis=1), 1)
+    F_x = found.points.F_xstar.astype(float)
+    np.testing.assert_allclose(
+        found.points.qstar, np.sum((F_x - found.points.xstar) ** 2, axis=1) / 2, rtol=1e-5
+    )
+    assert found.points.continuous_time == is_flow
+
+
+@pytest.mark.checks_input
+def test_a_model_that_returns_one_number_is_named_whatever_the_states():
+    for x0 in (np.ones((3, 2)), np.array([[1.0, 1e6]])):
+        with pytest.raises(ValueError, match="of shape"):
+            slow_manifold(lambda x, u: x[0], np.float32(x0), NONE)
+
+
 def test_rows_that_cannot_go_straight_take_other_steps():
     """Rosenbrock's curved valley, along which straight steps get nowhere."""
 

@@ -8,10 +8,12 @@ from jaxtyping import Bool, Float, Int
 
 from slowpoints._analysis.curves import Curve, arclength, order_along, projected, smooth
 from slowpoints._analysis.linear_modes import linear_modes
+from slowpoints._analysis.own_units import directions_of_states, in_units
 from slowpoints._analysis.slow_manifold import slowest_axis
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import relative_units
 
 LEAST_POINTS = 5
 """Through any few points there is a curve, which says nothing."""
@@ -31,7 +33,9 @@ _ROUNDINGS = 2
 class LineAttractor(eqx.Module):
     """A curve through slow points: see [`line_attractor`][slowpoints.line_attractor].
 
-    `n` points in their order along the curve, `N` states. Times are in units of `dt`.
+    `n` points in their order along the curve, `N` states. Times are in units of `dt`. Lengths,
+    the angle and the drift are in states of the largest entries if others are smaller by a factor
+    of more than 1,024.
 
     Attributes:
         points: the points, in their order along the curve.
@@ -44,8 +48,8 @@ class LineAttractor(eqx.Module):
         residual: `[n]` the distance of each point from the curve.
         is_on_curve: `[n]` whether that is at most 0.12 times the spread of all points. Single
             points that are not on the curve do not draw it aside.
-        direction: `[n, N]` the right eigenvector of the slowest mode, on the side of the tangent;
-            of a complex pair, the longer axis of its plane.
+        direction: `[n, N]` the right eigenvector of the slowest mode, of norm 1, on the side of the
+            tangent; of a complex pair, the longer axis of its plane.
         selection: `[n, N]` the selection vector of the slowest mode, with the same sign: what moves
             the state along the line. NaN if the mode is one of a complex pair.
         angle: `[n]` the angle between the tangent and the right eigenvector, or the plane, of the
@@ -126,6 +130,12 @@ def line_attractor(
     curve, which is fitted anew in the order that results. Whether the points are on a
     curve at all is measured by how far the curve through its neighbours misses each point.
 
+    Lengths, the angle and the drift are Euclidean. Only entries of the states that are smaller than
+    all others by a factor of more than 1,024, by their largest size among the points and their
+    `x_init`, are measured in a unit of their own, the power of two in which they are about as
+    large, so that lengths are in states of the largest entries. Positions and vectors of norm 1 are
+    those of the states as they are given.
+
     Args:
         fps: slow points with `xstar`, `F_xstar` and `J_xstar`, all under one input, such as
             `slow_manifold(F, x0, u).points`. Invalid rows do not count.
@@ -169,7 +179,9 @@ def line_attractor(
         if value is not None and np.any(value != value[0]):
             expected = "points under one input: one curve each"
             arguments.refuse(caller, f"fps.{name}", "differ", expected, ValueError)
-    x = fps.xstar.astype(np.float64)
+    unit = relative_units(fps.xstar, fps.x_init)
+    toward = None if toward is None else unit * np.asarray(toward, np.float64)
+    x = fps.xstar.astype(np.float64) / unit
     with np.errstate(over="ignore"):
         spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
     if not np.isfinite(spread):
@@ -213,7 +225,8 @@ def line_attractor(
             "surface, or too far apart.",
             stacklevel=2,
         )
-    modes = linear_modes(fps, dt=dt)
+    own = in_units(fps, unit)
+    modes = linear_modes(own, dt=dt)
     direction = slowest_axis(modes)
     side = np.where(np.einsum("nd,nd->n", direction, curve.tangent) < 0, -1.0, 1.0)[:, None]
     basis, _ = np.linalg.qr(np.where(modes.is_real[:, None, None], 0, modes.plane))
@@ -221,19 +234,20 @@ def line_attractor(
     cosine = np.where(
         modes.is_real, np.abs(np.einsum("nd,nd->n", direction, curve.tangent)), in_plane
     )
-    moved = fps.F_xstar.astype(np.float64) - fps.xstar
+    moved = own.F_xstar.astype(np.float64) - own.xstar
+    direction, longer = directions_of_states(side * direction, unit)
     return LineAttractor(
         points=fps,
         rows=rows,
         arclength=order.place,
         length=order.length,
         is_closed=order.is_closed,
-        curve=curve.position,
-        tangent=curve.tangent,
+        curve=unit * curve.position,
+        tangent=directions_of_states(curve.tangent, unit)[0],
         residual=_away(x, curve),
         is_on_curve=is_on_curve,
-        direction=side * direction,
-        selection=side * modes.selection,
+        direction=direction,
+        selection=side * modes.selection / unit / longer,
         angle=np.degrees(np.arccos(np.clip(cosine, 0, 1))),
         time_constant=modes.time_constants[:, 0],
         drift=np.einsum("nd,nd->n", moved, curve.tangent) / dt,
@@ -264,4 +278,4 @@ def _runs_backwards(
         a, b = ((x - x.mean(axis=0)) @ axes.T).T
         return bool(np.sum(a * np.roll(b, -1) - b * np.roll(a, -1)) < 0)  # twice the area
     way = x[-1] - x[0]
-    return bool((way[np.argmax(np.abs(way))] if toward is None else way @ np.asarray(toward)) < 0)
+    return bool((way[np.argmax(np.abs(way))] if toward is None else way @ toward) < 0)

@@ -4,11 +4,14 @@ import warnings
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
 from slowpoints._analysis.curves import same_side
 from slowpoints._analysis.linear_modes import LinearModes, linear_modes
+from slowpoints._analysis.own_units import directions_of_states, in_units
 from slowpoints._analysis.shortest_steps import ShortestSteps
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
@@ -16,11 +19,15 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import relative_units
 from slowpoints._search import optimize_batch
 from slowpoints._solvers.cores import one_thread_for_lapack
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._transition.base import Transition
+from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits
 from slowpoints._unique import unique
 
 PARTS = 40
@@ -31,7 +38,8 @@ then has up to 40 points and a ring up to 126, which shows their shape and costs
 class SlowManifold(eqx.Module):
     """Points on a slow manifold: see [`slow_manifold`][slowpoints.slow_manifold].
 
-    `n` points, `N` states. Times are in units of `dt`.
+    `n` points, `N` states. Times are in units of `dt`. Distances and the drift are in states of the
+    largest entries if others are smaller by a factor of more than 1,024.
 
     Attributes:
         points: the points, with Jacobians, eigenvalues and `hits`, the number of rows that each
@@ -95,6 +103,12 @@ def slow_manifold(
     `polish=False`, and may slide along the manifold. Then the rows are thinned out to points that
     are some distance apart, those of lowest `q` first, whatever the order of the rows.
 
+    Lengths and speeds are Euclidean. Only entries of the states that are smaller than all others in
+    `x0` by a factor of more than 1,024 are measured in a unit of their own, the power of two in
+    which they are about as large, so that `q_max`, `spacing` and the drift are in states of the
+    largest entries. Positions, their `qstar` and directions of norm 1 are those of the states as
+    they are given.
+
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         x0: `[n, n_states]` the states to start from.
@@ -129,7 +143,8 @@ def slow_manifold(
     spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
     max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
     dt = float(arguments.positive(caller, "dt", dt))
-    rows = _rows(F, x0, u, {"max_iters": max_iters, "tol_q": q_max})
+    unit = relative_units(x0)
+    rows = _rows_in(unit, F, x0, u, {"max_iters": max_iters, "tol_q": q_max})
     is_kept = _is_slow(rows, q_max)
     if not is_kept.any():
         known = rows.qstar[np.isfinite(rows.qstar)]
@@ -139,21 +154,22 @@ def slow_manifold(
             f"{lowest if rows.n else 'there are none'}.",
             stacklevel=2,
         )
-    kept = rows[is_kept]
+    kept, rows = rows[is_kept], _from_units(rows, unit)
     if spacing is None:
         from_mean = kept.xstar - kept.xstar.mean(axis=0) if kept.n else kept.xstar
         spacing = 2 * float(np.linalg.norm(from_mean, axis=1).max(initial=0.0)) / PARTS
-    points = unique(kept, spacing).compact().to_numpy()
+    points = _from_units(unique(kept, spacing).compact().to_numpy(), unit)
     with one_thread_for_lapack():  # as for the modes
         points = decompose(jacobians(F, points)).to_numpy()
-    modes = linear_modes(points, dt=dt)
+    own = in_units(points, unit)
+    modes = linear_modes(own, dt=dt)
     direction = slowest_axis(modes)
     if points.n:
-        direction = direction * same_side(points.xstar, direction, 0)[:, None]
-    moved = points.F_xstar.astype(np.float64) - points.xstar
+        direction = direction * same_side(own.xstar, direction, 0)[:, None]
+    moved = own.F_xstar.astype(np.float64) - own.xstar
     return SlowManifold(
         points,
-        direction,
+        directions_of_states(direction, unit)[0],
         np.einsum("nd,nd->n", moved, direction) / dt,
         modes.time_constants[:, 0],
         modes.frequencies[:, 0],
@@ -161,6 +177,25 @@ def slow_manifold(
         rows,
         is_kept,
     )
+
+
+def _rows_in(
+    unit: Float[np.ndarray, " n_states"], F: Transition, x0: Any, u: Any, stopping: dict[str, Any]
+) -> FixedPoints:
+    """Search in these units, and return rows in them."""
+    if (unit == 1).all():
+        return _rows(F, x0, u, stopping)
+    dtype = jax.dtypes.canonicalize_dtype(x0.dtype)
+    # Here, as a model that returns a single number would be spread out by the units.
+    F = traced("slow_manifold", F, x0.shape[1], u.shape[-1], dtype, states="x0", inputs="u")
+    part = InUnits(linearised_part(F), jnp.asarray(unit, dtype))
+    F = ContinuousTime(part) if isinstance(F, ContinuousTime) else part
+    return _rows(F, x0 / unit.astype(dtype), u, stopping)
+
+
+def _from_units(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> FixedPoints:
+    """Return rows that were found in units as states, with the `q` of states."""
+    return in_units(fps, 1 / unit)
 
 
 def _rows(F: Transition, x0: Any, u: Any, stopping: dict[str, Any]) -> FixedPoints:

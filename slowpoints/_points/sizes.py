@@ -28,8 +28,7 @@ def units_of(
         states: rows of states, in which NaN and infinities do not count; `None` is left out.
         silent: entries that are no larger than this part of the largest one are silent.
     """
-    rows = [np.abs(np.asarray(x, np.float64)) for x in states if x is not None]
-    sizes = np.max([_largest(x) for x in rows], axis=0)
+    sizes = _sizes(states)
     largest = sizes.max(initial=0.0)
     if largest == 0:
         return np.ones(sizes.shape)
@@ -38,6 +37,34 @@ def units_of(
         sizes = np.full(sizes.shape, largest)
     exponents = np.clip(np.round(np.log2(sizes)), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
     return 2.0**exponents
+
+
+def relative_units(*states: Shaped[Any, "_ n_states"] | None) -> Float[np.ndarray, " n_states"]:
+    """Return units in which to measure distances: a power of two for each entry, the largest 1.
+
+    Entries have one unit if their sizes, in order, differ by at most `APART` from one to the next.
+    So states of like size are measured as they are, and if some entries are given in another unit,
+    the shape stays the same. Entries that are silent beside the next larger group, and all that are
+    smaller still, have the unit of the largest.
+
+    Args:
+        states: rows of states, as for `units_of`.
+    """
+    sizes = _sizes(states)
+    order = np.argsort(-sizes, kind="stable")
+    falling = sizes[order]
+    is_first = np.append(True, falling[:-1] > APART * falling[1:])[: sizes.size]
+    largest = falling[is_first]  # of each group
+    is_silent = np.logical_or.accumulate(largest <= ROUNDED * np.append(largest[:1], largest)[:-1])
+    exponents = np.log2(np.where(is_silent, 1, largest) / np.where(is_silent, 1, largest[:1]))
+    units = np.empty(sizes.shape)
+    units[order] = 2.0 ** np.maximum(np.round(exponents), -_LARGEST_EXPONENT)[is_first.cumsum() - 1]
+    return units
+
+
+def _sizes(states: tuple[Shaped[Any, "_ n_states"] | None, ...]) -> Float[np.ndarray, " n_states"]:
+    """Return the largest size of each entry."""
+    return np.max([_largest(np.abs(np.asarray(x, np.float64))) for x in states if x is not None], 0)
 
 
 def _largest(sizes: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n_states"]:
