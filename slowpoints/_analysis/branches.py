@@ -256,7 +256,8 @@ class Branches:
         """Return the sum of `sign det(I - J)` over the points at `s`.
 
         It is the same for all `s` if the states stay bounded and no branch is missing, so where it
-        changes, a branch is missing on one side: see [`degree`][slowpoints.degree].
+        changes, a branch is missing on one side: see [`degree`][slowpoints.degree]. A closed branch
+        does not show, since its points come in pairs of opposite signs.
         """
         fps = self.at(s)
         if fps.n == 0:
@@ -300,6 +301,10 @@ class Branches:
             f"{new} new"
             for s, (known, new) in self.searched.items()
         ]
+        where = "between the searched s" if self.searched else "`search_at` looks for them"
+        lines.append(
+            f"branches that no given point leads to, such as closed ones, may be missing: {where}"
+        )
         return lines
 
 
