@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 from operator import mul
 
+import equinox as eqx
 import flint
 import jax
 import jax.numpy as jnp
@@ -840,6 +841,16 @@ def test_numbers_of_a_float32_network_are_those_of_a_search():
     exact = float(np.float32(0.1)) * x.astype(np.float64) + float(np.float32(0.3))
     np.testing.assert_allclose(value.mid, exact, rtol=1e-15)
     np.testing.assert_allclose(slope.mid, [np.eye(N_STATES) * np.float32(0.1)] * 2, rtol=1e-15)
+
+
+def test_tracing_does_not_print_the_network(monkeypatch):
+    """JAX asks for the text of what it traces if that has no name; of a module it is very long."""
+    printed = []
+    monkeypatch.setattr(eqx.Module, "__repr__", lambda self: printed.append(self) or "")
+    F = as_transition(FUNCTIONS["tanh"])
+    Program(F, BOXES.mid[:2], INPUTS[:2])
+    assert not printed
+    assert repr(F) == "" and printed
 
 
 # ---- what is covered ---------------------------------------------------------------------------

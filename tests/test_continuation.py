@@ -275,6 +275,8 @@ def test_closed_branches_that_no_point_leads_to_are_found_by_searching_anew():
     start = _points([[0.8]], 0.8)
     alone = slowpoints.continuation(circle_beside_a_line, start, (-1, 1))
     assert len(alone) == 1
+    assert alone.sum_of_signs(0.3) == alone.sum_of_signs(0.7)  # which does not show it
+    assert "may be missing: `search_at` looks for them" in alone.summary_lines()[-1]
     branches = slowpoints.continuation(circle_beside_a_line, start, (-1, 1), search_at=[0.8, 0.0])
     assert len(branches) == 2
     assert branches.searched == {0.8: (1, 0), 0.0: (1, 2)}
@@ -285,6 +287,8 @@ def test_closed_branches_that_no_point_leads_to_are_found_by_searching_anew():
     np.testing.assert_allclose(radius, 0.5, atol=1e-12)
     np.testing.assert_allclose(_events(branches, "fold"), [-0.5, 0.5], atol=1e-9)
     assert branches.at(0.3).n == 3
+    assert branches.sum_of_signs(0.3) == alone.sum_of_signs(0.3)
+    assert "may be missing: between the searched s" in branches.summary_lines()[-1]
 
 
 def test_the_same_seed_gives_the_same_branches():

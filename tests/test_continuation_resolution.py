@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import compilations
 from scipy.optimize import brentq
 
 import slowpoints
@@ -358,6 +359,23 @@ def test_branches_of_random_networks_have_the_points_that_there_are(seed):
         assert branches.is_proven_at(s) and here.n == len(x)
         distance = np.linalg.norm(here.xstar[:, None] - x, axis=2)
         assert distance.min(axis=0).max() < 1e-9 and distance.min(axis=1).max() < 1e-9
+
+
+def test_other_weights_and_other_numbers_of_points_do_not_recompile():
+    def followed(gain, certify):
+        W = gain * (1.4 * np.eye(2) + 0.1)
+        G = _Random(*map(jnp.asarray, (W, -np.eye(2), np.zeros(2))))
+        fps, _ = slowpoints.find_all(G, (-np.ones(2), np.ones(2)), np.zeros(1))
+        assert fps.n == 9
+        return slowpoints.continuation(G, _points(fps.xstar, 0.0), (0, 1), certify=certify)
+
+    with jax.enable_x64(True):
+        for certify in (False, True):
+            followed(1.0, certify).at(0.0)
+            with compilations() as compiled:
+                other = followed(1.001, certify)
+                assert [other.at(s).n for s in (0.1, 0.45, 0.8)] == [9, 3, 1]
+            assert not compiled
 
 
 def test_every_combination_of_units_is_proven():

@@ -170,6 +170,12 @@ class Corrected(NamedTuple):
 
 
 @eqx.filter_jit
+def values(curve: Curve, y: Float[Array, "n d1"]) -> Float[Array, "n d"]:
+    """Return `H(y)` of each row."""
+    return jax.vmap(curve)(y)
+
+
+@eqx.filter_jit
 def corrected(
     curve: Curve, guess: Float[Array, "lanes d1"], normal: Float[Array, "lanes d1"]
 ) -> Corrected:

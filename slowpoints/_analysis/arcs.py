@@ -15,6 +15,7 @@ from slowpoints._analysis.arclength import (
     follow,
     hermite,
     n_computed,
+    values,
 )
 
 _ATTEMPTS = 16
@@ -99,6 +100,15 @@ def on_curve(
         return OnCurve(guess, guess, nothing, np.zeros(0, int), np.zeros(0, bool))
     found = corrected(curve, jnp.asarray(guess[rows]), jnp.asarray(normal[rows]))
     return OnCurve(*(np.asarray(part)[:n] for part in found))
+
+
+def residuals(curve: Curve, y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d"]:
+    """Return `H(y)` of any number of rows."""
+    n, d1 = y.shape
+    if n == 0:
+        return y[:, :-1]
+    rows = np.arange(n_computed(n, d1)) % n
+    return np.asarray(values(curve, jnp.asarray(y[rows])))[:n]
 
 
 def across(y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d1"]:

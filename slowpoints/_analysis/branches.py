@@ -4,13 +4,13 @@ import dataclasses
 from collections import Counter
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
-from slowpoints._analysis.arclength import Curve
-from slowpoints._analysis.arcs import across, crossings, on_curve
+from slowpoints._analysis.arclength import Curve, n_computed
+from slowpoints._analysis.arcs import across, crossings, on_curve, residuals
 from slowpoints._core import arguments
+from slowpoints._core.arrays import n_filled_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number
 from slowpoints._decompose import decompose
@@ -188,8 +188,7 @@ class Branches:
             x = np.where(found.is_on_curve[:, None], found.y, y)[:, :-1]
             inputs = np.full((len(x), 1), value, x.dtype)
             status = np.where(found.is_on_curve, Status.FIXED_POINT, Status.UNFINISHED)
-            at_s = jnp.asarray(np.concatenate([x, y[:, -1:]], axis=1))
-            H = np.asarray(jax.vmap(curve)(at_s)) if len(x) else x
+            H = residuals(curve, np.concatenate([x, y[:, -1:]], axis=1))
             fps = FixedPoints(
                 xstar=x,
                 F_xstar=x + H,
@@ -202,15 +201,15 @@ class Branches:
                 continuous_time=curve.is_flow,
             )
             if fps.n:
-                fps = unique(fps, tol=1e-6).compact().to_numpy()
+                fps = _distinct(fps)
                 moved = (fps.F_xstar - fps.xstar) * self._unit
                 fps = fps.replace(
                     xstar=fps.xstar * self._unit,
                     F_xstar=fps.F_xstar * self._unit,
                     qstar=0.5 * np.sum(moved**2, axis=1),
                 )
-                fps = decompose(jacobians(self.G, fps))
-        return fps.to_numpy()
+                fps = _with_spectra(self.G, fps)
+        return fps
 
     def is_proven_at(self, s: Number) -> bool:
         """Return whether the points at `s` are proven to be all that the branches have there.
@@ -257,7 +256,8 @@ class Branches:
         """Return the sum of `sign det(I - J)` over the points at `s`.
 
         It is the same for all `s` if the states stay bounded and no branch is missing, so where it
-        changes, a branch is missing on one side: see [`degree`][slowpoints.degree].
+        changes, a branch is missing on one side: see [`degree`][slowpoints.degree]. A closed branch
+        does not show, since its points come in pairs of opposite signs.
         """
         fps = self.at(s)
         if fps.n == 0:
@@ -301,4 +301,26 @@ class Branches:
             f"{new} new"
             for s, (known, new) in self.searched.items()
         ]
+        where = "between the searched s" if self.searched else "`search_at` looks for them"
+        lines.append(
+            f"branches that no given point leads to, such as closed ones, may be missing: {where}"
+        )
         return lines
+
+
+# ---- for few different numbers of rows, so that little is compiled -------------------------------
+
+
+def _distinct(fps: FixedPoints) -> FixedPoints:
+    """Return each point once."""
+    rows = np.arange(n_computed(fps.n, fps.n_states + 1))
+    padded = fps[rows % fps.n].replace(valid=rows < fps.n)
+    return unique(padded, tol=1e-6).compact().to_numpy()
+
+
+def _with_spectra(G: Transition, fps: FixedPoints) -> FixedPoints:
+    """Fill the Jacobians, eigenvalues and stability."""
+    least, work = n_computed(fps.n, fps.n_states + 1), 10 * fps.n_states**3
+    rows = np.arange(n_filled_up(fps.n, work, least))
+    padded = decompose(jacobians(G, fps[rows % fps.n]))
+    return padded.to_numpy()[: fps.n]

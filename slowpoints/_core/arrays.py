@@ -29,6 +29,18 @@ _LITTLE = 2**27
 0.1 to 0.5 s for Jacobians and spectra."""
 
 
+def n_filled_up(n_rows: int, work: int, least: int = 1) -> int:
+    """Return a power of two that is at least `n_rows`, or `n_rows` if further rows would cost much.
+
+    Args:
+        n_rows: how many rows there are.
+        work: the number of operations for each row, roughly.
+        least: the smallest number of rows to compute something for.
+    """
+    size = power_of_two(max(n_rows, least))
+    return n_rows if (size - n_rows) * work > _LITTLE else size
+
+
 def filled_up(work: int, *arrays: Any) -> tuple[Any, ...]:
     """Return rows, and after them some again, so that their number is a power of two.
 
@@ -40,8 +52,8 @@ def filled_up(work: int, *arrays: Any) -> tuple[Any, ...]:
         *arrays: `[n, ...]` what the rows consist of.
     """
     n = arrays[0].shape[0]
-    size = power_of_two(n)
-    if n in (0, size) or (size - n) * work > _LITTLE:
+    size = n_filled_up(n, work)
+    if n in (0, size):
         return arrays
     if any(isinstance(array, Tracer) or len(array.devices()) > 1 for array in arrays):
         return arrays
