@@ -28,16 +28,21 @@ every place."""
 _SHORTEST = 1e-3
 """Steps that have to be shorter than this part of the way, for `q` to stay low, lead nowhere."""
 
-_ARRIVED = 0.05
-"""A row is back where what is left of the way to its start leads off the curve but for this part:
-at the place next to the start."""
+_ARRIVED = 0.01
+"""A row is back where what is left of the way to its start leads off the curve but for this part,
+or where it has just passed such a place: next to the start."""
 
 _MOST_STEPS = 60
 """Once around a circle takes some 40 steps."""
 
-_RISEN = 10.0
+_RISEN = 1.25
 """A residual that has become larger than at the row by this factor, and than rounding, has risen.
-In tails, where it falls with the distance or faster, it rises by far more on the way back."""
+The way back is one to less than half the distance, over which a tail that falls with the third root
+of the distance rises by this much, and others by more."""
+
+_RISEN_BY_ROUNDING = 10.0
+"""Along a line that weights in float32 would be if they were not rounded, the residual is of the
+size of their rounding, and may rise by this factor."""
 
 _ROUNDINGS = 50
 _CORRECTIONS = 4
@@ -49,6 +54,7 @@ def came_along_a_curve(
     x: Float[np.ndarray, "n n_states"],
     x_init: Float[np.ndarray, "n n_states"],
     u: Float[np.ndarray, "n n_inputs"],
+    eps: float,
 ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Return for which rows a way leads back next to the start, all along which `q` is as low.
 
@@ -59,19 +65,21 @@ def came_along_a_curve(
         x: `[n, n_states]` where the rows ended.
         x_init: `[n, n_states]` where they started.
         u: `[n, n_inputs]` their inputs.
+        eps: the relative rounding of the search, which is that of the weights as well: along a line
+            that would be one without it, residuals are of this size.
     """
     led, is_root = np.zeros(len(x), bool), np.zeros(len(x), bool)
     for start in range(0, len(x), _AT_A_TIME):
         # The last rows are repeated, so that there is one program.
         rows = np.minimum(np.arange(start, start + _AT_A_TIME), len(x) - 1)
-        led[rows], is_root[rows] = _some(F, x[rows], x_init[rows], u[rows])
+        led[rows], is_root[rows] = _some(F, x[rows], x_init[rows], u[rows], eps)
     return led, led & is_root
 
 
 @eqx.filter_jit
-def _some(F: Transition, x: Array, x_init: Array, u: Array) -> tuple[Array, Array]:
+def _some(F: Transition, x: Array, x_init: Array, u: Array, eps: float) -> tuple[Array, Array]:
     return jax.lax.map(
-        lambda row: (_leads_back(F, *row), _is_root(F, row[0], row[2])), (x, x_init, u)
+        lambda row: (_leads_back(F, *row, eps), _is_root(F, row[0], row[2])), (x, x_init, u)
     )
 
 
@@ -86,14 +94,16 @@ def _leads_back(
     x: Float[Array, " n_states"],
     x_init: Float[Array, " n_states"],
     u: Float[Array, " n_inputs"],
+    eps: float,
 ) -> Bool[Array, ""]:
     def residual(y: Array) -> Array:
         return F(y, u).astype(y.dtype) - y
 
     def limit(y: Array) -> Array:
         """Return the square of the residual from which it has risen."""
-        rounding = _ROUNDINGS**2 * 2 * rounding_floor(y)
-        return jnp.maximum(rounding, 2 * _RISEN**2 * half_squared_norm(residual(x)))
+        own, rounding = residual(x) @ residual(x), 2 * _ROUNDINGS**2 * rounding_floor(y)
+        by_rounding = jnp.minimum((2 * eps) ** 2 * (y @ y), _RISEN_BY_ROUNDING**2 * own)
+        return jnp.maximum(rounding, jnp.maximum(by_rounding, _RISEN**2 * own))
 
     whole = jnp.linalg.norm(x - x_init)
 
@@ -112,11 +122,12 @@ def _leads_back(
         return jax.lax.while_loop(goes_on, once, (y, jnp.zeros((), np.int32)))[0]
 
     def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        y, stride, n_steps, _ = carry
+        y, stride, n_steps, before, _ = carry
         _, factor, shift = _factored(F, y, u)
-        way = x_init - y
+        ways = jnp.stack([x_init - y, before], axis=1)
         for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
-            way = shift * lapack.cholesky_solve(factor, way)
+            ways = shift * lapack.cholesky_solve(factor, ways)
+        way, still = ways.T
         left = jnp.linalg.norm(way)
         length = jnp.minimum(stride * whole, left)
         ahead = corrected(y + length * way / jnp.where(left > 0, left, 1))
@@ -125,14 +136,17 @@ def _leads_back(
         fails = has_risen(ahead) | ~(moved <= 2 * length)
         y = jnp.where(fails, y, ahead)
         stride = jnp.where(fails, stride / 2, jnp.minimum(2 * stride, _STRIDE))
-        return y, stride, n_steps + 1, left <= _ARRIVED * whole
+        has_arrived = (left <= _ARRIVED * whole) | (way @ before < 0)
+        # At the other end of a tail, no direction is flat.
+        has_arrived &= jnp.linalg.norm(still) >= jnp.linalg.norm(before) / 2
+        return y, stride, n_steps + 1, way, has_arrived
 
     def goes_on(carry: tuple[Array, ...]) -> Array:
-        _, stride, n_steps, has_arrived = carry
+        _, stride, n_steps, _, has_arrived = carry
         return ~has_arrived & (n_steps < _MOST_STEPS) & (stride >= _SHORTEST)
 
-    start = x, jnp.asarray(_STRIDE, x.dtype), jnp.zeros((), np.int32), jnp.zeros((), bool)
-    return jax.lax.while_loop(goes_on, step, start)[3]
+    none = jnp.zeros((), np.int32), jnp.zeros_like(x), jnp.zeros((), bool)
+    return jax.lax.while_loop(goes_on, step, (x, jnp.asarray(_STRIDE, x.dtype), *none))[-1]
 
 
 def _factored(F: Transition, y: Array, u: Array) -> tuple[Array, Array, Array]:
