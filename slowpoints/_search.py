@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import place_of, rounded_up
+from slowpoints._core.arrays import place_of, put, rounded_up
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
@@ -118,9 +118,7 @@ def optimize_batch(
     )
     n, n_states = x_init.shape
     dtype = x_init.dtype
-    stopping = Stopping(
-        jnp.asarray(max_iters, int), jnp.asarray(tol_q, dtype), jnp.asarray(tol_dq, dtype)
-    )
+    stopping = Stopping(put(max_iters, int), put(tol_q, dtype), put(tol_dq, dtype))
 
     if solver.couples_rows:
         mesh = None  # rows that depend on each other stay together
@@ -362,7 +360,7 @@ def _back_along_curves(
 
 
 @eqx.filter_jit
-def _moved(F: Transition, x: Array, u: Array) -> Array:
+def _moved(F: Transition, x: Any, u: Any) -> Array:
     return jax.vmap(F)(x, u) - x
 
 
@@ -436,7 +434,8 @@ def check_rows(
     u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
     cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")
     F = traced(caller, F, n_states, u.shape[1], dtype, forward_mode=forward_mode)
-    return F, jnp.asarray(x), jnp.broadcast_to(jnp.asarray(u), (n, u.shape[1])), cond_id
+    library = jnp if isinstance(u, jax.Array) else np
+    return F, put(x), put(library.broadcast_to(u, (n, u.shape[1]))), cond_id
 
 
 def check_search(

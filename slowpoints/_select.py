@@ -1,6 +1,7 @@
 """`select`: which of the distinct points are kept."""
 
 import dataclasses
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import with_library
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
@@ -110,7 +112,8 @@ def select(
         fps = _search_on(F, fps, outlier_q_scale, search)
         fps = unique(fps, fps.tol_unique, within_conditions=within_conditions)
     if final_q_threshold:
-        fps = _exclude(fps, ~(fps.qstar < final_q_threshold))
+        _, q = with_library(fps.qstar)
+        fps = _exclude(fps, ~(q < final_q_threshold))
     if traced:
         return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
     fps = fps.compact()
@@ -119,13 +122,18 @@ def select(
     return fps
 
 
-@jax.jit
 def spread(x_init: Float[RealArray, "n n_states"]) -> Spread:
     """Return where initial states are, and how far apart."""
-    # Relative to one of them, so that the mean of identical states does not round.
-    first = jnp.mean(x_init[:1], axis=0)
-    centroid = first + jnp.mean(x_init - first, axis=0)
-    return Spread(centroid, jnp.mean(jnp.linalg.norm(x_init - centroid, axis=1)))
+    xp, x = with_library(x_init)
+    # NumPy adds rows up one after another, and rounds each time.
+    wide = {"dtype": np.float64} if xp is np else {}
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # without states, there is no mean
+        # Relative to one of them, so that the mean of identical states does not round.
+        first = xp.mean(x[:1], axis=0)
+        centroid = (first + xp.mean(x - first, axis=0, **wide)).astype(x.dtype)
+        typical = xp.mean(xp.linalg.norm(x - centroid, axis=1), **wide)
+    return Spread(centroid, typical.astype(x.dtype))
 
 
 def _spread_of(caller: str, fps: FixedPoints, x_init: Any) -> Spread:
@@ -158,19 +166,20 @@ def ending_tolerance(
 
 
 def _exclude(fps: FixedPoints, bad: Bool[RealArray, " n"]) -> FixedPoints:
-    return fps.replace(valid=~bad if fps.valid is None else jnp.asarray(fps.valid) & ~bad)
+    xp, valid, bad = with_library(fps.valid, bad)
+    return fps.replace(valid=~bad if valid is None else xp.asarray(valid, bool) & ~bad)
 
 
-@jax.jit
 def _is_far(
     x: Float[RealArray, "n n_states"],
     start: Spread,
     scale: Scalar,
-) -> Bool[Array, " n"]:
-    centroid, typical = start
-    distance = jnp.linalg.norm(x - centroid, axis=1)
+) -> Bool[RealArray, " n"]:
+    xp, x, centroid, typical = with_library(x, *start)
+    with np.errstate(all="ignore"):
+        distance = xp.linalg.norm(x - centroid, axis=1)
     # Identical initial states have no scale to judge by.
-    return jnp.asarray((typical > 0) & (distance > scale * typical))
+    return (typical > 0) & (distance > scale * typical)
 
 
 def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from slowpoints._certificates.same_points import one_row_per_point
 from slowpoints._core import arguments
+from slowpoints._core.arrays import put
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
@@ -85,9 +86,8 @@ def unique(
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
-        tol = jnp.asarray(tol, jnp.float64)
         survives, ranking, n_survivors, hits = cover(
-            fps.xstar, fps.inputs, fps.qstar, fps.valid, tol, condition, fps.hits
+            fps.xstar, fps.inputs, fps.qstar, fps.valid, put(tol, np.float64), condition, fps.hits
         )
         fps = fps.replace(hits=hits)
         if size is None:

@@ -1,8 +1,9 @@
-"""Rows of arrays: numbers of them for which programs stay compiled, and taking some of them."""
+"""Rows of arrays: what need not be compiled, or not again, and taking some of them."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -77,6 +78,36 @@ def rows_of(value: Any, index: Any) -> Any:
         return jax.device_put(rows, place_of(value))
     with jax.enable_x64(True):  # or float64 would be narrowed
         return jax.device_put(rows, place_of(value))
+
+
+def with_library(*arrays: Any) -> tuple[Any, ...]:
+    """Return NumPy, and the arrays on the host; or JAX's NumPy, and the arrays as they are.
+
+    The latter if some are traced, or on several devices. JAX compiles every operation that is done
+    by itself, for every shape, which takes 20 to 50 ms: as long as NumPy takes for a million rows.
+    """
+    if any(isinstance(a, Tracer) or len(_devices(a)) > 1 for a in arrays):
+        return jnp, *arrays
+    return np, *(None if a is None else np.asarray(a) for a in arrays)
+
+
+def put(value: Any, dtype: Any = None) -> Any:
+    """Return a value as a JAX array, for which, unlike for `jnp.asarray`, nothing is compiled."""
+    if isinstance(value, jax.Array):
+        return value if dtype is None else jnp.asarray(value, dtype)
+    dtype = None if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
+    return jax.device_put(np.asarray(value, dtype))
+
+
+def beside(value: Any, like: Any) -> Any:
+    """Return rows from the host as an array where other rows, `like`, are."""
+    if isinstance(value, np.ndarray) and isinstance(like, jax.Array):
+        return jax.device_put(value, place_of(like))
+    return value
+
+
+def _devices(value: Any) -> Any:
+    return value.devices() if isinstance(value, jax.Array) else ()
 
 
 def place_of(value: jax.Array) -> Any:

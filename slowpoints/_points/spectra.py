@@ -7,10 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import filled_up, first_rows
+from slowpoints._core.arrays import beside, filled_up, first_rows, with_library
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
 
@@ -65,19 +66,21 @@ def spectra_of(
 
 def relative_speed(
     qstar: Float[RealArray, " n"] | None, *states: Float[RealArray, "n d"] | None
-) -> Float[Array, " n"] | None:
+) -> Float[RealArray, " n"] | None:
     """Return the speeds of rows, relative to the largest entries of their states that are known.
 
     Those are `xstar` and `x_init`: a point at the origin does not tell how large states are.
     """
     if qstar is None:
         return None
-    speed = jnp.sqrt(2 * jnp.asarray(qstar))
-    known = [jnp.asarray(x) for x in states if x is not None and x.shape[1] > 0]
-    if not known:
-        return speed
-    sizes = jnp.stack([jnp.max(jnp.abs(x), axis=1).astype(speed.dtype) for x in known])
-    return jnp.where(speed > 0, speed / jnp.max(sizes, axis=0), speed)
+    known = [x for x in states if x is not None and x.shape[1] > 0]
+    xp, q, *known = with_library(qstar, *known)
+    with np.errstate(all="ignore"):  # of rows that are not finite
+        speed = xp.sqrt(2 * q)
+        if not known:
+            return speed
+        sizes = xp.stack([xp.max(xp.abs(x), axis=1).astype(speed.dtype) for x in known])
+        return xp.where(speed > 0, speed / xp.max(sizes, axis=0), speed)
 
 
 def as_fields(
@@ -91,12 +94,15 @@ def as_fields(
     An eigenvalue that may be 1, as far as rounding and the `relative_speed` tell, is not below it.
     On a line of fixed points it would be on either side by chance.
     """
-    margin = jnp.full(values.shape[0], NEUTRAL_ROUNDINGS * jnp.finfo(values.dtype).eps)
+    xp, known, speed = with_library(values, speed)
+    info = jnp.finfo(values.dtype)
+    margin = xp.full(values.shape[0], NEUTRAL_ROUNDINGS * info.eps, info.dtype)
     if speed is not None:
-        speed = jnp.asarray(speed).astype(margin.dtype)
-        margin += jnp.nan_to_num(jnp.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL))
-    leading = values[:, :1].real if continuous_time else jnp.abs(values[:, :1])
+        speed = speed.astype(margin.dtype)
+        margin += xp.nan_to_num(xp.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL))
+    leading = known[:, :1].real if continuous_time else xp.abs(known[:, :1])
     is_stable = (leading + margin[:, None] < (0 if continuous_time else 1)).all(axis=1)
+    is_stable = beside(is_stable, values)
     return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": is_stable}
 
 

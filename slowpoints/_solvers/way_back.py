@@ -5,6 +5,8 @@ curves and surfaces are followed back, bend by bend, for the few rows that call 
 search is over.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -77,10 +79,12 @@ def came_along_a_curve(
 
 
 @eqx.filter_jit
-def _some(F: Transition, x: Array, x_init: Array, u: Array, eps: float) -> tuple[Array, Array]:
-    return jax.lax.map(
-        lambda row: (_leads_back(F, *row, eps), _is_root(F, row[0], row[2])), (x, x_init, u)
-    )
+def _some(F: Transition, x: Any, x_init: Any, u: Any, eps: float) -> tuple[Array, Array]:
+    def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        x, x_init, u = row
+        return _leads_back(F, x, x_init, u, eps), _is_root(F, x, u)
+
+    return jax.lax.map(one, (x, x_init, u))
 
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:
