@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import Affine, case, logistic, trained
+from networks import Affine, case, compilations, logistic, trained
 
 from slowpoints import (
     AbstractSolver,
@@ -541,3 +541,13 @@ def test_points_that_move_on_lose_what_was_computed_of_them():
     assert moved.n == 1 and moved.J_xstar is None and moved.period is None
     still = select(lambda x, u: 0.5 * x, fps, **OFF)
     assert still.n == 2 and still.J_xstar is not None
+
+
+def test_a_first_search_compiles_no_programs_of_single_operations():
+    """Each takes 20 to 50 ms to compile, for every number of rows and of states."""
+    W = np.float32(1.5 * np.random.default_rng(0).normal(size=(7, 7)) / np.sqrt(7))
+    x = np.random.default_rng(1).normal(size=(37, 7)).astype(np.float32)
+    with compilations() as compiled:
+        find_fixed_points(lambda x, u: jnp.tanh(W @ x + u), x, np.zeros(7, np.float32), mesh=None)
+    # The search, `unique`, the Jacobians and their eigenvalues.
+    assert len(compiled) <= 4

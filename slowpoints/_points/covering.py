@@ -9,7 +9,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
-from slowpoints._core.arrays import rounded_up
+from slowpoints._core.arrays import put, rounded_up
 from slowpoints._core.types import RealArray, Scalar
 
 # How many rows are compared at a time: enough for fast matrix products, but few enough that a block
@@ -52,7 +52,7 @@ def cover(
         filled = given if traced or rounded_up(n) == n else _filled_up(*given)
         survives, ranking, n_survivors, counts = _survivors(*filled, tol)
         if survives.size != n:
-            survives, counts = (jnp.asarray(np.asarray(a)[:n]) for a in (survives, counts))
+            survives, counts = (put(np.asarray(a)[:n]) for a in (survives, counts))
         return survives, ranking, n_survivors, counts
 
 

@@ -26,6 +26,8 @@ from jax.extend.core import (  # pyright: ignore[reportPrivateImportUsage]
     jaxpr_as_fun,
 )
 
+from slowpoints._core.arrays import put
+
 CALLS = (
     "pjit",
     "jit",
@@ -233,7 +235,7 @@ def _as_jax(array: Any) -> Any:
     if isinstance(array, jax.Array):
         return array
     with jax.ensure_compile_time_eval():  # it has a value, whatever is being traced
-        return jnp.array(np.asarray(array), copy=True)
+        return put(np.array(array))  # a copy
 
 
 class _Reader:
