@@ -355,7 +355,13 @@ def test_the_graph_has_the_points_and_the_record(capsys):
     np.testing.assert_array_equal(graph.nodes[2]["xstar"], [1, 0])
     (record,) = graph.get_edge_data(1, 2).values()
     n_steps = found.edges.n_steps[found.edges.attractor == 2][0]
-    assert record == {"side": 1, "direction": 0, "alternates": False, "n_steps": n_steps}
+    assert record == {
+        "side": 1,
+        "direction": 0,
+        "alternates": False,
+        "splits": False,
+        "n_steps": n_steps,
+    }
     assert repr(found) == "Connections(n_points=3, n_saddles=1, n_edges=2, n_arrived=2)"
     found.print_summary()
     out = capsys.readouterr().out

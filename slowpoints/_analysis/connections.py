@@ -127,8 +127,9 @@ class Connections(eqx.Module):
 
         Its nodes are the rows with a known index, with attributes `index`, `is_stable` and `xstar`.
         Its edges are the trajectories that arrived, from the saddle to the point, with attributes
-        `side`, `direction`, `alternates` and `n_steps`. Trajectories that arrived nowhere are in
-        the graph's attribute `unresolved`, a list of pairs of a saddle and an outcome in words.
+        `side`, `direction`, `alternates`, `splits` and `n_steps`. Trajectories that arrived nowhere
+        are in the graph's attribute `unresolved`, a list of pairs of a saddle and an outcome in
+        words.
 
         Raises:
             ImportError: if NetworkX is not installed.
@@ -144,7 +145,7 @@ class Connections(eqx.Module):
         for row in np.flatnonzero(self.index >= 0).tolist():
             known = {"index": int(self.index[row]), "is_stable": bool(self.is_stable[row])}
             graph.add_node(row, **known, xstar=self.points.xstar[row])
-        told = ("side", "direction", "alternates", "n_steps")
+        told = ("side", "direction", "alternates", "splits", "n_steps")
         for i in np.flatnonzero(edges.attractor >= 0):
             record = {name: getattr(edges, name)[i].item() for name in told}
             graph.add_edge(edges.saddle[i].item(), edges.attractor[i].item(), **record)
