@@ -24,11 +24,7 @@ from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rows_within
-from slowpoints._solvers.termination import (
-    JUDGED_DENSELY,
-    NEWTON_TOLERANCE,
-    judge,
-)
+from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE, judge
 from slowpoints._solvers.way_back import came_along_a_curve
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
@@ -347,21 +343,15 @@ def _back_along_curves(
     dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
     in_unit = np.asarray(unit, dtype)
     in_units = InUnits(with_precision(F, dtype), in_unit)
-    y, y_init = (np.asarray(a, dtype) / in_unit for a in (x, x_init))
-    u = np.asarray(inputs, dtype)
-    residual = np.linalg.norm(_moved(in_units, y, u), axis=1)
-    asked &= residual <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
-    rows, eps = np.flatnonzero(asked), float(jnp.finfo(x.dtype).eps)
+    y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
+    is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
+    rows, u = np.flatnonzero(asked & is_small), np.asarray(inputs, dtype)
+    eps = float(jnp.finfo(x.dtype).eps)
     led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
     kept = np.array(status)
     kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
-    kept = jax.device_put(kept, status.sharding)
-    return found | {"status": kept, "valid": kept < Status.ESCAPED}
-
-
-@eqx.filter_jit
-def _moved(F: Transition, x: Any, u: Any) -> Array:
-    return jax.vmap(F)(x, u) - x
+    told = {"status": kept, "valid": kept < Status.ESCAPED}
+    return found | {name: jax.device_put(value, place_of(status)) for name, value in told.items()}
 
 
 def _run(

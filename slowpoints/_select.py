@@ -175,7 +175,7 @@ def _is_far(
     start: Spread,
     scale: Scalar,
 ) -> Bool[RealArray, " n"]:
-    xp, x, centroid, typical = with_library(x, *start)
+    xp, x, centroid, typical, scale = with_library(x, *start, scale)
     with np.errstate(all="ignore"):
         distance = xp.linalg.norm(x - centroid, axis=1)
     # Identical initial states have no scale to judge by.

@@ -551,3 +551,14 @@ def test_a_first_search_compiles_no_programs_of_single_operations():
         find_fixed_points(lambda x, u: jnp.tanh(W @ x + u), x, np.zeros(7, np.float32), mesh=None)
     # The search, `unique`, the Jacobians and their eigenvalues.
     assert len(compiled) <= 4
+
+
+def test_a_result_does_not_change_with_the_array_that_the_search_started_from():
+    """JAX may use the memory of an array of NumPy that begins where 64 bytes do."""
+    memory = np.zeros(64 * 2 + 16, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    x = memory[first : first + 64 * 2].reshape(64, 2)
+    x[:] = 0.1
+    fps, all_fps = find_fixed_points(lambda x, u: x / 2, x, np.zeros(0, np.float32), mesh=None)
+    x[:] = 7
+    assert np.all(np.asarray(all_fps.x_init) == np.float32(0.1)) and fps.n == 1

@@ -88,3 +88,13 @@ def test_no_point_is_found_past_a_kink():
 
     status, _ = status_of(drifts, STARTS)
     assert not np.any(status == Status.FIXED_POINT)
+
+
+@pytest.mark.parametrize("gain", [1e2, 1e4, 1e6])
+def test_steep_networks_have_fixed_points_whose_residual_is_many_roundings(gain):
+    """Newton's second step is rounding there, and the third is no shorter."""
+    rng = np.random.default_rng(0)
+    W, b = (np.float32(gain * rng.normal(size=shape)) for shape in ((4, 4), 4))
+    x = rng.normal(size=(32, 4))
+    status, _ = status_of(lambda x, u: W @ x + b + 0 * u[0], x)
+    assert set(status.tolist()) == {Status.FIXED_POINT}

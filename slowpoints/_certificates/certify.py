@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from slowpoints._core import arguments
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.sizes import units_of
+from slowpoints._points.sizes import relative_units
 from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
@@ -188,9 +188,8 @@ def certify(F: Any, fps: FixedPoints) -> Certificates:
     found.reason[~finite] = "not certified: the row is not finite"
     found.reason[~valid] = "not certified: the row is not valid"
     rows = np.flatnonzero(valid & finite)
-    one = np.ones(fps.n_states)
-    units = units_of(x[rows], silent=0.0)
-    for unit in [one] if np.all(units == units[0]) else [one, units / units.max()]:
+    usual, own = np.ones(fps.n_states), relative_units(x[rows], silent=0.0)
+    for unit in [usual] if np.all(own == usual) else [usual, own]:
         for some in _chunks(rows, fps.n_states):
             try:
                 found.add(F, some, fps.tol_unique, unit)

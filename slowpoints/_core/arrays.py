@@ -92,11 +92,15 @@ def with_library(*arrays: Any) -> tuple[Any, ...]:
 
 
 def put(value: Any, dtype: Any = None) -> Any:
-    """Return a value as a JAX array, for which, unlike for `jnp.asarray`, nothing is compiled."""
+    """Return a value as a JAX array, for which, unlike for `jnp.asarray`, nothing is compiled.
+
+    It is a copy: JAX may go on using the memory of an array that it is given, which the caller may
+    write to.
+    """
     if isinstance(value, jax.Array):
         return value if dtype is None else jnp.asarray(value, dtype)
     dtype = None if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
-    return jax.device_put(np.asarray(value, dtype))
+    return jax.device_put(np.array(value, dtype))
 
 
 def beside(value: Any, like: Any) -> Any:

@@ -268,16 +268,16 @@ def _what_is_at(
         left = F(y, u) - y
         third = lapack.lu_solve(factors, left)
         steps = jnp.linalg.norm(jnp.stack([d, again, third]), axis=1)
-        return A, r, steps, singular, falls, half_squared_norm(left) <= _rounded(y)
+        return A, r, steps, singular, falls, half_squared_norm(left) <= rounded(y)
 
     A, r, steps, singular, falls, is_rounding = jax.lax.map(newton, (x, u))
     first, second, third = steps.T
     size = jnp.maximum(np.sqrt(n_states), jnp.linalg.norm(x, axis=1))
     q = half_squared_norm(r)
     rounding = 100 * jnp.finfo(x.dtype).eps * size
-    # All three: the second may be short only because it is past a kink, where steps stay as long.
     contracts = (second <= CONTRACTION * first) | (first <= rounding)
-    contracts &= (third <= CONTRACTION * second) | is_rounding
+    # The second may be short only because it is past a kink, where steps stay as long.
+    contracts &= (third <= CONTRACTION * second) | (second <= rounding) | is_rounding
     # Along a line of fixed points `I - J` is singular; beside a curve, nearly so. At such a point,
     # the shortest step that solves for the residual is zero or negligible.
     is_small = jnp.linalg.norm(r, axis=1) <= NEWTON_TOLERANCE * size
@@ -345,8 +345,22 @@ _ROUNDINGS = 50
 adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and more."""
 
 
-def _rounded(y: Float[Array, " n_states"]) -> Float[Array, ""]:
+def rounded(y: Float[Array, " n_states"]) -> Float[Array, ""]:
+    """Return the `q` that rounding may leave at a point on a line or curve."""
     return _ROUNDINGS**2 * rounding_floor(y)
+
+
+def flattened(
+    A: Float[Array, "n_states n_states"],
+) -> tuple[Float[Array, "n_states n_states"], Float[Array, ""]]:
+    """Return a Cholesky factor of `A.T @ A` with a shift, and the shift.
+
+    A solution by it leaves out the directions that `A` takes to zero, and times the shift it is
+    what a vector has of these.
+    """
+    gram = A.T @ A
+    shift = SINGULAR * (1 + jnp.trace(gram) / len(A))
+    return lapack.cholesky(gram + shift * jnp.eye(len(A), dtype=A.dtype)), shift
 
 
 def _is_on_a_line(
@@ -362,16 +376,14 @@ def _is_on_a_line(
     way back along it, the residual rises. On a line it does not, and a row that came from the side
     has no such way.
     """
-    gram = A.T @ A
-    shift = SINGULAR * (1 + jnp.trace(gram) / x.size)
-    factor = lapack.cholesky(gram + shift * jnp.eye(x.size, dtype=x.dtype))
+    factor, shift = flattened(A)
     flat = x - x_init
     for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
         flat = shift * lapack.cholesky_solve(factor, flat)
 
     def is_root(t: Array) -> Array:
         y = x - t * flat
-        return half_squared_norm(F(y, u) - y) <= _rounded(y)
+        return half_squared_norm(F(y, u) - y) <= rounded(y)
 
     return jnp.all(jax.vmap(is_root)(jnp.linspace(0.25, 1, 4, dtype=x.dtype)))
 
@@ -392,12 +404,10 @@ def shortest_step(
     of `F`.
     """
     x, u, A, r = row
-    gram = A.T @ A
-    shift = SINGULAR * (1 + jnp.trace(gram) / r.size)
-    factor = lapack.cholesky(gram + shift * jnp.eye(r.size, dtype=r.dtype))
+    factor, _ = flattened(A)
     d = lapack.cholesky_solve(factor, A.T @ r)
     y = x + d
     after = F(y, u) - y
     y = y + lapack.cholesky_solve(factor, A.T @ after)
-    solved = half_squared_norm(F(y, u) - y) <= _rounded(y)
+    solved = half_squared_norm(F(y, u) - y) <= rounded(y)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)

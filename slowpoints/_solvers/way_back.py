@@ -14,12 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._solvers import lapack
-from slowpoints._solvers.termination import (
-    NEWTON_TOLERANCE,
-    SINGULAR,
-    rounding_floor,
-    shortest_step,
-)
+from slowpoints._solvers.termination import NEWTON_TOLERANCE, flattened, rounded, shortest_step
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
@@ -46,9 +41,11 @@ _RISEN_BY_ROUNDING = 10.0
 """Along a line that weights in float32 would be if they were not rounded, the residual is of the
 size of their rounding, and may rise by this factor."""
 
-_ROUNDINGS = 50
 _CORRECTIONS = 4
+"""A step is corrected by so many of Newton's steps: beside a curve, two or three are enough."""
+
 _AT_A_TIME = 8
+"""So many rows are looked at in one call of the program, one after another."""
 
 
 def came_along_a_curve(
@@ -88,8 +85,7 @@ def _some(F: Transition, x: Any, x_init: Any, u: Any, eps: float) -> tuple[Array
 
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:
-    A, *_ = _factored(F, x, u)
-    step = shortest_step(F, (x, u, A, F(x, u).astype(x.dtype) - x))
+    step = shortest_step(F, (x, u, _slopes(F, x, u), F(x, u).astype(x.dtype) - x))
     return step <= NEWTON_TOLERANCE * jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
 
 
@@ -103,21 +99,18 @@ def _leads_back(
     def residual(y: Array) -> Array:
         return F(y, u).astype(y.dtype) - y
 
-    def limit(y: Array) -> Array:
-        """Return the square of the residual from which it has risen."""
-        own, rounding = residual(x) @ residual(x), 2 * _ROUNDINGS**2 * rounding_floor(y)
-        by_rounding = jnp.minimum((2 * eps) ** 2 * (y @ y), _RISEN_BY_ROUNDING**2 * own)
-        return jnp.maximum(rounding, jnp.maximum(by_rounding, _RISEN**2 * own))
-
-    whole = jnp.linalg.norm(x - x_init)
+    whole, q = jnp.linalg.norm(x - x_init), half_squared_norm(residual(x))
 
     def has_risen(y: Array) -> Array:
-        return ~(2 * half_squared_norm(residual(y)) <= limit(y))
+        by_rounding = jnp.minimum(2 * eps**2 * (y @ y), _RISEN_BY_ROUNDING**2 * q)
+        limit = jnp.maximum(rounded(y), jnp.maximum(by_rounding, _RISEN**2 * q))
+        return ~(half_squared_norm(residual(y)) <= limit)
 
     def corrected(y: Array) -> Array:
         def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             y, k = carry
-            A, factor, _ = _factored(F, y, u)
+            A = _slopes(F, y, u)
+            factor, _ = flattened(A)
             return y + lapack.cholesky_solve(factor, A.T @ residual(y)), k + 1
 
         def goes_on(carry: tuple[Array, Array]) -> Array:
@@ -127,7 +120,7 @@ def _leads_back(
 
     def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
         y, stride, n_steps, before, _ = carry
-        _, factor, shift = _factored(F, y, u)
+        factor, shift = flattened(_slopes(F, y, u))
         ways = jnp.stack([x_init - y, before], axis=1)
         for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
             ways = shift * lapack.cholesky_solve(factor, ways)
@@ -153,12 +146,7 @@ def _leads_back(
     return jax.lax.while_loop(goes_on, step, (x, jnp.asarray(_STRIDE, x.dtype), *none))[-1]
 
 
-def _factored(F: Transition, y: Array, u: Array) -> tuple[Array, Array, Array]:
-    """Return `I - J`, and a factor of its square with a shift, which is next to nothing elsewhere.
-
-    Solving with it, directions are left out that `I - J` takes to zero.
-    """
-    A = jnp.eye(y.size, dtype=y.dtype) - jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
-    gram = A.T @ A
-    shift = SINGULAR * (1 + jnp.trace(gram) / y.size)
-    return A, lapack.cholesky(gram + shift * jnp.eye(y.size, dtype=y.dtype)), shift
+def _slopes(F: Transition, y: Array, u: Array) -> Float[Array, "n_states n_states"]:
+    """Return `I - J`."""
+    J = jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
+    return jnp.eye(y.size, dtype=y.dtype) - J

@@ -235,7 +235,7 @@ def _as_jax(array: Any) -> Any:
     if isinstance(array, jax.Array):
         return array
     with jax.ensure_compile_time_eval():  # it has a value, whatever is being traced
-        return put(np.array(array))  # a copy
+        return put(array)
 
 
 class _Reader:
