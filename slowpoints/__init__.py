@@ -42,6 +42,9 @@ from slowpoints._solvers.newton_krylov import NewtonKrylov as NewtonKrylov
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints._solvers.adam import Adam as Adam
 
+# Where compiled programs are kept.
+from slowpoints._core.programs import cache_programs as cache_programs
+
 # What solvers of one's own are made of.
 from slowpoints import solvers as solvers
 

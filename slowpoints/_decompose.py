@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.spectra import (
     arnoldi,
@@ -83,7 +83,7 @@ def _leading(
     return _leading_of_jacobians(linearised_part(F), x, u, k, fps.continuous_time)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _leading_of_jacobians(
     F: Transition,
     x: Float[Array, "n d"],

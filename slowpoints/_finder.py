@@ -19,6 +19,7 @@ from slowpoints._account import Account, account
 from slowpoints._across_processes import refused_together, searches_together
 from slowpoints._analysis.search_until import Rounds, search_until
 from slowpoints._core import arguments
+from slowpoints._core.programs import Compilations
 from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
 from slowpoints._pipeline import find_fixed_points
@@ -348,7 +349,7 @@ class FixedPointFinder:
                     F,
                     x_init,
                     inputs,
-                    cond_id=cond_ids if self.across_processes else jnp.arange(n_inits),
+                    cond_id=cond_ids if self.across_processes else np.arange(n_inits),
                     memory_limit=self.memory_limit,
                     rows_at_a_time=_rows_at_a_time(
                         n_inits, state_traj.shape[2], progress is not None
@@ -379,7 +380,8 @@ class FixedPointFinder:
             conditions = (lambda rows: None) if cond_ids is None else (lambda rows: cond_ids[rows])
             unique_fps.cond_id = conditions(unique_fps.cond_id)
             all_fps.cond_id = conditions(all_fps.cond_id)
-        self._say_result(unique_fps, all_fps, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._say_result(unique_fps, all_fps, seconds, bar.seconds_of_compilation)
         if self.rounds is not None:
             self._say(f"\t{self.rounds}")
         elif noise_scale == 0 and unique_fps.n and _all_stable(unique_fps):
@@ -464,12 +466,15 @@ class FixedPointFinder:
         if self.verbose:
             print(message)
 
-    def _say_result(self, fps: FixedPoints, all_fps: FixedPoints, seconds: float) -> None:
+    def _say_result(
+        self, fps: FixedPoints, all_fps: FixedPoints, seconds: float, compiled: float
+    ) -> None:
         if not self.verbose:
             return
         q, its = all_fps.qstar, all_fps.n_iters
+        before = f"Compiled in {compiled:.2f} s and searched" if compiled > 0 else "Searched"
         print(
-            f"\tSearched in {seconds:.2f} s: iterations median {np.median(its):.0f}, "
+            f"\t{before} in {seconds - compiled:.2f} s: iterations median {np.median(its):.0f}, "
             f"most {its.max()}; q median {np.median(q):.2e}, highest {np.max(q):.2e}."
         )
         below = f" with q < {self.final_q_threshold:.1e}" if self.final_q_threshold else ""
@@ -525,12 +530,28 @@ class _Progress:
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._announced, self._then = announced, then
         self._n_done, self._n_exact = 0, 0
+        self._compilations = Compilations(self._begin_to_compile, self._go_on)
 
     def __enter__(self) -> "_Progress":
+        self._compilations.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._compilations.__exit__()
         self._bar.close()
+
+    @property
+    def seconds_of_compilation(self) -> float:
+        """For how long something was compiled."""
+        return self._compilations.seconds
+
+    def _begin_to_compile(self) -> None:
+        self._bar.set_description_str("compiling")
+
+    def _go_on(self, seconds: float) -> None:
+        if not self._bar.disable:  # a bar that is not shown has no clock
+            self._bar.start_t += seconds  # the rate counts running time only
+        self._bar.set_description_str("")
 
     def update(self, fps: FixedPoints) -> None:
         """Count the rows of a chunk that is done."""

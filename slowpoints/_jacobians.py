@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import filled_up, first_rows
+from slowpoints._core.arrays import in_chunks, put
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
 from slowpoints._transition.base import Transition
@@ -16,7 +16,11 @@ from slowpoints._transition.continuous_time import ContinuousTime, linearised_pa
 from slowpoints._transition.convert import as_transition
 
 _MOST_ENTRIES = 2**24
-"""How many entries of Jacobians are computed at a time."""
+"""How many entries of Jacobians are computed at a time, inside `jit`."""
+
+_ENTRIES_AT_A_TIME, _MOST_AT_A_TIME = 2**20, 16
+"""How many entries, and of how many points at most, are computed at a time outside of it, where
+whatever fills up the last part is computed in vain."""
 
 
 def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
@@ -42,13 +46,14 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     F = as_transition(F)
     arguments.fields("jacobians", fps, FixedPoints, "xstar", "inputs")
     F = traced_for("jacobians", F, fps)
-    x = jnp.asarray(fps.xstar)
-    x, u = filled_up(fps.n_states**3, x, jnp.asarray(fps.inputs, x.dtype))
-    J, dFdu = (first_rows(a, fps.n) for a in _jacobians(linearised_part(F), x, u))
+    x = put(fps.xstar)
+    at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, fps.n_states**2)), _MOST_AT_A_TIME)
+    u = put(fps.inputs, x.dtype)
+    J, dFdu = in_chunks(_jacobians, linearised_part(F), at_a_time, x, u)
     return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _jacobians(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> tuple[Float[Array, "n n_states n_states"], Float[Array, "n n_states n_inputs"]]:

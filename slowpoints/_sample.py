@@ -1,9 +1,7 @@
 """Where a search starts: states that a network visits, and each of them under several inputs."""
 
-from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from slowpoints._core import arguments
+from slowpoints._core.arrays import beside, first_rows, power_of_two, put, with_library
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._transition.base import Transition
 from slowpoints._transition.iterates import iterate
@@ -65,7 +65,7 @@ def sample_states(
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
     key = arguments.random_key(caller, key)
     if n_steps == 0:
-        return _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)[0]
+        return _draw(key, state_traj, n_inits, noise_scale, valid_bxt)[0]
     for name, value in (("F", F), ("inputs", inputs)):
         if value is None:
             expected = f"the network that takes the {n_steps} steps, and its constant input"
@@ -125,9 +125,10 @@ def sample_inputs_and_states(
     inputs_traj = arguments.array(caller, "inputs_traj", inputs_traj, shape, floating=True)
     arguments.check_finite(caller, "inputs_traj", inputs_traj, valid_bxt, hint=_WHERE_VALID)
     key = arguments.random_key(caller, key)
-    states, rows = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
-    inputs = jnp.asarray(inputs_traj).reshape(-1, inputs_traj.shape[2])[rows]
-    return inputs, states
+    states, rows = _draw(key, state_traj, n_inits, noise_scale, valid_bxt)
+    xp, rows, known = with_library(rows, inputs_traj)
+    inputs = xp.reshape(known, (-1, known.shape[2]))[rows]
+    return beside(inputs, states), states
 
 
 def input_grid(
@@ -156,15 +157,47 @@ def input_grid(
     return x, u, jnp.repeat(jnp.arange(k), n_inits)
 
 
-@partial(jax.jit, static_argnames="n_inits")
+_SIZES, _MOST_FILLING = (2**9, 2**12), 2**20
+"""How many states are drawn, of which some may be left out, and how many of their entries may be:
+programs that draw random numbers take a second to compile."""
+
+
 def _draw(
     key: PRNGKeyArray,
-    state_traj: Float[Array, "trials time n_states"],
+    state_traj: Any,
     n_inits: int,
     noise_scale: Scalar,
     valid_bxt: Bool[RealArray, "trials time"] | None,
 ) -> tuple[Float[Array, "n_inits n_states"], Int[Array, " n_inits"]]:
     """Return the states with noise, and their row numbers among the time steps of all trials."""
+    state_traj = put(state_traj) if isinstance(state_traj, np.ndarray) else state_traj
+    noise_scale = jnp.asarray(noise_scale, state_traj.dtype)
+    n, size = put(n_inits, np.int32), _n_drawn(key, n_inits, state_traj.shape[2])
+    states, rows = _drawn(key, state_traj, n, size, noise_scale, valid_bxt)
+    return first_rows(states, n_inits), first_rows(rows, n_inits)
+
+
+def _n_drawn(key: PRNGKeyArray, n_inits: int, n_states: int) -> int:
+    """Return how many states to draw, so that the first `n_inits` are the same."""
+    # The first of many random numbers are those that fewer of them would be.
+    first_are_same = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(key, Tracer) or not first_are_same:
+        return n_inits
+    if not str(jax.random.key_impl(key)).startswith("threefry"):
+        return n_inits
+    size = next((size for size in _SIZES[::-1] if size * n_states <= _MOST_FILLING), _SIZES[0])
+    return size if n_inits <= size else power_of_two(n_inits)
+
+
+@CompiledOnce
+def _drawn(
+    key: PRNGKeyArray,
+    state_traj: Float[Array, "trials time n_states"],
+    n_inits: Int[Array, ""],
+    size: int,
+    noise_scale: Float[Array, ""],
+    valid_bxt: Bool[RealArray, "trials time"] | None,
+) -> tuple[Float[Array, "size n_states"], Int[Array, " size"]]:
     n_trials, n_time, n_states = state_traj.shape
     n_candidates = n_trials * n_time
     choice_key, noise_key = jax.random.split(key)
@@ -178,15 +211,15 @@ def _draw(
     # without replacement, and random positions among the valid ones are a draw with replacement.
     order = jnp.argsort(jnp.where(valid, jax.random.uniform(choice_key, (n_candidates,)), jnp.inf))
     n_valid = jnp.sum(valid)
-    positions = jnp.arange(n_inits)
-    with_replacement = jax.random.randint(choice_key, (n_inits,), 0, jnp.maximum(n_valid, 1))
+    positions = jnp.arange(size)
+    with_replacement = jax.random.randint(choice_key, (size,), 0, jnp.maximum(n_valid, 1))
     rows = order[jnp.where(n_inits <= n_valid, positions, with_replacement)]
     states = state_traj.reshape(n_candidates, n_states)[rows]
-    states += noise_scale * jax.random.normal(noise_key, states.shape, states.dtype)
-    return states, rows
+    noise = jax.random.normal(noise_key, states.shape, states.dtype)
+    return states + noise_scale * noise, rows
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _run(
     steps: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> Float[Array, "n n_states"]:

@@ -11,20 +11,37 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import place_of, put, rounded_up
+from slowpoints._core.arrays import (
+    beside,
+    first_rows,
+    place_of,
+    put,
+    rounded_up,
+    rows_of,
+    with_library,
+)
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._solvers.base import AbstractSolver, Found, Report, Stopping
+from slowpoints._solvers.base import (
+    AbstractRowSolver,
+    AbstractSolver,
+    Found,
+    Report,
+    Stopping,
+    left,
+)
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
-from slowpoints._solvers.loops import one_after_another
+from slowpoints._solvers.loops import of_first_rows, one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rows_within
-from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE, judge
+from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
+from slowpoints._solvers.verdict import Rows, Seen, judge, judge_on_host, seen_at_first
 from slowpoints._solvers.way_back import came_along_a_curve
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
@@ -126,12 +143,19 @@ def optimize_batch(
     # Inside a `vmap`, where rows of several searches become those of one, it is found there.
     unit = None if traced else units_of_states(F, x_init, inputs)
 
+    on_one_device = not traced and mesh is None and len(x_init.devices()) == 1
+    by_stages = n > 0 and on_one_device and solver.stages(n_states)
+    limit = default_memory_limit() if memory_limit is None else memory_limit
+    run: Any = partial(_search_in_stages, limit) if by_stages else _search
+
     def search(rows: tuple[Any, Any]) -> FixedPoints:
         x, u = rows
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
-            found = _search(F, solver, x, u, unit, stopping, report, mesh)
+            found = run(F, solver, x, u, unit, stopping, report, mesh)
             if unit is not None and solver.rescales:
-                found = _again_in_other_units(F, solver, x, u, unit, stopping, report, mesh, found)
+                found = _again_in_other_units(
+                    run, F, solver, x, u, unit, stopping, report, mesh, found
+                )
             if unit is not None:
                 found = _back_along_curves(F, x, u, unit, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=dtype)
@@ -144,11 +168,12 @@ def optimize_batch(
                 progress(fps)
         return fps
     # Parts with at least as many rows as lanes compute the same, whatever their number.
-    least = getattr(solver, "lanes", _LEAST_ROWS)
+    least = max(
+        getattr(solver, "lanes", None) or 1, _LEAST_ROWS, _LEAST_ENTRIES // max(1, n_states)
+    )
     n_cores = 1
     if solver.may_run_side_by_side and mesh is None and report is None and n >= 2 * least:
         n_cores = usable_cores(F, x_init)
-    limit = default_memory_limit() if memory_limit is None else memory_limit
     sizes = (2 * n, n_states, inputs.shape[1])
     rows, n_cores = rows_within(limit, solver, *sizes, n_searches=n_cores, least=least)
     in_parallel = n_cores if mesh is None else mesh.size
@@ -157,7 +182,7 @@ def optimize_batch(
         chunk = -(-n // -(-n // chunk))  # as many, but all of about one size
     n_cores = max(1, min(n_cores, chunk // least))
     size = -(-chunk // n_cores)
-    if mesh is None and len(x_init.devices()) == 1:
+    if not by_stages and mesh is None and len(x_init.devices()) == 1:
         size = min(rounded_up(size), rows // n_cores)
         chunk = min(chunk, size * n_cores)
     chunks, n_done = [], 0
@@ -182,8 +207,8 @@ _MOST_ROWS = 2**14
 """The most rows of one loop. A loop copies the results of all its rows whenever some of them end:
 for 100,000 rows, that takes as long as the search, and for a million, ten times as long."""
 
-_LEAST_ROWS = 64
-"""The fewest rows that are worth a thread of their own, for solvers without lanes."""
+_LEAST_ROWS, _LEAST_ENTRIES = 32, 2**12
+"""The fewest rows, and the fewest entries of their states, that are worth a thread of their own."""
 
 
 def _parts(x: Array, u: Array, start: int, end: int, size: int) -> list[tuple[Any, Any]]:
@@ -234,18 +259,14 @@ def _search(
         # Here as well, because a batch is traced when the outer context has already been left.
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             unit = jnp.asarray(units_of_states(F, x_init, inputs) if given is None else given)
-            y_init, in_units = x_init / unit, InUnits(F, unit)
-            in_unit = stopping.in_unit(jnp.max(unit))
-            if solver.rescales:
-                found = _run(solver, in_units, y_init, inputs, in_unit, report)
-                y, dq = found.x.astype(x_init.dtype), found.dq * jnp.square(jnp.max(unit))
-            else:
-                found = _run(solver, F, x_init, inputs, stopping, report)
-                y, dq = found.x.astype(x_init.dtype) / unit, found.dq
+            network, y_init, in_unit = _in_own_units(F, solver, x_init, unit, stopping)
+            network, y_init, u = _as_refined(solver, network, y_init, inputs)
+            found = solver.run(network, y_init, u, in_unit, report)
+            y, dq = _in_usual_precision(solver, found, unit, x_init.dtype)
+            rows = _rows(F, y, found, x_init, inputs, unit, stopping)
             forward = solver.needs_forward_mode
-            tol_q = in_unit.tol_q, jnp.minimum(stopping.tol_q, in_unit.tol_q)
-            status = judge(in_units, y, y_init, inputs, found.end, *tol_q, forward_mode=forward)
-            return unit * y, dq.astype(x_init.dtype), found.n_iters.astype(np.int32), status
+            status = judge(InUnits(F, unit), rows, forward_mode=forward)
+            return unit * y, dq, found.n_iters.astype(np.int32), status
 
     @search.def_vmap
     def batched_search(axis_size: int, in_batched: Any, *arguments: Any) -> Any:
@@ -271,102 +292,77 @@ def _search(
     # Gradient descent may end close enough for the theorem to be as accurate as its points.
     maybe = (status == Status.WITHIN_TOLERANCE) | (status == Status.UNFINISHED)
     x = differentiable(F, x, inputs, status == Status.FIXED_POINT, maybe, held[1])
-    F_x = jax.vmap(F)(x, inputs).astype(x.dtype)
-    q = half_squared_norm(x - F_x)
-    return {
-        "xstar": x,
-        "F_xstar": F_x,
-        "qstar": q,
-        "dq": dq,
-        "n_iters": n_iters,
-        "valid": status < Status.ESCAPED,
-        "status": status,
-    }
+    told = _as_told(x, jax.vmap(F)(x, inputs).astype(x.dtype), dq, n_iters)
+    return told | {"valid": status < Status.ESCAPED, "status": status}
 
 
-def _again_in_other_units(
+def _in_own_units(
     F: Transition,
     solver: AbstractSolver,
     x_init: Float[Array, "n n_states"],
-    inputs: Float[Array, "n n_inputs"],
     unit: Float[RealArray, " n_states"],
     stopping: Stopping,
-    report: Report | None,
-    mesh: Mesh | None,
-    found: dict[str, Array],
-) -> dict[str, Array]:
-    """Search once more for fixed points of rows that came to none, if they call for other units.
-
-    Starts of norm 1 do not tell that the points are at 1e6, or that some entries of them are.
-    """
-    if not found["xstar"].is_fully_addressable:
-        return found
-    x, status = found["xstar"], np.asarray(found["status"])
-    asked = status < Status.ESCAPED
-    other = units_of_states(F, x_init, inputs, x, asked)
-    if np.all(other == other[0]) or np.any(unit != unit[0]):
-        # Fixed points are as exact as they can be, as their entries are of one size.
-        asked = (status == Status.UNFINISHED) | (status == Status.SLOW_POINT)
-        other = units_of_states(F, x_init, inputs, x, asked)
-    if not np.any(asked):
-        return found
-    if np.any(other != unit) or np.all(status >= Status.UNFINISHED):
-        lowest = np.argmin(np.where(asked, np.asarray(found["qstar"]), np.inf))
-        other = balanced_units(F, x[lowest], inputs[lowest], other)
-    if np.all(other == unit):
-        return found
-    again = _search(F, solver, x_init, inputs, other, stopping, report, mesh)
-    better = asked & (np.asarray(again["status"]) == Status.FIXED_POINT)
-    return {
-        name: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), again[name], a)
-        for name, a in found.items()
-    }
+) -> tuple[Transition, Float[Array, "n n_states"], Stopping]:
+    """Return the network, the starts and the rules for stopping in the units of the search."""
+    if solver.rescales:
+        return InUnits(F, unit), x_init / unit, stopping.in_unit(jnp.max(unit))
+    return F, x_init, stopping
 
 
-def _back_along_curves(
-    F: Transition,
-    x_init: Float[Array, "n n_states"],
-    inputs: Float[Array, "n n_inputs"],
-    unit: Float[RealArray, " n_states"],
-    found: dict[str, Array],
-) -> dict[str, Array]:
-    """Take rows for escaped no longer that came along a curve on which `q` is as low all the way.
-
-    Inside `jit`, where a program for it would be compiled with every search, they stay escaped.
-    """
-    x, status = found["xstar"], found["status"]
-    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
-        return found
-    asked = np.asarray(status) == Status.ESCAPED
-    if not np.any(asked):
-        return found
-    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
-    in_unit = np.asarray(unit, dtype)
-    in_units = InUnits(with_precision(F, dtype), in_unit)
-    y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
-    is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
-    rows, u = np.flatnonzero(asked & is_small), np.asarray(inputs, dtype)
-    eps = float(jnp.finfo(x.dtype).eps)
-    led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
-    kept = np.array(status)
-    kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
-    told = {"status": kept, "valid": kept < Status.ESCAPED}
-    return found | {name: jax.device_put(value, place_of(status)) for name, value in told.items()}
-
-
-def _run(
+def _as_refined(
     solver: AbstractSolver,
     F: Transition,
     x: Float[Array, "n n_states"],
     u: Float[Array, "n n_inputs"],
-    stopping: Stopping,
-    report: Report | None,
-) -> Found:
-    """Run a solver, in float64 if it refines its rows and the network computes in it."""
+) -> tuple[Transition, Float[Array, "n n_states"], Float[Array, "n n_inputs"]]:
+    """Return a search in float64 if the solver refines its rows and the network computes in it."""
     if solver.refines and computes_in_float64(F):
-        x, u = x.astype(np.float64), u.astype(np.float64)
-        return solver.run(with_precision(F, np.float64), x, u, stopping, report)
-    return solver.run(_Rounded(F), x, u, stopping, report)
+        return with_precision(F, np.float64), x.astype(np.float64), u.astype(np.float64)
+    return _Rounded(F), x, u
+
+
+def _in_usual_precision(
+    solver: AbstractSolver, found: Found, unit: Float[RealArray, " n_states"], dtype: Any
+) -> tuple[Float[Array, "n n_states"], Float[Array, " n"]]:
+    """Return the states in units, and the changes of `q` in the usual one."""
+    y, dq = found.x.astype(dtype), found.dq
+    y, dq = (y, dq * jnp.square(jnp.max(unit))) if solver.rescales else (y / unit, dq)
+    return y, dq.astype(dtype)
+
+
+def _rows(
+    F: Transition,
+    y: Float[Array, "n n_states"],
+    found: Found,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    n_rows: Int[Array, ""] | None = None,
+) -> Rows:
+    """Return what there is to judge, in units."""
+    in_unit = stopping.in_unit(jnp.max(unit))
+    tol_q = in_unit.tol_q, jnp.minimum(stopping.tol_q, in_unit.tol_q)
+    y_init = x_init / unit
+    seen = seen_at_first(InUnits(F, unit), y, y_init, inputs, found.end, *tol_q, n_rows)
+    dtype = np.float64 if computes_in_float64(F) else x_init.dtype
+    return Rows(y.astype(dtype), y_init.astype(dtype), inputs.astype(dtype), seen)
+
+
+def _as_told(
+    x: Float[Array, "n n_states"],
+    F_x: Float[Array, "n n_states"],
+    dq: Float[Array, " n"],
+    n_iters: Int[Array, " n"],
+) -> dict[str, Array]:
+    """Return the fields of `FixedPoints` that a search fills, but for the statuses."""
+    return {
+        "xstar": x,
+        "F_xstar": F_x,
+        "qstar": half_squared_norm(x - F_x),
+        "dq": dq,
+        "n_iters": n_iters,
+    }
 
 
 class _Rounded(Transition):
@@ -400,6 +396,185 @@ def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         return jax.tree.map(lambda a: a[:n], found)
 
     return padded
+
+
+# ---- outside `jit`: a program for each stage, for any number of rows -----------------------------
+
+
+def _search_in_stages(
+    limit: int,
+    F: Transition,
+    solver: AbstractSolver,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    report: Report | None,
+    _: Mesh | None,
+) -> dict[str, Array]:
+    """Return what `_search` returns, but for derivatives, for which it is called inside `jit`.
+
+    Within `limit` bytes, if `n` rows take no more.
+    """
+    n, n_states = x_init.shape
+    size = _rows_of_program(n, n_states, limit) if report is None else n
+    on_host, parts = (np.asarray(x_init), np.asarray(inputs)), []
+    for start in range(0, n, size):
+        here = np.minimum(np.arange(start, start + size), n - 1)
+        x, u = jax.device_put(tuple(a[here] for a in on_host), place_of(x_init))
+        n_rows, found = min(size, n - start), None
+        asked: Any = np.arange(size) < n_rows
+        for stage in solver.stages(n_states):
+            found = _run_stage(F, solver, stage, found, x, u, unit, stopping, asked, report)
+            asked = asked & left(jax.tree.map(np.asarray, found))
+            if not asked.any():
+                break
+        out = _what_was_found(F, solver, found, x, u, unit, stopping, np.array(n_rows))
+        parts.append(jax.tree.map(partial(first_rows, n=n_rows), jax.device_get(out)))
+    told, seen = jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
+    # In the precision in which rows are judged, exactly: units are powers of two.
+    dtype = np.float64 if computes_in_float64(F) else x_init.dtype
+    given = (np.asarray(a, dtype) for a in (told["xstar"], *on_host, unit))
+    x, start, u, in_unit = given
+    rows = Rows(x / in_unit, start / in_unit, u, seen)
+    status = judge_on_host(InUnits(F, unit), rows, forward_mode=solver.needs_forward_mode)
+    told |= {"valid": status < Status.ESCAPED, "status": status}
+    return {name: beside(value, x_init) for name, value in told.items()}
+
+
+_MOST_ROWS_AT_A_TIME, _LEAST_ROWS_AT_A_TIME = 2**9, 2**6
+"""The numbers of rows that programs are compiled for: enough to keep all lanes in work, and so few
+that those that only fill up a program, and are copied, take less than 1 ms."""
+
+_ENTRIES_AT_A_TIME, _BYTES_OF_AN_ENTRY = 2**20, 100
+"""The number of entries that their states have at most, if that leaves enough rows, and the memory
+that each of them takes."""
+
+
+def _rows_of_program(n: int, n_states: int, limit: int) -> int:
+    """Return the number of rows of the programs that search from `n` states.
+
+    It depends on `n` only where filling up would take more than a quarter of `limit`, in bytes.
+    """
+    most = _ENTRIES_AT_A_TIME // max(1, n_states)
+    rows = 1 << min(max(most, _LEAST_ROWS_AT_A_TIME), _MOST_ROWS_AT_A_TIME).bit_length() - 1
+    filling = max(0, rows - n) * n_states * _BYTES_OF_AN_ENTRY
+    return rows if filling <= limit / 4 else n
+
+
+@CompiledOnce
+def _run_stage(
+    F: Transition,
+    solver: AbstractSolver,
+    stage: AbstractRowSolver,
+    found: Found | None,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    asked: Bool[Array, " n"],
+    report: Report | None,
+) -> Found:
+    """Continue with the rows that are asked for, or start with them."""
+    F, y_init, stopping = _in_own_units(F, solver, x_init, unit, stopping)
+    F, y_init, u = _as_refined(solver, F, y_init, inputs)
+    known = {} if found is None else stage.start_with(y_init)
+    found = Found.nothing(y_init) if found is None else found
+    return stage.resume(F, found, u, stopping, asked, report, **known)
+
+
+@CompiledOnce
+def _what_was_found(
+    F: Transition,
+    solver: AbstractSolver,
+    found: Any,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    n_rows: Any,
+) -> tuple[dict[str, Array], Seen]:
+    """Return what there is to say of the first rows."""
+    y, dq = _in_usual_precision(solver, found, unit, x_init.dtype)
+    x = jnp.asarray(unit) * y
+    F_x = of_first_rows(jax.vmap(F), n_rows, (x, inputs)).astype(x.dtype)
+    told = _as_told(x, F_x, dq, found.n_iters.astype(np.int32))
+    return told, _rows(F, y, found, x_init, inputs, unit, stopping, n_rows).seen
+
+
+# ---- what follows a search -----------------------------------------------------------------------
+
+
+def _again_in_other_units(
+    search: Callable[..., dict[str, Array]],
+    F: Transition,
+    solver: AbstractSolver,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    stopping: Stopping,
+    report: Report | None,
+    mesh: Mesh | None,
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Search once more for fixed points of rows that came to none, if they call for other units.
+
+    Starts of norm 1 do not tell that the points are at 1e6, or that some entries of them are.
+    """
+    if not found["xstar"].is_fully_addressable:
+        return found
+    x, status = found["xstar"], np.asarray(found["status"])
+    asked = status < Status.ESCAPED
+    other = units_of_states(F, x_init, inputs, x, asked)
+    if np.all(other == other[0]) or np.any(unit != unit[0]):
+        # Fixed points are as exact as they can be, as their entries are of one size.
+        asked = (status == Status.UNFINISHED) | (status == Status.SLOW_POINT)
+        other = units_of_states(F, x_init, inputs, x, asked)
+    if not np.any(asked):
+        return found
+    if np.any(other != unit) or np.all(status >= Status.UNFINISHED):
+        lowest = np.argmin(np.where(asked, np.asarray(found["qstar"]), np.inf))
+        other = balanced_units(F, rows_of(x, lowest), rows_of(inputs, lowest), other)
+    if np.all(other == unit):
+        return found
+    again = search(F, solver, x_init, inputs, other, stopping, report, mesh)
+    better = asked & (np.asarray(again["status"]) == Status.FIXED_POINT)
+    chosen = {}
+    for name, value in found.items():
+        xp, new, old = with_library(again[name], value)
+        chosen[name] = beside(xp.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old), value)
+    return chosen
+
+
+def _back_along_curves(
+    F: Transition,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Take rows for escaped no longer that came along a curve on which `q` is as low all the way.
+
+    Inside `jit`, where a program for it would be compiled with every search, they stay escaped.
+    """
+    x, status = found["xstar"], found["status"]
+    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
+        return found
+    asked = np.asarray(status) == Status.ESCAPED
+    if not np.any(asked):
+        return found
+    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
+    in_unit = np.asarray(unit, dtype)
+    in_units = InUnits(with_precision(F, dtype), in_unit)
+    y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
+    is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
+    rows, u = np.flatnonzero(asked & is_small), np.asarray(inputs, dtype)
+    eps = float(jnp.finfo(x.dtype).eps)
+    led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
+    kept = np.array(status)
+    kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
+    told = {"status": kept, "valid": kept < Status.ESCAPED}
+    return found | {name: jax.device_put(value, place_of(status)) for name, value in told.items()}
 
 
 def check_rows(

@@ -1,18 +1,17 @@
 """`unique`: one representative per fixed point, by a greedy cover in the order of `q`."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from slowpoints._certificates.same_points import one_row_per_point
 from slowpoints._core import arguments
-from slowpoints._core.arrays import put
+from slowpoints._core.arrays import beside, put, rows_of, with_library
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
@@ -89,6 +88,7 @@ def unique(
         survives, ranking, n_survivors, hits = cover(
             fps.xstar, fps.inputs, fps.qstar, fps.valid, put(tol, np.float64), condition, fps.hits
         )
+        survives, hits = (beside(a, fps.xstar) for a in (survives, hits))
         fps = fps.replace(hits=hits)
         if size is None:
             return fps.replace(valid=survives)
@@ -113,9 +113,7 @@ def _by_certificate(
     if size is None:
         return fps
     q = np.zeros(fps.n) if fps.qstar is None else np.asarray(fps.qstar)
-    with jax.enable_x64(True):
-        ranking = jnp.asarray(np.lexsort((q, ~survives)))
-        return _take(fps, ranking, jnp.asarray(survives.sum()), size)
+    return _take(fps, np.lexsort((q, ~survives)), np.array(survives.sum()), size)
 
 
 def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
@@ -131,31 +129,26 @@ def condition_numbers(fps: FixedPoints) -> Shaped[RealArray, " n"]:
 
 
 def _take(
-    fps: FixedPoints, ranking: Int[Array, " padded"], n_survivors: Int[Array, ""], size: int
+    fps: FixedPoints, ranking: Int[RealArray, " padded"], n_survivors: Int[RealArray, ""], size: int
 ) -> FixedPoints:
     """Return the first `size` survivors, with copies of the best in the places left over."""
-    rows, valid = _best(ranking, n_survivors, size)
-
-    def take(value: Any) -> Any:
-        stays_numpy = isinstance(value, np.ndarray) and not isinstance(rows, Tracer)
-        return value[np.asarray(rows)] if stays_numpy else _gather(value, rows)
-
-    taken = _map_fields(fps, take)
-    return taken.replace(valid=valid, hits=jnp.where(valid, taken.hits, 0))
-
-
-@partial(jax.jit, static_argnames="size")
-def _best(
-    ranking: Int[Array, " padded"], n_survivors: Int[Array, ""], size: int
-) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
-    slots = jnp.arange(size)
+    xp, ranking, n_survivors = with_library(ranking, n_survivors)
+    slots = xp.arange(size)
     valid = slots < n_survivors
-    return ranking[jnp.where(valid, slots, 0)], valid
+    best = ranking if ranking.size else xp.zeros(1, int)  # where none survives, the first row
+    rows = best[xp.where(valid, slots, 0)]
+    taken = _map_fields(fps, lambda value: _at(value, rows))
+    hits = xp.where(valid, _at(fps.hits, rows), 0)
+    return taken.replace(valid=beside(valid, fps.xstar), hits=beside(hits, fps.xstar))
 
 
-@jax.jit
-def _gather(value: Shaped[RealArray, "n ..."], rows: Int[Array, " k"]) -> Shaped[Array, "k ..."]:
-    return jnp.asarray(value)[rows]
+def _at(
+    value: Shaped[RealArray, "n ..."], rows: Int[RealArray, " k"]
+) -> Shaped[RealArray, "k ..."]:
+    """Return rows; if `rows` is traced, as a traced array."""
+    if isinstance(rows, Tracer) and not isinstance(value, Tracer):
+        value = jnp.asarray(value)
+    return rows_of(value, rows)
 
 
 def _blank(fps: FixedPoints, size: int) -> FixedPoints:

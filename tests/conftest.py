@@ -1,17 +1,22 @@
 """Fixtures that all tests share, and the number of host devices that some need."""
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 
 from packaging.version import Version
 
-# Before JAX starts: four devices on the host, so that `pmap` and `shard_map` have some. And nearly
-# all of the tests' time is compilation, of which a third goes without fusion emitters. From 0.11 on
-# there is no such choice, and the tests compile as users do.
+# Before JAX starts: one device, as most users have, or four for tests that are marked so, which
+# `test_devices` runs in a process of their own. And nearly all of the tests' time is compilation,
+# of which a third goes without fusion emitters. From 0.11 on there is no such choice, and the tests
+# compile as users do.
+os.environ.setdefault("SLOWPOINTS_TEST_DEVICES", "1")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4"
+    + f" --xla_force_host_platform_device_count={os.environ['SLOWPOINTS_TEST_DEVICES']}"
     + (" --xla_cpu_use_fusion_emitters=false" * (Version(version("jaxlib")) < Version("0.11")))
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -22,6 +27,19 @@ import equinox
 import jax
 import jaxtyping
 import pytest
+
+# All processes of a run share what they compile.
+if "SLOWPOINTS_CACHE" not in os.environ:
+    os.environ["SLOWPOINTS_CACHE"] = tempfile.mkdtemp(prefix="slowpoints-programs-")
+    atexit.register(shutil.rmtree, os.environ["SLOWPOINTS_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out tests for four devices where there is one, and the others where there are four."""
+    four = os.environ["SLOWPOINTS_TEST_DEVICES"] == "4"
+    left = [item for item in items if four != bool(item.get_closest_marker("devices"))]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +57,9 @@ def _only_the_library_checks_input(request):
 def _compiled_programs_are_dropped():
     """Compiled code takes several memory maps each, of which a process has some 65,000."""
     yield
+    from slowpoints._core.programs import forget_programs  # once its types are checked
+
+    forget_programs()
     equinox.clear_caches()
     jax.clear_caches()
     gc.collect()

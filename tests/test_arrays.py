@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import FixedPoints, decompose
 from slowpoints._core import arrays
-from slowpoints._core.arrays import filled_up, first_rows, power_of_two
-from slowpoints._points import spectra
+from slowpoints._core.arrays import filled_up, first_rows, in_chunks, power_of_two
 
 pytestmark = pytest.mark.fast
 
@@ -43,15 +41,17 @@ def test_traced_rows_are_not_repeated():
     assert jax.jit(lambda x: filled_up(1, x, fixed)[1])(jnp.ones(5)).size == 5
 
 
-@pytest.mark.parametrize("d, expected", [(64, 32), (256, 27)])
-def test_small_spectra_are_of_few_numbers_of_points(monkeypatch, d, expected):
-    """27 points of 64 units; of 256 units, five more would take a second."""
+def test_chunks_are_of_one_size_and_make_up_all_rows():
     sizes = []
 
-    def watched(J, continuous_time):
-        sizes.append(len(J))
-        return jnp.ones((len(J), d), complex), jnp.ones((len(J), d, d), complex)
+    def program(factor, x, u):
+        sizes.append(len(x))
+        return {"sum": factor * (x + u), "x": x}
 
-    monkeypatch.setattr(spectra, "sorted_eig", watched)
-    fps = decompose(FixedPoints(J_xstar=np.zeros((27, d, d), np.float32)))
-    assert sizes == [expected] and fps.eigval_J_xstar.shape == (27, d)
+    x, u = jnp.arange(10.0).reshape(5, 2), jnp.ones((5, 2))
+    out = in_chunks(program, 2, 3, x, u)
+    assert sizes == [3, 3]
+    assert np.array_equal(out["sum"], 2 * (x + u)) and np.array_equal(out["x"], x)
+    assert in_chunks(program, 2, 3, x[:0], u[:0])["x"].shape == (0, 2)
+    slope = jax.grad(lambda factor: in_chunks(program, factor, 3, x, u)["sum"].sum())(2.0)
+    assert slope == 55 and sizes[-1] == 5

@@ -224,6 +224,7 @@ def test_float64_round_trips_whether_or_not_it_is_enabled_when_loading(path):
     assert everything_of(loaded) == everything_of(saved)
 
 
+@pytest.mark.devices
 def test_values_stay_on_the_device_they_were_put_on(path):
     device = jax.devices()[-1]
     put = Holder(w=jax.device_put(jnp.ones(2), device))

@@ -236,6 +236,32 @@ def test_no_gradient_waits_for_ever():
     run("quick", 3, LIMIT)
 
 
+def run_marked(*marks):
+    """Run the tests that are marked as needing four devices."""
+    tests = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", " and ".join(marks)]
+    files = [path for path in tests.glob("test_*.py") if "mark.devices" in path.read_text()]
+    done = subprocess.run(
+        [*command, *map(str, files)],
+        cwd=tests.parent,
+        env=os.environ | {"SLOWPOINTS_TEST_DEVICES": "4", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-4000:]
+
+
+def test_what_needs_four_devices():
+    run_marked("devices", "not slow")
+
+
+@pytest.mark.slow
+def test_what_needs_four_devices_and_takes_long():
+    run_marked("devices", "slow")
+
+
 if __name__ == "__main__":
     way, repetitions, limit = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     faulthandler.dump_traceback_later(limit, exit=True)

@@ -35,12 +35,15 @@ from slowpoints import (
     LevenbergMarquardt,
     PlotConfig,
     _finder,
+    cache_programs,
     find_fixed_points,
     load_checkpoint,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
     save_checkpoint,
 )
+from slowpoints._core import programs
+from slowpoints._core.programs import forget_programs
 from slowpoints._solvers.memory import rows_within
 
 # ---- the documented contract -------------------------------------------------------------------
@@ -935,6 +938,7 @@ def test_a_failed_search_does_not_count_as_one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_inits", [61, 64])
+@pytest.mark.devices
 def test_the_mesh_does_not_change_what_is_found(n_inits):
     meshes = [None, "local", jax.make_mesh((2,), ("rows",), devices=jax.devices()[:2])]
     results = [search_well(solver=None, n_inits=n_inits, mesh=mesh) for mesh in meshes]
@@ -942,3 +946,27 @@ def test_the_mesh_does_not_change_what_is_found(n_inits):
         for one_of_all, same in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one_of_all.status, same.status)
             np.testing.assert_allclose(one_of_all.xstar, same.xstar, atol=1e-6)
+
+
+def test_compiling_is_shown_as_such_and_not_as_searching(capsys):
+    """The bar says so, its rate leaves it out, and the summary tells how long each took."""
+    forget_programs()
+    before = programs._chosen[:]
+    cache_programs(None)
+    W = np.float32(1.6 * np.random.default_rng(0).normal(size=(5, 5)) / np.sqrt(5))
+    states = np.random.default_rng(1).normal(size=(1, 60, 5)).astype(np.float32)
+    try:
+        for verbose in (True, False):
+            finder = FixedPointFinder(lambda x, u: jnp.tanh(W @ x + u), verbose=verbose)
+            finder.find_fixed_points(states, np.zeros((1, 5), np.float32), n_inits=40)
+            told = capsys.readouterr()
+            assert ("compiling" in told.err, "Compiled in" in told.out) == (verbose, verbose)
+            forget_programs()
+        finder.verbose = True
+        finder.find_fixed_points(states, np.zeros((1, 5), np.float32), n_inits=40)
+        assert "compiling" in capsys.readouterr().err
+        finder.find_fixed_points(states, np.zeros((1, 5), np.float32), n_inits=50)
+        told = capsys.readouterr()
+        assert "compiling" not in told.err and "\tSearched in" in told.out
+    finally:
+        programs._chosen[:] = before

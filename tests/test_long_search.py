@@ -157,6 +157,7 @@ def test_more_states_continue_a_search_of_whole_chunks(tmp_path, whole):
     assert leaves_equal(stored(tmp_path), stored(whole))
 
 
+@pytest.mark.devices
 def test_several_devices_share_a_chunk(tmp_path):
     done = search(tmp_path, mesh="local", n_inits=CHUNK)
     done.run()

@@ -547,10 +547,18 @@ def test_a_first_search_compiles_no_programs_of_single_operations():
     """Each takes 20 to 50 ms to compile, for every number of rows and of states."""
     W = np.float32(1.5 * np.random.default_rng(0).normal(size=(7, 7)) / np.sqrt(7))
     x = np.random.default_rng(1).normal(size=(37, 7)).astype(np.float32)
+    u = np.zeros(7, np.float32)
     with compilations() as compiled:
-        find_fixed_points(lambda x, u: jnp.tanh(W @ x + u), x, np.zeros(7, np.float32), mesh=None)
-    # The search, `unique`, the Jacobians and their eigenvalues.
-    assert len(compiled) <= 4
+        find_fixed_points(lambda x, u: jnp.tanh(W @ x + u), x, u, mesh=None)
+    # Quick steps, exact steps, what they found, four questions about it, and the Jacobians.
+    assert len(compiled) <= 8
+    with compilations() as compiled:
+        for n in (1, 2, 36, 100, 513):
+            x = np.random.default_rng(n).normal(size=(n, 7)).astype(np.float32)
+            find_fixed_points(
+                lambda x, u: jnp.tanh(W @ x + u), x, np.zeros(7, np.float32), mesh=None
+            )
+    assert not compiled
 
 
 def test_a_result_does_not_change_with_the_array_that_the_search_started_from():

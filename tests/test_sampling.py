@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import compilations
 
 from slowpoints import ContinuousTime, find_fixed_points, sample_inputs_and_states, sample_states
 
@@ -374,3 +375,18 @@ def test_wrong_pairs_are_named(changes, words):
         sample_inputs_and_states(KEY, **(arguments | {"n_inits": FEW} | changes))
     missing = [word for word in words if word not in str(caught.value)]
     assert missing == [] and "sample_inputs_and_states" in str(caught.value)
+
+
+def test_another_number_of_states_compiles_nothing_and_keeps_the_first():
+    """The states are those that as many would be inside `jit`."""
+    traj = np.random.default_rng(0).normal(size=(3, 30, 7)).astype(np.float32)
+    most = sample_states(KEY, traj, 80, 0.3)
+    with compilations() as compiled:
+        few = np.asarray(sample_states(KEY, traj, 5, 0.3))
+        still = np.asarray(sample_states(KEY, traj, 63, 0.0))
+        many = np.asarray(sample_states(KEY, traj, 500, 0.3))
+    assert not compiled
+    assert np.array_equal(few, most[:5]) and still.shape == (63, 7)
+    inside = jax.jit(lambda key: sample_states(key, traj, 5, 0.3))(KEY)
+    assert np.allclose(few, inside, atol=1e-6)
+    assert len(np.unique(many.round(4), axis=0)) == 500

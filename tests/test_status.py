@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,9 @@ from constructed import (
 import slowpoints
 from slowpoints import Status, as_transition, find_fixed_points, optimize_batch
 from slowpoints._solvers.tails import is_in_a_tail
-from slowpoints._solvers.termination import JUDGED_DENSELY
+from slowpoints._solvers.termination import JUDGED_DENSELY, End
+from slowpoints._solvers.verdict import Rows, judge, judge_on_host, seen_at_first
+from slowpoints._transition.trace import traced
 
 DEFAULT_CLASS = "KrylovTrustRegion"
 """The name of the default solver's class, for its setting `polish`."""
@@ -388,3 +391,50 @@ def test_the_status_does_not_depend_on_order_or_on_chunks(network):
     # Rows at a slow point are where `q` is lowest up to rounding, which its square root magnifies.
     here = np.where(named(permuted, Status.SLOW_POINT), 1e-4, HERE)
     assert (np.linalg.norm(apart, axis=1) <= here).all()
+
+
+# ---- two ways to judge rows --------------------------------------------------------------------
+
+
+def tanh_network(n, gain):
+    rng = np.random.default_rng(n)
+    W = np.float32(gain * rng.normal(size=(n, n)) / np.sqrt(n))
+    return lambda x, u: jnp.tanh(W @ x + 0.1) + 0 * u[0]
+
+
+JUDGED = {
+    "tanh": (tanh_network(5, 2.0), 5),
+    "many tanh": (tanh_network(30, 1.5), 30),
+    "tail": (lambda x, u: x + jnp.exp(-x), 2),
+    "ghost": (lambda x, u: x + 0.1 + x**2, 2),
+    "cubic": (lambda x, u: x - 0.3 * x**3, 2),
+    "line": (lambda x, u: jnp.stack([x[0], 0.5 * x[1]]), 2),
+    "circle": (lambda x, u: x * (1 + 0.2 * (1 - x @ x)), 2),
+    "kink": (lambda x, u: x + jnp.maximum(0, 1 - x) / 10 + 1e-9, 2),
+    "drift": (lambda x, u: jnp.stack([x[0] + 1e-9, jnp.tanh(2 * x[1] + 0.1)]), 2),
+    "root of negative numbers": (lambda x, u: 0.9 * jnp.sqrt(x), 2),
+    "steep": (lambda x, u: 100 * x + 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_rows_are_judged_alike_on_the_host_and_in_one_program(name):
+    """Where rows ended, beside these places, far away, and whatever the solver said."""
+    network, n_states = JUDGED[name]
+    rng = np.random.default_rng(0)
+    starts = np.float32(3 * rng.normal(size=(20, n_states)))
+    x = np.asarray(optimize_batch(network, starts, np.zeros(1, np.float32)).xstar)
+    noise = [np.float32(size * rng.normal(size=x.shape)) for size in (1e-8, 1e-6, 1e-4, 1e-2)]
+    x = np.concatenate([x, *(x + added for added in noise), 1e5 * noise[-1]])
+    starts, u = np.tile(starts, (6, 1)), np.zeros((len(x), 1), np.float32)
+    end = rng.integers(0, len(End), len(x))
+    F = traced("test", as_transition(network), n_states, 1, x.dtype, forward_mode=True)
+    with jax.enable_x64(True):
+        low = jnp.float32(1e-12)
+        seen = eqx.filter_jit(seen_at_first)(F, x, starts, u, end, low, low)
+        rows = Rows(*(np.float64(a) for a in (x, starts, u)), jax.device_get(seen))
+        together = eqx.filter_jit(judge)(F, rows)
+        for forward_mode in (True, False):
+            alone = judge_on_host(F, rows, forward_mode=forward_mode)
+            # At a kink, what is at a place depends on which of its rows is asked.
+            assert np.sum(alone != together) <= (4 if name == "kink" else 0)

@@ -122,6 +122,7 @@ def test_gradients_and_batches_of_weights_outside_jit(n):
 
 
 @pytest.mark.parametrize("n", [4, 5])
+@pytest.mark.devices
 def test_jacobians_and_spectra_stay_where_the_points_are(n):
     """Of a number of points that is filled up, and of one that is not."""
     device = jax.local_devices()[2]
@@ -140,6 +141,7 @@ def test_jacobians_and_spectra_stay_where_the_points_are(n):
     assert len(J.J_xstar.devices()) == 2
 
 
+@pytest.mark.devices
 def test_pmap_over_four_devices():
     """Rows of row-wise solvers do not depend on each other, so devices share them out."""
     shards = starts().reshape(4, N_ROWS // 4, N_STATES)
@@ -149,6 +151,7 @@ def test_pmap_over_four_devices():
     assert_same_rows(fps, plain("default"))
 
 
+@pytest.mark.devices
 def test_shard_map_over_four_devices():
     mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
     search = jax.shard_map(
@@ -163,6 +166,7 @@ def test_shard_map_over_four_devices():
     assert len({shard.device for shard in fps.xstar.addressable_shards}) == 4
 
 
+@pytest.mark.devices
 def test_rows_laid_out_over_devices():
     """Automatic parallelism: the layout of the states is all that the caller says."""
     mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
@@ -271,6 +275,7 @@ def test_a_model_is_traced_once_for_each_search():
 
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov", "adam"])
 @pytest.mark.slow
+@pytest.mark.devices
 def test_shard_map_with_its_own_checks(name):
     """As `jax.shard_map` is called by default, with `check_vma=True`; each part is a search."""
     solver = Adam(joint=False) if name == "adam" else SOLVERS[name]

@@ -17,10 +17,14 @@ N_ROWS, SMALL_BLOCK = 21, 8
 quick = settings(max_examples=200, deadline=None)
 
 
-@pytest.fixture(scope="module")
-def small_blocks():
-    """Blocks of 8 rows, so that small examples span several. Shapes are those of no other test."""
+@pytest.fixture(scope="module", params=["host", "program"])
+def small_blocks(request):
+    """The host, or blocks of 8 rows, so that small examples span several.
+
+    Shapes are those of no other test.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(covering, "_MOST_ON_HOST", N_ROWS if request.param == "host" else 0)
         patch.setattr(covering, "_BLOCK", SMALL_BLOCK)
         covering._survivors.clear_cache()
         yield
@@ -363,6 +367,7 @@ def test_gradients_pass_through_the_fields():
 
 
 def test_a_second_call_does_not_trace_again(monkeypatch):
+    monkeypatch.setattr(covering, "_MOST_ON_HOST", 0)
     traces, original = [], covering._order
     monkeypatch.setattr(covering, "_order", lambda *a: traces.append(1) or original(*a))
     rng = np.random.default_rng(4)

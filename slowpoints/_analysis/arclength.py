@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.arrays import power_of_two
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
 from slowpoints._solvers.krylov import gcr
@@ -169,13 +170,13 @@ class Corrected(NamedTuple):
     is_on_curve: Bool[RealArray, "*steps lanes"]
 
 
-@eqx.filter_jit
+@CompiledOnce
 def values(curve: Curve, y: Float[Array, "n d1"]) -> Float[Array, "n d"]:
     """Return `H(y)` of each row."""
     return jax.vmap(curve)(y)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def corrected(
     curve: Curve, guess: Float[Array, "lanes d1"], normal: Float[Array, "lanes d1"]
 ) -> Corrected:
@@ -225,7 +226,7 @@ def corrected(
     return Corrected(c.y, tangent, orientation, c.n, is_on_curve)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def follow(
     curve: Curve, lanes: Lanes, longest: Float[Array, ""], n_attempts: int
 ) -> tuple[Lanes, Corrected]:
@@ -380,7 +381,7 @@ def _tangent(curve: Curve, y: Array, normal: Array, solve: _Solve) -> Array:
     return t / jnp.linalg.norm(t, axis=1, keepdims=True)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def beyond_corner(
     curve: Curve, y: Float[Array, "lanes d1"], tangent: Float[Array, "lanes d1"]
 ) -> Corrected:

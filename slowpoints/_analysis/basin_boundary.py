@@ -24,6 +24,7 @@ from slowpoints._analysis.endings import (
     working_dtype,
 )
 from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray
 from slowpoints._decompose import decompose
@@ -360,7 +361,7 @@ def _beyond(label: int) -> str:
     return f"beyond the basin of `a` is that of neither: trajectories are {Outcome(label - _OTHER)}"
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _advance(
     F: Transition,
     low: Float[Array, "n n_states"],

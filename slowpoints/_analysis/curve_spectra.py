@@ -3,13 +3,13 @@
 import os
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
 from slowpoints._analysis.arclength import Curve, n_computed
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side
 from slowpoints._solvers.krylov import arnoldi
 
@@ -150,13 +150,13 @@ def rank_deficits(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarra
     return np.where(finite, values[:, -1] / largest, np.nan)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _jacobians(curve: Curve, y: Float[Array, "k d1"]) -> Float[Array, "k d d1"]:
     """Return the derivatives of the next states (for a flow, of `dx/dt`) by `x` and `sigma`."""
     return jax.vmap(jax.jacfwd(lambda y: _square(curve, y)))(y)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _krylov_space(
     curve: Curve, y: Float[Array, "k d1"]
 ) -> tuple[Float[Array, "k m m"], Float[Array, " k"]]:

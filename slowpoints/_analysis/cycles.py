@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Scalar
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
@@ -77,7 +78,7 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
     return fps.replace(period=period, cycle_id=cycle_id)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _cycles(
     F: Transition,
     x: Float[Array, "n n_states"],
@@ -184,7 +185,7 @@ def is_cycle(
     return judge(*jax.lax.stop_gradient((parameters, orbit.reshape(n, -1), u, tol)))
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _newton_agrees(
     loop: Loop,
     x: Float[Array, "n d"],

@@ -4,7 +4,6 @@ import contextlib
 import enum
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
 from slowpoints._solvers.loops import one_by_one
@@ -180,7 +180,7 @@ _NEWTON_STEPS = 6
 """From float32 to float64 it takes one or two; more if a point is about to merge with another."""
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _refined(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> Float[Array, "n n_states"]:
@@ -208,7 +208,7 @@ def speeds(
         return np.asarray(_speeds(with_precision(F, x.dtype), jnp.asarray(x), jnp.asarray(u)))
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _speeds(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> Float[Array, " n"]:
@@ -298,7 +298,7 @@ class _Flight(NamedTuple):
     step: Array
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array, ""]) -> Endings:
     x, u, group, home, part = starts
     m, eps = x.shape[0], jnp.finfo(x.dtype).eps
@@ -402,7 +402,7 @@ def paths(
         return np.asarray(_paths(with_precision(F, dtype), x, u, steps, every, n_path))[:m]
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _paths(
     F: Transition,
     x: Float[Array, "m n_states"],

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from slowpoints._analysis.cycles import distance_between, is_cycle, least_period
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
@@ -125,7 +125,7 @@ def _cycles(
     return kept[:n], period[:n], closed[:n]
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _kept(
     F: Transition,
     orbit: Float[Array, "n k n_states"],
@@ -184,7 +184,7 @@ def _status(status: Int[RealArray, " n"], closed: Bool[Array, " n"]) -> Int[Arra
     return jnp.where(slow, np.int8(Status.SLOW_POINT), status)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _after_steps(
     over_k: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> tuple[Float[Array, "n n_states"], Float[Array, " n"]]:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
@@ -186,7 +186,7 @@ class _Passage(NamedTuple):
     l: Any  # noqa: E741
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _passages(
     F: Transition,
     x: Float[Array, "n n_states"],

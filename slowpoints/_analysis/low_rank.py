@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
@@ -161,7 +162,7 @@ class _Full(Transition):
         return (1 - net.leak) * x + net.leak * net.activity(net.N.T @ x, u)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _lifted(
     net: ReducedNetwork, kappa: Float[Array, "n rank"], u: Float[Array, "n n_inputs"]
 ) -> tuple[Float[Array, "n n_units"], Float[Array, "n n_units"], Float[Array, " n"]]:

@@ -25,6 +25,7 @@ from slowpoints._analysis.endings import (
     working_dtype,
 )
 from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
@@ -295,7 +296,7 @@ class _Basin(eqx.Module):
             return np.asarray(_steps(self.F, jnp.asarray(x), jnp.asarray(u), count))
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _steps(
     F: Transition,
     x: Float[Array, "k n_states"],

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._transition.base import Transition
 from slowpoints._transition.units import unit_of
 
@@ -95,7 +95,7 @@ def _sizes_at_bends(
     return np.where(bends.any(axis=0) & np.isfinite(seen), seen, 0)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _probed(
     f: Transition, x: Array, s: Array, span: Array, away: Array, probes: Array
 ) -> tuple[Array, Array, Array, Array]:

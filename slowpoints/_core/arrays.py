@@ -61,6 +61,34 @@ def filled_up(work: int, *arrays: Any) -> tuple[Any, ...]:
     return tuple(rows_of(array, np.arange(size) % n) for array in arrays)
 
 
+def in_chunks(program: Any, F: Any, at_a_time: int, *rows: Any) -> Any:
+    """Apply a compiled function of a network and rows to a fixed number of rows at a time.
+
+    So nothing is compiled for another number of rows. If the network or rows are traced, or rows on
+    several devices, it is applied to all rows at once.
+
+    Args:
+        program: from a network and rows to arrays of as many rows.
+        F: the network.
+        at_a_time: how many rows it is given.
+        *rows: `[n, ...]` what they consist of.
+    """
+    n = rows[0].shape[0]
+    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, rows)))
+    if traced or n in (0, at_a_time) or any(len(_devices(a)) > 1 for a in rows):
+        return program(F, *rows)
+    parts = []
+    for start in range(0, n, at_a_time):
+        here = np.minimum(np.arange(start, start + at_a_time), n - 1)
+        parts.append(program(F, *(rows_of(a, here) for a in rows)))
+
+    def joined(*parts: Any) -> Any:
+        whole = np.concatenate([np.asarray(part) for part in parts])
+        return beside(whole[:n], parts[0])
+
+    return jax.tree.map(joined, *parts)
+
+
 def first_rows(value: Any, n: int) -> Any:
     """Return the first `n` rows."""
     return value if value.shape[0] == n else rows_of(value, slice(n))
@@ -105,6 +133,8 @@ def put(value: Any, dtype: Any = None) -> Any:
 
 def beside(value: Any, like: Any) -> Any:
     """Return rows from the host as an array where other rows, `like`, are."""
+    if isinstance(like, Tracer):
+        return jnp.asarray(value)
     if isinstance(value, np.ndarray) and isinstance(like, jax.Array):
         return jax.device_put(value, place_of(like))
     return value

@@ -4,13 +4,13 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
 from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.drawing import (
@@ -283,7 +283,7 @@ def _grid(low: Any, high: Any, n: int) -> Float[np.ndarray, "rows columns 2"]:
     return np.stack(np.meshgrid(*sides), axis=-1)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _flow(
     F: Transition,
     origin: Float[Array, " n_states"],

@@ -25,7 +25,9 @@ def cover(
     tol: Scalar,
     condition: Shaped[RealArray, " n"] | None = None,
     hits: Shaped[RealArray, " n"] | None = None,
-) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""], Int[Array, " n"]]:
+) -> tuple[
+    Bool[RealArray, " n"], Int[RealArray, " padded"], Int[RealArray, ""], Int[RealArray, " n"]
+]:
     """Choose one row per point, by the rules that [`unique`][slowpoints.unique] documents.
 
     Distances are computed in float64, whatever JAX's global setting. The choice has no gradient.
@@ -43,17 +45,73 @@ def cover(
         Which rows survive, `[n]`; the row numbers of the survivors, best first, at the front of an
         array whose other entries mean nothing; how many rows survive; and for how many rows each
         row stands, `[n]`: a survivor for itself and those that are dropped for it, others for none.
+        In NumPy's arrays unless an argument is traced or there are many rows.
     """
+    n = xstar.shape[0]
+    given = xstar, inputs, qstar, valid, condition, hits
+    traced = any(isinstance(array, Tracer) for array in (*given, tol))
+    if not traced and n <= _MOST_ON_HOST:
+        on_host: tuple[Any, ...] = tuple(a if a is None else np.asarray(a) for a in given)
+        return _survivors_on_host(*on_host, tol=float(tol))
     with jax.enable_x64(True):
         tol = jnp.asarray(tol, jnp.float64)
-        given = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition, hits
-        n = xstar.shape[0]
-        traced = any(isinstance(array, Tracer) for array in (*given, tol))
-        filled = given if traced or rounded_up(n) == n else _filled_up(*given)
+        filled = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition, hits
+        if not traced and rounded_up(n) != n:
+            filled = _filled_up(*filled)
         survives, ranking, n_survivors, counts = _survivors(*filled, tol)
         if survives.size != n:
             survives, counts = (put(np.asarray(a)[:n]) for a in (survives, counts))
         return survives, ranking, n_survivors, counts
+
+
+_MOST_ON_HOST = 2**12
+"""Up to so many rows, the host takes less time than it takes to compile the program."""
+
+
+def _survivors_on_host(
+    xstar: Real[np.ndarray, "n n_states"],
+    inputs: Real[np.ndarray, "n n_inputs"] | None,
+    qstar: Real[np.ndarray, " n"] | None,
+    valid: Bool[np.ndarray, " n"] | None,
+    condition: Shaped[np.ndarray, " n"] | None,
+    hits: Shaped[np.ndarray, " n"] | None,
+    tol: float,
+) -> tuple[Any, Any, Any, Any]:
+    """Return what `cover` returns."""
+    n = len(xstar)
+    parts = [xstar] if inputs is None else [xstar, inputs]
+    points = np.concatenate(parts, axis=1, dtype=np.float64)
+    q = np.zeros(n) if qstar is None else qstar.astype(np.float64)
+    usable = np.isfinite(points).all(axis=1) & np.isfinite(q)
+    usable &= True if valid is None else valid
+    weight = np.ones(n, np.int32) if hits is None else hits.astype(np.int32)
+    survives, counts, ranking = np.zeros(n, bool), np.zeros(n, np.int32), []
+    with np.errstate(all="ignore"):  # points may be as far apart as numbers can be
+        weights = np.cos(np.arange(points.shape[1]))
+        place = np.sum(points * weights, axis=1)
+        # Two points are no farther apart along one direction than they are, but for rounding.
+        size = np.max(np.abs(points[usable]), initial=0)
+        rounding = 4 * np.finfo(float).eps * points.shape[1] ** 1.5 * size
+        reach = tol * np.linalg.norm(weights) * (1 + 1e-6) + rounding
+        along = np.argsort(place)
+        ordered = place[along]
+        is_open = usable.copy()
+        for row in np.lexsort((place, np.where(usable, q, np.inf))):
+            if not is_open[row]:
+                continue
+            near = np.arange(n)
+            if np.isfinite(reach) and np.isfinite(place[row]):
+                first, last = np.searchsorted(ordered, place[row] + reach * np.array([-1, 1]))
+                near = along[first : last + 1]
+            near = near[is_open[near]]
+            if condition is not None:
+                near = near[condition[near] == condition[row]]
+            near = near[np.linalg.norm(points[near] - points[row], axis=1) <= tol]
+            is_open[near] = is_open[row] = False
+            survives[row] = True
+            ranking.append(row)
+            counts[row] = np.sum(weight[near[near != row]]) + weight[row]
+    return survives, np.array(ranking, int), np.array(len(ranking)), counts
 
 
 def _filled_up(

@@ -1,19 +1,21 @@
 """Eigenvalues and eigenvectors of Jacobians, as plain arrays."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import beside, filled_up, first_rows, with_library
+from slowpoints._core.arrays import beside, with_library
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
+from slowpoints._solvers.cores import one_thread_for_lapack
 
 
 def square_jacobians(caller: str, J: Any) -> Any:
@@ -57,11 +59,28 @@ def spectra_of(
 
     `speed` is that of `relative_speed`.
     """
-    n, d, _ = J.shape  # the QR algorithm takes some 10 d^3 operations, and more
-    (rows,) = filled_up(10 * d**3, jnp.asarray(J))
-    values, vectors = sorted_eig(rows, continuous_time)
-    values, vectors = first_rows(values, n), first_rows(vectors, n)
+    xp, known = with_library(J)
+    if xp is jnp:
+        values, vectors = sorted_eig(jnp.asarray(J), continuous_time)
+    else:
+        values, vectors = (beside(a, J) for a in _eig_on_host(known, continuous_time))
     return as_fields(values, vectors, continuous_time, speed)
+
+
+def _eig_on_host(
+    J: Float[np.ndarray, "n d d"], continuous_time: bool
+) -> tuple[Complex[np.ndarray, "n d"], Complex[np.ndarray, "n d d"]]:
+    """Return what `sorted_eig` returns. LAPACK runs on the host either way."""
+    kind: Any = np.result_type(J.dtype, np.complex64)
+    values, vectors = np.full(J.shape[:2], np.nan, kind), np.full(J.shape, np.nan, kind)
+    with one_thread_for_lapack():
+        for row in np.flatnonzero(np.isfinite(J).all(axis=(1, 2))):
+            with contextlib.suppress(np.linalg.LinAlgError):  # it has not converged: NaN
+                values[row], vectors[row] = np.linalg.eig(J[row])
+    size = values.real if continuous_time else np.abs(values)
+    order = np.argsort(-size, axis=-1, stable=True)
+    values = np.take_along_axis(values, order, axis=-1)
+    return values, np.take_along_axis(vectors, order[:, None], axis=-1)
 
 
 def relative_speed(
@@ -84,8 +103,8 @@ def relative_speed(
 
 
 def as_fields(
-    values: Complex[Array, "n k"],
-    vectors: Complex[Array, "n d k"],
+    values: Complex[RealArray, "n k"],
+    vectors: Complex[RealArray, "n d k"],
     continuous_time: bool,
     speed: Float[RealArray, " n"] | None,
 ) -> dict[str, Any]:
@@ -154,7 +173,7 @@ def _leading_first(
     return values, jnp.take_along_axis(vectors, order[..., None, :], axis=-1)
 
 
-@eqx.filter_jit
+@CompiledOnce
 def leading_of_matrices(
     J: Float[Array, "n d d"], k: int, continuous_time: bool
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:

@@ -90,6 +90,10 @@ class Adam(AbstractRowSolver):
         """A joint schedule depends on all rows."""
         return self.joint
 
+    def stages(self, n_states: int) -> tuple[AbstractRowSolver, ...]:
+        """Return the solver itself, unless all rows share one schedule."""
+        return () if self.joint else (self,)
+
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
         """Return the bytes for the rows in work, which are all rows if they share one schedule."""
         in_work = n_rows if self.joint else min(n_rows, self.lanes)

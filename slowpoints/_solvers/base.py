@@ -2,13 +2,14 @@
 
 import abc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._core import arguments
@@ -186,6 +187,17 @@ class AbstractSolver(eqx.Module):
         """
         return False
 
+    def stages(self, n_states: int) -> "tuple[AbstractRowSolver, ...]":
+        """Return the row solvers that `run` consists of: each continues with the rows `left`.
+
+        Outside `jit`, each is a program of its own, which is compiled when a row needs it, and not
+        again for another number of rows. A solver without stages, as by default, is one program.
+
+        Args:
+            n_states: the length of a state.
+        """
+        return ()
+
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
         """Return about how many bytes `run` takes, besides the states and the results of the rows.
 
@@ -221,6 +233,10 @@ class AbstractRowSolver(AbstractSolver):
 
     lanes: eqx.AbstractVar[int]
 
+    def stages(self, n_states: int) -> "tuple[AbstractRowSolver, ...]":
+        """Return the solver itself, unless it has a `run` of its own."""
+        return (self,) if type(self).run is AbstractRowSolver.run else ()
+
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
         """Return about how many bytes the lanes that have a row take, as for all solvers."""
         return min(n_rows, self.lanes) * self.bytes_per_lane(n_states)
@@ -244,6 +260,14 @@ class AbstractRowSolver(AbstractSolver):
     ) -> Any:
         """Return the state of the rows after one more iteration."""
 
+    def start_with(self, x_init: Float[Array, "n n_states"]) -> dict[str, Shaped[Array, "n ..."]]:
+        """Return fields of the rows' states that are known from where the search started.
+
+        By default, there are none. For a solver that continues another's search: where rows are by
+        then depends on rounding, and that depends on how many rows are in work.
+        """
+        return {}
+
     def run(
         self,
         F: Transition,
@@ -253,8 +277,7 @@ class AbstractRowSolver(AbstractSolver):
         report: Report | None = None,
     ) -> Found:
         """Take every row to its end."""
-        everyone = jnp.ones(x_init.shape[0], bool)
-        return self.resume(F, Found.nothing(x_init), inputs, stopping, everyone, report)
+        return run_stages((self,), F, x_init, inputs, stopping, report)
 
     def resume(
         self,
@@ -285,20 +308,21 @@ class AbstractRowSolver(AbstractSolver):
             given = {name: values[row] for name, values in start_with.items()}
             return row, state._replace(n_iters=found.n_iters[row], **given), inputs[row]
 
-        def body(carry: Any) -> Any:
-            place, row, u, state, taken, out, iteration = carry
+        def step(carry: Any) -> Any:
+            place, row, u, state, _, iteration = carry
             state = self.step(F, u, state, stopping)
             if report is not None:
                 # A lane without a row repeats the last one, which does not count as a row in work.
                 q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
                 report(iteration, q, dq, phase=self.phase)
             ended = (state.end != End.NONE) | (state.n_iters >= stopping.max_iters)
-            ended &= place < n_queued
-            carry = (place, row, u, state, taken, out, iteration + 1)
-            return jax.lax.cond(jnp.any(ended), hand_over, lambda ended, carry: carry, ended, carry)
+            return place, row, u, state, ended & (place < n_queued), iteration + 1
 
-        def hand_over(ended: Bool[Array, " lanes"], carry: Any) -> Any:
-            place, row, u, state, taken, out, iteration = carry
+        def until_some_end(carry: Any) -> Any:
+            # The results stay outside of the inner loop, which would have to copy them.
+            work, taken, out = carry
+            work = jax.lax.while_loop(lambda work: ~jnp.any(work[4]), step, work)
+            place, row, u, state, ended, iteration = work
             target = jnp.where(ended, row, n)  # a row out of range is not written
             new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
             out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
@@ -309,11 +333,36 @@ class AbstractRowSolver(AbstractSolver):
                 fresh,
                 (row, state, u),
             )
-            return place, row, u, state, taken + jnp.sum(ended), out, iteration
+            work = place, row, u, state, jnp.zeros_like(ended), iteration
+            return work, taken + jnp.sum(ended), out
 
         place = jnp.arange(lanes)
         row, state, u = start(place)
-        carry = (place, row, u, state, jnp.asarray(lanes), found, jnp.asarray(1))
-        carry = varying(carry, (F, found, inputs, stopping))
-        *_, out, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < n_queued), body, carry)
+        work = (place, row, u, state, jnp.zeros(lanes, bool), jnp.asarray(1))
+        carry = varying((work, jnp.asarray(lanes), found), (F, found, inputs, stopping))
+        *_, out = jax.lax.while_loop(
+            lambda carry: jnp.any(carry[0][0] < n_queued), until_some_end, carry
+        )
         return out
+
+
+def left(found: Found) -> Any:
+    """Return which rows `[n]` a stage leaves to the next: those that are stuck at a finite `q`."""
+    return (found.end == End.STUCK) & (abs(found.q) < np.inf)
+
+
+def run_stages(
+    stages: Sequence[AbstractRowSolver],
+    F: Transition,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    stopping: Stopping,
+    report: Report | None,
+) -> Found:
+    """Take every row to its end, by one stage after another."""
+    found, asked = Found.nothing(x_init), jnp.ones(x_init.shape[0], bool)
+    for stage in stages:
+        known = stage.start_with(x_init)
+        found = stage.resume(F, found, inputs, stopping, asked, report, **known)
+        asked = left(found)
+    return found

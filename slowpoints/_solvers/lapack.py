@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy import linalg
 from jaxtyping import Array, Complex, Float, Num
 
+from slowpoints._core.programs import before_reading
 from slowpoints._solvers.loops import one_after_another
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -40,6 +42,17 @@ def _one_after_another_in_batches(f: _Function) -> _Function:
         return out, jax.tree.map(lambda _: True, out)
 
     return alone
+
+
+def _know_lapack() -> None:
+    """Have JAX look up LAPACK's functions, as it does when it first lowers a call of one.
+
+    A program from the disk calls them without asking.
+    """
+    jax.jit(jnp.linalg.cholesky).lower(np.eye(1, dtype=np.float32))
+
+
+before_reading.append(_know_lapack)
 
 
 @_one_after_another_in_batches

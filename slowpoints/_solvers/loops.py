@@ -1,12 +1,13 @@
 """Loops that run inside `jax.shard_map`, and loops that take the place of a batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 
 def one_after_another(fn: Callable[..., Any], in_batched: Any, arguments: tuple[Any, ...]) -> Any:
@@ -54,3 +55,33 @@ def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:
     or the loops of two devices, do this at the same time, all threads can end up waiting, for ever.
     """
     return jax.lax.map(decompose, lanes)
+
+
+_AT_A_TIME = 64
+
+
+def of_first_rows(
+    f: Callable[..., Any],
+    n_rows: Int[Array, ""],
+    rows: tuple[Array, ...],
+    at_a_time: int = _AT_A_TIME,
+) -> Any:
+    """Apply a function of several rows to the first `n_rows`, `at_a_time` of them.
+
+    So the same program serves any number of rows, and those that only fill it up take no time. The
+    results for these are zero, or mean nothing.
+    """
+    n = rows[0].shape[0]
+    size = min(at_a_time, n)
+
+    def body(carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        start, out = carry
+        first = jnp.minimum(start, n - size)
+        some = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in rows)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=0)
+        return start + size, jax.tree.map(put, out, f(*some))
+
+    like = jax.eval_shape(f, *(a[:size] for a in rows))
+    out = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), like)
+    carry = jnp.zeros_like(n_rows), out
+    return jax.lax.while_loop(lambda carry: carry[0] < n_rows, body, carry)[1]

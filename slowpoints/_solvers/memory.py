@@ -4,7 +4,7 @@ import os
 from bisect import bisect_right
 
 from slowpoints._solvers.base import AbstractSolver
-from slowpoints._solvers.termination import bytes_to_judge
+from slowpoints._solvers.verdict import bytes_to_judge
 
 
 def default_memory_limit() -> int:
@@ -46,7 +46,8 @@ def rows_within(
 
     def taken(rows: int) -> int:
         row = 8 * (9 * n_states + 2 * n_inputs + 10)
-        work = solver.bytes_to_work(rows, n_states) + bytes_to_judge(rows, n_states)
+        # Rows are judged when none is in work any more.
+        work = max(solver.bytes_to_work(rows, n_states), bytes_to_judge(rows, n_states))
         return rows * row + work
 
     def most(limit: int) -> int:

@@ -13,7 +13,7 @@ from slowpoints._core.types import Number
 from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints._solvers.loops import one_by_one, varying
-from slowpoints._solvers.radius import longest_radius
+from slowpoints._solvers.radius import first_radius, longest_radius
 from slowpoints._solvers.subproblem import minimise_within
 from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space
 from slowpoints._solvers.termination import (
@@ -136,6 +136,10 @@ class SubspaceTrustRegion(AbstractRowSolver):
         radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
         no, none = jnp.zeros_like(start.end, bool), start.n_iters
         return _State(x, start.q, start.dq, none, start.end, radius, none, no, start=x)
+
+    def start_with(self, x_init: Float[Array, "n n_states"]) -> dict[str, Array]:
+        """Return the first radius of each row, and where it started."""
+        return {"radius": first_radius(x_init, self.radius), "start": x_init}
 
     def step(
         self,

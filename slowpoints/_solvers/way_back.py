@@ -1,18 +1,18 @@
 """Whether a row that ended far from its start is on a curve of points, and in no tail.
 
-`_is_on_a_line` in `termination` knows straight lines, in few operations, for every row. Here,
+`_is_on_a_line` in `verdict` knows straight lines, in few operations, for every row. Here,
 curves and surfaces are followed back, bend by bend, for the few rows that call for it, once the
 search is over.
 """
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._solvers import lapack
 from slowpoints._solvers.termination import NEWTON_TOLERANCE, flattened, rounded, shortest_step
 from slowpoints._transition.base import Transition
@@ -75,7 +75,7 @@ def came_along_a_curve(
     return led, led & is_root
 
 
-@eqx.filter_jit
+@CompiledOnce
 def _some(F: Transition, x: Any, x_init: Any, u: Any, eps: float) -> tuple[Array, Array]:
     def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         x, x_init, u = row

@@ -24,6 +24,7 @@ from jax.extend.core import (  # pyright: ignore[reportPrivateImportUsage]
     Literal,
     Primitive,
     jaxpr_as_fun,
+    primitives,
 )
 
 from slowpoints._core.arrays import put
@@ -45,6 +46,13 @@ CALLS = (
 One with a rule of `custom_vjp` is among them: a rule without forward mode is of no use here, and
 the program below it has derivatives of its own.
 """
+
+_OF_JAX = {
+    primitive
+    for module in (primitives, jax.lax, jax.lax.linalg)
+    for primitive in vars(module).values()
+    if isinstance(primitive, Primitive)
+}
 
 _MOST_RULES = 4
 """So deep are rules of `custom_jvp` read that use other rules, and so high is the order of the
@@ -117,13 +125,22 @@ class Line:
 
     def text(self) -> str:
         """Return a text that is the same for equal lines in every process."""
+        return re.sub(r" at 0x\w+", "", self.whole_text())
+
+    def whole_text(self) -> str:
+        """Return that text with addresses in memory, if it holds any, such as those of functions.
+
+        And of operations that are none of JAX's, of which only they know what they do.
+        """
+        name = self.primitive.name
+        if self.primitive not in _OF_JAX:
+            name = f"{name} at {id(self.primitive):#x}"
         parts = (self.operands, self.dtypes, self.out_dtypes, self.key)
-        words = re.sub(r" at 0x\w+", "", str(parts))  # the addresses of functions in memory
         inner = (
-            (name, [p.text() if isinstance(p, Program) else p for p in _parts(value)])
+            (name, [p.whole_text() if isinstance(p, Program) else p for p in _parts(value)])
             for name, value in self.programs
         )
-        return f"{self.primitive.name} {words} {list(inner)}"
+        return f"{name} {parts} {list(inner)}"
 
 
 @dataclass(frozen=True)
@@ -189,7 +206,11 @@ class Program:
 
     def text(self) -> str:
         """Return a text that is the same for equal programs in every process."""
-        lines = (f"{line.text()}\n" for line in self.lines)
+        return re.sub(r" at 0x\w+", "", self.whole_text())
+
+    def whole_text(self) -> str:
+        """Return that text with addresses in memory, if it holds any."""
+        lines = (f"{line.whole_text()}\n" for line in self.lines)
         return f"{self.arguments} {self.arrays}\n{''.join(lines)}{self.results}"
 
 
@@ -400,7 +421,8 @@ class Identity:
         return id(self._obj)
 
     def __repr__(self) -> str:
-        return f"{type(self._obj).__module__}.{type(self._obj).__qualname__}"
+        kind = type(self._obj)
+        return f"{kind.__module__}.{kind.__qualname__} at {id(self._obj):#x}"
 
 
 def comparable(value: Any, inside: tuple[Any, ...] = ()) -> Any:

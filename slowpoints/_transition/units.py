@@ -3,13 +3,14 @@
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
+from slowpoints._core.arrays import in_chunks
+from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
@@ -93,7 +94,7 @@ def units_of_states(
         sizes = np.maximum(sizes, _sizes(np.asarray(found)[rows], np))
     after = sizes
     if np.any(_units(sizes, sizes, most, np) != 1):
-        after = _sizes(np.asarray(eqx.filter_jit(_next)(F, x, u))[rows], np)
+        after = _sizes(np.asarray(in_chunks(_next_of_rows, F, _AT_A_TIME, x, u))[rows], np)
     return _units(sizes, after, most, np).astype(x.dtype)
 
 
@@ -113,7 +114,7 @@ def balanced_units(
 
     if x.size > _MOST_STATES:
         return unit
-    J = np.asarray(eqx.filter_jit(_jacobian)(F, x, u))
+    J = np.asarray(_jacobian(F, x, u))
     if not np.all(np.isfinite(J)):
         return unit
     _, (scale, _) = matrix_balance(J, permute=False, separate=True)
@@ -124,6 +125,7 @@ def balanced_units(
     return np.clip(common * scale, *_LIMITS).astype(x.dtype)
 
 
+@CompiledOnce
 def _jacobian(F: Transition, x: Array, u: Array) -> Array:
     return jax.jacrev(F)(x, u)
 
@@ -131,6 +133,10 @@ def _jacobian(F: Transition, x: Array, u: Array) -> Array:
 def _next(F: Transition, x: Array, u: Array) -> Array:
     # The rate of change of a state has a unit of its own.
     return x if isinstance(F, ContinuousTime) else jax.vmap(F)(x, u)
+
+
+_AT_A_TIME = 64
+_next_of_rows = CompiledOnce(_next)
 
 
 def _sizes(x: Any, xp: Any) -> Any:
