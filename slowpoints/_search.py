@@ -34,6 +34,7 @@ from slowpoints._solvers.base import (
     Report,
     Stopping,
     left,
+    stages_of,
 )
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._solvers.implicit import differentiable
@@ -144,9 +145,9 @@ def optimize_batch(
     unit = None if traced else units_of_states(F, x_init, inputs)
 
     on_one_device = not traced and mesh is None and len(x_init.devices()) == 1
-    by_stages = n > 0 and on_one_device and solver.stages(n_states)
+    stages = stages_of(solver, n_states) if n > 0 and on_one_device else ()
     limit = default_memory_limit() if memory_limit is None else memory_limit
-    run: Any = partial(_search_in_stages, limit) if by_stages else _search
+    run: Any = partial(_search_in_stages, stages, limit) if stages else _search
 
     def search(rows: tuple[Any, Any]) -> FixedPoints:
         x, u = rows
@@ -182,7 +183,7 @@ def optimize_batch(
         chunk = -(-n // -(-n // chunk))  # as many, but all of about one size
     n_cores = max(1, min(n_cores, chunk // least))
     size = -(-chunk // n_cores)
-    if not by_stages and mesh is None and len(x_init.devices()) == 1:
+    if not stages and mesh is None and len(x_init.devices()) == 1:
         size = min(rounded_up(size), rows // n_cores)
         chunk = min(chunk, size * n_cores)
     chunks, n_done = [], 0
@@ -204,8 +205,7 @@ def optimize_batch(
 
 
 _MOST_ROWS = 2**14
-"""The most rows of one loop. A loop copies the results of all its rows whenever some of them end:
-for 100,000 rows, that takes as long as the search, and for a million, ten times as long."""
+"""The most rows of one part, on each core or device: callers are told of rows part by part."""
 
 _LEAST_ROWS, _LEAST_ENTRIES = 32, 2**12
 """The fewest rows, and the fewest entries of their states, that are worth a thread of their own."""
@@ -402,6 +402,7 @@ def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def _search_in_stages(
+    stages: tuple[AbstractRowSolver, ...],
     limit: int,
     F: Transition,
     solver: AbstractSolver,
@@ -424,9 +425,9 @@ def _search_in_stages(
         x, u = jax.device_put(tuple(a[here] for a in on_host), place_of(x_init))
         n_rows, found = min(size, n - start), None
         asked: Any = np.arange(size) < n_rows
-        for stage in solver.stages(n_states):
+        for stage in stages:
             found = _run_stage(F, solver, stage, found, x, u, unit, stopping, asked, report)
-            asked = asked & left(jax.tree.map(np.asarray, found))
+            asked = asked & left(np.asarray(found.end), np.asarray(found.q))
             if not asked.any():
                 break
         out = _what_was_found(F, solver, found, x, u, unit, stopping, np.array(n_rows))

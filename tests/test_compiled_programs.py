@@ -19,6 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from networks import compilations
 
 import slowpoints
+from slowpoints import _search as search_module
 from slowpoints import find_fixed_points
 from slowpoints._core import programs
 from slowpoints._core.programs import CompiledOnce, text_of_call
@@ -206,6 +207,63 @@ def test_whatever_a_program_depends_on_tells_it_from_others(folder):
     assert [a.ravel()[0] for a in first] == [2, 2, 1, 2, 2, 1, 2, 2] and wide.dtype == np.float32
 
 
+def test_texts_of_calls_tell_settings_models_and_sources_apart(folder, monkeypatch):
+    """What is found by its text is not traced, so all that matters has to be in it."""
+
+    def text(solver, network=lambda x, u: jnp.tanh(2 * x), dtype=np.float32):
+        F = traced("test", slowpoints.as_transition(network), 3, 1, np.dtype(np.float32))
+        rows = np.ones((4, 3), dtype), np.ones((4, 1), dtype)
+        return text_of_call(search_module._run_stage._f, (F, solver, *rows, None))
+
+    default = slowpoints.KrylovTrustRegion()
+    known = text(default)
+    assert known is not None and text(slowpoints.KrylovTrustRegion()) == known
+    assert text(default, lambda x, u: jnp.tanh(2 * x)) == known
+    others = {
+        text(slowpoints.KrylovTrustRegion(radius=0.2)),
+        text(slowpoints.KrylovTrustRegion(polish=False)),
+        text(slowpoints.KrylovTrustRegion(dtype=np.float64)),
+        text(slowpoints.NewtonKrylov()),
+        text(default, lambda x, u: jnp.tanh(3 * x)),
+        text(default, lambda x, u: jnp.sin(2 * x)),
+        text(default, dtype=np.float64),
+    }
+    with jax.default_matmul_precision("highest"):
+        others.add(text(default))
+    with jax.enable_x64(True):
+        others.add(text(default))
+    monkeypatch.setattr(programs, "_source", lambda: "another state of the package")
+    others.add(text(default))
+    assert known not in others and None not in others and len(others) == 10
+    device = jax.devices()[0]
+    name = programs._digest(known, device)
+    monkeypatch.setattr(programs, "_machine", lambda: ("another processor",))
+    assert programs._digest(known, device) != name
+
+
+def test_a_setting_of_a_solver_is_that_of_the_program_from_the_disk(folder):
+    x, u = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), np.zeros(3, np.float32)
+    iters = {}
+    for radius in (0.15, 0.01, 0.15, 0.01):
+        programs.forget_programs()
+        solver = slowpoints.KrylovTrustRegion(radius=radius)
+        fps = slowpoints.optimize_batch(lambda x, u: jnp.tanh(2 * x) + u, x, u, solver=solver)
+        iters.setdefault(radius, []).append(np.asarray(fps.n_iters).tolist())
+    assert iters[0.15][0] == iters[0.15][1] != iters[0.01][0] == iters[0.01][1]
+
+
+def test_a_program_that_has_no_form_on_disk_is_used_all_the_same(folder, monkeypatch):
+    """As XLA says for some devices."""
+
+    def refuses(program):
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
+
+    monkeypatch.setattr(programs, "serialize", refuses)
+    with pytest.warns(UserWarning, match="cannot be kept.*UNIMPLEMENTED"):
+        assert CompiledOnce(scaled)(jnp.ones(3), 7.0)["y"][0] == 7
+    assert not kept(folder)
+
+
 def test_functions_of_the_users_are_told_apart_by_what_they_do(folder):
     """Two functions of one name: their names say nothing about what they do."""
 
@@ -300,6 +358,8 @@ def test_gradients_and_batches_go_through(folder):
 
 def test_the_folder_is_bounded_and_the_oldest_go_first(folder, monkeypatch):
     f = CompiledOnce(scaled)
+    (folder / "killed.program.1234.tmp").write_bytes(bytes(10**6))
+    os.utime(folder / "killed.program.1234.tmp", (0, 0))
     for i in range(3):
         f(jnp.ones(3), float(i))
         newest = max(kept(folder), key=lambda path: path.stat().st_mtime)
@@ -310,6 +370,7 @@ def test_the_folder_is_bounded_and_the_oldest_go_first(folder, monkeypatch):
     monkeypatch.setattr(programs, "_MOST_BYTES", most)
     f(jnp.ones(3), 3.0)
     assert not oldest.exists() and set(kept(folder)) - set(sizes)
+    assert not list(folder.glob("*.tmp"))
     assert sum(path.stat().st_size for path in kept(folder)) <= most
 
 

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from slowpoints import (
     Adam,
+    KrylovTrustRegion,
     LevenbergMarquardt,
     NewtonKrylov,
     Status,
@@ -27,6 +28,7 @@ from slowpoints import (
 from slowpoints import _search as search_module
 from slowpoints._core.arrays import rounded_up
 from slowpoints._solvers import cores
+from slowpoints._solvers.base import Found, stages_of
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._transition.trace import traced
 
@@ -438,3 +440,20 @@ def test_programs_are_of_few_sizes_and_stay_within_the_memory():
     for n_states, expected in ((1, 512), (2048, 512), (2049, 256), (4096, 256), (10**5, 64)):
         assert {sizes(n, n_states, large) for n in (1, 63, 511, 512, 4096)} == {expected}
     assert sizes(10, 1000, 10**6) == 10 and sizes(600, 1000, 10**6) == 512
+
+
+def test_a_run_of_ones_own_takes_the_place_of_the_stages_of_the_class_below():
+    """Of any class, and outside `jit` as well as inside."""
+    for below in (KrylovTrustRegion, NewtonKrylov, partial(Adam, joint=False)):
+        kind = getattr(below, "func", below)
+
+        class Own(kind):
+            def run(self, F, x_init, inputs, stopping, report=None):
+                return Found.nothing(x_init + 1)
+
+        own = Own(**getattr(below, "keywords", {}))
+        x = np.zeros((3, 2), np.float32)
+        for search in (optimize_batch, eqx.filter_jit(optimize_batch)):
+            fps = search(lambda x, u: 0.5 * x, x, np.zeros(1, np.float32), solver=own)
+            np.testing.assert_array_equal(fps.xstar, x + 1)
+        assert stages_of(below(), 3) == below().stages(3) != ()

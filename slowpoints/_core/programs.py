@@ -273,7 +273,8 @@ def _made(f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any]) -> tu
     if folder is not None:
         text = text_of_call(f, args)
         if text is None:  # but the program itself can be told from others
-            lowered = jax.jit(of_arrays).lower(*arrays)
+            with _told_of():
+                lowered = jax.jit(of_arrays).lower(*arrays)
             text = lowered.as_text()
         if "callback" not in text:  # which is at an address in this process
             path = folder / f"{_digest(text, device)}.program"
@@ -335,8 +336,7 @@ def _all_settings() -> list[tuple[str, str]]:
 
 def _text_of(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        kind = _kind(value)
-        return f"{kind[0]} {getattr(value, 'weak_type', False)} {kind[1]}"
+        return repr(_kind(value))
     if isinstance(value, bool | int | float | str | None | np.dtype):
         return repr(value)
     if isinstance(value, enum.Enum):
@@ -389,8 +389,8 @@ def _machine() -> tuple[str, ...]:
     """Return what a program is compiled for, and by what."""
     packages = jax, jaxlib.version, eqx, np
     versions = __version__, platform.python_version(), *(p.__version__ for p in packages)
-    flags = tuple(os.environ.get(name, "") for name in ("XLA_FLAGS", "JAX_PLATFORMS"))
-    return *versions, *flags, platform.platform(), platform.processor(), _features()
+    flags = os.environ.get("XLA_FLAGS", "")
+    return *versions, flags, platform.platform(), platform.processor(), _features()
 
 
 def _features() -> str:
@@ -443,20 +443,17 @@ def _write(path: Path, program: Any, out: Any) -> None:
     try:
         executable, _, _ = serialize(program)
         content = pickle.dumps((jax.tree.unflatten(out, range(out.num_leaves)), executable))
-    except (ValueError, NotImplementedError, pickle.PicklingError):  # there is no form for it
-        return
-    try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replaced(path) as file:
             file.write(_MAGIC + hashlib.sha256(content).digest() + content)
         _make_room(path.parent)
-    except OSError as error:
-        _tell_once(str(path.parent), str(error))
+    except Exception as error:  # XLA has no form for programs of some devices, or no room
+        _tell_once(str(path.parent), f"{type(error).__name__}: {error}")
 
 
 def _make_room(folder: Path) -> None:
     files = []
-    for path in folder.glob("*.program"):
+    for path in folder.glob("*.program*"):  # and what processes left that were killed meanwhile
         try:
             status = path.stat()
         except FileNotFoundError:  # another process has deleted it

@@ -234,8 +234,8 @@ class AbstractRowSolver(AbstractSolver):
     lanes: eqx.AbstractVar[int]
 
     def stages(self, n_states: int) -> "tuple[AbstractRowSolver, ...]":
-        """Return the solver itself, unless it has a `run` of its own."""
-        return (self,) if type(self).run is AbstractRowSolver.run else ()
+        """Return the solver itself."""
+        return (self,)
 
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
         """Return about how many bytes the lanes that have a row take, as for all solvers."""
@@ -346,9 +346,18 @@ class AbstractRowSolver(AbstractSolver):
         return out
 
 
-def left(found: Found) -> Any:
+def stages_of(solver: AbstractSolver, n_states: int) -> tuple[AbstractRowSolver, ...]:
+    """Return the solver's stages, unless a class derived from it has a `run` that replaces them."""
+    classes = type(solver).__mro__
+    run, stages = (
+        next(i for i, one in enumerate(classes) if name in vars(one)) for name in ("run", "stages")
+    )
+    return solver.stages(n_states) if stages <= run else ()
+
+
+def left(end: Any, q: Any) -> Any:
     """Return which rows `[n]` a stage leaves to the next: those that are stuck at a finite `q`."""
-    return (found.end == End.STUCK) & (abs(found.q) < np.inf)
+    return (end == End.STUCK) & (abs(q) < np.inf)
 
 
 def run_stages(
@@ -364,5 +373,5 @@ def run_stages(
     for stage in stages:
         known = stage.start_with(x_init)
         found = stage.resume(F, found, inputs, stopping, asked, report, **known)
-        asked = left(found)
+        asked = left(found.end, found.q)
     return found

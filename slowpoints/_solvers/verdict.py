@@ -186,8 +186,7 @@ def _linearised(F: Transition, forward_mode: bool, x: Array, u: Array) -> tuple[
 
 def _newton(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Array) -> _Newton:
     """Take three of Newton's steps with the same Jacobian."""
-    jacobian = jax.jacfwd if forward_mode else jax.jacrev
-    factors = lapack.lu_factor(jnp.eye(x.size, dtype=x.dtype) - jacobian(F)(x, u))
+    factors = lapack.lu_factor(_linearised(F, forward_mode, x, u)[0])
     pivots = jnp.abs(jnp.diagonal(factors[0]))
     singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
 
@@ -294,8 +293,7 @@ those for other rows mean nothing."""
 
 def _verdicts(rows: Rows, ask: _Ask, xp: Any) -> Any:
     """Return the statuses `[n]` of rows, all of them finite and none within a tolerance."""
-    everyone = rows.seen.finite | True
-    newton = ask(_newton, everyone)
+    newton = ask(_newton, xp.ones_like(rows.seen.finite))
     first, second, third = (newton.steps[:, k] for k in range(3))
     size, singular = newton.size, newton.singular
     rounding = 100 * np.finfo(rows.x.dtype).eps * size
