@@ -75,9 +75,7 @@ class Program:
     ):
         # JAX would narrow float64 otherwise.
         with jax.enable_x64(x.dtype == np.float64):
-            # JAX prints what it traces, with all arrays, unless it is a plain function; that would
-            # take most of the time here.
-            self._program = jax.make_jaxpr(jax.vmap(lambda x, u: F(x, u)))(x, u)
+            self._program = jax.make_jaxpr(jax.vmap(F))(x, u)
         self._u = np.asarray(u, np.float64)
 
     def axis_lengths(self) -> set[int]:

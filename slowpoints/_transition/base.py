@@ -39,6 +39,16 @@ class Transition(eqx.Module):
     ) -> Float[Array, " n_states"]:
         """Return the state that follows `x` under the input `u`."""
 
+    def __str__(self) -> str:
+        """Return what this is in a few words; `repr` shows its leaves too.
+
+        JAX calls this whenever it traces the network, and a list of leaves takes it longer than all
+        the rest of tracing.
+        """
+        lengths = {"states": self.n_states, "inputs": self.n_inputs}
+        known = (f"{n} {name}" for name, n in lengths.items() if n is not None)
+        return f"{type(self).__name__}({', '.join(known)})"
+
     def flatten(self, state: Any) -> Any:
         """Turn states from the model's own form into vectors.
 
