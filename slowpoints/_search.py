@@ -39,7 +39,7 @@ from slowpoints._solvers.base import (
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._solvers.implicit import differentiable
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
-from slowpoints._solvers.loops import of_first_rows, one_after_another
+from slowpoints._solvers.loops import one_after_another
 from slowpoints._solvers.memory import default_memory_limit, rows_within
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
 from slowpoints._solvers.verdict import Rows, Seen, judge, judge_on_host, seen_at_first
@@ -263,7 +263,7 @@ def _search(
             network, y_init, u = _as_refined(solver, network, y_init, inputs)
             found = solver.run(network, y_init, u, in_unit, report)
             y, dq = _in_usual_precision(solver, found, unit, x_init.dtype)
-            rows = _rows(F, y, found, x_init, inputs, unit, stopping)
+            _, rows = _rows(F, y, found, x_init, inputs, unit, stopping)
             forward = solver.needs_forward_mode
             status = judge(InUnits(F, unit), rows, forward_mode=forward)
             return unit * y, dq, found.n_iters.astype(np.int32), status
@@ -339,14 +339,14 @@ def _rows(
     unit: Float[RealArray, " n_states"],
     stopping: Stopping,
     n_rows: Int[Array, ""] | None = None,
-) -> Rows:
-    """Return what there is to judge, in units."""
+) -> tuple[Float[Array, "n n_states"], Rows]:
+    """Return the states that follow, and what there is to judge, in units."""
     in_unit = stopping.in_unit(jnp.max(unit))
     tol_q = in_unit.tol_q, jnp.minimum(stopping.tol_q, in_unit.tol_q)
     y_init = x_init / unit
-    seen = seen_at_first(InUnits(F, unit), y, y_init, inputs, found.end, *tol_q, n_rows)
+    F_y, seen = seen_at_first(InUnits(F, unit), y, y_init, inputs, found.end, *tol_q, n_rows)
     dtype = np.float64 if computes_in_float64(F) else x_init.dtype
-    return Rows(y.astype(dtype), y_init.astype(dtype), inputs.astype(dtype), seen)
+    return F_y, Rows(y.astype(dtype), y_init.astype(dtype), inputs.astype(dtype), seen)
 
 
 def _as_told(
@@ -497,10 +497,9 @@ def _what_was_found(
 ) -> tuple[dict[str, Array], Seen]:
     """Return what there is to say of the first rows."""
     y, dq = _in_usual_precision(solver, found, unit, x_init.dtype)
-    x = jnp.asarray(unit) * y
-    F_x = of_first_rows(jax.vmap(F), n_rows, (x, inputs)).astype(x.dtype)
-    told = _as_told(x, F_x, dq, found.n_iters.astype(np.int32))
-    return told, _rows(F, y, found, x_init, inputs, unit, stopping, n_rows).seen
+    F_y, rows = _rows(F, y, found, x_init, inputs, unit, stopping, n_rows)
+    x, F_x = jnp.asarray(unit) * y, jnp.asarray(unit) * F_y
+    return _as_told(x, F_x, dq, found.n_iters.astype(np.int32)), rows.seen
 
 
 # ---- what follows a search -----------------------------------------------------------------------

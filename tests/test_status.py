@@ -431,7 +431,7 @@ def test_rows_are_judged_alike_on_the_host_and_in_one_program(name):
     F = traced("test", as_transition(network), n_states, 1, x.dtype, forward_mode=True)
     with jax.enable_x64(True):
         low = jnp.float32(1e-12)
-        seen = eqx.filter_jit(seen_at_first)(F, x, starts, u, end, low, low)
+        _, seen = eqx.filter_jit(seen_at_first)(F, x, starts, u, end, low, low)
         rows = Rows(*(np.float64(a) for a in (x, starts, u)), jax.device_get(seen))
         together = eqx.filter_jit(judge)(F, rows)
         for forward_mode in (True, False):

@@ -297,10 +297,15 @@ def _device_of(arrays: list[Any]) -> Any:
 
 
 def _options(device: Any) -> dict[str, Any]:
-    # On a CPU, without these emitters compilation takes 40 % less, and programs run as fast. From
-    # 0.11 on, there is no such choice.
-    is_choice = jaxlib.version.__version_info__[:2] < (0, 11)
-    return {"xla_cpu_use_fusion_emitters": False} if device.platform == "cpu" and is_choice else {}
+    if device.platform != "cpu":
+        return {}
+    # Less work for LLVM, which takes most of the time: compilation takes 10 % less, and programs
+    # run as fast. So it is without these emitters, where it takes 40 % less; from 0.11 on, there is
+    # no such choice.
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    if jaxlib.version.__version_info__[:2] < (0, 11):
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
 
 
 # ---- what a program is told from others by -----------------------------------------------------

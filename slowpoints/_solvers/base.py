@@ -320,29 +320,33 @@ class AbstractRowSolver(AbstractSolver):
 
         def until_some_end(carry: Any) -> Any:
             # The results stay outside of the inner loop, which would have to copy them.
-            work, taken, out = carry
+            (place, row, u, state, free, iteration), taken, out = carry
+            place = jnp.where(free, taken + jnp.cumsum(free) - 1, place)
+            row, state, u = jax.tree.map(
+                lambda a, b: jnp.where(free.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+                start(place),
+                (row, state, u),
+            )
+            taken = taken + jnp.sum(free)
+            work = place, row, u, state, jnp.zeros_like(free), iteration
             work = jax.lax.while_loop(lambda work: ~jnp.any(work[4]), step, work)
-            place, row, u, state, ended, iteration = work
+            _, row, _, state, ended, _ = work
             target = jnp.where(ended, row, n)  # a row out of range is not written
             new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
             out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
-            place = jnp.where(ended, taken + jnp.cumsum(ended) - 1, place)
-            fresh = start(place)
-            row, state, u = jax.tree.map(
-                lambda a, b: jnp.where(ended.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
-                fresh,
-                (row, state, u),
-            )
-            work = place, row, u, state, jnp.zeros_like(ended), iteration
-            return work, taken + jnp.sum(ended), out
+            return work, taken, out
 
-        place = jnp.arange(lanes)
-        row, state, u = start(place)
-        work = (place, row, u, state, jnp.zeros(lanes, bool), jnp.asarray(1))
-        carry = varying((work, jnp.asarray(lanes), found), (F, found, inputs, stopping))
-        *_, out = jax.lax.while_loop(
-            lambda carry: jnp.any(carry[0][0] < n_queued), until_some_end, carry
-        )
+        def some_are_left(carry: Any) -> Array:
+            (place, _, _, _, free, _), taken, _ = carry
+            return (taken < n_queued) | jnp.any(~free & (place < n_queued))
+
+        # At first, all lanes are free.
+        place = jnp.full(lanes, n)
+        like = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(start, place))
+        row, state, u = like
+        work = place, row, u, state, jnp.ones(lanes, bool), jnp.asarray(1)
+        carry = varying((work, jnp.asarray(0), found), (F, found, inputs, stopping, start_with))
+        *_, out = jax.lax.while_loop(some_are_left, until_some_end, carry)
         return out
 
 

@@ -94,7 +94,9 @@ class LevenbergMarquardt(AbstractRowSolver):
         def equations(x: Array, u: Array, damping: Array) -> tuple[Array, ...]:
             F_x, jvp = jax.linearize(lambda x: F(x, u), x)
             r = F_x - x
-            A = eye - jax.vmap(jvp, out_axes=1)(varying(eye, F_x))  # the Newton step solves A d = r
+            # Outside of the loop, XLA would keep products with the identity beside the loop's own.
+            basis, _ = jax.lax.optimization_barrier((varying(eye, F_x), F_x))
+            A = eye - jax.vmap(jvp, out_axes=1)(basis)  # the Newton step solves A d = r
             gram, g = A.T @ A, A.T @ r
             return r, gram, g, damping * jnp.mean(jnp.diagonal(gram))
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from slowpoints._transition.network import alike
+
 
 def one_after_another(fn: Callable[..., Any], in_batched: Any, arguments: tuple[Any, ...]) -> Any:
     """Apply `fn` to each element of a batch in turn, for use in a rule of `jax.custom_batching`.
@@ -37,15 +39,9 @@ def varying(carry: Any, with_all: Any) -> Any:
     constant varies along none of them, but the loop combines it with the arrays of `with_all`, and
     from then on it varies along their axes too. The values stay the same.
     """
-    # A zero that depends on all the arrays. The compiler removes it.
-    zero = jnp.zeros((), int)
-    for leaf in jax.tree.leaves(eqx.filter(with_all, eqx.is_array)):
-        zero = zero + jnp.where(jnp.any(leaf == leaf), 0, 0)
-
-    def cast(leaf: Array) -> Array:
-        return leaf | (zero != 0) if leaf.dtype == bool else leaf + zero.astype(leaf.dtype)
-
-    return jax.tree.map(cast, carry)
+    leaves, structure = jax.tree.flatten(carry)
+    others = jax.tree.leaves(eqx.filter(with_all, eqx.is_array))
+    return jax.tree.unflatten(structure, alike([*leaves, *others])[: len(leaves)])
 
 
 def one_by_one(decompose: Callable[..., Any], lanes: Any) -> Any:

@@ -146,13 +146,12 @@ class NewtonKrylov(AbstractRowSolver):
         d, unsolved = d.astype(x.dtype) * scale, rest > 0.5
         x_size, d_size = 1 + jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(d, axis=-1)
         part = jnp.minimum(1, radius / jnp.maximum(d_size, tiny))
-        length, hopeful = self._choose_length(F, inputs, x, part[:, None] * d, q)
+        length, hopeful, q_ahead = self._choose_length(F, inputs, x, part[:, None] * d, q, F_x)
         part = part * length
         move = part[:, None] * d
         # All of the residual but `rest` falls in proportion to the step.
         predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
-        ahead = state.ahead & ~begun
-        ahead &= half_squared_norm(jax.vmap(F)(F_x, inputs) - F_x) < q
+        ahead = state.ahead & ~begun & (q_ahead < q)
         move = jnp.where(ahead[:, None], r, move)
         hopeful |= ahead
         predicted = jnp.where(ahead, jnp.nan, predicted)  # which leaves the radius as it is
@@ -193,17 +192,21 @@ class NewtonKrylov(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         d: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
-    ) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"]]:
+        F_x: Float[Array, "lanes n_states"],
+    ) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"], Float[Array, " lanes"]]:
+        """Return the part of `d` to go, whether `q` falls there, and the `q` at `F_x`."""
         dtype = self.dtype
         F = with_precision(F, dtype)
-        x_low, d_low, u = (a.astype(dtype) for a in (x, d, inputs))
+        x_low, d_low, u, ahead = (a.astype(dtype) for a in (x, d, inputs, F_x))
         lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)
-        tries = x_low + lengths[:, :, None] * d_low
+        # Together, so that the network is compiled once.
+        tries = jnp.concatenate([x_low + lengths[:, :, None] * d_low, ahead[None]])
         q_tries = half_squared_norm(tries - jax.vmap(jax.vmap(F), (0, None))(tries, u))
         q_tries = jnp.where(jnp.isfinite(q_tries), q_tries, jnp.inf)
+        q_tries, q_ahead = q_tries[:-1], q_tries[-1]
         # Close to a fixed point, `q` in this precision is only rounding, and says nothing.
         blind = 8 * rounding_floor(x_low)
         full = (q_tries[0] < 0.5 * q) | (q_tries[0] < blind)
         lowest = jnp.min(q_tries, axis=0)
         best = jnp.max(jnp.where(q_tries == lowest, lengths, 0), axis=0)
-        return jnp.where(full, 1, best).astype(x.dtype), full | (lowest < q)
+        return jnp.where(full, 1, best).astype(x.dtype), full | (lowest < q), q_ahead

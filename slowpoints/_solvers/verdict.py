@@ -122,8 +122,8 @@ def seen_at_first(
     tol_q: Float[Array, ""],
     low_q: Float[Array, ""],
     n_rows: Int[Array, ""] | None = None,
-) -> Seen:
-    """Return what is seen of rows at first sight.
+) -> tuple[Float[Array, "n n_states"], Seen]:
+    """Return the states that follow where rows ended, and what is seen of them at first sight.
 
     They are judged in float64 if the network computes in it; the caller must have enabled x64.
 
@@ -141,22 +141,20 @@ def seen_at_first(
     dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
     network = with_precision(F, dtype)
 
-    def speeds(x: Array, u: Array) -> tuple[Array, Array]:
+    def step(x: Array, u: Array) -> tuple[Array, Array]:
         y, v = x.astype(dtype), u.astype(dtype)
-        moved = half_squared_norm(network(y, v).astype(dtype) - y)
-        return half_squared_norm(F(x, u) - x), moved
+        return F(x, u), half_squared_norm(network(y, v).astype(dtype) - y)
 
-    batched = jax.vmap(speeds)
-    stored, q = (
-        batched(x, inputs) if n_rows is None else of_first_rows(batched, n_rows, (x, inputs))
-    )
+    steps = jax.vmap(step)
+    F_x, q = steps(x, inputs) if n_rows is None else of_first_rows(steps, n_rows, (x, inputs))
+    stored = half_squared_norm(F_x - x)
     # The solver ended such a row before anything was known about it, and that stays its status. The
     # solver may have rounded its `q` differently.
     within = (end == End.TOLERANCE) & (stored < 1.01 * tol_q + rounding_floor(x))
     finite = jnp.isfinite(stored) & jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
     low = q < jnp.maximum(low_q.astype(dtype), ESCAPE_Q)
     far = is_far(x.astype(dtype), x_init.astype(dtype))
-    return Seen(end, within, finite, far, low)
+    return F_x, Seen(end, within, finite, far, low)
 
 
 # ---- questions about a row ---------------------------------------------------------------------
