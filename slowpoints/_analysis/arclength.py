@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from slowpoints._core.arrays import power_of_two
+from slowpoints._core.arrays import power_of_two, put
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
@@ -93,15 +94,31 @@ _KRYLOV_REST = 1e-3
 what the last one left, more precision would be wasted."""
 
 
-_LEAST_ROWS = {17: 64, 257: 4}
-"""Curves in up to so many dimensions are computed for at least so many rows: that takes up to some
-10 ms, and compiling a program for another number of rows takes a second."""
+_ROWS_AT_A_TIME = {17: 64, 65: 16, 257: 4}
+"""Curves in up to so many dimensions are computed for so many rows at a time, however many there
+are: rows that only fill up take some milliseconds, and compiling a program for another number of
+rows takes a second. In more dimensions a row takes longer than that."""
+
+
+def rows_at_a_time(n: int, d1: int) -> int:
+    """Return how many of `n` rows to compute at a time, in `d1` dimensions."""
+    sizes = [rows for most, rows in _ROWS_AT_A_TIME.items() if d1 <= most]
+    return sizes[0] if sizes else power_of_two(max(n, 1))
 
 
 def n_computed(n: int, d1: int) -> int:
-    """Return for how many rows to compute something where `n` are needed, in `d1` dimensions."""
-    least = [rows for most, rows in _LEAST_ROWS.items() if d1 <= most]
-    return power_of_two(max(n, *least[:1], 1))
+    """Return for how many rows to compute something where `n` are needed, all at a time."""
+    return max(rows_at_a_time(n, d1), power_of_two(max(n, 1)))
+
+
+def of_rows(program: Callable[..., Any], *rows: Float[np.ndarray, "n *axes"]) -> Any:
+    """Return on the host what a compiled function makes of any number of rows, at least one."""
+    n, parts = len(rows[0]), []
+    size = rows_at_a_time(n, rows[0].shape[1])
+    for first in range(0, n, size):
+        here = np.minimum(np.arange(first, first + size), n - 1)
+        parts.append(jax.device_get(program(*(put(a[here]) for a in rows))))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *parts)
 
 
 class Curve(eqx.Module):

@@ -1,9 +1,10 @@
 """Follow curves of fixed points from known points, and put together what was followed."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -14,9 +15,11 @@ from slowpoints._analysis.arclength import (
     corrected,
     follow,
     hermite,
-    n_computed,
+    of_rows,
+    rows_at_a_time,
     values,
 )
+from slowpoints._core.arrays import put
 
 _ATTEMPTS = 16
 """So many steps are tried before the host looks at where the lanes are."""
@@ -93,22 +96,15 @@ def on_curve(
     curve: Curve, guess: Float[np.ndarray, "n d1"], normal: Float[np.ndarray, "n d1"]
 ) -> OnCurve:
     """Return `corrected` for any number of rows."""
-    n, d1 = guess.shape
-    rows = np.arange(n_computed(n, d1)) % max(n, 1)
-    if n == 0:
+    if len(guess) == 0:
         nothing = np.zeros(0, guess.dtype)
         return OnCurve(guess, guess, nothing, np.zeros(0, int), np.zeros(0, bool))
-    found = corrected(curve, jnp.asarray(guess[rows]), jnp.asarray(normal[rows]))
-    return OnCurve(*(np.asarray(part)[:n] for part in found))
+    return OnCurve(*of_rows(partial(corrected, curve), guess, normal))
 
 
 def residuals(curve: Curve, y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d"]:
     """Return `H(y)` of any number of rows."""
-    n, d1 = y.shape
-    if n == 0:
-        return y[:, :-1]
-    rows = np.arange(n_computed(n, d1)) % n
-    return np.asarray(values(curve, jnp.asarray(y[rows])))[:n]
+    return of_rows(partial(values, curve), y) if len(y) else y[:, :-1]
 
 
 def across(y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d1"]:
@@ -152,14 +148,9 @@ def arcs_from(
     live = np.flatnonzero(inside)
     while live.size:
         moving = (y, tangent, step, orientation, wary)
-        rows = live[np.arange(n_computed(live.size, y.shape[1])) % live.size]
-        running = np.arange(rows.size) < live.size
-        lanes = Lanes(*map(jnp.asarray, (*(part[rows] for part in moving), running)))
-        lanes, steps = follow(curve, lanes, jnp.asarray(longest, y.dtype), _ATTEMPTS)
-        on_way = np.asarray(lanes.running)[: live.size]
-        for part, new in zip(moving, lanes[: len(moving)], strict=True):
-            part[live] = np.asarray(new)[: live.size]
-        path = OnCurve(*(np.asarray(part)[:, : live.size] for part in steps))
+        (*moved, on_way), path = _followed(curve, [part[live] for part in moving], longest)
+        for part, new in zip(moving, moved, strict=True):
+            part[live] = new
         segments = _segments(trails, live, path)
         joins = _joins(curve, segments, starts)
         for place, lane in enumerate(live):
@@ -200,6 +191,24 @@ def arcs_from(
                 corners[lane] = len(trail[0])
         live = np.array([i for i in live if ports[i] not in arcs], int)
     return arcs | dict(zip(to_cut, _cut(curve, [arcs[port] for port in to_cut]), strict=True))
+
+
+def _followed(
+    curve: Curve, moving: list[np.ndarray], longest: float
+) -> tuple[tuple[np.ndarray, ...], OnCurve]:
+    """Return what `follow` makes of any number of lanes, all of them running."""
+    n, d1 = moving[0].shape
+    size, lanes, steps = rows_at_a_time(n, d1), [], []
+    most = put(longest, moving[0].dtype)
+    for first in range(0, n, size):
+        here = np.arange(first, first + size)
+        some = (*(part[np.minimum(here, n - 1)] for part in moving), here < n)
+        ends, path = jax.device_get(follow(curve, Lanes(*map(put, some)), most, _ATTEMPTS))
+        lanes.append(ends)
+        steps.append(path)
+    ends = tuple(np.concatenate(parts)[:n] for parts in zip(*lanes, strict=True))
+    paths = (np.concatenate(parts, axis=1)[:, :n] for parts in zip(*steps, strict=True))
+    return ends, OnCurve(*paths)
 
 
 def chains_of(arcs: dict[Port, Arc]) -> list[Chain]:
@@ -435,7 +444,7 @@ def _arc(trail: tuple[list, list, list], ended_by: str, joined: Port | None = No
 def _beyond_corner(
     curve: Curve, y: np.ndarray, tangent: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    found = beyond_corner(curve, jnp.asarray(y[None]), jnp.asarray(tangent[None]))
+    found = beyond_corner(curve, put(y[None]), put(tangent[None]))
     if not found.is_on_curve[0]:
         return None
     return np.asarray(found.y)[0], np.asarray(found.tangent)[0]

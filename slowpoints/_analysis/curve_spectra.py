@@ -1,6 +1,7 @@
 """Eigenvalues along curves of fixed points, on the host."""
 
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from slowpoints._analysis.arclength import Curve, n_computed
+from slowpoints._analysis.arclength import Curve, of_rows
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side
 from slowpoints._solvers.krylov import arnoldi
@@ -62,25 +63,24 @@ def spectra(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spect
     parts = [Spectra(np.zeros((0, min(n_leading, d)), _complex(y)), np.zeros(0, int))]
     for first in range(0, n, at_a_time):
         part = y[first : first + at_a_time]
-        padded = jnp.asarray(part[np.arange(n_computed(len(part), d + 1)) % len(part)])
-        parts.append(find(curve, padded, len(part), n_leading))
+        parts.append(find(curve, part, n_leading))
     return Spectra(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _all(curve: Curve, y: Array, n: int, n_leading: int) -> Spectra:
-    values = _eigenvalues(np.asarray(_jacobians(curve, y))[:n, :, :-1])
+def _all(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
+    values = _eigenvalues(of_rows(partial(_jacobians, curve), y)[:, :, :-1])
     beyond = growth(values, curve.is_flow)
     values = np.take_along_axis(values, np.argsort(-beyond, axis=1, kind="stable"), axis=1)
     indices = (beyond > neutral(values)).sum(axis=1)
     return Spectra(values, np.where(np.isnan(values).any(axis=1), -1, indices))
 
 
-def _leading(curve: Curve, y: Array, n: int, n_leading: int) -> Spectra:
+def _leading(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
     """Return the leading Ritz values of a Krylov space (Saad 2011, ch. 6), if they have converged.
 
     The index is known if all have that are outside, or that may be by what their residuals say.
     """
-    small, rest = (np.asarray(part)[:n] for part in _krylov_space(curve, y))
+    small, rest = of_rows(partial(_krylov_space, curve), y)
     finite: Any = np.isfinite(small).all(axis=(1, 2))
     values, vectors = np.linalg.eig(np.where(finite[:, None, None], small, 0))
     residuals = rest[:, None] * np.abs(vectors[:, -1])
@@ -136,13 +136,11 @@ def rank_deficits(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarra
     It is the smallest singular value relative to the largest: 0 where curves cross, and not at a
     fold. NaN where the slopes are not finite.
     """
-    n, d1 = y.shape
-    if n == 0:
+    if len(y) == 0:
         return np.zeros(0)
-    padded = jnp.asarray(y[np.arange(n_computed(n, d1)) % n])
-    slopes = np.array(_jacobians(curve, padded))[:n]
+    slopes = of_rows(partial(_jacobians, curve), y)
     if not curve.is_flow:
-        slopes[:, :, :-1] -= np.eye(d1 - 1, dtype=slopes.dtype)
+        slopes[:, :, :-1] -= np.eye(slopes.shape[1], dtype=slopes.dtype)
     finite: Any = np.isfinite(slopes).all(axis=(1, 2))
     with one_thread_for_lapack():
         values = np.linalg.svd(np.where(finite[:, None, None], slopes, 0), compute_uv=False)

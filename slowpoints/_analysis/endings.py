@@ -231,11 +231,11 @@ def spacing(
         return np.zeros(0, x.dtype)
     rows = np.arange(power_of_two(len(x))) % len(x)
     with enabled(x.dtype):
-        found = np.asarray(_spacing(*map(jnp.asarray, (x[rows], group[rows], rows))))[: len(x)]
+        found = np.asarray(_spacing(x[rows], group[rows], rows))[: len(x)]
     return np.where(np.isfinite(found), found, np.maximum(_SIZE, np.linalg.norm(x, axis=1)))
 
 
-@jax.jit
+@CompiledOnce
 def _spacing(
     x: Float[Array, "n n_states"], group: Int[Array, " n"], number: Int[Array, " n"]
 ) -> Float[Array, " n"]:

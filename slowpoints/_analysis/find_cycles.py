@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._analysis.cycles import distance_between, is_cycle, least_period
 from slowpoints._core import arguments
-from slowpoints._core.arrays import power_of_two
+from slowpoints._core.arrays import in_chunks, place_of, power_of_two, with_library
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
@@ -25,6 +25,9 @@ from slowpoints._transition.iterates import Loop, iterate
 from slowpoints._transition.speed import half_squared_norm
 from slowpoints._transition.trace import traced
 from slowpoints._unique import condition_numbers
+
+_AT_A_TIME = 64
+"""The number of points whose images are computed at a time."""
 
 
 def find_cycles(
@@ -106,23 +109,25 @@ def find_cycles(
 
 def _cycles(
     F: Transition, loops: FixedPoints, condition: Shaped[RealArray, " n"] | None, k: int
-) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
+) -> tuple[Bool[RealArray, " n"], Int[RealArray, " n"], Bool[RealArray, " n"]]:
     """Return which loops are kept, their periods, and whether they are cycles or slow ones."""
     n = loops.n
-    valid = jnp.ones(n, bool) if loops.valid is None else jnp.asarray(loops.valid)
+    given = loops.valid, loops.xstar, loops.inputs, loops.qstar, condition
+    xp, valid, x, u, q, condition = with_library(*given)
+    valid = xp.ones(n, bool) if valid is None else valid
     if n == 0:
-        return valid, jnp.zeros(0, np.int32), valid
+        return valid, xp.zeros(0, np.int32), valid
     rows = np.arange(n)
-    if not isinstance(valid, Tracer):
+    if xp is np:
         # The number of loops found varies; powers of two keep the number of compilations small.
         rows = np.arange(power_of_two(n)) % n
     valid = valid[rows] & (np.arange(rows.size) < n)
-    x, u, q = (jnp.asarray(a)[rows] for a in (loops.xstar, loops.inputs, loops.qstar))
-    condition = None if condition is None else jnp.asarray(condition)[rows]
-    tol = jnp.asarray(loops.tol_unique, x.dtype)
+    x, u, q = (a[rows] for a in (x, u, q))
+    condition = None if condition is None else condition[rows]
+    tol = xp.asarray(loops.tol_unique, x.dtype)
     orbit = x.reshape(rows.size, k, -1)
-    kept, period, closed = _kept(F, orbit, u, q, valid, condition, tol)
-    return kept[:n], period[:n], closed[:n]
+    kept = _kept(F, orbit, u, q, valid, condition, tol)
+    return jax.tree.map(lambda a: a[:n], jax.device_get(kept) if xp is np else kept)
 
 
 @CompiledOnce
@@ -151,17 +156,20 @@ def _kept(
 def _points(
     over_k: Transition,
     loops: FixedPoints,
-    kept: Bool[Array, " n"],
-    period: Int[Array, " n"],
-    closed: Bool[Array, " n"],
+    kept: Bool[RealArray, " n"],
+    period: Int[RealArray, " n"],
+    closed: Bool[RealArray, " n"],
     k: int,
 ) -> FixedPoints:
     """Return the points of all loops, one row each, those of the first loop first."""
     row, place = np.repeat(np.arange(loops.n), k), np.tile(np.arange(k), loops.n)
+    on_host = isinstance(kept, np.ndarray)
+    xp, like = (np, loops.xstar) if on_host else (jnp, None)
+    loops = loops.to_numpy() if on_host else loops
     x, u = loops.xstar.reshape(row.size, loops.n_states // k), loops.inputs[row]
-    F_x, q = _after_steps(over_k, x, u)
-    number = jnp.cumsum(kept & closed, dtype=np.int32) - 1
-    return FixedPoints(
+    F_x, q = in_chunks(_after_steps, over_k, _AT_A_TIME, x, u)
+    number = xp.cumsum(kept & closed, dtype=np.int32) - 1
+    fps = FixedPoints(
         xstar=x,
         F_xstar=F_x,
         inputs=u,
@@ -170,18 +178,18 @@ def _points(
         n_iters=loops.n_iters[row],
         cond_id=None if loops.cond_id is None else loops.cond_id[row],
         valid=kept[row] & (place < period[row]),
-        period=jnp.where(closed, period, 0)[row],
-        cycle_id=jnp.where(kept & closed, number, -1)[row],
-        status=_status(loops.status, closed)[row],
+        period=xp.where(closed, period, 0)[row],
+        cycle_id=xp.where(kept & closed, number, -1)[row],
+        # Newton's method has the last word.
+        status=xp.where(
+            ~closed & (loops.status == Status.FIXED_POINT),
+            np.int8(Status.SLOW_POINT),
+            loops.status,
+        )[row],
         tol_unique=loops.tol_unique,
         dtype=loops.dtype,
     )
-
-
-def _status(status: Int[RealArray, " n"], closed: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """Return how the search of each loop ended; Newton's method has the last word."""
-    slow = ~closed & (status == Status.FIXED_POINT)
-    return jnp.where(slow, np.int8(Status.SLOW_POINT), status)
+    return fps if like is None else jax.device_put(fps, place_of(like))
 
 
 @CompiledOnce

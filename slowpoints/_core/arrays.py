@@ -94,12 +94,16 @@ def first_rows(value: Any, n: int) -> Any:
     return value if value.shape[0] == n else rows_of(value, slice(n))
 
 
+def is_on_host(value: Any) -> bool:
+    """Return whether an array of JAX's can be read on the host without being moved."""
+    if not isinstance(value, jax.Array) or isinstance(value, Tracer) or len(value.devices()) > 1:
+        return False
+    return next(iter(value.devices())).platform == "cpu"
+
+
 def rows_of(value: Any, index: Any) -> Any:
     """Return `value[index]`, by NumPy on the host: JAX would compile a program for each shape."""
-    arrays = (value, index)
-    if isinstance(value, np.ndarray) or any(isinstance(a, Tracer) for a in arrays):
-        return value[index]
-    if len(value.devices()) > 1 or next(iter(value.devices())).platform != "cpu":
+    if isinstance(index, Tracer) or not is_on_host(value):
         return value[index]
     rows = np.asarray(value)[np.asarray(index) if isinstance(index, jax.Array) else index]
     if rows.dtype == jax.dtypes.canonicalize_dtype(rows.dtype):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slowpoints._core.arrays import beside, is_on_host
 from slowpoints._transition.base import ARRAYS, Transition
 from slowpoints._transition.network import finest
 
@@ -26,7 +27,11 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
     def cast(leaf: Any) -> Any:
         # Keys and integers (such as a counter) are not parameters, and keep their type.
         real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
-        return jnp.asarray(leaf, dtype) if real else leaf
+        if not real or leaf.dtype == dtype:
+            return leaf
+        if is_on_host(leaf):  # where nothing is compiled for it
+            return beside(np.asarray(leaf).astype(dtype), leaf)
+        return jnp.asarray(leaf, dtype)
 
     return jax.tree.map(cast, F)
 
