@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._analysis.cycles import distance_between, is_cycle, least_period
 from slowpoints._core import arguments
-from slowpoints._core.arrays import in_chunks, place_of, power_of_two, with_library
+from slowpoints._core.arrays import in_chunks, place_of, power_of_two, rows_of, with_library
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
@@ -164,6 +164,7 @@ def _points(
     """Return the points of all loops, one row each, those of the first loop first."""
     row, place = np.repeat(np.arange(loops.n), k), np.tile(np.arange(k), loops.n)
     on_host = isinstance(kept, np.ndarray)
+    labels = None if loops.cond_id is None else rows_of(loops.cond_id, row)
     xp, like = (np, loops.xstar) if on_host else (jnp, None)
     loops = loops.to_numpy() if on_host else loops
     x, u = loops.xstar.reshape(row.size, loops.n_states // k), loops.inputs[row]
@@ -176,7 +177,6 @@ def _points(
         qstar=q,
         dq=loops.dq[row],
         n_iters=loops.n_iters[row],
-        cond_id=None if loops.cond_id is None else loops.cond_id[row],
         valid=kept[row] & (place < period[row]),
         period=xp.where(closed, period, 0)[row],
         cycle_id=xp.where(kept & closed, number, -1)[row],
@@ -189,7 +189,8 @@ def _points(
         tol_unique=loops.tol_unique,
         dtype=loops.dtype,
     )
-    return fps if like is None else jax.device_put(fps, place_of(like))
+    fps = fps if like is None else jax.device_put(fps, place_of(like))
+    return fps.replace(cond_id=labels)  # which may be of any type, such as strings
 
 
 @CompiledOnce
