@@ -12,7 +12,7 @@ import numpy as np
 
 import slowpoints
 
-from . import branches, field, networks, points
+from . import branches, field, from_start, networks, points
 from .networks import Network
 from .timing import exponent, in_fresh_process, measure, median_time, peak_memory, stopwatch
 from .tools import Core, Tool, all_tools, canns_module
@@ -41,6 +41,10 @@ class Settings:
         field_cases: which field networks to search, under which of their inputs.
         field_limit: seconds for which a tool may search one of them; a run that has begun ends.
         run_canns: whether `canns` searches the networks of its example.
+        start_cases: which networks, under which of their inputs, to search in whole processes.
+        start_counts: from how many initial states.
+        start_runs: how many processes of each tool.
+        start_limit: seconds after which a process is stopped.
     """
 
     folder: Path
@@ -59,6 +63,10 @@ class Settings:
     field_cases: tuple[tuple[str, int], ...] = tuple(field.KNOWN)
     field_limit: float = 8.0
     run_canns: bool = False
+    start_cases: tuple[tuple[str, int], ...] = from_start.CASES
+    start_counts: tuple[int, ...] = (128, 512)
+    start_runs: int = 3
+    start_limit: float = 120.0
 
     def tools(self) -> list[Tool]:
         """Return the tools to compare."""
@@ -383,6 +391,7 @@ def _copies(n: int, n_distinct: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 ALL: dict[str, Callable[..., Any]] = {
+    "from-start": from_start.from_start,
     "compare": compare,
     "field": field.field,
     "canns-example": field.canns_example,

@@ -97,7 +97,7 @@ def by_scipy(a: Arrays, u: np.ndarray) -> Search:
     eye = np.eye(a["Wh"].shape[1])
 
     def search(x: np.ndarray) -> Points:
-        f, df = lambda x: np.asarray(F(x)) - x, lambda x: np.asarray(J(x)) - eye  # noqa: E731
+        f, df = lambda x: np.asarray(F(x)) - x, lambda x: np.asarray(J(x)) - eye
         found = [scipy.optimize.root(f, row, jac=df, method="hybr") for row in np.float64(x)]
         points = distinct(np.array([one.x for one in found if one.success]).reshape(-1, len(eye)))
         return points, np.array([np.linalg.eigvals(np.asarray(J(point))) for point in points])

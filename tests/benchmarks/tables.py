@@ -390,6 +390,38 @@ def _unique(rows: list[dict[str, Any]], results: Results) -> str:
     return table(["rows x states", "distinct", "`unique`", "`get_unique` of canns"], lines)
 
 
+def _from_start(rows: list[dict[str, Any]], results: Results) -> str:
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    cells = {(row["network"], row["n_inits"], row["tool"]): row for row in rows}
+
+    def cell(row: dict[str, Any] | None) -> str:
+        if row is None:
+            return NONE
+        if row["seconds"] is None:
+            return f"over {in_seconds(row['limit'])}"
+        return f"{in_seconds(row['seconds'])}, {row['found']}"
+
+    lines = [
+        [network, f"{n:,}", *(cell(cells.get((network, n, tool))) for tool in tools)]
+        for network, n in dict.fromkeys((row["network"], row["n_inits"]) for row in rows)
+    ]
+    ours = [row for row in rows if row["ours"] and row["seconds"] is not None]
+    parts = [
+        [row["network"], f"{row['n_inits']:,}", row["tool"].partition(", ")[2]]
+        + [in_seconds(row[part]) for part in ("import", "first", "again")]
+        for row in ours
+    ]
+    return (
+        "Each cell is the time from the start of a process until a script has its points and their "
+        "eigenvalues, and how many distinct points it found. The first run of the library finds no "
+        "program on the disk, as on a new machine; later runs find those of the first.\n\n"
+        + table(["network, input", "states", *tools], lines)
+        + "\n\nWhat the library's time consists of, and the same call a second time in the same "
+        "process:\n\n"
+        + table(["network, input", "states", "run", "import", "first call", "second call"], parts)
+    )
+
+
 def _branches(rows: list[dict[str, Any]], results: Results) -> str:
     networks = list(dict.fromkeys(row["network"] for row in rows))
     tools = list(dict.fromkeys(row["tool"] for row in rows))
@@ -416,6 +448,7 @@ def _branches(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 SECTIONS = {
+    "from-start": ("From the start of a script", _from_start),
     "compare": ("Beside other tools", _compare),
     "field": ("Networks as laboratories train them", _field),
     "canns-example": ("The example of canns", _canns_example),

@@ -13,7 +13,20 @@ from click.testing import CliRunner
 import slowpoints
 
 from . import __main__ as command
-from . import branches, experiments, field, figures, networks, points, stored, tables, timing, tools
+from . import (
+    branches,
+    experiments,
+    field,
+    figures,
+    from_start,
+    networks,
+    one_process,
+    points,
+    stored,
+    tables,
+    timing,
+    tools,
+)
 from .networks import Autonomous, Network
 
 SCALES = np.array([2.0, 0.5])
@@ -473,6 +486,57 @@ def test_loops_arrive_at_the_points_that_the_library_follows():
         np.testing.assert_allclose(found[:, -1], branch.s, atol=1e-9)
 
 
+FROM_START = [
+    {"network": "net, 0", "n_inits": 128, "tool": "slowpoints, first run", "ours": True}
+    | {"limit": 60, "seconds": 3.0, "import": 0.8, "first": 2.2, "again": 0.02, "found": 9},
+    {"network": "net, 0", "n_inits": 128, "tool": "SciPy hybr", "ours": False}
+    | {"limit": 60, "seconds": 2.0, "import": 0.8, "first": 1.2, "again": 1.0, "found": 8},
+    {"network": "net, 0", "n_inits": 128, "tool": "slow", "ours": False}
+    | {"limit": 60, "seconds": None},
+]
+
+
+def test_whole_processes_as_tables():
+    text = _section("from-start", FROM_START)
+    assert "| net, 0         | 128    | 3 s, 9                | 2 s, 8     | over 60 s |" in text
+    assert "| net, 0         | 128    | first run | 800 ms | 2.2 s      | 20 ms       |" in text
+
+
+@pytest.mark.parametrize(("name", "i"), from_start.CASES)
+def test_a_script_takes_the_step_of_the_other_experiments(name, i):
+    path = networks._CASES / f"{name}.npz"
+    arrays, u, x = one_process.read(path, i, 4)
+    step = one_process.step(jnp, jax.nn.sigmoid, arrays, jnp.asarray(x[0]), jnp.asarray(u))
+    if name.startswith("field/"):
+        network, _ = networks.field(name.removeprefix("field/"), i)
+        np.testing.assert_array_equal(u, network.u)
+    else:
+        network = networks.load("tanh 16", path.parent)
+    np.testing.assert_allclose(step, network.F(x[0], jnp.asarray(u)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_whole_processes_are_timed_and_those_that_take_long_are_stopped(tmp_path):
+    settings = dataclasses.replace(
+        _tiny(tmp_path), start_cases=from_start.CASES[:1], start_counts=(16, 32), start_runs=1
+    )
+    rows = from_start.from_start(settings, _silent)
+    ours = [row for row in rows if row["ours"]]
+    assert [row["n_inits"] for row in ours] == [16, 16, 32, 32]
+    for row in rows:
+        assert row["found"] > 1 and row["seconds"] > row["first"] > 0
+    stopped = from_start._run(
+        "SciPy hybr",
+        *from_start.CASES[0],
+        16,
+        dataclasses.replace(settings, start_limit=0.2),
+        "off",
+    )
+    assert "found" not in stopped and stopped["seconds"] < 5
+    with pytest.raises(RuntimeError, match="no tool failed"):
+        from_start._run("no tool", *from_start.CASES[0], 16, settings, "off")
+
+
 def test_experiments_become_tables_and_figures(tmp_path):
     results = {
         "compare": COMPARE,
@@ -484,6 +548,7 @@ def test_experiments_become_tables_and_figures(tmp_path):
         "size": _size_result(),
         "inits": _inits_result(),
         "branches": BRANCHES,
+        "from-start": FROM_START,
     }
     assert [row["found"] for row in results["unique"]] == [100, 27]
     wrapped = {
