@@ -378,6 +378,26 @@ def test_other_weights_and_other_numbers_of_points_do_not_recompile():
             assert not compiled
 
 
+@pytest.mark.parametrize("n_units", [20, 70])
+def test_any_number_of_curves_is_followed_by_the_programs_of_one(n_units):
+    """In networks of these sizes, a few rows are computed at a time."""
+    uncoupled = 2.0 * np.eye(n_units) * (np.arange(n_units) < 3)
+    G = _Random(*map(jnp.asarray, (uncoupled, -np.eye(n_units), np.zeros(n_units))))
+    x = 0.957504024  # tanh(2 x) = x
+    points = [
+        np.pad(corner, (0, n_units - 3)) for corner in itertools.product([-x, 0, x], repeat=3)
+    ]
+    with jax.enable_x64(True):
+        one = slowpoints.continuation(G, _points(np.stack(points[:1]), 0.0), (0, 0.1))
+        assert len(one.branches) == 1
+        with compilations() as compiled:
+            all_of_them = slowpoints.continuation(G, _points(np.stack(points), 0.0), (0, 0.1))
+        assert len(all_of_them.branches) == 27 and not compiled
+        again = slowpoints.continuation(G, _points(np.stack(points), 0.0), (0, 0.1))
+        for branch, same in zip(all_of_them.branches, again.branches, strict=True):
+            np.testing.assert_array_equal(branch.xstar, same.xstar)
+
+
 def test_every_combination_of_units_is_proven():
     """Three units that do not know of each other: 27 points on one branch."""
     x = 0.8585596366

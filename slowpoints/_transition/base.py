@@ -46,8 +46,8 @@ class Transition(eqx.Module):
         the rest of tracing.
         """
         lengths = {"states": self.n_states, "inputs": self.n_inputs}
-        known = (f"{n} {name}" for name, n in lengths.items() if n is not None)
-        return f"{type(self).__name__}({', '.join(known)})"
+        known = ", ".join(f"{n} {name}" for name, n in lengths.items() if n is not None)
+        return type(self).__name__ + (f"({known})" if known else "")
 
     def flatten(self, state: Any) -> Any:
         """Turn states from the model's own form into vectors.
