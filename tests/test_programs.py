@@ -425,7 +425,7 @@ def test_a_search_does_not_list_the_networks_leaves(monkeypatch):
     jacobians(F, fps)
     jax.vmap(F)(x, np.zeros((8, 0), np.float32))
     assert not asked
-    assert str(F) == "Net" and repr(F) == "Net(W=f32[5,5])"
+    assert str(F) == "Net" and repr(F).endswith("Net(W=f32[5,5])")
 
 
 def test_a_transition_says_its_sizes_where_it_knows_them():
