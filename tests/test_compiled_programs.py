@@ -453,6 +453,20 @@ def test_settings_that_cannot_be_compared_are_told_apart():
     assert texts[0] != texts[1] and " at 0x" in texts[0]
 
 
+def test_how_much_to_optimise_is_the_users_choice(monkeypatch):
+    device, level = jax.devices("cpu")[0], "xla_backend_optimization_level"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert programs._options(device)[level] == 1
+    monkeypatch.setenv("XLA_FLAGS", f"--{level}=3")
+    assert level not in programs._options(device)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert level not in programs._options(device)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.parametrize(
     "n_programs", [60, pytest.param(600, marks=pytest.mark.slow)], ids=["some", "many"]
 )

@@ -150,7 +150,7 @@ def test_a_minimum_is_none_where_newtons_step_leads_down(network, expected):
     F = traced("test", as_transition(network), 4, 1, np.dtype(np.float32), forward_mode=True)
     x, u, low = jnp.zeros((2, 4)), jnp.zeros((2, 1)), jnp.asarray(1e-12)
     with jax.enable_x64(True):
-        seen = seen_at_first(F, x, x, u, jnp.full(2, End.MINIMUM), low, low)
+        _, seen = seen_at_first(F, x, x, u, jnp.full(2, End.MINIMUM), low, low)
         rows = Rows(*(a.astype(np.float64) for a in (x, x, u)), seen)
         assert np.all(judge(F, rows) == expected)
         assert np.all(judge_on_host(F, jax.device_get(rows), forward_mode=True) == expected)

@@ -296,15 +296,20 @@ def _device_of(arrays: list[Any]) -> Any:
     return default if isinstance(default, jax.Device) else jax.local_devices(backend=default)[0]
 
 
+_LEVEL = "xla_backend_optimization_level"
+
+
 def _options(device: Any) -> dict[str, Any]:
     if device.platform != "cpu":
         return {}
-    # Less work for LLVM, which takes most of the time: compilation takes 10 % less, and programs
-    # run as fast. So it is without these emitters, where it takes 40 % less; from 0.11 on, there is
-    # no such choice.
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
-    if jaxlib.version.__version_info__[:2] < (0, 11):
+    options: dict[str, Any] = {}
+    if jaxlib.version.__version_info__[:2] < (0, 11):  # from then on, there is no such choice
+        # Compilation takes 40 % less, and programs run as fast.
         options["xla_cpu_use_fusion_emitters"] = False
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not (_LEVEL in flags or _setting("jax_disable_most_optimizations")):  # the user's choice
+        # Less work for LLVM, which takes most of the time: 10 % less, and programs run as fast.
+        options[_LEVEL] = 1
     return options
 
 
