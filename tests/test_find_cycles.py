@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_checks import fast_compilation as fast_compilation
-from networks import henon, logistic
+from networks import compilations, henon, logistic
 
 from slowpoints import (
     ContinuousTime,
@@ -351,3 +351,17 @@ def test_a_batch_of_networks_has_the_cycles_of_each():
         period, valid = (np.asarray(leaf[k]) for leaf in batched)
         alone, _ = found(weights)
         assert sorted(period[valid]) == sorted(np.asarray(alone))
+
+
+def test_cycles_are_chosen_without_programs_of_single_operations():
+    """Each takes 20 to 50 ms to compile."""
+    x = np.random.default_rng(0).uniform(0, 1, (30, 2, 1)).astype(np.float32)
+
+    def compiled_for(n):
+        with compilations() as compiled:
+            find_cycles(lambda x, u: 3.2 * x * (1 - x), x[:n], np.zeros(0, np.float32), mesh=None)
+        return len(compiled)
+
+    # The search, which cycles to keep, where their points lead, and their Jacobians.
+    assert compiled_for(30) <= 11
+    assert compiled_for(25) == 0

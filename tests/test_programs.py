@@ -13,6 +13,7 @@ from networks import compilations
 
 from slowpoints import ContinuousTime, Status, Transition, as_transition, jacobians, optimize_batch
 from slowpoints._transition.network import digest_of_network, finest
+from slowpoints._transition.precision import with_precision
 from slowpoints._transition.trace import traced
 
 N = 4
@@ -426,6 +427,22 @@ def test_a_search_does_not_list_the_networks_leaves(monkeypatch):
     jax.vmap(F)(x, np.zeros((8, 0), np.float32))
     assert not asked
     assert str(F) == "Net" and repr(F).endswith("Net(W=f32[5,5])")
+
+
+def test_other_precision_compiles_nothing_and_leaves_no_weak_types():
+    class Net(Transition):
+        w: jax.Array
+
+        def __call__(self, x, u):
+            return self.w * x
+
+    F = Net(jnp.asarray(1.5))
+    assert F.w.weak_type
+    with compilations() as compiled, jax.enable_x64(True):
+        leaves = [(with_precision(F, dtype).w, dtype) for dtype in (np.float32, np.float64)]
+    assert not compiled
+    for leaf, dtype in leaves:
+        assert leaf.dtype == dtype and not leaf.weak_type and float(leaf) == 1.5
 
 
 def test_a_transition_says_its_sizes_where_it_knows_them():

@@ -13,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from slowpoints._core.arrays import power_of_two, put
+from slowpoints._core.arrays import in_chunks, power_of_two
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
@@ -111,14 +111,10 @@ def n_computed(n: int, d1: int) -> int:
     return max(rows_at_a_time(n, d1), power_of_two(max(n, 1)))
 
 
-def of_rows(program: Callable[..., Any], *rows: Float[np.ndarray, "n *axes"]) -> Any:
-    """Return on the host what a compiled function makes of any number of rows, at least one."""
-    n, parts = len(rows[0]), []
-    size = rows_at_a_time(n, rows[0].shape[1])
-    for first in range(0, n, size):
-        here = np.minimum(np.arange(first, first + size), n - 1)
-        parts.append(jax.device_get(program(*(put(a[here]) for a in rows))))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *parts)
+def of_rows(program: Callable[..., Any], curve: "Curve", *rows: Shaped[np.ndarray, "n ..."]) -> Any:
+    """Return on the host what a function of a curve and rows makes of any number of rows."""
+    n, d1 = rows[0].shape
+    return jax.device_get(in_chunks(program, curve, rows_at_a_time(n, d1), *rows))
 
 
 class Curve(eqx.Module):

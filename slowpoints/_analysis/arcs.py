@@ -1,8 +1,7 @@
 """Follow curves of fixed points from known points, and put together what was followed."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +15,6 @@ from slowpoints._analysis.arclength import (
     follow,
     hermite,
     of_rows,
-    rows_at_a_time,
     values,
 )
 from slowpoints._core.arrays import put
@@ -99,12 +97,12 @@ def on_curve(
     if len(guess) == 0:
         nothing = np.zeros(0, guess.dtype)
         return OnCurve(guess, guess, nothing, np.zeros(0, int), np.zeros(0, bool))
-    return OnCurve(*of_rows(partial(corrected, curve), guess, normal))
+    return OnCurve(*of_rows(corrected, curve, guess, normal))
 
 
 def residuals(curve: Curve, y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d"]:
     """Return `H(y)` of any number of rows."""
-    return of_rows(partial(values, curve), y) if len(y) else y[:, :-1]
+    return of_rows(values, curve, y) if len(y) else y[:, :-1]
 
 
 def across(y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d1"]:
@@ -197,18 +195,18 @@ def _followed(
     curve: Curve, moving: list[np.ndarray], longest: float
 ) -> tuple[tuple[np.ndarray, ...], OnCurve]:
     """Return what `follow` makes of any number of lanes, all of them running."""
-    n, d1 = moving[0].shape
-    size, lanes, steps = rows_at_a_time(n, d1), [], []
-    most = put(longest, moving[0].dtype)
-    for first in range(0, n, size):
-        here = np.arange(first, first + size)
-        some = (*(part[np.minimum(here, n - 1)] for part in moving), here < n)
-        ends, path = jax.device_get(follow(curve, Lanes(*map(put, some)), most, _ATTEMPTS))
-        lanes.append(ends)
-        steps.append(path)
-    ends = tuple(np.concatenate(parts)[:n] for parts in zip(*lanes, strict=True))
-    paths = (np.concatenate(parts, axis=1)[:, :n] for parts in zip(*steps, strict=True))
-    return ends, OnCurve(*paths)
+    most = np.asarray(longest, moving[0].dtype)
+
+    def steps_first_to_last(path: Any) -> Any:
+        return jax.tree.map(lambda part: np.swapaxes(part, 0, 1), path)
+
+    def some(curve: Curve, *moving: np.ndarray) -> Any:
+        lanes = Lanes(*moving, running=np.ones(len(moving[0]), bool))
+        ends, path = jax.device_get(follow(curve, lanes, most, _ATTEMPTS))
+        return ends, steps_first_to_last(path)
+
+    ends, path = of_rows(some, curve, *moving)
+    return ends, OnCurve(*steps_first_to_last(path))
 
 
 def chains_of(arcs: dict[Port, Arc]) -> list[Chain]:

@@ -1,7 +1,6 @@
 """Eigenvalues along curves of fixed points, on the host."""
 
 import os
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,7 +67,7 @@ def spectra(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spect
 
 
 def _all(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
-    values = _eigenvalues(of_rows(partial(_jacobians, curve), y)[:, :, :-1])
+    values = _eigenvalues(of_rows(_jacobians, curve, y)[:, :, :-1])
     beyond = growth(values, curve.is_flow)
     values = np.take_along_axis(values, np.argsort(-beyond, axis=1, kind="stable"), axis=1)
     indices = (beyond > neutral(values)).sum(axis=1)
@@ -80,7 +79,7 @@ def _leading(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spec
 
     The index is known if all have that are outside, or that may be by what their residuals say.
     """
-    small, rest = of_rows(partial(_krylov_space, curve), y)
+    small, rest = of_rows(_krylov_space, curve, y)
     finite: Any = np.isfinite(small).all(axis=(1, 2))
     values, vectors = np.linalg.eig(np.where(finite[:, None, None], small, 0))
     residuals = rest[:, None] * np.abs(vectors[:, -1])
@@ -138,7 +137,7 @@ def rank_deficits(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarra
     """
     if len(y) == 0:
         return np.zeros(0)
-    slopes = of_rows(partial(_jacobians, curve), y)
+    slopes = np.array(of_rows(_jacobians, curve, y))  # which may be written to
     if not curve.is_flow:
         slopes[:, :, :-1] -= np.eye(slopes.shape[1], dtype=slopes.dtype)
     finite: Any = np.isfinite(slopes).all(axis=(1, 2))

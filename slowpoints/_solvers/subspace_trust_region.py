@@ -208,11 +208,11 @@ class SubspaceTrustRegion(AbstractRowSolver):
         first = across(y, V)
         expected = r[:, None] - across(y, AV)
         inverse = 1 / jnp.maximum(eigenvalues + shift.T[:, :, None], tiny)  # [tries, lanes, m]
-
-        def correct(*tried: Array) -> tuple[Array, ...]:
+        r_new, q_new = moved(first)
+        d, corrected = first, first
+        for _ in range(_N_CORRECTIONS):  # as a loop of JAX's, steps would take a tenth longer
             # Outside of the subspace, Newton's step corrects for what the model missed. Inside,
             # where `I - J` may be close to singular, the model's own step does.
-            d, q_new, corrected, r_new = tried
             missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
             outside, left = (a.astype(x.dtype) for a in space.outside(missed.astype(dtype)))
             inside = rotated(jnp.einsum("lmd,ltd->tlm", AV, left)) * inverse
@@ -222,14 +222,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
             corrected = jnp.where(converges[:, :, None], after, corrected)
             r_new, q_after = moved(corrected)
             lower = q_after < q_new
-            d = jnp.where(lower[:, :, None], corrected, d)
-            return d, jnp.where(lower, q_after, q_new), corrected, r_new
-
-        r_new, q_new = moved(first)
-        tried = first, q_new, first, r_new
-        for _ in range(_N_CORRECTIONS):  # as a loop of JAX's, steps would take a tenth longer
-            tried = correct(*tried)
-        d, q_new, *_ = tried
+            d, q_new = jnp.where(lower[:, :, None], corrected, d), jnp.where(lower, q_after, q_new)
 
         gain = (q[:, None] - q_new) / jnp.maximum(predicted, tiny)
         good = (gain > 0.1) & (q_new < q[:, None])

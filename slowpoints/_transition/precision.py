@@ -27,10 +27,10 @@ def with_precision(F: Transition, dtype: Any) -> Transition:
     def cast(leaf: Any) -> Any:
         # Keys and integers (such as a counter) are not parameters, and keep their type.
         real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, np.floating)
-        if not real or leaf.dtype == dtype:
+        if not real:
             return leaf
         if is_on_host(leaf):  # where nothing is compiled for it
-            return beside(np.asarray(leaf).astype(dtype), leaf)
+            return beside(np.asarray(leaf, dtype), leaf)
         return jnp.asarray(leaf, dtype)
 
     return jax.tree.map(cast, F)

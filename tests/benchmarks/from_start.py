@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
@@ -90,18 +89,14 @@ def _run(tool: str, name: str, i: int, n: int, settings: Settings, programs: str
     path = [str(_SCRIPT.parents[2]), str(settings.fixed_point_finder or ""), *sys.path]
     variables = {"SLOWPOINTS_CACHE": programs, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     command = [sys.executable, str(_SCRIPT), tool, str(_CASES / f"{name}.npz"), str(i), str(n)]
+    limits = {"timeout": settings.start_limit, "capture_output": True, "text": True}
     started = time.perf_counter()
-    with subprocess.Popen(
-        command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        out, errors = b"", b""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            out, errors = process.communicate(timeout=settings.start_limit)
-        if process.poll() is None:
-            process.kill()
-            return {"seconds": time.perf_counter() - started}
-    if process.returncode:
-        raise RuntimeError(f"{tool} failed on {name}:\n{errors.decode()[-2000:]}")
-    measured = json.loads(out.splitlines()[-1])
+    try:
+        done = subprocess.run(command, env=os.environ | variables, check=False, **limits)
+    except subprocess.TimeoutExpired:
+        return {"seconds": time.perf_counter() - started}
+    if done.returncode:
+        raise RuntimeError(f"{tool} failed on {name}:\n{done.stderr[-2000:]}")
+    measured = json.loads(done.stdout.splitlines()[-1])
     # The second call is no part of what a user waits for.
     return measured | {"seconds": time.perf_counter() - started - measured["again"]}

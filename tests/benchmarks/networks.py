@@ -12,35 +12,10 @@ import numpy as np
 
 import slowpoints
 
+from .one_process import next_state
+
 N_BITS = 3
 _CASES = Path(__file__).parents[1] / "cases"
-
-
-def next_state(xp: Any, sigmoid: Any, cell: str, Wi: Any, Wh: Any, b: Any, x: Any, u: Any) -> Any:
-    """Return the state after `x` under the input `u`, as `tests/cases/README.md` defines it.
-
-    Args:
-        xp: the module to compute with, `jax.numpy` or `torch`.
-        sigmoid: its logistic function.
-        cell: `'tanh'`, `'gru'` or `'lstm'`.
-        Wi: `[gates, inputs, units]` input weights, which multiply from the right like the others.
-        Wh: `[gates, units, units]` recurrent weights.
-        b: `[gates, units]` biases.
-        x: `[..., n_states]`.
-        u: `[..., inputs]`.
-    """
-    h = x[..., : Wh.shape[-1]]
-
-    def gate(g: int, h: Any = h) -> Any:
-        return u @ Wi[g] + h @ Wh[g] + b[g]
-
-    if cell == "tanh":
-        return xp.tanh(gate(0))
-    if cell == "gru":
-        r, z = sigmoid(gate(0)), sigmoid(gate(1))
-        return (1 - z) * xp.tanh(gate(2, r * h)) + z * h
-    c = sigmoid(gate(1) + 1) * x[..., h.shape[-1] :] + sigmoid(gate(0)) * xp.tanh(gate(2))
-    return xp.concatenate([sigmoid(gate(3)) * xp.tanh(c), c], axis=-1)
 
 
 class Cell(slowpoints.Transition):

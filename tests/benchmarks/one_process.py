@@ -26,18 +26,37 @@ Points = tuple[np.ndarray, np.ndarray]
 Search = Callable[[np.ndarray], Points]
 
 
-def step(xp: Any, sigmoid: Any, a: Arrays, x: Any, u: Any) -> Any:
-    """Return the state after `x` of a network of `tests/cases`; `xp` is the module to compute with.
+def next_state(xp: Any, sigmoid: Any, cell: str, Wi: Any, Wh: Any, b: Any, x: Any, u: Any) -> Any:
+    """Return the state after `x` under the input `u`, as `tests/cases/README.md` defines it.
 
-    As a researcher would write it down: `networks.py` has the same for the other experiments, but
-    imports this library, which a script with another tool does not.
+    Args:
+        xp: the module to compute with, `jax.numpy` or `torch`.
+        sigmoid: its logistic function.
+        cell: `'tanh'`, `'gru'` or `'lstm'`.
+        Wi: `[gates, inputs, units]` input weights, which multiply from the right like the others.
+        Wh: `[gates, units, units]` recurrent weights.
+        b: `[gates, units]` biases.
+        x: `[..., n_states]`.
+        u: `[..., inputs]`.
     """
-    gate = lambda g, h: u @ a["Wi"][g] + h @ a["Wh"][g] + a["b"][g]  # noqa: E731
-    if a["cell"] == "gru":
-        r, z = sigmoid(gate(0, x)), sigmoid(gate(1, x))
-        return (1 - z) * xp.tanh(gate(2, r * x)) + z * x
-    following = xp.tanh(gate(0, x))
-    return following if a["cell"] == "tanh" else (1 - a["alpha"]) * x + a["alpha"] * following
+    h = x[..., : Wh.shape[-1]]
+
+    def gate(g: int, h: Any = h) -> Any:
+        return u @ Wi[g] + h @ Wh[g] + b[g]
+
+    if cell == "tanh":
+        return xp.tanh(gate(0))
+    if cell == "gru":
+        r, z = sigmoid(gate(0)), sigmoid(gate(1))
+        return (1 - z) * xp.tanh(gate(2, r * h)) + z * h
+    c = sigmoid(gate(1) + 1) * x[..., h.shape[-1] :] + sigmoid(gate(0)) * xp.tanh(gate(2))
+    return xp.concatenate([sigmoid(gate(3)) * xp.tanh(c), c], axis=-1)
+
+
+def step(xp: Any, sigmoid: Any, a: Arrays, x: Any, u: Any) -> Any:
+    """Return the state after `x`, of which only the part `alpha` is replaced if there is one."""
+    following = next_state(xp, sigmoid, a["cell"], a["Wi"], a["Wh"], a["b"], x, u)
+    return (1 - a["alpha"]) * x + a["alpha"] * following if "alpha" in a else following
 
 
 def read(path: Path, i: int, n: int) -> tuple[Arrays, np.ndarray, np.ndarray]:
@@ -45,7 +64,9 @@ def read(path: Path, i: int, n: int) -> tuple[Arrays, np.ndarray, np.ndarray]:
     with np.load(path) as archive:
         arrays = dict(archive)
     gates = arrays["Wi"].shape[0]
-    arrays["cell"] = str(arrays.get("cell", {1: "tanh", 3: "gru"}.get(gates)))
+    arrays["cell"] = {1: "tanh", 3: "gru"}[gates]
+    if "alpha" in arrays:
+        arrays["alpha"] = float(arrays["alpha"])
     u = np.float32(arrays["inputs"][i] if "inputs" in arrays else np.zeros(arrays["Wi"].shape[1]))
     states, rng = arrays["traj"].reshape(-1, arrays["traj"].shape[-1]), np.random.RandomState(0)
     chosen = states[rng.choice(len(states), n, replace=n > len(states))]
@@ -152,8 +173,7 @@ def by_fixed_point_finder(a: Arrays, u: np.ndarray) -> Search:
                 setattr(self, name, torch.nn.Parameter(torch.from_numpy(np.float32(a[name]))))
 
         def forward(self, inputs: Any, hidden: Any) -> Any:
-            own = {"cell": a["cell"], "alpha": float(a.get("alpha", 1.0))}
-            own |= {name: getattr(self, name) for name in ("Wi", "Wh", "b")}
+            own = a | {name: getattr(self, name) for name in ("Wi", "Wh", "b")}
             hidden = step(torch, torch.sigmoid, own, hidden[0], inputs[:, 0])
             return hidden[:, None], hidden[None]
 

@@ -502,7 +502,7 @@ def test_whole_processes_as_tables():
     assert "| net, 0         | 128    | first run | 800 ms | 2.2 s      | 20 ms       |" in text
 
 
-@pytest.mark.parametrize(("name", "i"), from_start.CASES)
+@pytest.mark.parametrize(("name", "i"), [*from_start.CASES, ("field/context_leaky_128_s11", 0)])
 def test_a_script_takes_the_step_of_the_other_experiments(name, i):
     path = networks._CASES / f"{name}.npz"
     arrays, u, x = one_process.read(path, i, 4)

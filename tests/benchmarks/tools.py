@@ -22,7 +22,8 @@ import numpy as np
 
 import slowpoints
 
-from .networks import Cell, Network, next_state
+from .networks import Cell, Network
+from .one_process import next_state
 
 Search = Callable[[np.ndarray], Any]
 
