@@ -465,3 +465,11 @@ def test_a_callback_need_not_ask_for_the_phase():
     jax.block_until_ready(optimize_batch(double_well(), starts(2), np.zeros(0), **settings).xstar)
     jax.effects_barrier()
     assert len(rates) == 2
+
+
+def test_a_row_starts_with_the_networks_own_step_only_if_that_lowers_q():
+    """Here it leads away, threefold, and a row that has been led astray ends."""
+    x = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    fps = optimize_batch(lambda x, u: 3 * x, x, np.zeros(0, np.float32), solver=NewtonKrylov())
+    assert np.all(np.asarray(fps.status) == Status.FIXED_POINT)
+    assert np.abs(np.asarray(fps.xstar)).max() < 1e-6
