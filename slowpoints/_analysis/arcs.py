@@ -195,18 +195,18 @@ def _followed(
     curve: Curve, moving: list[np.ndarray], longest: float
 ) -> tuple[tuple[np.ndarray, ...], OnCurve]:
     """Return what `follow` makes of any number of lanes, all of them running."""
-    most = np.asarray(longest, moving[0].dtype)
+    most = put(longest, moving[0].dtype)
 
-    def steps_first_to_last(path: Any) -> Any:
+    def swapped(path: Any) -> Any:
         return jax.tree.map(lambda part: np.swapaxes(part, 0, 1), path)
 
     def some(curve: Curve, *moving: np.ndarray) -> Any:
-        lanes = Lanes(*moving, running=np.ones(len(moving[0]), bool))
+        lanes = Lanes(*map(put, moving), running=put(np.ones(len(moving[0]), bool)))
         ends, path = jax.device_get(follow(curve, lanes, most, _ATTEMPTS))
-        return ends, steps_first_to_last(path)
+        return ends, swapped(path)
 
     ends, path = of_rows(some, curve, *moving)
-    return ends, OnCurve(*steps_first_to_last(path))
+    return ends, OnCurve(*swapped(path))
 
 
 def chains_of(arcs: dict[Port, Arc]) -> list[Chain]:
