@@ -34,8 +34,19 @@ if "SLOWPOINTS_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["SLOWPOINTS_CACHE"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(config, items):
-    """Leave out tests for four devices where there is one, and the others where there are four."""
+    """Leave out tests for four devices where there is one, and the others where there are four.
+
+    Of a test that is marked `slow_cases`, all cases but the first become slow.
+    """
+    begun = set()
+    for item in items:
+        if item.get_closest_marker("slow_cases") is not None:
+            test = item.nodeid.partition("[")[0]
+            if test in begun:
+                item.add_marker("slow")
+            begun.add(test)
     four = os.environ["SLOWPOINTS_TEST_DEVICES"] == "4"
     left = [item for item in items if four != bool(item.get_closest_marker("devices"))]
     config.hook.pytest_deselected(items=left)

@@ -330,6 +330,7 @@ def test_on_a_ring_nobody_is_sent_further_along_it(ring):
     assert "max_iters" not in text
 
 
+@pytest.mark.slow
 def test_rows_that_have_farther_to_go_than_rounding_are_told_apart(ring):
     fps, all_fps = ring
     q = np.array(fps.qstar)
@@ -363,6 +364,7 @@ def slow_network(x, u):
     return 0.99 * x + 0.01 * drive + u
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("tol_unique", [1e-3, 3e-5, 5e-6])
 def test_isolated_points_are_no_curve_whatever_tells_them_apart(tol_unique):
     x = np.random.default_rng(0).normal(size=(128, 4)).astype(np.float32)
@@ -474,6 +476,7 @@ def kinked(x, u):
     return x + 0.1 + jnp.abs(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points")
 def test_rows_at_a_kink_are_not_sent_further():
     fps, all_fps = find_fixed_points(kinked, 10 * starts(), NO_INPUT)
@@ -488,6 +491,7 @@ def test_rows_at_a_kink_are_not_sent_further():
     assert "takes" not in lines[1] and len(lines) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points")
 def test_a_search_passes_on_how_many_iterations_it_made():
     """In its warning, and in what the class prints."""

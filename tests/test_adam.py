@@ -29,6 +29,7 @@ FOUND_BY_CANNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "by_seed", "spare"), FOUND_BY_CANNS)
 def test_the_points_that_canns_finds_from_the_same_states(cell, by_seed, spare):
     known = case(cell)["xstar"]
@@ -44,6 +45,7 @@ def test_the_points_that_canns_finds_from_the_same_states(cell, by_seed, spare):
         assert n_found(fps, known) >= n - spare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "least"), [("tanh_4", 24), ("tanh_6", 60)])
 def test_the_documented_call_finds_as_many(cell, least):
     """From the states of our own draw, which differ from those of canns."""
@@ -69,6 +71,7 @@ def search(x, joint, **settings):
     return optimize_batch(double_well(), x, NO_INPUT, solver=solver, **settings).to_numpy()
 
 
+@pytest.mark.slow
 def test_jointly_all_rows_go_on_until_the_last_is_there():
     fps, by_itself = search(STARTS, True), search(STARTS, False)
     assert len(set(by_itself.n_iters)) > 1 and by_itself.n_iters.argmax() == 5
@@ -78,6 +81,7 @@ def test_jointly_all_rows_go_on_until_the_last_is_there():
     assert early.any() and fps.qstar[early].max() < 1e-3 * by_itself.qstar[early].max()
 
 
+@pytest.mark.slow
 def test_jointly_all_rows_have_met_the_rule_in_the_same_iteration():
     """One move earlier at least one row is above the tolerance; the last iteration moves none."""
     fps = search(STARTS, True)
@@ -86,6 +90,7 @@ def test_jointly_all_rows_have_met_the_rule_in_the_same_iteration():
     assert set(before.n_iters) == {fps.n_iters[0] - 2}
 
 
+@pytest.mark.slow
 def test_a_row_that_meets_the_rule_by_its_change_holds_up_no_other():
     """On the ridge the gradient vanishes: `q` never changes, and never falls below `tol_q`."""
     x = np.vstack([STARTS, [[0.0, 0.0]]]).astype(np.float32)
@@ -93,6 +98,7 @@ def test_a_row_that_meets_the_rule_by_its_change_holds_up_no_other():
     assert fps.n_iters.max() < 20_000
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_finite_ends_by_itself_and_holds_up_no_other():
     x = np.vstack([STARTS, [[np.nan, 0.0]]]).astype(np.float32)
     fps, undisturbed = search(x, True), search(STARTS, True)
@@ -101,6 +107,7 @@ def test_a_row_that_is_not_finite_ends_by_itself_and_holds_up_no_other():
     np.testing.assert_array_equal(fps.xstar[:-1], undisturbed.xstar)
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_twice_change_nothing_but_the_mean():
     """The rule is about each row, so that copies of rows do not move the end."""
     fps, twice = search(STARTS, True), search(np.vstack([STARTS, STARTS]), True)
@@ -116,6 +123,7 @@ def test_one_by_one_a_row_ends_where_it_would_end_alone():
         np.testing.assert_allclose(alone.xstar[0], fps.xstar[row], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_patience_the_rate_falls_on_plateaus_only():
     """A row that gets better in every iteration keeps its rate, and so is soon there."""
     quick = Adam(lr_init=0.02, lr_patience=0, lr_factor=0.1)

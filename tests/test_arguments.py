@@ -1145,6 +1145,7 @@ def right_arguments(name, tmp_path):
     return CALLS[name].right
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("name", "argument"), sorted({(name, argument) for name, argument, _ in WRONG})
 )
@@ -1242,6 +1243,7 @@ def test_the_table_is_large_and_complete():
     assert {pair for pair in unchecked if pair[1] not in ANYTHING} == set()
 
 
+@pytest.mark.slow
 def test_traced_masks_old_keys_and_endless_patience_are_right():
     mask, old_key = np.ones((2, 5), int), np.asarray(jax.random.PRNGKey(0))
     drawn = jax.jit(lambda mask: sample_states(old_key, TRAJ, 4, 0.1, mask))(mask)
@@ -1252,6 +1254,7 @@ def test_traced_masks_old_keys_and_endless_patience_are_right():
     assert leaves_equal(fps, same)
 
 
+@pytest.mark.slow
 def test_tensors_are_numbers_states_and_labels():
     torch = pytest.importorskip("torch")
     states = torch.tensor(X, requires_grad=True)

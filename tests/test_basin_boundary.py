@@ -51,6 +51,7 @@ def once(x, u):
 # ---- the saddle between two attractors ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_in_one_dimension_the_saddle_is_where_the_segment_crosses():
     u = 0.3
     roots = [
@@ -111,6 +112,7 @@ def test_a_third_attractor_on_the_way_is_said():
     np.testing.assert_allclose(found.saddle.xstar, [[0.5], [0.5]], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_where_four_basins_meet_the_saddle_is_no_boundary_of_two():
     x = np.float32([0.8585596366, 0.8585596366])
     found = basin_boundary(lambda x, u: jnp.tanh(1.5 * x), -x, x)
@@ -143,12 +145,14 @@ def test_what_are_no_two_attractors_is_said():
     assert not found.saddle.valid.any() and not found.is_resolved.any()
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_said():
     a = np.float32([-1, 0])
     found = basin_boundary(double_well(), a, -a, max_steps=2)
     assert "still moving after `max_steps`" in found.reason[0]
 
 
+@pytest.mark.slow
 def test_a_saddle_that_is_hardly_unstable_is_found():
     # The eigenvalue is 1.005.
     F = lambda x, u: x + 0.005 * (x - x**3)  # noqa: E731
@@ -267,6 +271,7 @@ def in_units(unit):
     return F, attractors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_kicks_pulses_and_boundaries_are_the_same_in_all_units(unit):
     way, no_input = np.float32([-1, -0.3]), np.zeros(2, np.float32)
@@ -293,6 +298,7 @@ def test_kicks_pulses_and_boundaries_are_the_same_in_all_units(unit):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("a", [0.0, 1.0])
 def test_a_boundary_right_beside_an_attractor_is_not_overlooked(a):
     """There are attractors at `a` and 2e-5 above it, and the boundary is at 1e-5."""

@@ -32,6 +32,7 @@ def n_places(fps):
     return int(np.sum(np.argmax(near, axis=1) == np.arange(len(x))))
 
 
+@pytest.mark.slow
 def test_it_finds_many_more_points_of_a_chaotic_network():
     F, x = chaotic(60)
     default, bounded = (
@@ -43,6 +44,7 @@ def test_it_finds_many_more_points_of_a_chaotic_network():
     assert np.all(certify(F, points).is_certified)
 
 
+@pytest.mark.slow
 def test_it_finds_the_points_of_a_trained_network():
     rng = np.random.default_rng(0)
     x = case("gru")["traj"].reshape(-1, 16)[rng.choice(64 * 64, 256)]
@@ -57,6 +59,7 @@ def test_it_finds_the_points_of_a_trained_network():
     assert met.sum() >= 24
 
 
+@pytest.mark.slow
 def test_steps_are_no_longer_than_they_may_be():
     F, x = chaotic(20)
     solver, x = BoundedNewton(longest=0.01), jnp.asarray(x[:8])
@@ -66,6 +69,7 @@ def test_steps_are_no_longer_than_they_may_be():
     np.testing.assert_allclose(moved, 0.01 * np.sqrt(20), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_lowest_place_is_kept():
     F, x = chaotic(20)
     x = x[:8]
@@ -76,6 +80,7 @@ def test_the_lowest_place_is_kept():
     assert np.all((later.n_iters == 7) | (later.status == Status.FIXED_POINT))
 
 
+@pytest.mark.slow
 def test_max_iters_ends_rows_before_patience_does():
     F, x = chaotic(20)
     fps = optimize_batch(F, x[:8], NO_INPUT, solver=BoundedNewton(), max_iters=3)
@@ -99,6 +104,7 @@ def test_settings_out_of_range_are_refused(setting, error):
         BoundedNewton(**setting)
 
 
+@pytest.mark.slow
 def test_the_class_knows_it_by_name():
     finder = FixedPointFinder(lambda x, u: jnp.tanh(2 * x), solver="bounded_newton", verbose=False)
     states = np.float32([[[0.1], [1.0], [-1.0]]])
@@ -106,6 +112,7 @@ def test_the_class_knows_it_by_name():
     np.testing.assert_allclose(np.sort(fps.xstar[:, 0]), [-0.9575, 0, 0.9575], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_account_says_where_it_may_find_more():
     F, x = chaotic(60)
     with pytest.warns(UserWarning, match="slow points"):

@@ -133,6 +133,7 @@ class WithArrays(Leaky):
         return h @ total + x
 
 
+@pytest.mark.slow
 def test_arrays_held_as_attributes_are_used():
     assert found(WithArrays(0.5)) == pytest.approx(2.0, rel=1e-5)
     assert step_of(WithArrays(0.75)) == 0.75
@@ -144,6 +145,7 @@ def test_jax_arrays_held_as_attributes_are_leaves():
     assert len(leaves) == 5  # these and the Variable; NumPy's is a constant
 
 
+@pytest.mark.slow
 def test_models_made_of_brainpys_own_layers():
     class Net(bp.DynamicalSystem):
         def __init__(self):
@@ -163,6 +165,7 @@ def test_models_made_of_brainpys_own_layers():
     np.testing.assert_allclose(fps.xstar, np.tanh(fps.xstar @ W + b + ONES @ V), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_float64_works_though_variables_are_float32():
     model = Leaky()
     fps, _ = search(model, dtype="float64", tol_q=0.0)
@@ -285,6 +288,7 @@ class Untidy(Leaky):
         return h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "dtype"), [(None, "float32"), ("adam", "float64")])
 def test_a_search_leaves_the_model_as_it_was(solver, dtype):
     model = Untidy()
@@ -310,6 +314,7 @@ def tracers():
     return {id(obj) for obj in gc.get_objects() if issubclass(type(obj), Tracer)}
 
 
+@pytest.mark.slow
 def test_no_tracer_outlives_a_search():
     before = tracers()
     search(Untidy(), solver="adam")
@@ -369,6 +374,7 @@ class Writer(Leaky):
         return super().advance(x, h)
 
 
+@pytest.mark.slow
 def test_float64_works_where_a_model_writes_arrays_of_its_own():
     fps, _ = search(Writer(), solver=None, dtype="float64")
     np.testing.assert_allclose(fps.xstar, [[2, 2]], atol=1e-6)

@@ -198,6 +198,7 @@ def balls_and_members(draw, mids=None, radii=None):
 pairs = st.tuples(balls_and_members(), balls_and_members())
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_sums_differences_products_and_quotients_hold_those_of_their_members(both):
@@ -213,6 +214,7 @@ def test_sums_differences_products_and_quotients_hold_those_of_their_members(bot
         assert not np.isfinite(results[3].radius)
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_a_hull_and_bounds_hold_all_members(both):
@@ -266,6 +268,7 @@ def test_powers_are_tight():
         assert np.all(ball.radius <= 1e-14 * np.abs(ball.mid))
 
 
+@pytest.mark.slow
 @quick
 @given(balls_and_members(), st.sampled_from([(0.0, np.inf), (-1.0, 1.0), (0.0, 0.25)]))
 def test_what_is_clipped_holds_all_members_in_range(ball_and_members, limits):
@@ -807,6 +810,7 @@ def test_values_and_slopes_over_a_box_hold_those_of_its_states(name):
     assert np.all(np.broadcast_to(slope.radius, slope.shape)[small] < 1e-5)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in WITHOUT_JACOBIAN])
 def test_slopes_at_a_state_are_the_jacobian(name):
     at = np.flatnonzero(~AT_ZERO & (RADIUS == 0))

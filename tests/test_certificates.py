@@ -34,6 +34,7 @@ def points(x, u=None, **fields):
 # ---- networks whose points are known -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
 )
@@ -66,6 +67,7 @@ def test_points_of_networks_as_laboratories_train_them_are_certified_in_one_batc
     assert proven.index.tolist() == np.asarray(fps.n_unstable()).tolist()
 
 
+@pytest.mark.slow
 def test_a_model_of_a_framework_is_certified_like_the_function():
     fps = found_in("gru")
     by_model, by_function = certify(FlipFlop("gru"), fps), certify(trained("gru"), fps)
@@ -77,6 +79,7 @@ def one_unit(x, u):
     return jnp.tanh(2 * x + u)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("d", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
 def test_points_are_certified_up_to_the_fold_and_none_beyond(d):
     # Where the slope is 1: tanh(y)^2 = 1/2, with y = 2 x + u.
@@ -99,6 +102,7 @@ def relu_network(W, b):
     return lambda x, u: jax.nn.relu(W @ x + b)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("seed", range(4))
 def test_piecewise_linear_networks_agree_with_exact_enumeration(seed):
     rng = np.random.default_rng(10 + seed)
@@ -426,6 +430,7 @@ def test_rows_under_other_inputs_are_other_points():
     assert np.asarray(kept.valid).sum() == 2
 
 
+@pytest.mark.slow
 def test_unique_by_certificate_agrees_on_a_trained_network():
     fps = found_in("tanh")
     again = unique(fps, by="certificate", F=trained("tanh"))
@@ -461,6 +466,7 @@ def test_no_rows_give_no_certificates():
     assert unique(points(np.zeros((0, 2))), by="certificate", F=one_unit).n == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [(1e-6, 1.0, 1e6), (1e6, 1e6, 1.0)], ids=str)
 def test_states_of_sizes_far_apart_have_boxes_in_units_of_their_own(unit):
     """A box that is as wide for all states would reach over the other points of the smallest."""

@@ -106,6 +106,7 @@ def outcomes_of_mutations(path, n_mutations):
     return n_refused, n_loaded
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_file_alters_a_weight(path):
     n_refused, n_loaded = outcomes_of_mutations(path, 500)
     assert n_refused > 450

@@ -111,6 +111,7 @@ def path(tmp_path):
 # What is saved comes back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [Everything, Plain, Cell])
 def test_a_second_instance_loads_what_the_first_saved(model_class, path, capsys):
     saved, loaded = model_class(1.5), model_class()
@@ -121,6 +122,7 @@ def test_a_second_instance_loads_what_the_first_saved(model_class, path, capsys)
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_new_process_loads_the_file_and_the_import_is_cheap(path):
     for save in (
         lambda model: save_checkpoint(model, path),
@@ -151,6 +153,7 @@ print("loaded")
     assert done.stdout == "loaded\n", done.stderr
 
 
+@pytest.mark.slow
 def test_loading_sets_the_variables_in_place_and_keeps_sharing(path):
     saved, loaded = Everything(1.5), Everything()
     variable = loaded.tied
@@ -344,6 +347,7 @@ def reset(model):
         variable.value = jnp.zeros_like(variable.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [Everything, Plain, Cell])
 def test_brainpy_loads_the_file_into_the_instance_that_was_saved(model_class, path):
     model = model_class(1.5)
@@ -530,6 +534,7 @@ class InTraining(bp.DynSysGroup):
         self.readouts = bp.Sequential(bp.dnn.Dense(4, 3), bp.dnn.Dense(3, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["own", "brainpy"])
 def test_a_model_that_was_created_outside_of_training_mode_is_told_how_to_be(save, path):
     with bm.training_environment():
@@ -563,6 +568,7 @@ def test_a_truncated_file_is_rejected_at_every_length(save, path):
     assert everything_of(loaded) == before
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

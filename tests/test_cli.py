@@ -127,6 +127,7 @@ def found(tmp_path_factory):
 
 
 class TestFind:
+    @pytest.mark.slow
     def test_writes_the_points_and_says_what_became_of_the_rows(self):
         code, stdout, stderr = run(*SEARCH)
         assert code == 0
@@ -137,6 +138,7 @@ class TestFind:
         assert stdout.endswith("`slowpoints show fixed_points.npz` prints a table of the points.\n")
         assert f"{N}/{N}" in stderr and "states/s" in stderr
 
+    @pytest.mark.slow
     def test_quiet_prints_nothing(self):
         assert run(*SEARCH, "--quiet") == (0, "", "")
         assert FixedPoints.load("fixed_points.npz").n == POINTS
@@ -538,6 +540,7 @@ def wait_for(process, pattern):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals as a terminal of POSIX does")
 class TestInterrupt:
+    @pytest.mark.slow
     def test_ctrl_c_leaves_what_was_found_so_far(self):
         process = started("--solver", "levenberg_marquardt", until=rb" [1-9]\d*/2000000")
         process.send_signal(signal.SIGINT)
@@ -953,6 +956,7 @@ MAGIC = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
 
 class TestPlot:
+    @pytest.mark.slow_cases
     @pytest.mark.parametrize("suffix", MAGIC)
     @pytest.mark.parametrize("dimensions", [2, 3])
     def test_writes_a_figure_in_the_format_of_the_suffix(self, found, suffix, dimensions):
@@ -1055,6 +1059,7 @@ class TestPlot:
         np.save("wide.npy", np.zeros((5, 2, 3)))
         assert message in says("plot", found[0], "--states", "states.npy", *args, code=code)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "args",
         [
@@ -1122,6 +1127,7 @@ class TestBench:
         assert code == 0 and made == [("gru", 3), ("gru", 5)]
         assert "3 gru units" in stdout and "5 gru units" in stdout
 
+    @pytest.mark.slow
     def test_its_network_stores_bits(self, monkeypatch):
         monkeypatch.setattr(BENCH, "_N_STEPS", 50)
         case = BENCH._flip_flop("tanh", 4)
@@ -1180,6 +1186,7 @@ class TestCommand:
         module, _, name = project["scripts"]["slowpoints"].partition(":")
         assert getattr(import_module(module), name) is main
 
+    @pytest.mark.slow
     def test_as_a_module_it_has_the_name_that_it_was_called_by(self):
         done = subprocess.run(
             [sys.executable, "-m", "slowpoints", "show"],

@@ -57,6 +57,7 @@ every_kind = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @every_kind
 def test_derivatives_reach_what_a_function_closes_over(solution):
     assert jax.grad(solution)(0.5) == pytest.approx(4.0, rel=1e-5)
@@ -72,6 +73,7 @@ def test_batches_of_what_a_function_closes_over(solution):
     np.testing.assert_allclose(derivatives, expected**2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_second_function_of_the_same_code_does_not_recompile():
     jax.grad(by_lambda)(0.5)
     with compilations() as compiled:
@@ -79,6 +81,7 @@ def test_a_second_function_of_the_same_code_does_not_recompile():
     assert "_search" not in str(compiled)
 
 
+@pytest.mark.slow
 def test_the_whole_pipeline_is_differentiable():
     def largest_eigenvalue(a):
         fps, _ = find_fixed_points(lambda x, u: jnp.tanh(a * x), jnp.full((1, 1), 0.01), NONE)
@@ -97,6 +100,7 @@ def test_a_function_that_closes_over_nothing_traced_stays_itself():
     assert as_transition(step).model.fn is step
 
 
+@pytest.mark.slow
 def test_modules_may_hold_lists_and_dictionaries():
     class Layers(eqx.Module):
         layers: list
@@ -174,6 +178,7 @@ def _sloped(x):
     return SLOPE * x
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("helped", [False, True], ids=["itself", "helper"])
 @pytest.mark.parametrize("traced", [False, True], ids=["array", "traced"])
 def test_a_name_that_stands_for_something_else_is_seen(monkeypatch, helped, traced):
@@ -191,6 +196,7 @@ def test_a_name_that_stands_for_something_else_is_seen(monkeypatch, helped, trac
         assert value == pytest.approx(1 / (1 - slope), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64:UserWarning")  # JAX's own
 def test_derivatives_reach_what_is_multiplied_with_an_array_of_double_precision():
     W = 3.0 * np.eye(2)  # float64

@@ -80,6 +80,7 @@ def kept(folder):
 # ---- the next process --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_next_process_compiles_nothing_and_finds_the_same(filled):
     folder, expected = filled
     names = kept(folder)
@@ -89,6 +90,7 @@ def test_the_next_process_compiles_nothing_and_finds_the_same(filled):
         assert out == expected or starts != "1.0"
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_compiled_again(filled, tmp_path):
     folder, expected = filled
     for path in kept(folder):
@@ -99,12 +101,14 @@ def test_a_damaged_program_is_compiled_again(filled, tmp_path):
     assert run(tmp_path)[:2] == (0, expected)
 
 
+@pytest.mark.slow
 def test_off_keeps_nothing(filled):
     n_compiled, out, errors = run("off")
     assert n_compiled == len(kept(filled[0])) and out == filled[1] and not errors
     assert not Path("off").exists()
 
 
+@pytest.mark.slow
 def test_jaxs_own_cache_takes_the_place_of_ours(tmp_path):
     ours, jaxs = tmp_path / "ours", tmp_path / "jax"
     variables = {
@@ -115,6 +119,7 @@ def test_jaxs_own_cache_takes_the_place_of_ours(tmp_path):
     assert not ours.exists() and any(jaxs.iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_told_of_once(filled, tmp_path):
     (tmp_path / "file").write_text("")
     n_compiled, out, errors = run(tmp_path / "file" / "programs")
@@ -241,6 +246,7 @@ def test_texts_of_calls_tell_settings_models_and_sources_apart(folder, monkeypat
     assert programs._digest(known, device) != name
 
 
+@pytest.mark.slow
 def test_a_setting_of_a_solver_is_that_of_the_program_from_the_disk(folder):
     x, u = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), np.zeros(3, np.float32)
     iters = {}
@@ -304,6 +310,7 @@ def test_a_rule_for_derivatives_of_the_users_is_part_of_what_a_program_does(fold
         assert np.allclose(J, 0.5 * slope * np.eye(2))
 
 
+@pytest.mark.slow
 def test_programs_that_call_python_are_not_kept(folder):
     """They hold the address of a function in this process."""
 
@@ -383,6 +390,7 @@ def test_few_programs_of_one_function_are_held(folder, monkeypatch):
     assert held == {1.0, 3.0}
 
 
+@pytest.mark.slow
 def test_a_solver_of_the_users_is_told_apart_by_what_it_does(folder):
     """Two classes of one name, which differ in their code only."""
 
@@ -412,6 +420,7 @@ def test_a_solver_of_the_users_is_told_apart_by_what_it_does(folder):
     assert all(len(n) == 1 for n in steps.values()) and max(steps[0.5]) > max(steps[1.0])
 
 
+@pytest.mark.slow
 def test_a_model_whose_weights_change_uses_the_same_programs(folder):
     class Net(eqx.Module):
         W: jax.Array
@@ -467,6 +476,7 @@ def test_how_much_to_optimise_is_the_users_choice(monkeypatch):
         jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_programs", [60, pytest.param(600, marks=pytest.mark.slow)], ids=["some", "many"]
 )

@@ -196,6 +196,7 @@ def test_a_flip_leads_to_a_two_cycle_and_an_unbounded_side_is_left():
         assert (side * (path - (1 - 1 / r)) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("angle", "outcome", "period"), [(1.0, Outcome.MOVING, 0), (0.4 * np.pi, Outcome.CYCLE, 5)]
 )
@@ -218,6 +219,7 @@ def leap(x, u):
     return x + 0.3 * jnp.sin(2 * jnp.pi * x) + jnp.exp(-(((x - 0.25) / 0.06) ** 2))
 
 
+@pytest.mark.slow
 def test_a_side_from_which_large_steps_lead_to_two_attractors_is_said_to_split():
     points = at([[-0.5], [0], [0.5], [1], [1.5]])
     found = connections(leap, points)
@@ -289,6 +291,7 @@ def test_networks_that_call_code_outside_of_jax_in_float32_are_followed_in_float
     assert found.edges.attractor.tolist() == [2, 0]
 
 
+@pytest.mark.slow
 def test_missing_eigenvalues_are_computed_and_given_ones_are_kept():
     fps = found_in("tanh")
     bare = fps.replace(J_xstar=None, dFdu=None)
@@ -315,6 +318,7 @@ def test_directions_are_spread_over_the_sphere(dimension):
     np.testing.assert_array_equal(spread(dimension, 64)[:3], w[:3])
 
 
+@pytest.mark.slow
 def test_fast_directions_do_not_win_over_slow_ones():
     # Where one unit grows by 1.9 and the other by 1.45 per step, all four corners are reached.
     F = Tanh(jnp.diag(jnp.array([1.9, 1.45])))
@@ -401,6 +405,7 @@ def test_a_step_of_a_simulation_stands_for_continuous_time():
 # ---- the figure ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_figure_has_all_points_and_trajectories():
     found = connections(uncoupled, at(STABLE * lattice(2)), n_directions=1)
     fig = plot_connections(found, PlotConfig(show=False))

@@ -71,6 +71,7 @@ def test_q_belongs_to_the_state_that_is_returned(name, network):
 NOT_YET_DOWN = [("adam", network) for network in ("close_roots", "ghost", "random")]
 
 
+@pytest.mark.slow_cases
 @every_network
 @every_solver
 def test_q_is_not_higher_than_at_the_start(name, network, request):
@@ -84,6 +85,7 @@ def test_q_is_not_higher_than_at_the_start(name, network, request):
     assert (residual(reference, x) <= residual(reference, fps.x_init) + slack).all()
 
 
+@pytest.mark.slow_cases
 @every_solver
 @pytest.mark.parametrize("network", ["three_patterns", "random"])
 def test_a_row_takes_no_more_iterations_than_it_may(name, network):
@@ -110,6 +112,7 @@ COMPLETE = [
 ]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", COMPLETE)
 @every_solver
 def test_rows_at_fixed_points_are_at_the_known_ones(name, network):
@@ -162,6 +165,7 @@ def test_before_a_fold_three_points_are_found(d, rotated):
     assert int(np.sum(unique(fps, 0.1 * np.sqrt(d)).valid)) == 3
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("d", DISTANCES)
 def test_beyond_a_fold_one_point_is_found_and_one_slow_point(d, rotated):

@@ -47,6 +47,7 @@ def two_units():
 # ---- events known in closed form -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w", _FOLDS)
 def test_folds_of_a_unit_that_excites_itself(w):
     branches = slowpoints.continuation(_self_exciting(w), _points([[0.0]], 0.0), (-2, 2))
@@ -75,6 +76,7 @@ def test_counts_between_the_folds_of_two_units(two_units):
     assert {two_units.sum_of_signs(s) for s in counts} == {1}
 
 
+@pytest.mark.slow
 def test_fold_and_flip_of_the_henon_map():
     b = 0.3
 
@@ -199,6 +201,7 @@ def test_all_points_of_uncoupled_units_are_on_one_branch_if_their_inputs_differ(
     assert {branches.sum_of_signs(s) for s in (-0.9, 0.0, 0.1, 0.25, 0.4)} == {1}
 
 
+@pytest.mark.slow
 def test_arms_of_a_threefold_pitchfork_are_told_apart():
     branches = slowpoints.continuation(
         lambda x, g: jnp.tanh(g * x), _points(_all_of_three_units(), 1.5), (0.5, 2)
@@ -291,6 +294,7 @@ def test_closed_branches_that_no_point_leads_to_are_found_by_searching_anew():
     assert "may be missing: between the searched s" in branches.summary_lines()[-1]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_branches():
     def run(seed):
         key = jax.random.key(seed)
@@ -307,6 +311,7 @@ def test_the_same_seed_gives_the_same_branches():
 # ---- corners, jumps and ends ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_corner_at_which_a_branch_turns_back_is_passed():
     def relu(x, s):
         return jax.nn.relu(1.5 * x + s) - 0.6 * jax.nn.relu(2 * x - 1)
@@ -320,6 +325,7 @@ def test_a_corner_at_which_a_branch_turns_back_is_passed():
     )
 
 
+@pytest.mark.slow
 def test_at_a_jump_a_branch_ends_and_says_so():
     def jump(x, s):
         return 0.5 * jnp.sign(x + s)
@@ -330,6 +336,7 @@ def test_at_a_jump_a_branch_ends_and_says_so():
     assert branch.s.min() == pytest.approx(-0.5, abs=1e-3) and np.all(branch.xstar == 0.5)
 
 
+@pytest.mark.slow
 def test_a_point_at_a_fold_is_followed_to_both_sides():
     parabola = slowpoints.ContinuousTime(lambda x, s: s - x**2)
     branches = slowpoints.continuation(parabola, _points([[0.0]], 0.0), (-1, 1))
@@ -337,6 +344,7 @@ def test_a_point_at_a_fold_is_followed_to_both_sides():
     assert branch.s[[0, -1]] == pytest.approx([1, 1]) and branch.xstar[0] * branch.xstar[-1] < 0
 
 
+@pytest.mark.slow
 def test_points_at_the_ends_of_the_span_and_spans_in_the_other_order():
     G = _self_exciting(2.0)
     ends = np.float64(0.9575040240772687), np.float64(-0.9575040240772687)
@@ -376,6 +384,7 @@ def test_no_points_give_no_branches():
 # ---- what is returned ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_point_of_a_branch_is_a_fixed_point_with_its_eigenvalues(two_units):
     for branch in two_units.branches:
         with jax.enable_x64(True):
@@ -393,6 +402,7 @@ def test_every_point_of_a_branch_is_a_fixed_point_with_its_eigenvalues(two_units
         assert step.max() < 0.13 and np.abs(np.diff(branch.s)).max() < 0.11
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("distance", np.logspace(-13, -1, 13))
 def test_points_next_to_a_fold_are_those_of_the_s_that_was_asked_for(distance):
     """`x + (s - x**2) / 2` has the points `+-sqrt(s)`, and none below 0."""
@@ -419,6 +429,7 @@ def test_crossings_are_at_the_parameter_that_was_asked_for():
     assert len(rows) == 2 and (numbers == 0).all() and (rows[:, -1] == 0.51).all()
 
 
+@pytest.mark.slow
 def test_points_at_one_s_are_ordinary_fixed_points(two_units):
     fps = two_units.at(0.1)
     assert isinstance(fps.xstar, np.ndarray) and fps.xstar.dtype == np.float64

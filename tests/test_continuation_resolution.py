@@ -104,6 +104,7 @@ def _number(value):
 # ---- branches that come close --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("asymmetry", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8])
 def test_branches_of_a_near_pitchfork_do_not_jump(asymmetry, certify):
@@ -127,6 +128,7 @@ def test_branches_of_a_near_pitchfork_do_not_jump(asymmetry, certify):
         assert all(abs(np.subtract(*part.s)) < 1e-6 for part in branches.unproven)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("asymmetry", [1e-2, 1e-4, 1e-6, 1e-8])
 def test_a_near_transcritical_point_is_two_folds(asymmetry, certify):
@@ -141,6 +143,7 @@ def test_a_near_transcritical_point_is_two_folds(asymmetry, certify):
     assert not certify or branches.is_proven_at(0.0)
 
 
+@pytest.mark.slow
 def test_branches_that_cross_still_do():
     """Also where the asymmetry is below what rounding does to a crossing."""
     for asymmetry in (0.0, 1e-18):
@@ -155,6 +158,7 @@ def test_branches_that_cross_still_do():
         assert "cross" in "\n".join(branches.summary_lines())
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("top", [1e2, 1e4, 1e6])
 def test_a_pitchfork_at_the_very_beginning_of_a_wide_span(top):
     start = _points([[0.0], [0.9575040240772687], [-0.9575040240772687]], 2.0)
@@ -167,6 +171,7 @@ def test_a_pitchfork_at_the_very_beginning_of_a_wide_span(top):
 # ---- events that come close ----------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("apart", [0.2, 0.05, 2e-2, 2e-3, 2e-4])
 @pytest.mark.parametrize(
     ("kind", "network"), [("flip", _Flips), ("neimark_sacker", _NeimarkSackers)]
@@ -181,6 +186,7 @@ def test_two_events_within_a_step_are_both_found(kind, network, apart):
         assert len(branches.events) == 2
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("width", [0.1, 1e-2, 1e-3, 1e-4])
 def test_both_folds_of_a_cusp_are_found(width):
     branches = slowpoints.continuation(
@@ -191,6 +197,7 @@ def test_both_folds_of_a_cusp_are_found(width):
     assert len(branches.events) == 2 and branches.at(0.0).n == 3
 
 
+@pytest.mark.slow
 def test_what_the_steps_resolve_is_said():
     def bump(x, s):
         """Unstable for less than a step, by nothing that shows before or after."""
@@ -230,6 +237,7 @@ class _InOtherUnits(Transition):
 _SCALES = [2.0**-40, 2.0**-20, 2.0**-10, 2.0**10, 2.0**20, (2.0**20, 1.0), (1.0, 2.0**-20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", _SCALES)
 @pytest.mark.parametrize("certify", [False, True])
 def test_branches_are_the_same_in_all_units_of_the_states(certify, scale):
@@ -298,6 +306,7 @@ def test_units_of_a_flow_at_a_fold_are_those_of_what_the_parameter_does():
 # ---- tubes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_circle_is_proven_to_be_closed():
     circle = slowpoints.ContinuousTime(lambda x, s: 0.25 - (x - 2) ** 2 - s**2)
     branches = slowpoints.continuation(circle, _points([[2.5]], 0.0), (-1, 1), certify=True)
@@ -311,6 +320,7 @@ def test_a_circle_is_proven_to_be_closed():
     assert not branches.is_proven_at(0.5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_proven_is_said():
     def not_covered(x, s):
         return 0.5 * jax.lax.erf_inv(0.5 * jnp.tanh(x)) + s
@@ -361,6 +371,7 @@ def test_branches_of_random_networks_have_the_points_that_there_are(seed):
         assert distance.min(axis=0).max() < 1e-9 and distance.min(axis=1).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_other_weights_and_other_numbers_of_points_do_not_recompile():
     def followed(gain, certify):
         W = gain * (1.4 * np.eye(2) + 0.1)
@@ -378,6 +389,7 @@ def test_other_weights_and_other_numbers_of_points_do_not_recompile():
             assert not compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_units", [20, 70])
 def test_any_number_of_curves_is_followed_by_the_programs_of_one(n_units):
     """In networks of these sizes, a few rows are computed at a time."""
@@ -398,6 +410,7 @@ def test_any_number_of_curves_is_followed_by_the_programs_of_one(n_units):
             np.testing.assert_array_equal(branch.xstar, same.xstar)
 
 
+@pytest.mark.slow
 def test_every_combination_of_units_is_proven():
     """Three units that do not know of each other: 27 points on one branch."""
     x = 0.8585596366

@@ -94,6 +94,7 @@ def test_contracting_networks_of_a_hundred_units_have_one_point(norm):
     assert proven.is_unique.all() and proven.is_stable.all()
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize(
     ("F", "high"),
@@ -138,6 +139,7 @@ def test_a_network_may_contract_only_inside_a_small_box():
 # ---- none, and points at edges -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize("norm", [0.5, 0.99])
 def test_a_box_beside_the_point_has_none(norm):
@@ -163,6 +165,7 @@ def test_a_point_on_the_edge_of_the_box_is_in_it():
         assert all_of(F, cube(3, low, high)).n == 0
 
 
+@pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize("seed", range(6))
 def test_random_boxes_have_the_point_that_is_in_them(seed):
@@ -237,6 +240,7 @@ def test_operations_without_a_bound_are_left_to_the_boxes():
 # ---- the bound -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize("cls", [TanhNet, GRUNet, LeakyNet])
 @pytest.mark.parametrize("seed", range(4))

@@ -76,6 +76,7 @@ def compiled_as_users_do():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_as_users_do")
 @pytest.mark.parametrize(
     "solver",
@@ -149,12 +150,14 @@ def test_a_mesh_takes_chunks(on_cores):
     np.testing.assert_allclose(fps.xstar[at_points], alone.xstar[at_points], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_few_rows_are_not_divided(on_cores):
     threads = on_cores(8)
     optimize_batch(trained("gru"), starts(511), NO_INPUT)
     assert threads == [threading.get_ident()]
 
 
+@pytest.mark.slow
 def test_a_bound_on_memory_is_one_for_all_parts_together(on_cores):
     """Two searches would need more memory for their lanes."""
     threads = on_cores(2)
@@ -180,6 +183,7 @@ def test_what_goes_wrong_in_a_part_is_raised(on_cores):
 # ---- the caller's settings ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_callers_precision_holds_in_every_part(on_cores):
     rows = starts(512, np.float64), NO_INPUT
     with jax.enable_x64(True):
@@ -201,6 +205,7 @@ def test_settings_that_other_threads_would_not_have_keep_the_search_in_this_one(
         assert counted(128) == 1
 
 
+@pytest.mark.slow
 def test_inside_jit_nothing_is_divided(on_cores):
     on_cores(2)
     F, x = trained("gru"), starts(128)
@@ -291,6 +296,7 @@ def decompositions_of_batches(traced):
     return [equation.primitive.name for equation in filter(is_one, equations_of(traced))]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("n_states", [4, 20, 300])
 def test_no_solver_decomposes_a_batch(name, n_states):
@@ -312,6 +318,7 @@ def test_such_a_decomposition_would_be_noticed():
         assert not decompositions_of_batches(mapped)
 
 
+@pytest.mark.slow
 def test_solvers_of_ones_own_use_one_thread_unless_they_say_otherwise(on_cores):
     class Own(NewtonKrylov):
         may_run_side_by_side = False
@@ -424,6 +431,7 @@ def test_there_are_eight_sizes_in_each_octave():
         assert n <= rounded_up(n) <= 1.13 * n + 1
 
 
+@pytest.mark.slow
 def test_another_number_of_states_does_not_compile_the_search_again(on_cores):
     on_cores(2)
     F = trained("gru")
@@ -442,6 +450,7 @@ def test_programs_are_of_few_sizes_and_stay_within_the_memory():
     assert sizes(10, 1000, 10**6) == 10 and sizes(600, 1000, 10**6) == 512
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_takes_the_place_of_the_stages_of_the_class_below():
     """Of any class, and outside `jit` as well as inside."""
     for below in (KrylovTrustRegion, NewtonKrylov, partial(Adam, joint=False)):

@@ -153,6 +153,7 @@ def test_the_probability_is_in_its_interval_in_95_of_100_searches(name, n):
     assert abs(np.mean(estimates - p_new)) <= 0.02 + 0.1 * p_new.mean()
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n", [32, 128, 512])
 @pytest.mark.parametrize("name", KINDS)
 def test_the_number_of_unseen_points_is_bounded_on_both_sides(name, n):

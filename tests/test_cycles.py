@@ -82,6 +82,7 @@ VISITED = np.sin(np.linspace(0.01, np.pi / 2 - 0.01, 1000))[:, None] ** 2
 """States as the map with `r = 4` visits them: most near 0 and 1."""
 
 
+@pytest.mark.slow
 def test_the_two_cycle_of_the_logistic_map():
     """Its points are `(r + 1 +- sqrt((r - 3) (r + 1))) / 2 r`, its multiplier `4 + 2 r - r^2`.
 
@@ -101,6 +102,7 @@ def test_the_two_cycle_of_the_logistic_map():
     assert fps.is_stable[order].tolist() == [False, True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "expected"),
     [
@@ -252,6 +254,7 @@ class Logistic(Transition):
         return self.r * x * (1 - x)
 
 
+@pytest.mark.slow
 def test_cycles_are_differentiable_in_the_parameters():
     """`x = (r + 1 + sqrt((r - 3) (r + 1))) / 2 r` for the upper point of the 2-cycle."""
 
@@ -315,6 +318,7 @@ def test_a_batch_of_maps_on_both_sides_of_a_fold_tells_cycles_from_slow_ones():
     assert jax.jit(jax.vmap(period))(*maps).tolist() == [3, 0]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("unit", [2.0**-20, 1e-3, 1e3, 2.0**20])
 def test_slow_cycles_are_told_from_cycles_in_all_units(unit):
     """Just before three cycles of three steps appear, and just behind that."""

@@ -327,6 +327,7 @@ def test_the_account_in_continuous_time_takes_the_jacobian_of_the_flow():
     assert "sum to 1, as" in told
 
 
+@pytest.mark.slow
 def test_the_class_prints_how_many_points_are_missing(capsys):
     settings = {"do_decompose_jacobians": False, "random_seed": 0, "mesh": None}
     finder = FixedPointFinder(trained("tanh_6"), **settings)

@@ -109,6 +109,7 @@ class TestDemo:
         assert written == set(re.findall(r"^  (\S+\.\S+) ", stdout, flags=re.MULTILINE))
         assert f"Results are in {folder}:" in stdout
 
+    @pytest.mark.slow
     def test_the_command_that_it_names_finds_the_same_points(self, folder, stdout, fps):
         (line,) = re.findall(r"^To search again .*: (slowpoints .*)$", stdout, re.M)
         _, *args = shlex.split(line)
@@ -118,6 +119,7 @@ class TestDemo:
         assert found.n == fps.n
         assert all(found.find(point).size == 1 for point in fps)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["fixed_points_2d.png", "fixed_points_3d.png"])
     def test_the_figures_are_png_files(self, folder, stdout, name):
         assert (folder / name).read_bytes().startswith(PNG_MAGIC)
@@ -220,6 +222,7 @@ class TestFlipFlop:
         assert mean_squared_error(jnp.array([[[7.0], [0.5], [-1.0]]]), bits) == 0.125
         assert mean_squared_error(jnp.ones((1, 3, 1)), jnp.zeros((1, 3, 1))) == 0
 
+    @pytest.mark.slow
     @cells
     def test_a_network_is_called_as_the_finder_calls_its_models(self, cell):
         model = new_network(cell)
@@ -236,6 +239,7 @@ class TestFlipFlop:
             np.testing.assert_allclose(output[:, 0], outputs[:, t], atol=1e-6)
         np.testing.assert_allclose(h_last, states[:, -1])
 
+    @pytest.mark.slow
     def test_training_takes_the_steps_it_is_told_and_learns(self):
         model = new_network("lstm", n_units=6, n_bits=1)
         reports = list(train(model, jax.random.key(1), 220, n_trials=16, n_time=16))
@@ -261,6 +265,7 @@ class TestCommandLine:
         (option,) = (p for p in main.commands["demo"].params if p.name == "cell")
         assert list(option.type.choices) == list(CELLS)
 
+    @pytest.mark.slow
     def test_help_loads_no_framework_for_models_or_figures(self):
         code = (
             "import sys; from slowpoints._cli import main\n"

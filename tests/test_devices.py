@@ -232,6 +232,7 @@ def test_nothing_waits_for_ever(way):
     run(way, 20, 6 * LIMIT)
 
 
+@pytest.mark.slow
 def test_no_gradient_waits_for_ever():
     run("quick", 3, LIMIT)
 
@@ -253,6 +254,7 @@ def run_marked(*marks):
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-4000:]
 
 
+@pytest.mark.slow
 def test_what_needs_four_devices():
     run_marked("devices", "not slow")
 

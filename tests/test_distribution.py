@@ -384,6 +384,7 @@ def test_processes_that_do_not_go_together_are_told_by_the_name_of_what_differs(
 # ---- one process is all there is ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_of_one_process_is_a_plain_search():
     with pytest.warns(UserWarning, match="fixed points, far from the initial states"):
         plain, plain_all = find("near", mesh=None)
@@ -409,6 +410,7 @@ def before_the_job():
     return as_arrays("late", fps)
 
 
+@pytest.mark.slow
 def test_a_finder_may_be_made_before_the_job():
     (out,) = run_processes("test_distribution:before_the_job", 1)
     assert len(out["late/xstar"]) == 1

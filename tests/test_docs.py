@@ -86,6 +86,7 @@ def test_every_public_name_is_there_at_once_or_at_first_use():
         slowpoints.no_such_name  # noqa: B018
 
 
+@pytest.mark.slow
 def test_results_are_called_by_their_public_names_before_these_are_used():
     # In a process of its own, since here everything has been loaded.
     program = """if True:

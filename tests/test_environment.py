@@ -89,6 +89,7 @@ def a_time_step():
         env.settings.update(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -149,6 +150,7 @@ MADE = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", MADE)
 def test_a_time_step_that_has_changed_is_seen(name):
     for dt in (0.1, 0.02):

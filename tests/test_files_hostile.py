@@ -377,6 +377,7 @@ def packed(values):
     return Zstd().encode(values)
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input
 @pytest.mark.parametrize(
     "n", [300, pytest.param(10_000, marks=pytest.mark.slow)], ids=["some", "ten thousand"]
@@ -570,6 +571,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path, fields, message):
 # ---- records -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input
 @pytest.mark.parametrize(
     ("name", "change"),

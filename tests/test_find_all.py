@@ -97,6 +97,7 @@ def assert_same_points(found, expected, atol=1e-9):
 # ---- networks whose points are known -----------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_uncoupled_units_have_a_grid_of_points(n):
@@ -117,6 +118,7 @@ def test_points_vanish_in_pairs_at_folds(fold, before, distance):
         assert all_of(two_units, cube(2), np.array([fold + distance])).n == before - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "n"), [("tanh_4", 27), ("tanh_6", 81)])
 def test_trained_networks_have_exactly_the_points_that_are_known(cell, n):
     F = trained(cell)
@@ -130,6 +132,7 @@ def test_trained_networks_have_exactly_the_points_that_are_known(cell, n):
     np.testing.assert_array_equal(np.bincount(index), np.bincount(case(cell)["index"]))
 
 
+@pytest.mark.slow
 def test_other_kinds_of_maps_have_their_points():
     assert_same_points(all_of(henon(), cube(2, -2, 2)).xstar, henon_points(), atol=1e-6)
     fps = all_of(double_well(), cube(2, -3, 2.5))
@@ -257,6 +260,7 @@ def test_larger_piecewise_linear_networks_have_the_points_of_all_their_regions()
 # ---- boxes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("low", "high", "n"),
     [
@@ -281,6 +285,7 @@ def test_only_the_points_in_the_box_are_returned(low, high, n):
     assert_same_points(all_of(uncoupled, (np.array(low), np.array(high))).xstar, inside)
 
 
+@pytest.mark.slow
 def test_points_on_the_edges_between_boxes_and_at_corners_are_there_once():
     halves = [-1.0, -0.5, 0.0, 0.5, 1.0]
     well = lambda x, u: x - x * (x**2 - 0.25) * (x**2 - 1) / 2  # noqa: E731
@@ -323,6 +328,7 @@ def test_a_map_without_fixed_points_is_complete():
     assert all_of(lambda x, u: x + 1 + x**2, cube(3, -2, 2)).n == 0
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-7, 1e-8])
 def test_points_that_are_close_are_both_found(distance):
     with jax.enable_x64(True):
@@ -370,6 +376,7 @@ def test_lines_in_tiny_boxes_are_given_up_and_said_to_be_singular():
     assert fps.n == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_boxes", [1, 10, 64])
 def test_too_few_boxes_are_not_complete(max_boxes):
     box, u = cube(4), np.zeros(3, np.float32)
@@ -399,6 +406,7 @@ def jump(at, left, right):
     return lambda x, u: jnp.where(x > at, 0.5 * x + right, 0.5 * x + left)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("F", "expected"),
     [
@@ -418,6 +426,7 @@ def test_a_jump_elsewhere_does_not_matter():
     assert_same_points(all_of(jump(0.0, 0.25, 0.375), cube(1)).xstar, [[0.75]])
 
 
+@pytest.mark.slow
 def test_a_fixed_point_at_a_jump_or_a_kink_is_not_claimed_to_be_missing():
     at_the_jump = lambda x, u: jnp.where(x >= 0, 0.5 * x, 0.5 * x - 1)  # noqa: E731
     part_of(at_the_jump, cube(1))
@@ -430,6 +439,7 @@ def test_a_fixed_point_at_a_jump_or_a_kink_is_not_claimed_to_be_missing():
 # ---- where a network is no number, or takes numbers for others ---------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "f",
     [
@@ -454,6 +464,7 @@ def test_a_function_of_bounded_values_may_be_no_number(f):
     assert part_of(below_infinity, ([-1.0], [-0.05])).n == 0
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("number", "kind", "is_taken_for"),
     [
@@ -500,6 +511,7 @@ def test_arrays_are_read_in_the_order_that_the_program_says():
     assert_same_points(fps.xstar, [[0, 0, 0, 0], [0, a, -a, 0], [0, -a, a, 0]], atol=1e-9)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("case", [-7, 0, 1, 2, 9])
 def test_a_case_that_there_is_not_is_the_first_or_the_last(case):
     F = lambda x, u: jax.lax.select_n(u.astype(int), 0.5 * x, 0.5 * x + 1, 0.5 * x + 2)  # noqa: E731
@@ -607,6 +619,7 @@ def mostly_linear(n, n_kinks):
 
 
 # 37 and 2053 were once the only lengths that no other axis may have.
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "n_kinks"), [(2, 1), (3, 2), (4, 2), (5, 6), (37, 2)])
 @unchecked
 def test_the_points_of_few_regions_whatever_the_number_of_units(n, n_kinks, monkeypatch):

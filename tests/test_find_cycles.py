@@ -158,6 +158,7 @@ def test_all_cycles_of_random_networks_are_found(n_states, k):
 # ---- what comes with the points ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_multipliers_are_those_of_all_steps_of_the_cycle():
     F = network(2, 2.5, 12)
     fps = search(F, 6)
@@ -171,6 +172,7 @@ def test_multipliers_are_those_of_all_steps_of_the_cycle():
     np.testing.assert_allclose(fps.F_xstar, fps.xstar, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_condition_numbers_and_inputs_come_with_every_point():
     """Under the input `u` the map `u - x` has the fixed point `u / 2`, and else 2-cycles only."""
     labels = np.array(["a", "b", "a", "b"])
@@ -210,6 +212,7 @@ def test_the_cycles_of_the_henon_map():
     assert sorted(fps.period.tolist()) == [1, 1, 2, 2, 4, 4, 4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_a_threshold_that_nothing_meets_leaves_no_points():
     fps = search(network(2, 2.5, 12), 6, final_q_threshold=1e-38, max_iters=1)
@@ -237,6 +240,7 @@ def cycles_by_period(fps):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r", [3.8285, 3.829])
 def test_two_cycles_just_past_their_fold_are_two(r):
     """At 3.8285 their points are as close as 9e-4, and the cycles as wholes 0.008 apart."""
@@ -250,6 +254,7 @@ def test_two_cycles_just_past_their_fold_are_two(r):
         np.testing.assert_allclose(r * x * (1 - x), np.roll(x, -1), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("below", [3e-6, 3e-5])
 def test_just_before_the_fold_there_is_a_slow_cycle_that_says_so(below, capsys):
     fps = search_logistic(WINDOW - below, 3)
@@ -262,6 +267,7 @@ def test_just_before_the_fold_there_is_a_slow_cycle_that_says_so(below, capsys):
     assert "slow cycle at most (period 0): 3\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_as_points_of_three_steps_the_slow_ones_are_on_no_cycle_either():
     x = np.random.default_rng(0).uniform(0, 1, (500, 1)).astype(np.float32)
     for r, periods in ((WINDOW - 3e-5, {0, 1}), (3.8285, {1, 3})):
@@ -274,6 +280,7 @@ def test_as_points_of_three_steps_the_slow_ones_are_on_no_cycle_either():
     assert sorted(np.bincount(done.cycle_id[done.period == 3])[-2:]) in ([2, 3], [3, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "expected"),
     [
@@ -353,6 +360,7 @@ def test_a_batch_of_networks_has_the_cycles_of_each():
         assert sorted(period[valid]) == sorted(np.asarray(alone))
 
 
+@pytest.mark.slow
 def test_cycles_are_chosen_without_programs_of_single_operations():
     """Each takes 20 to 50 ms to compile."""
     x = np.random.default_rng(0).uniform(0, 1, (30, 2, 1)).astype(np.float32)

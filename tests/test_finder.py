@@ -208,6 +208,7 @@ def on_every_search(test):
     return test
 
 
+@pytest.mark.slow_cases
 @on_every_search
 def test_the_27_fixed_points_of_a_flip_flop_network(cell, dtype, seed):
     fps, _ = search_trained(cell, dtype, seed)
@@ -215,6 +216,7 @@ def test_the_27_fixed_points_of_a_flip_flop_network(cell, dtype, seed):
     assert index_counts(fps) == INDEX_COUNTS
 
 
+@pytest.mark.slow
 @on_every_search
 def test_they_are_where_newtons_method_in_float64_ends(cell, dtype, seed):
     fps, _ = search_trained(cell, dtype, seed)
@@ -225,6 +227,7 @@ def test_they_are_where_newtons_method_in_float64_ends(cell, dtype, seed):
     assert distance.min() > 1e-2  # they are 27 different ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_are_numpys_in_the_precision_that_was_asked_for(dtype):
     for fps in search_trained("tanh", dtype):
@@ -239,6 +242,7 @@ def test_results_are_numpys_in_the_precision_that_was_asked_for(dtype):
     assert fps.eigval_J_xstar.dtype == ("complex64" if dtype == "float32" else "complex128")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-6), ("float64", 1e-14)])
 def test_images_belong_to_the_points(dtype, atol):
     for fps in search_trained("tanh", dtype):
@@ -263,6 +267,7 @@ def test_far_initial_states_lead_to_the_same_points():
     assert all(fp in known for fp in fps)
 
 
+@pytest.mark.slow
 def test_gradient_descent_finds_at_least_the_stable_points():
     finder = FixedPointFinder(trained("tanh"), solver="adam", verbose=False)
     fps, _ = finder.find_fixed_points(
@@ -298,6 +303,7 @@ def by_place(fps):
     return fps[np.argsort(fps.xstar[:, 0])]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("method", ["joint", "sequential"])
 @pytest.mark.parametrize("solver", ["levenberg_marquardt", "newton_krylov"])
 def test_every_solver_finds_the_three_points_of_a_double_well(solver, method):
@@ -345,6 +351,7 @@ def row_inputs():
     return (0.05 * (np.arange(N_INITS) % 4)).astype(np.float32)[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "conditions",
     [np.arange(N_INITS) % 4, np.array([f"condition {row % 4}" for row in range(N_INITS)])],
@@ -402,6 +409,7 @@ def test_what_is_passed_in_is_left_as_it_is():
     np.testing.assert_array_equal(states, well_states())
 
 
+@pytest.mark.slow
 def test_one_initial_state():
     fps, all_fps = search_well(n_inits=1, solver="adam", lr_init=0.1, do_compute_jacobians=False)
     assert fps.n == all_fps.n == 1
@@ -456,6 +464,7 @@ def test_outliers_in_q_are_searched_on_if_asked_for():
     assert not (fps.n_iters[~outlier] > 2).any() and outlier.any()
 
 
+@pytest.mark.slow
 def test_the_threshold_for_q():
     # This one leaves some of `q`, and does not end its rows by the threshold.
     settings = {"tol_q": 1e-9, "do_compute_jacobians": False, "solver": "adam", "lr_init": 0.1}
@@ -466,6 +475,7 @@ def test_the_threshold_for_q():
     assert sorted(kept.qstar) == sorted(every.qstar[every.qstar < highest])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 def test_the_tolerances_and_the_limit_of_a_search():
     assert search_well(max_iters=2)[1].n_iters.max() == 2
@@ -474,6 +484,7 @@ def test_the_tolerances_and_the_limit_of_a_search():
     assert search_well(tol_dq=1e-2)[1].n_iters.sum() < search_well()[1].n_iters.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_the_learning_rate_of_the_documented_method():
     """Adam's first step has the length of the learning rate in every direction."""
@@ -482,6 +493,7 @@ def test_the_learning_rate_of_the_documented_method():
     assert np.median(step) == pytest.approx(0.125, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_the_schedule_of_the_documented_method(capsys):
     """On `x + u` no state is better than another, so the rate falls as fast as it may."""
@@ -505,6 +517,7 @@ def test_the_schedule_of_the_documented_method(capsys):
     assert rates == pytest.approx([0.25, 0.125, 0.0625, 0.03125], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_one_schedule_for_all_rows_or_one_for_each():
     """A row goes the way that it goes by itself under a schedule of its own, and only then."""
@@ -555,6 +568,7 @@ def test_float32_is_float32_where_float64_is_enabled():
 # ---- output ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_verbose_false_prints_nothing(capfd):
     search_well()
@@ -572,6 +586,7 @@ def test_verbose_tells_what_was_found(capsys):
     assert "Iter:" not in out
 
 
+@pytest.mark.slow
 def test_stable_points_from_starts_without_noise_are_told_to_be_so(capsys):
     told = "stable. No noise was added to the starts, and saddles are rarely found without it"
 
@@ -618,6 +633,7 @@ def test_several_inputs_are_answered_with_the_function_that_pairs_them():
         search_well(inputs=np.zeros((3, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 @pytest.mark.parametrize("method", ["joint", "sequential"])
 def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
@@ -673,6 +689,7 @@ def test_super_verbose_prints_no_iteration_of_a_phase_twice(capsys, solver, meth
         assert iterations == list(range(1, len(iterations) + 1))
 
 
+@pytest.mark.slow
 def test_super_verbose_tells_of_the_rows_at_work_only(capsys):
     """One row of two is at its point at once; what is told later is the `q` of the other."""
     finder = FixedPointFinder(
@@ -742,6 +759,7 @@ def test_the_bar_counts_rows_at_fixed_points(monkeypatch):
     assert texts == ["512 at fixed points", "600 at fixed points"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verbose", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_progress_can_end_a_search_early(verbose, capsys):
     done = []
@@ -780,6 +798,7 @@ def empty_results():
 every_empty = pytest.mark.parametrize("which", ["threshold", "translation"])
 
 
+@pytest.mark.slow
 @every_empty
 def test_an_empty_result_keeps_its_shapes(which):
     fps = empty_results()[which]
@@ -790,6 +809,7 @@ def test_an_empty_result_keeps_its_shapes(which):
     assert fps.qstar.shape == fps.n_iters.shape == fps.is_stable.shape == (0,)
 
 
+@pytest.mark.slow
 @every_empty
 def test_every_method_takes_an_empty_result(which, tmp_path, capsys):
     fps = empty_results()[which]
@@ -807,6 +827,7 @@ def test_every_method_takes_an_empty_result(which, tmp_path, capsys):
         fps[0]
 
 
+@pytest.mark.slow
 @every_empty
 @pytest.mark.parametrize("plot", [plot_fixed_points_2d, plot_fixed_points_3d])
 def test_plots_take_an_empty_result(which, plot, tmp_path):
@@ -948,6 +969,7 @@ def test_the_mesh_does_not_change_what_is_found(n_inits):
             np.testing.assert_allclose(one_of_all.xstar, same.xstar, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiling_is_shown_as_such_and_not_as_searching(capsys):
     """The bar says so, its rate leaves it out, and the summary tells how long each took."""
     forget_programs()

@@ -693,6 +693,7 @@ def test_a_truncated_file_is_a_value_error(tmp_path):
             FixedPoints.load(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_a_value_error_or_harmless(tmp_path):
     """Some bytes of an archive mean nothing; the others must not raise anything else."""
     path = tmp_path / "points.npz"

@@ -79,6 +79,7 @@ def wilson_cowan_equilibria(u):
     return np.array(roots)
 
 
+@pytest.mark.slow
 def test_equilibria_of_wilson_and_cowans_equations():
     u = np.array([1.0, 0.0])
     fps = search(flow(0), uniform(100, 2, 0, 1), u)
@@ -116,6 +117,7 @@ class FitzHughNagumo(eqx.Module):
         return fitzhugh_nagumo(self.p, x, u)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("a", "b", "u", "n_expected"),
     [(0.7, 0.8, 0.0, 1), (0.7, 0.8, 0.5, 1), (0.2, 2.0, 0.1, 3)],
@@ -145,6 +147,7 @@ def test_types_of_fitzhugh_and_nagumos_equilibria():
     assert search(f, starts, [0.5, 0]).types() == ["repeller, spiral"]
 
 
+@pytest.mark.slow
 def test_equilibria_are_differentiable_in_parameters_and_inputs():
     """Of `v - v^3 / 3 - (v + a) / b + u = 0`, `dv/du = 1 / (v^2 - 1 + 1 / b) = -b dv/da`."""
     with jax.enable_x64(True):
@@ -193,6 +196,7 @@ def energy_curvature(x):
     return np.linalg.eigvalsh(-WEIGHTS + np.diag(1 / (1 - g**2))).min()
 
 
+@pytest.mark.slow
 def test_stable_points_of_hopfields_equations_are_the_minima_of_the_energy():
     fps = search(hopfield, uniform(400, N, -2, 2))
     expected = hopfield_equilibria()
@@ -208,6 +212,7 @@ def test_stable_points_of_hopfields_equations_are_the_minima_of_the_energy():
     np.testing.assert_allclose(fps.eigval_J_xstar[minima][:, 2:], -1, atol=ATOL)
 
 
+@pytest.mark.slow
 def test_the_finder_takes_networks_in_continuous_time():
     finder = FixedPointFinder(ContinuousTime(hopfield), dtype="float64", verbose=False, mesh=None)
     traj = uniform(400, N, -2, 2)[None].astype(np.float32)
@@ -278,6 +283,7 @@ def random_flows(size, n=3):
     return J
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("size", "k", "from_products"), [(6, 3, False), (80, 4, False), (80, 4, True)]
 )
@@ -321,6 +327,7 @@ def test_the_parameters_are_leaves_and_a_function_has_none():
     assert jax.tree.leaves(ContinuousTime(hopfield)) == []
 
 
+@pytest.mark.slow
 def test_states_keep_the_models_own_form():
     state = {"v": np.zeros(2, np.float32), "w": np.zeros(3, np.float32)}
     f = slowpoints.as_transition(lambda s, u: jax.tree.map(lambda a: 1 - a, s), example_state=state)

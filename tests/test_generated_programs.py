@@ -34,6 +34,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(steps, st.integers(0, 2**32 - 1))
 def test_each_enclosure_of_a_program_holds_what_xla_computes(steps, seed):

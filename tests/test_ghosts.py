@@ -55,6 +55,7 @@ def simulated(F, fps, told, distance, most=100_000):
 # ---- one unit ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("mu", "share", "accuracy"),
     [(1e-2, 0.88, 2e-2), (1e-3, 0.96, 7e-3), (1e-4, 0.987, 1e-3), (1e-6, 0.9988, 3e-4)],
@@ -117,6 +118,7 @@ def pair(x, u):
     return jnp.tanh(jnp.asarray(A) @ x + jnp.stack([u[0], 0.2 + 0 * u[0]]))
 
 
+@pytest.mark.slow
 def test_two_units_pass_as_simulated_and_fold_where_expected():
     fps = slow_point(pair, [0.5, 0.5], [0.107])
     told = passage_time(pair, fps, ONE)

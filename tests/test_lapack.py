@@ -67,6 +67,7 @@ def twice_batched(f):
     return jax.vmap(jax.vmap(f))
 
 
+@pytest.mark.slow_cases
 @each
 @pytest.mark.parametrize("wide", [False, True])
 def test_batches_of_batches_are_decomposed_as_by_jax(name, wide):
@@ -104,6 +105,7 @@ def test_no_rows_are_no_reason_to_fail(name):
     assert all(leaf.shape[0] == 0 for leaf in jax.tree.leaves(jax.vmap(f)(*empty)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["svd", "inverse", "solve"])
 def test_derivatives_of_both_modes_and_orders(name):
     f, _, arguments = CASES[name]

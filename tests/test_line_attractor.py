@@ -232,6 +232,7 @@ def test_a_slow_manifold_of_a_context_network_is_a_line_along_its_slow_modes():
     assert np.einsum("nd,nd->n", unit[1:], unit[:-1]).min() > 0.8
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_curve_is_the_same_in_all_units(shape, unit):

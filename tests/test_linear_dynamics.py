@@ -149,6 +149,7 @@ def test_a_jacobian_that_is_not_finite_has_no_left_eigenvectors():
     assert np.isnan(W).all(axis=(1, 2)).tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_left_eigenvectors_need_all_right_ones():
     fps = FixedPoints(xstar=np.zeros((5, 6)), J_xstar=random_matrices())
     with pytest.raises(ValueError, match="eigvec_J_xstar"):

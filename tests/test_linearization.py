@@ -56,6 +56,7 @@ def test_the_jacobians_of_a_tanh_net_are_the_closed_form():
     np.testing.assert_allclose(done.dFdu, slope[:, :, None] * Wi.T, atol=2e-6)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("cell", CELLS)
 def test_jacobians_are_the_limit_of_differences(cell):
     fps = some_points(cell)
@@ -163,6 +164,7 @@ def test_decompose_needs_jacobians():
 # ---- composition -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_jacobians_have_a_gradient_in_the_weights():
     """Against central differences in float64."""
     with jax.enable_x64(True):
@@ -177,6 +179,7 @@ def test_jacobians_have_a_gradient_in_the_weights():
         assert float(jnp.vdot(gradient, direction)) == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_spectral_radius_has_a_gradient_in_the_weights():
     """Against central differences in float64."""
     with jax.enable_x64(True):

@@ -84,6 +84,7 @@ def starts(key=0, n_inits=N_INITS):
     )
 
 
+@pytest.mark.slow
 def test_it_finds_what_one_search_of_all_states_finds(whole):
     done = search(whole)
     assert done.finished and done.n_done == done.n_chunks == 6
@@ -111,6 +112,7 @@ class Stay(AbstractSolver):
         return Found.nothing(x_init)
 
 
+@pytest.mark.slow
 def test_each_row_found_is_near_a_point_that_is_returned(tmp_path):
     """Where all states are fixed points, they lie more densely than `tol_unique`."""
     done = search(tmp_path, lambda x, u: x, tol_unique=0.3, solver=Stay())
@@ -204,6 +206,7 @@ def stop_at(instant, monkeypatch, error):
     monkeypatch.setattr(np, "savez_compressed", failing(np.savez_compressed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [Stopped(), OSError(errno.ENOSPC, "No space left on device")])
 def test_stopped_at_any_write_nothing_is_lost_but_the_running_chunk(
     tmp_path, whole, monkeypatch, error
@@ -315,6 +318,7 @@ def test_another_model_is_refused(tmp_path, F, other):
         search(tmp_path, other)
 
 
+@pytest.mark.slow
 def test_a_model_is_the_same_in_another_process(tmp_path):
     """Where functions lie in memory plays no part."""
     code = """

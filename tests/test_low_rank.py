@@ -85,6 +85,7 @@ def test_the_factors_and_the_network_pass_through_jit_and_vmap():
 # ---- the reduced network -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [1.0, 0.2])
 def test_fixed_points_correspond_one_to_one_with_their_eigenvalues(x64, leak):
     """Those of `D M N^T` are those of `N^T D M`, and 0; with a leak, `1 - leak`."""
@@ -314,6 +315,7 @@ def test_the_share_that_is_kept_does_not_depend_on_the_size_of_the_weights(size)
     assert float(low_rank(0 * W, 2).kept) == 1
 
 
+@pytest.mark.slow
 def test_points_at_the_origin_do_not_keep_the_search_there():
     v = np.ones(4) / 2
     origin = FixedPoints(xstar=np.zeros((1, 4), np.float32), inputs=np.zeros((1, 0), np.float32))

@@ -118,6 +118,7 @@ def _same_weights():
     bm.random.seed(0)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_a_step_is_the_models_own(make, dtype):
@@ -125,6 +126,7 @@ def test_a_step_is_the_models_own(make, dtype):
     check_steps(as_transition(model), own_step(model), N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_rows_and_gradients(make):
     F = as_transition(make())
@@ -133,6 +135,7 @@ def test_rows_and_gradients(make):
         check_gradients(F, N_IN)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_two_models_of_one_structure_share_a_compilation(make):
     first, second = make(), make()
@@ -191,6 +194,7 @@ def test_trained_cells_have_the_same_27_fixed_points(kind):
     check_fixed_points(model, kind)
 
 
+@pytest.mark.slow
 def test_trajectories_may_be_dictionaries():
     model = TwoLayers()
     rng = np.random.default_rng(0)

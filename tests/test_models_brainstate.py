@@ -76,6 +76,7 @@ def own_step(module, dtype):
     return step
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_a_step_is_the_modules_own(make, dtype):
@@ -83,6 +84,7 @@ def test_a_step_is_the_modules_own(make, dtype):
     check_steps(as_transition(module), own_step(module, dtype), N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
 def test_rows_gradients_and_compilations(make):
     first, second = make(), make()
@@ -146,6 +148,7 @@ def test_trained_cells_have_the_same_27_fixed_points(kind):
     check_fixed_points(trained_cell(kind), kind, *([swap] * 2 if kind == "lstm" else []))
 
 
+@pytest.mark.slow
 def test_two_layers_in_the_finder():
     module = TwoLayers()
     rng = np.random.default_rng(0)

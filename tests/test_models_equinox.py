@@ -52,6 +52,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("make", "keywords"), MODELS.values(), ids=MODELS)
 def test_a_step_is_the_models_own(make, keywords, dtype):
@@ -65,6 +66,7 @@ def test_a_step_is_the_models_own(make, keywords, dtype):
     check_steps(as_transition(model, **keywords), step, N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(("make", "keywords"), MODELS.values(), ids=MODELS)
 def test_rows_gradients_and_compilations(make, keywords):
     first, second = (
@@ -102,6 +104,7 @@ def test_the_trained_lstm_has_the_same_27_fixed_points():
     check_fixed_points(cell, "lstm")
 
 
+@pytest.mark.slow
 def test_two_layers_in_the_finder():
     F = as_transition(TwoLayers(jax.random.key(0)), **PAIR)
     rng = np.random.default_rng(0)

@@ -195,6 +195,7 @@ def test_results_of_other_shapes_or_types():
     refused(lambda x, u: "x", "TypeError: the model returned a builtins.str")
 
 
+@pytest.mark.slow
 def test_rounding_to_half_precision_is_left_out():
     """It is coarser than any tolerance: what is searched is the program without it."""
     fps = optimize_batch(lambda x, u: net(x.astype("float16"), u).astype("bfloat16"), X, U)
@@ -303,6 +304,7 @@ def test_operations_that_are_numbered_anew_in_each_trace_are_not_random():
     jax.jit(check)(jnp.ones(N))
 
 
+@pytest.mark.slow
 def test_frozen_noise_is_no_noise():
     frozen = np.random.default_rng(0).normal(size=N).astype("f")
 
@@ -378,6 +380,7 @@ def reverse_only(x):
 reverse_only.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (g * (1 - jnp.tanh(x) ** 2),))
 
 
+@pytest.mark.slow
 def test_a_rule_for_reverse_mode_alone_is_left_out():
     """The program below it has derivatives of its own, in both modes."""
 
@@ -403,6 +406,7 @@ def test_derivatives_must_exist():
         jacobians(F, points())
 
 
+@pytest.mark.slow
 def test_checks_go_on_inside_transformations():
     @jax.jit
     def q(x, scale):
@@ -441,6 +445,7 @@ def test_what_needs_no_precision_takes_half_of_it(dtype):
         decompose(points(x=x).replace(J_xstar=J))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALF)
 def test_the_finder_searches_in_its_own_precision(dtype):
     fps, _ = FixedPointFinder(net, verbose=False).find_fixed_points(
@@ -479,6 +484,7 @@ def test_weights_in_half_precision(dtype):
     assert find_cycles(Net(half), np.stack([X, X], 1), u).xstar.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALF)
 def test_cells_in_half_precision(dtype):
     torch = pytest.importorskip("torch")

@@ -87,6 +87,7 @@ def nnx_step(cell, dtype):
     return step
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", NNX)
 def test_a_step_of_nnx_is_the_cells_own(kind, dtype):
@@ -94,6 +95,7 @@ def test_a_step_of_nnx_is_the_cells_own(kind, dtype):
     check_steps(as_transition(cell), nnx_step(cell, dtype), N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("kind", NNX)
 def test_rows_gradients_and_compilations_of_nnx(kind):
     first, second = as_transition(nnx_cell(kind)), as_transition(nnx_cell(kind, 1))
@@ -153,6 +155,7 @@ def test_noise_in_nnx_is_refused():
         as_transition(Noisy())(jnp.ones(2), jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_an_nnx_cell_in_the_finder():
     cell = nnx_cell("two layers")
     rng = np.random.default_rng(0)
@@ -214,6 +217,7 @@ def linen_step(cell, variables, dtype):
     return step
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", LINEN.values(), ids=LINEN)
 def test_a_step_of_linen_is_the_cells_own(cell, dtype):
@@ -222,6 +226,7 @@ def test_a_step_of_linen_is_the_cells_own(cell, dtype):
     check_steps(F, linen_step(cell, variables, dtype), N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("cell", LINEN.values(), ids=LINEN)
 def test_rows_gradients_and_compilations_of_linen(cell):
     first, second = (as_transition((cell, linen_variables(cell, seed))) for seed in (0, 1))
@@ -323,6 +328,7 @@ def nnx_case(kind):
     return cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
 @pytest.mark.parametrize("make", [nnx_case, linen_case])
 def test_trained_cells_have_the_same_27_fixed_points(make, kind):

@@ -96,6 +96,7 @@ def test_the_parameters_of_a_callable_pytree_are_leaves():
     np.testing.assert_allclose(F(X, U), jnp.tanh(linear(X) + U), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_with_a_pytree_state_has_the_same_fixed_points():
     """The trained LSTM with its state as a pair, against the same network on vectors."""
     plain = trained("lstm")
@@ -116,6 +117,7 @@ def test_a_network_with_a_pytree_state_has_the_same_fixed_points():
     np.testing.assert_array_equal(F.flatten((h, c)), fps.xstar)
 
 
+@pytest.mark.slow
 def test_trajectories_as_pytrees_or_as_vectors_are_the_same_search():
     F = as_transition(
         lambda s, u: {"a": 0.5 * s["a"] + u, "b": 0.25 * s["b"] + 1},
@@ -286,6 +288,7 @@ def test_unknown_models_are_refused_with_a_way_out():
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_framework_is_loaded_for_a_function():
     code = """
 import sys
@@ -301,6 +304,7 @@ except TypeError:
     assert run.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_rows_of_a_pytree_state_are_what_find_fixed_points_takes():
     F = with_layout((jnp.zeros(1), jnp.zeros(1)))
     halved = as_transition(

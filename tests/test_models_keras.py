@@ -140,6 +140,7 @@ def points(F, n=6):
 # ---- a step ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_step_and_its_jacobian_are_those_of_keras(kind):
     cell = cell_of(kind)
@@ -152,11 +153,13 @@ def test_a_step_and_its_jacobian_are_those_of_keras(kind):
             np.testing.assert_allclose(jax.jacfwd(F, which)(x, u), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("kind", CELLS)
 def test_rows_are_those_of_single_steps(kind):
     check_rows(as_transition(cell_of(kind)), N_IN)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
@@ -281,6 +284,7 @@ def flipflop_cell(kind):
     return cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", pytest.param("gru", marks=pytest.mark.slow), "lstm"])
 def test_a_search_finds_the_points_of_the_trained_network(kind):
     check_fixed_points(flipflop_cell(kind), kind)
@@ -328,6 +332,7 @@ def test_training_changes_the_answer_and_compiles_nothing_anew():
     assert fps.n == 3 and fps.is_stable.sum() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GRUCell", "stacked"])
 def test_a_search_in_float64_is_that_of_the_program_in_float64(kind):
     cell = cell_of(kind)
@@ -339,6 +344,7 @@ def test_a_search_in_float64_is_that_of_the_program_in_float64(kind):
     assert np.all(fps.status == Status.FIXED_POINT)
 
 
+@pytest.mark.slow
 def test_variables_and_attributes_of_the_cell_are_left_as_they_were():
     for kind in ("dropout", "dropout in a stack", "Adapting"):
         cell = cell_of(kind)
@@ -384,6 +390,7 @@ def test_weights_of_a_whole_model_that_keras_2_wrote():
         np.testing.assert_allclose(found, steps["gru_next"], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_files_that_were_written_here(suffix, tmp_path):
     model, rnn, *_ = trained_a_little()
@@ -416,6 +423,7 @@ def test_an_unbuilt_layer_is_told_to_be_called_once(make, shape):
         as_transition(make())
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_told_which_layer_to_pass():
     gru, lstm = layers.GRU(3, return_sequences=True), layers.LSTM(4)
     model = keras.Sequential([keras.Input((None, 2)), layers.Dense(2), gru, layers.Dense(1)])
@@ -543,6 +551,7 @@ def test_states_and_inputs_of_another_length_are_refused():
         find_fixed_points(F, np.zeros((2, 10)), np.zeros(2))
 
 
+@pytest.mark.slow
 def test_another_backend_is_refused_with_what_to_do():
     code = (
         "import keras; from slowpoints import as_transition\n"

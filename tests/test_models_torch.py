@@ -66,6 +66,7 @@ def own_step(module, dtype):
     return step
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_a_step_is_the_modules_own(make, dtype):
@@ -73,6 +74,7 @@ def test_a_step_is_the_modules_own(make, dtype):
     check_steps(as_transition(module), own_step(module, dtype), N_IN, dtype)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_rows_gradients_and_compilations(make):
     torch.manual_seed(0)
@@ -135,6 +137,7 @@ def test_an_example_state_may_be_tensors():
     np.testing.assert_array_equal(F.flatten((example, example)), np.zeros(12))
 
 
+@pytest.mark.slow
 def test_trajectories_may_be_tensors():
     torch.manual_seed(0)
     module = nn.GRU(N_IN, N, num_layers=2)
@@ -166,6 +169,7 @@ def steps_of(module, n_trials=4, n_steps=6):
     return jax.tree.map(lambda *steps: torch.stack(steps, dim=1), *states), output
 
 
+@pytest.mark.slow
 def test_the_axis_of_a_single_layer_may_be_left_out():
     torch.manual_seed(0)
     gru, lstm = nn.GRU(N_IN, N, batch_first=True), nn.LSTM(N_IN, N, batch_first=True)
@@ -295,6 +299,7 @@ def torch_module(kind):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
 def test_trained_modules_have_the_same_27_fixed_points(kind):
     check_fixed_points(torch_module(kind), kind)

@@ -54,6 +54,7 @@ def test_gradient_is_the_closed_form():
     np.testing.assert_allclose(jax.grad(q_fn, argnums=1)(F, jnp.asarray(x), u), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_reaches_the_weights():
     """Against central differences in float64."""
     with jax.enable_x64(True):

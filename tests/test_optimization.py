@@ -72,6 +72,7 @@ def statuses(x, u, **settings):
     return [Status(code) for code in np.asarray(fps.status).tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [None, LevenbergMarquardt()])
 def test_each_row_says_how_it_ended(solver):
     found = statuses([0.3, 0.1, np.nan], [-0.04, 1e-3, -0.04], solver=solver)
@@ -111,6 +112,7 @@ def stop_after(n_chunks):
     return progress
 
 
+@pytest.mark.slow
 def test_progress_can_end_a_search_early():
     whole = search("default", rows_at_a_time=24)
     early = search("default", rows_at_a_time=24, progress=stop_after(2))
@@ -119,6 +121,7 @@ def test_progress_can_end_a_search_early():
         np.testing.assert_array_equal(getattr(early, name), getattr(whole, name)[:48])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "adam"])
 def test_ending_after_the_last_chunk_changes_nothing(name):
     """Rows under the joint `Adam` are one chunk."""
@@ -138,6 +141,7 @@ def test_many_rows_are_searched_in_loops_of_about_one_size(monkeypatch):
     np.testing.assert_allclose(parts.xstar, search("default").xstar, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_bound_on_memory_makes_the_chunks_small():
     done = []
     search("default", memory_limit=600_000, progress=lambda fps: done.append(fps.n))
@@ -161,6 +165,7 @@ def taken_by(n, solver, n_states):
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_states", [16, *(pytest.param(n, marks=pytest.mark.slow) for n in (128, 300))]
 )
@@ -179,6 +184,7 @@ def test_every_solver_says_what_memory_it_takes(solver):
     assert limit / 20 < taken_by_a_chunk(limit, solver, n_states=128) < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [NewtonKrylov(), LevenbergMarquardt()])
 def test_a_single_row_takes_no_more_memory_than_its_refusal_says(solver):
     """Most of it is what judging the row takes."""
@@ -206,6 +212,7 @@ def test_rows_of_a_solver_of_ones_own_that_needs_more_are_searched_in_more_parts
 # ---- the promises ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @every_solver
 @pytest.mark.parametrize("max_iters", [1, 4, FULL])
 def test_images_and_speeds_belong_to_the_returned_states(name, max_iters):
@@ -218,6 +225,7 @@ def test_images_and_speeds_belong_to_the_returned_states(name, max_iters):
     np.testing.assert_allclose(np.sqrt(2 * np.asarray(fps.qstar)), residual, atol=4e-6)
 
 
+@pytest.mark.slow
 @every_solver
 def test_the_rows_stand_in_the_order_of_the_initial_states(name):
     fps = search(name)
@@ -239,6 +247,7 @@ def test_no_row_exceeds_the_limit(name, max_iters):
     assert search(name, max_iters).n_iters.max() <= max_iters
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", [name for name in each_by_itself if name != "default"])
 def test_the_limit_stops_unfinished_rows_and_no_others(name):
     full = search(name)
@@ -250,6 +259,7 @@ def test_the_limit_stops_unfinished_rows_and_no_others(name):
     assert finished.any()
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov"])
 @pytest.mark.parametrize("max_iters", [1, 4, FULL])
 def test_q_never_rises(name, max_iters):
@@ -258,6 +268,7 @@ def test_q_never_rises(name, max_iters):
     assert (np.asarray(search(name, max_iters).qstar) <= q_init * (1 + 1e-5)).all()
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_all_rows_of_a_trained_network_are_valid(name):
     assert search(name).valid.dtype == bool
@@ -332,6 +343,7 @@ class HalfTransition(Transition):
         return self.factor * x + u
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [Half(jnp.float32(0.5)), HalfTransition(jnp.float32(0.5)), lambda x, u: 0.5 * x + u],

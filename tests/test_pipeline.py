@@ -66,6 +66,7 @@ def kept(fps):
 # ---- one row per point -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_rows_come_back_in_order_whatever_is_kept():
     x = np.array([[3.0, 0], [1, 0], [1, 0], [2, 0]])
     fps, all_fps = find(x, max_n_unique=1.0)
@@ -292,6 +293,7 @@ def traced(x, q, **settings):
     return search(x_init, inputs)
 
 
+@pytest.mark.slow
 def test_inside_jit_the_valid_rows_are_those_of_a_plain_call():
     x, q = far_apart(4)[[0, 1, 1, 3]], [1e-4, 2e-4, 1e-4, 0.3]
     settings = {"tol_unique": 0.1, "final_q_threshold": 0.1, "outlier_distance_scale": 10.0}
@@ -302,6 +304,7 @@ def test_inside_jit_the_valid_rows_are_those_of_a_plain_call():
     np.testing.assert_allclose(jitted.compact().J_xstar, plain.J_xstar)
 
 
+@pytest.mark.slow
 def test_inside_jit_a_limit_fixes_the_number_of_rows():
     q = [0.02, 0.04, 0.01, 0.03]
     fps, _ = traced(far_apart(4), q, max_n_unique=3.0, final_q_threshold=0.025)
@@ -352,6 +355,7 @@ def one_step(**settings):
     return find(x, inputs=u, F=F, **settings)
 
 
+@pytest.mark.slow
 def test_points_with_an_outlying_q_are_searched_on():
     without, _ = one_step()
     fps, all_fps = one_step(outlier_q_scale=10.0)
@@ -365,6 +369,7 @@ def test_points_with_an_outlying_q_are_searched_on():
     assert all_fps.n_iters.max() == 1
 
 
+@pytest.mark.slow
 def test_points_are_searched_on_by_themselves_whatever_the_method():
     """As documented: a row at a slow point, which never ends, delays no other."""
 
@@ -382,6 +387,7 @@ def test_points_are_searched_on_by_themselves_whatever_the_method():
     assert 30 < fps.n_iters[5] < 60 and fps.qstar[5] < 1e-3 < without.qstar[5]
 
 
+@pytest.mark.slow
 def test_no_point_is_searched_on_where_none_is_an_outlier():
     fps, _ = one_step(outlier_q_scale=1e12)
     assert fps.n_iters.max() == 1
@@ -405,6 +411,7 @@ def test_all_states_are_fixed_points_of_the_identity():
     assert fps.n == 4
 
 
+@pytest.mark.slow
 def test_rows_that_stop_early_on_the_way_to_a_fixed_point_are_kept():
     """With tolerances to match; a step of Newton's from there ends at the fixed point exactly."""
     x = np.array([[1e-4]], np.float32)
@@ -440,6 +447,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.filterwarnings("ignore:find_fixed_points")  # that points are dropped
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_the_stages_by_hand_give_what_the_pipeline_gives(rules):
@@ -543,6 +551,7 @@ def test_points_that_move_on_lose_what_was_computed_of_them():
     assert still.n == 2 and still.J_xstar is not None
 
 
+@pytest.mark.slow
 def test_a_first_search_compiles_no_programs_of_single_operations():
     """Each takes 20 to 50 ms to compile, for every number of rows and of states."""
     W = np.float32(1.5 * np.random.default_rng(0).normal(size=(7, 7)) / np.sqrt(7))

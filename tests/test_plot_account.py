@@ -108,6 +108,7 @@ def test_every_row_is_drawn_or_counted():
         assert low < x < high and bottom < q < top
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("threshold", [1e-8, 1e-5, None])
 def test_the_threshold_is_a_line_and_decides_what_is_dropped(threshold):
     kept = KEPT if threshold == 1e-8 else FixedPoints(xstar=np.float32([[0, 0], [1, 0], [0, 1]]))

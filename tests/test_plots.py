@@ -149,6 +149,7 @@ def test_points_and_trajectories_are_projected_with_the_pca_of_the_trajectories_
     assert labels(fig) == [f"PC {k + 1} ({100 * r:.1f} %{end}" for k, r in enumerate(ratios)]
 
 
+@pytest.mark.slow
 @both
 def test_far_fixed_points_do_not_turn_the_axes(n_axes):
     traj, fps = trajectories(), some_points()
@@ -182,6 +183,7 @@ def test_the_pca_of_very_many_states_is_that_of_an_even_sample(monkeypatch):
     np.testing.assert_allclose(shares[1], 100 * pca.explained_variance_ratio_, atol=0.06)
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize("chosen", [[2, 0], range(2, 4), np.array([1, 4]), jnp.array([1, 4]), [-1]])
 def test_trials_are_chosen_by_lists_ranges_and_arrays(n_axes, chosen):
@@ -190,6 +192,7 @@ def test_trials_are_chosen_by_lists_ranges_and_arrays(n_axes, chosen):
     assert f"{len(chosen)} of 5 trajectories" in fig.axes[0].get_title()
 
 
+@pytest.mark.slow
 @both
 def test_thirty_trials_evenly_spaced_are_the_default(n_axes):
     traj = trajectories(trials=88)
@@ -200,6 +203,7 @@ def test_thirty_trials_evenly_spaced_are_the_default(n_axes):
     assert fig.axes[0].get_title() == "5 fixed points, 30 of 88 trajectories"
 
 
+@pytest.mark.slow
 @both
 def test_jax_arrays_give_the_same_figure(n_axes):
     traj, fps = trajectories(), some_points()
@@ -299,6 +303,7 @@ def test_points_whose_index_is_unknown_are_just_unstable():
     }
 
 
+@pytest.mark.slow
 @both
 def test_only_valid_rows_are_drawn(n_axes):
     fps, valid = some_points(), np.array([True, False, False, True, False])
@@ -312,6 +317,7 @@ def test_only_valid_rows_are_drawn(n_axes):
     assert fig.axes[0].get_title().startswith("2 fixed points")
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize(
     "fps",
@@ -369,6 +375,7 @@ def test_two_dimensional_states_are_only_rotated():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_states", [1, 2])
 def test_time_is_the_third_axis_where_the_states_have_too_few(n_states):
     traj, fps = trajectories(n_states=n_states), some_points(n_states=n_states, indices=(0, 1))
@@ -415,6 +422,7 @@ def test_missing_directions_still_tell_points_apart():
     assert np.ptp(xyz, axis=0).min() > 0.1
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e30])
 def test_trajectories_that_stand_still_explain_no_variance(n_axes, value):
@@ -512,6 +520,7 @@ def test_the_dictionaries_given_stay_as_they_are():
     assert savefig_kwargs == {"dpi": 50}
 
 
+@pytest.mark.slow
 @both
 def test_labels_titles_size_and_grid_act(n_axes):
     config = hidden(title="T", xlabel="X", ylabel="Y", figsize=(4, 3), grid=True)
@@ -539,6 +548,7 @@ def test_labels_of_a_return_map_can_be_set():
     assert labels(fig) == ["X", "Y"]
 
 
+@pytest.mark.slow
 @both
 def test_colour_and_line_properties_act_on_the_trajectories(n_axes):
     config = hidden(color="tab:green", rasterized=True, kwargs={"lw": 3, "alpha": 1.0})
@@ -569,6 +579,7 @@ def test_the_legend_is_beside_the_axes(n_axes):
 # ---- files and windows -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize(
     ("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
@@ -601,6 +612,7 @@ def pyplot():
     plt.close("all")
 
 
+@pytest.mark.slow
 @both
 def test_a_hidden_figure_is_unknown_to_pyplot_and_still_usable(
     n_axes, pyplot, monkeypatch, tmp_path
@@ -630,6 +642,7 @@ def test_a_file_is_written_before_the_window_opens(n_axes, pyplot, monkeypatch, 
     assert seen == [True]
 
 
+@pytest.mark.slow
 @both
 def test_nothing_is_printed_unless_asked(n_axes, capfd, tmp_path):
     path = tmp_path / "a.png"
@@ -649,6 +662,7 @@ def test_the_users_settings_stay_as_they_are():
     assert matplotlib.rcParams == before
 
 
+@pytest.mark.slow
 def test_importing_the_module_loads_no_plotting_library():
     code = "import slowpoints, sys; assert not {'matplotlib', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

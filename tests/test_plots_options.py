@@ -147,6 +147,7 @@ def test_every_kind_has_its_own_shape_and_a_dark_edge():
     assert {to_hex(artist.get_edgecolor()[0]) for artist in scatters(fig)} == {"#000000"}
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("color_by", [None, "cond_id"])
 @both
 def test_unfinished_points_are_pale_and_behind_those_that_are_known(n_axes, color_by):
@@ -414,6 +415,7 @@ def overlap(a, b):
     return a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize("preset", [PlotConfig.for_column, PlotConfig.for_slide, PlotConfig])
 def test_nothing_hides_anything_at_any_size(n_axes, preset):
@@ -451,6 +453,7 @@ def printed(fig):
     return np.asarray(fig.canvas.buffer_rgba())[..., :3].min(axis=2) < 250
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("preset", [PlotConfig.for_column, PlotConfig.for_slide, PlotConfig])
 def test_labels_of_long_and_thin_boxes_are_clear_of_their_ticks(preset):
     fig = plot_fixed_points_3d(*elongated(), preset(show=False, show_legend=False, title=None))
@@ -521,6 +524,7 @@ def test_three_axes_have_the_limits_of_the_data():
         assert high - low > 0.9 * (limits[1] - limits[0])
 
 
+@pytest.mark.slow
 @both
 def test_points_draw_themselves(n_axes):
     fps, traj = linearised([1.5, 0.1, 0, 0]), trajectories()

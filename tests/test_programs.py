@@ -119,6 +119,7 @@ def of(F, transform):
     return jax.jit(transform(lambda x: F(x, U)))(X)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", STEPS)
 def test_a_program_computes_what_the_model_computes(name):
     F, program = STEPS[name], network(STEPS[name])
@@ -129,6 +130,7 @@ def test_a_program_computes_what_the_model_computes(name):
     np.testing.assert_allclose(both[1], F(2 * X, U), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", STEPS)
 def test_equal_steps_are_equal_programs(name):
     first, second = network(STEPS[name]), network(STEPS[name])
@@ -138,6 +140,7 @@ def test_equal_steps_are_equal_programs(name):
         assert first.program != network(STEPS["linear"]).program
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", sorted(STEPS.keys() - {"key", "whole numbers", "reduce"}))
 def test_a_program_computes_in_double_precision(name):
     program, h, expected = network(STEPS[name]), 1e-5, STEPS[name](X, U)
@@ -267,6 +270,7 @@ def test_functions_that_compute_the_same_keep_their_own_rules():
     assert second(0.5) == 3
 
 
+@pytest.mark.slow
 def test_a_rule_with_arrays_of_its_own_is_that_of_the_model_as_it_is_now():
     held = [jnp.float32(2)]
 
@@ -283,6 +287,7 @@ def test_a_rule_with_arrays_of_its_own_is_that_of_the_model_as_it_is_now():
     assert slopes == [2, 3]
 
 
+@pytest.mark.slow
 def test_gradients_and_batches_reach_what_a_model_closes_over():
     def point(a):
         F = traced("test", as_transition(lambda x, u: a * x + 1), 1, 0, np.float32)
@@ -354,6 +359,7 @@ def test_what_a_step_counts_stays_counted():
     assert calls == ["a call"] * 2
 
 
+@pytest.mark.slow
 def test_memory_of_networks_is_freed():
     def search(W):
         optimize_batch(lambda x, u: 0.5 * jnp.tanh(W @ x), jnp.ones((1, 64)), jnp.zeros(0))
@@ -367,6 +373,7 @@ def test_memory_of_networks_is_freed():
     assert len(jax.live_arrays()) <= before
 
 
+@pytest.mark.slow
 def test_two_threads_may_use_one_model_in_two_precisions():
     class Net:
         def __init__(self):
@@ -394,6 +401,7 @@ def test_two_threads_may_use_one_model_in_two_precisions():
     np.testing.assert_allclose(np.tanh(net.W @ x + 0.3), x, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_new_python_number_compiles_and_a_new_array_does_not():
     def search(number, array):
         optimize_batch(lambda x, u: number * x + array, jnp.ones((2, 2)), U)
@@ -407,6 +415,7 @@ def test_a_new_python_number_compiles_and_a_new_array_does_not():
     assert compiled != []
 
 
+@pytest.mark.slow
 def test_a_search_does_not_list_the_networks_leaves(monkeypatch):
     """JAX asks for `str(F)` wherever it traces `F`; a list of leaves takes it most of the time."""
     asked = []

@@ -50,6 +50,7 @@ def test_there_are_three_blocks_of_python():
     ]
 
 
+@pytest.mark.slow
 def test_a_gru_of_pytorch_gets_to_its_fixed_points_and_a_figure(capsys):
     pytest.importorskip("torch", reason="PyTorch is not installed (see the extras)")
     names, printed = run(BLOCKS[0], capsys)
@@ -58,6 +59,7 @@ def test_a_gru_of_pytorch_gets_to_its_fixed_points_and_a_figure(capsys):
     assert Path("gru.png").read_bytes().startswith(PNG_MAGIC)
 
 
+@pytest.mark.slow
 def test_a_model_of_brainpy_gets_to_its_fixed_points_and_a_figure(capsys):
     names, printed = run(BLOCKS[1], capsys)
     assert "Number of fixed points: 27" in printed and "Stable fixed points: 8 / 27" in printed

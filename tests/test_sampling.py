@@ -75,6 +75,7 @@ def test_masked_states_may_be_nan():
     assert np.isfinite(sample_states(KEY, traj, MANY, 0.1, valid)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_inits", [5, 100], ids=["without replacement", "with replacement"])
 def test_every_state_is_equally_likely(n_inits):
     """Chi-squared over 2000 draws, at 5 standard deviations."""
@@ -88,6 +89,7 @@ def test_every_state_is_equally_likely(n_inits):
     assert abs(chi_squared - freedom) < 5 * np.sqrt(2 * freedom)
 
 
+@pytest.mark.slow
 def test_every_place_in_the_draw_is_equally_likely():
     """The first of two drawn states is no other than the second."""
     keys = jax.random.split(jax.random.key(2), 4000)
@@ -215,6 +217,7 @@ def test_steps_keep_the_precision_of_the_trajectories():
     assert states.dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points")  # of slow points that are dropped
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_some_steps_bring_random_states_to_the_memories_of_a_hopfield_network(seed):

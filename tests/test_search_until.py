@@ -187,6 +187,7 @@ MASSES = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("rounds_of", [pytest.param(16, marks=pytest.mark.slow), 128])
 @pytest.mark.parametrize("name", MASSES)
 def test_searches_end_with_less_coverage_than_asked_in_no_more_than_5_of_100(name, rounds_of):
@@ -195,6 +196,7 @@ def test_searches_end_with_less_coverage_than_asked_in_no_more_than_5_of_100(nam
     assert share <= 30 / 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds_of", "least"), [(16, 0.3), (128, 0.08)])
 def test_granting_each_run_the_whole_error_would_be_wrong_more_often(rounds_of, least):
     once = lambda vain: 0.05 ** (1 / vain.n_rows) if vain.n_rows else 0.0  # noqa: E731
@@ -208,6 +210,7 @@ def test_the_parts_of_the_error_add_up_to_no_more_than_5_in_100():
     assert Vain(783, run=11).coverage() < 0.99 <= Vain(784, run=11).coverage()
 
 
+@pytest.mark.slow
 def test_less_coverage_takes_fewer_rows():
     states, u = one_trial("tanh")
     rows = []
@@ -304,6 +307,7 @@ def test_how_it_went_is_told_in_words():
 # ---- the rows ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["tanh", "tanh_6"])
 def test_all_rows_are_returned_in_order_and_progress_is_told_of_each_round(cell):
     _, all_fps, told, rounds = searched(cell)
@@ -341,6 +345,7 @@ def test_the_first_round_starts_from_states_of_the_trajectories():
     assert np.all(np.asarray(all_fps.x_init).max() > high)
 
 
+@pytest.mark.slow
 def test_the_first_round_may_have_noise_and_fewer_states():
     states, key = states_of(1), jax.random.key(3)
     which = np.zeros((1, 64), bool)
@@ -351,6 +356,7 @@ def test_the_first_round_may_have_noise_and_fewer_states():
     np.testing.assert_array_equal(np.asarray(all_fps.x_init), expected)
 
 
+@pytest.mark.slow
 def test_kinds_of_start_that_need_more_points_wait_for_them():
     # One stable point: nothing to be between, and no saddle.
     _, _, told = short_search(linear(0.5))
@@ -377,6 +383,7 @@ def test_starts_out_of_saddles_lie_on_their_unstable_lines():
     assert (starts[on_line, 0] > 0).any() and (starts[on_line, 0] < 0).any()
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_answer_and_another_one_another():
     a, b = (short_search(one_unit, seed=5) for _ in range(2))
     assert a[2] == b[2]
@@ -399,6 +406,7 @@ def test_the_points_are_linearised_as_asked():
     assert coverage(fps).n_found == 3
 
 
+@pytest.mark.slow
 def test_the_rules_of_selection_hold():
     fps, _, told = short_search(one_unit, max_n_unique=2)
     assert fps.n == 2 and told.degree == 1
@@ -508,6 +516,7 @@ def test_the_class_takes_no_more_states_than_it_is_given(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_class_is_as_before_by_default():
     states, u = one_trial("tanh_6")
     finder = finder_of("tanh_6", verbose=False)

@@ -47,6 +47,7 @@ def apart(x):
     return distance + np.where(np.eye(len(x)), np.inf, 0)
 
 
+@pytest.mark.slow
 def test_points_are_spread_around_a_ring_with_their_direction_and_drift():
     creep = 1e-3
     found = slow_manifold(Ring(jnp.float32(creep)), ring_starts(), NONE, q_max=1e-5, dt=10.0)
@@ -70,6 +71,7 @@ def test_points_are_spread_around_a_ring_with_their_direction_and_drift():
     assert np.all(np.abs(found.time_constant) > 10 * 100)
 
 
+@pytest.mark.slow
 def test_no_point_of_a_creeping_line_is_called_fixed_unless_it_is():
     F = Creeping(jnp.float32(1e-3))
     starts = np.linspace(-3, 3, 101, dtype=np.float32)[:, None] * np.full(4, 0.5, np.float32)
@@ -102,6 +104,7 @@ def test_rows_keep_what_they_are_in_any_order():
     assert everything.points.n == 90
 
 
+@pytest.mark.slow
 def test_rows_that_stay_fast_are_in_the_result_and_named():
     F = Affine(jnp.eye(2), jnp.ones((2, 1)))
     with pytest.warns(
@@ -167,6 +170,7 @@ def drifting(rate, unit=1.0):
     return slow_manifold(F, np.float32(unit * x), NONE, q_max=1e-5 * unit**2)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("rate", [-1e-4, 1e-4, 1e-3])
 def test_rows_stay_spread_along_a_line_on_which_the_state_drifts(rate):
     still, found = drifting(0.0), drifting(rate)
@@ -236,6 +240,7 @@ def test_a_model_that_returns_one_number_is_named_whatever_the_states():
             slow_manifold(lambda x, u: x[0], np.float32(x0), NONE)
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_go_straight_take_other_steps():
     """Rosenbrock's curved valley, along which straight steps get nowhere."""
 

@@ -101,6 +101,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.slow_cases
 @default_and_slow_others
 @pytest.mark.parametrize("kind", LINEAR)
 def test_the_fixed_point_of_a_linear_map(name, kind):
@@ -111,6 +112,7 @@ def test_the_fixed_point_of_a_linear_map(name, kind):
     assert distance_to_nearest(fps.xstar, [expected]).max() < TOLERANCE[name] * 2
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_on_a_line_of_fixed_points_each_row_finds_its_own(name):
     """An eigenvalue of exactly 1: the first dimension stays where it is."""
@@ -133,6 +135,7 @@ def test_a_map_without_fixed_points_gives_none(name):
     np.testing.assert_allclose(fps.qstar, 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_every_row_has_the_fixed_point_of_its_own_input(name):
     A, B = np.diag([0.5, -0.5]), np.array([[1.0], [2.0]])
@@ -163,6 +166,7 @@ def test_rows_do_not_depend_on_how_many_are_in_work(name):
 # ---- several fixed points ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @default_and_slow_others
 def test_rows_reach_the_three_points_of_a_double_well(name):
     x = np.array([[-1.2, 1], [-0.9, -2], [-0.8, 0], [-0.05, 1], [0.0, 0.5], [0.1, -1], [0.9, 2]])
@@ -184,6 +188,7 @@ def test_rows_reach_the_fixed_points_of_the_logistic_map(name, r):
     assert distance_to_nearest(points, fps.xstar).max() < TOLERANCE[name]
 
 
+@pytest.mark.slow
 @fast
 def test_rows_reach_both_saddles_of_the_henon_map(name):
     x = np.array([[-1.5, 0], [-1, -1], [-1, 0], [-0.8, 0.5], [0.5, 0], [1, 1], [0.6, 0], [2, 0]])
@@ -209,6 +214,7 @@ def lower_starts():
     return np.linspace(0.0, 0.3, N_ROWS, dtype=np.float32)[:, None]
 
 
+@pytest.mark.slow_cases
 @robust
 @pytest.mark.parametrize("excess", [0.01, 0.1, 0.3])
 def test_beyond_a_saddle_node_the_slow_point_is_found(name, excess):
@@ -241,6 +247,7 @@ def test_the_default_solver_knows_a_faint_slow_point_from_a_fixed_point():
     np.testing.assert_allclose(fps.qstar[slow], q_slow, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_at_a_slow_point_of_two_populations_q_is_at_a_minimum():
     """Excitation and inhibition, a little beyond the loss of the state of low activity."""
     F = SigmoidNet(jnp.array([[10.0, -4.0], [6.0, -2.0]]), jnp.array([3.5, 4.0]))
@@ -292,6 +299,7 @@ def test_rows_at_ill_conditioned_fixed_points_count(n_states, smallest):
     np.testing.assert_allclose(fps.xstar, np.tile(exact, (N_ROWS, 1)), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
 def test_q_that_falls_without_end_is_no_fixed_point():
     """`x + exp(-x)`: `q` passes below every threshold on the way to infinity."""
@@ -303,6 +311,7 @@ def test_q_that_falls_without_end_is_no_fixed_point():
 # ---- rows that are not finite ------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @every_solver
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_a_row_that_is_not_finite_is_invalid_and_alone(name, bad):
@@ -334,6 +343,7 @@ def test_a_map_that_is_nan_everywhere_has_no_valid_row(name):
 # ---- sizes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", ["default", "adam", "adam_sequential"])
 def test_one_row_of_one_dimension(name):
     fps = search(name, unit(), np.full((1, 1), 0.9, np.float32), [[0.0]])
@@ -347,6 +357,7 @@ def test_no_rows(name):
     assert fps.n == 0 and fps.xstar.shape == (0, 1) and fps.valid.shape == (0,)
 
 
+@pytest.mark.slow_cases
 @second_order
 def test_starts_far_away(name):
     """A thousand times farther out than the fixed points are."""
@@ -357,6 +368,7 @@ def test_starts_far_away(name):
 # ---- derivatives -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tol_q, has_one", [(1e-2, False), (1e-5, True), (1e-9, True)])
 def test_a_row_within_the_tolerance_has_a_derivative_if_it_is_close(tol_q, has_one):
     """Close to a fixed point, the derivative is that of the point to a few percent."""
@@ -377,6 +389,7 @@ def test_a_row_within_the_tolerance_has_a_derivative_if_it_is_close(tol_q, has_o
     assert (error <= 0.05 * np.linalg.norm(np.asarray(exact)[given], axis=(1, 2))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "adam"])
 def test_a_fixed_point_has_a_derivative_in_the_parameters_and_in_the_input(name):
     """`x = a x + u` has the solution `u / (1 - a)`."""
@@ -431,6 +444,7 @@ def test_adam_reduces_its_rate_on_a_plateau():
     assert [rates[i] for i in range(1, 15)] == [0.8] * 3 + [0.4] * 5 + [0.2] * 5 + [0.1]
 
 
+@pytest.mark.slow
 @default_and_slow_others
 def test_fixed_points_have_a_derivative_in_the_parameters(name):
     """`x = a x + 1` has the solution `1 / (1 - a)`, with the derivative `1 / (1 - a)^2`."""
@@ -455,6 +469,7 @@ def test_a_model_may_make_arrays_of_its_own(name):
     np.testing.assert_allclose(fps.xstar, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_callback_need_not_ask_for_the_phase():
     rates = []
     settings = {
@@ -467,6 +482,7 @@ def test_a_callback_need_not_ask_for_the_phase():
     assert len(rates) == 2
 
 
+@pytest.mark.slow
 def test_a_row_starts_with_the_networks_own_step_only_if_that_lowers_q():
     """Here it leads away, threefold, and a row that has been led astray ends."""
     x = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)

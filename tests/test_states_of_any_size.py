@@ -36,6 +36,7 @@ def starts(n_rows, n, scale=1.0):
     return np.float32(scale * np.random.default_rng(1).standard_normal((n_rows, n)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2.0**-20, 1e-6, 1e-3, 1e3, 1e6])
 def test_states_of_any_size_lead_to_the_same_points(scale):
     """At 1e-6, 66 of 100 rows were off by more than 1 % of the states' range."""
@@ -52,6 +53,7 @@ def test_states_of_any_size_lead_to_the_same_points(scale):
     assert set(np.asarray(fps.status)) <= {Status.FIXED_POINT, Status.SLOW_POINT}
 
 
+@pytest.mark.slow
 def test_in_a_power_of_two_rows_are_the_same_to_the_last_bit():
     """Their starts have a unit of their own, 2**-20, and then 2**-30."""
     rows = [
@@ -62,6 +64,7 @@ def test_in_a_power_of_two_rows_are_the_same_to_the_last_bit():
     np.testing.assert_array_equal(rows[0].status, rows[1].status)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("solver", SOLVERS, ids=["default", "levenberg_marquardt", "newton_krylov"])
 @pytest.mark.parametrize("ratio", [1e-6, 3e4, 1e6])
 @pytest.mark.parametrize("n", [4, 20])
@@ -74,6 +77,7 @@ def test_entries_of_very_different_sizes(ratio, n, solver):
     assert np.max(np.abs(np.asarray(fps.xstar) - point) / sizes) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 40])
 @pytest.mark.parametrize("ratio", [3e4, 1e6])
 def test_entries_turn_out_to_be_of_very_different_sizes(ratio, n):
@@ -85,6 +89,7 @@ def test_entries_turn_out_to_be_of_very_different_sizes(ratio, n):
     assert np.max(np.abs(np.asarray(fps.xstar) - point) / sizes) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [1e4, 1e5, 1e6])
 def test_points_much_further_away_than_the_starts(norm):
     F, point = affine(20, np.full(20, norm))
@@ -93,6 +98,7 @@ def test_points_much_further_away_than_the_starts(norm):
     assert np.max(np.abs(np.asarray(fps.xstar) - point)) < 1e-5 * norm
 
 
+@pytest.mark.slow
 def test_rows_inside_jit_and_vmap_have_units_too():
     F, x = scaled_tanh(1e-6), starts(30, 10, 1e-6)
     alone = optimize_batch(F, x, NO_INPUT)
@@ -106,6 +112,7 @@ def test_rows_inside_jit_and_vmap_have_units_too():
     np.testing.assert_allclose(found, alone.xstar, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_tolerances_stay_in_the_units_of_the_states():
     """`Adam` is given them as they are, and its statuses speak of the `q` of the states."""
     scale = 1e-6
@@ -118,6 +125,7 @@ def test_tolerances_stay_in_the_units_of_the_states():
     assert np.any(within) and np.all(polished.qstar[within] < 1.02e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 def test_rows_on_their_way_have_not_escaped(scale):
     """`q` is never low here, though it is below a `tol_q` that is taken for small states."""
@@ -127,6 +135,7 @@ def test_rows_on_their_way_have_not_escaped(scale):
     assert np.all(fps.status == Status.UNFINISHED)
 
 
+@pytest.mark.slow
 def test_a_report_does_not_change_what_is_found():
     F, _ = affine(20, np.full(20, 1e6))
     told = []
@@ -137,6 +146,7 @@ def test_a_report_does_not_change_what_is_found():
     assert np.all(alone.status == Status.FIXED_POINT) and told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network, expected",
     [
@@ -171,6 +181,7 @@ def holds(x, u):
     return jnp.stack([x[0], jnp.tanh(2 * x[1] + 0.1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 def test_a_drift_smaller_than_rounding_in_another_direction_is_no_fixed_point(x64):
     """45 of 64 rows were called fixed points in float32."""

@@ -85,6 +85,7 @@ def test_every_row_has_a_status_that_agrees_with_valid(name, network):
     np.testing.assert_array_equal(np.asarray(fps.valid), ~invalid)
 
 
+@pytest.mark.slow_cases
 @every_network
 @every_solver
 def test_at_a_fixed_point_newton_stays(name, network):
@@ -94,6 +95,7 @@ def test_at_a_fixed_point_newton_stays(name, network):
     assert case.reference.at_fixed_point(x, continuum=case.continuum).all()
 
 
+@pytest.mark.slow_cases
 @every_network
 @every_solver
 def test_at_a_slow_point_there_is_no_root_and_q_does_not_fall(name, network):
@@ -206,6 +208,7 @@ def plane_in_twenty_dimensions(x, u):
     return jnp.concatenate([x[:10], 0.5 * x[10:] + u[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("n_states, F", [(2, line), (20, plane_in_twenty_dimensions)])
 def test_rows_that_land_far_from_their_starts_are_fixed_points(n_states, F, scale):
@@ -216,6 +219,7 @@ def test_rows_that_land_far_from_their_starts_are_fixed_points(n_states, F, scal
     np.testing.assert_allclose(fps.xstar[:, -1], 100 * scale, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_row_at_a_turned_line_is_called_escaped():
     """Rounding turns the line, so that some rows cannot be told to be at a point."""
     x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
@@ -248,6 +252,7 @@ def test_tails_of_large_networks(first, status):
     assert all_are(optimize_batch(F, x, np.zeros(1, np.float32)), status)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "F, x, x_init, in_tail",
     [
@@ -299,6 +304,7 @@ def test_rows_that_run_away_along_a_flat_direction_are_escaped(F):
     assert all_are(optimize_batch(F, x, np.zeros(1, np.float32)), Status.ESCAPED)
 
 
+@pytest.mark.slow
 def test_rows_in_a_far_tail_end_long_before_their_patience_does():
     """`q` is low there from the start, but fades: each step lowers it by a tenth."""
     patience = slowpoints.KrylovTrustRegion().patience
@@ -322,6 +328,7 @@ def test_rows_that_are_not_finite_say_so(name):
 FEW, MORE = {"adam": 20, "default": 1}, {"adam": 300}
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", ["three_patterns", "random"])
 @every_solver
 def test_unfinished_rows_get_further_with_more_iterations(name, network):
@@ -417,6 +424,7 @@ JUDGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGED)
 def test_rows_are_judged_alike_on_the_host_and_in_one_program(name):
     """Where rows ended, beside these places, far away, and whatever the solver said."""

@@ -92,6 +92,7 @@ def test_gcr_minimises_the_residual_over_its_space():
         assert np.abs(rest[lane] - (b[lane] - A[lane] @ x[lane])).max() < ROUNDING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, N, 200])
 def test_the_slow_space_holds_newtons_step_the_gradient_and_the_slow_directions(n):
     slow = np.array([1e-4, 1e-3, 1e-2])[: n - 2]

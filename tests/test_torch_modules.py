@@ -320,6 +320,7 @@ def own_step(name, module, F):
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MODULES)
 def test_a_step_and_its_jacobian_are_the_modules_own(name, dtype):
@@ -351,6 +352,7 @@ def test_a_step_and_its_jacobian_are_the_modules_own(name, dtype):
         np.testing.assert_allclose(found, jacobian, atol=4 * tolerance, rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Dale", "Golub", "plasticity", "convolution", "tied, substeps"])
 def test_rows_and_gradients(name):
     module, F, _ = made(name)
@@ -372,6 +374,7 @@ def test_rows_and_gradients(name):
         check_gradients(F, N_IN)
 
 
+@pytest.mark.slow
 def test_the_leaves_are_the_weights_by_name():
     torch.manual_seed(0)
     module = TiedSubsteps()
@@ -501,6 +504,7 @@ class Keeps(Base):
         return self.drop(x) + torch.randn_like(x) + self.count
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input  # the checker of types draws Python's random numbers itself
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
@@ -566,6 +570,7 @@ def test_casts_to_half_precision_are_left_out():
     np.testing.assert_allclose(found, expected.detach(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_copies_and_pickles():
     _, F, _ = made("Golub")
     x, u = jnp.ones(N), jnp.ones(N_IN)
@@ -577,6 +582,7 @@ def test_copies_and_pickles():
         pickle.loads(pickle.dumps(F))(x, jnp.ones(N_IN + 1))
 
 
+@pytest.mark.slow
 def test_a_program_needs_no_pytorch(tmp_path):
     _, F, _ = made("populations")
     y = F(jnp.ones(N), jnp.ones(N_IN))
@@ -671,6 +677,7 @@ def test_sizes(n):
     np.testing.assert_allclose(found, expected.detach(), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_scales(scale):
     class Scaled(Leaky):
@@ -735,6 +742,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.checks_input
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_program_is_refused_with_what_to_do(name):
@@ -750,6 +758,7 @@ def test_what_has_no_program_is_refused_with_what_to_do(name):
     assert same(before, everything(module))
 
 
+@pytest.mark.slow
 def test_noise_that_is_switched_off_is_none():
     def noisy(self, u, x):
         noise = nnF.dropout(torch.randn_like(x), 0.5, self.training)

@@ -155,12 +155,14 @@ def compare(functions, parts, dtype):
     assert not wrong, "\n".join(f"{key}: {value}" for key, value in wrong.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_elementwise_operations_at_corners(dtype):
     parts = {name: np.array([CORNERS]) for name in ELEMENTWISE}
     compare(ELEMENTWISE, parts, dtype)
 
 
+@pytest.mark.slow
 def test_nan_infinities_and_the_sign_of_zero():
     functions = {
         name: function

@@ -81,11 +81,13 @@ def assert_same_rows(fps, expected):
 # ---- the search --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @others
 def test_jit(name):
     assert_same_rows(jax.jit(SEARCHES[name])(network(), starts(), inputs()[0]), plain(name))
 
 
+@pytest.mark.slow
 @others
 def test_vmap_over_inputs(name):
     fps = jax.vmap(partial(SEARCHES[name], network(), starts()))(inputs())
@@ -184,6 +186,7 @@ def test_the_points_of_these_searches_are_fixed_points():
     assert q.max() < 1e-25
 
 
+@pytest.mark.slow
 def test_jit_of_the_chain():
     fps = jax.jit(chain)(network(), starts(), inputs()[0])
     expected = chain(network(), starts(), inputs()[0])
@@ -196,6 +199,7 @@ def test_jit_of_the_chain():
     np.testing.assert_array_equal(fps.is_stable, expected.is_stable)
 
 
+@pytest.mark.slow
 def test_jit_of_the_pipeline_marks_what_a_plain_call_returns():
     found, all_fps = jax.jit(find_fixed_points)(network(), starts(), inputs()[0])
     expected, expected_all = plain_pipeline()
@@ -206,6 +210,7 @@ def test_jit_of_the_pipeline_marks_what_a_plain_call_returns():
     np.testing.assert_array_equal(found.compact().is_stable, expected.is_stable)
 
 
+@pytest.mark.slow
 def test_vmap_of_the_pipeline_over_inputs():
     found, all_fps = jax.vmap(partial(find_fixed_points, network(), starts()))(inputs())
     for k in range(4):
@@ -247,6 +252,7 @@ def find_one(A, u, name, **settings):
     return fps.xstar[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt"])
 def test_networks_of_the_same_structure_share_a_compiled_search(name):
     assert find_one(0.5, 1.0, name) == pytest.approx([2.0, 2.0], abs=1e-5)

@@ -114,6 +114,7 @@ def examples(draw, distinct_q=False):
 # ---- properties --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @quick
 @given(examples())
 def test_survivors_satisfy_the_definition(small_blocks, example):
@@ -121,6 +122,7 @@ def test_survivors_satisfy_the_definition(small_blocks, example):
     assert_defined(fps, tol, unique(fps, tol).valid)
 
 
+@pytest.mark.slow
 @quick
 @given(examples(distinct_q=True))
 def test_survivors_are_the_greedy_ones(small_blocks, example):
@@ -128,6 +130,7 @@ def test_survivors_are_the_greedy_ones(small_blocks, example):
     np.testing.assert_array_equal(unique(fps, tol).valid, greedy(fps, tol))
 
 
+@pytest.mark.slow
 @quick
 @given(examples(), st.permutations(range(N_ROWS)), st.booleans())
 def test_order_of_rows_does_not_matter(small_blocks, example, permutation, drop_q):
@@ -139,6 +142,7 @@ def test_order_of_rows_does_not_matter(small_blocks, example, permutation, drop_
     )
 
 
+@pytest.mark.slow
 @quick
 @given(examples())
 def test_dropping_duplicates_twice_changes_nothing(small_blocks, example):
@@ -152,6 +156,7 @@ def test_dropping_duplicates_twice_changes_nothing(small_blocks, example):
 BLOCK = covering._BLOCK
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
 @pytest.mark.parametrize("n_distinct", [1, 27, None])
 def test_block_boundaries(n, n_distinct):
@@ -301,6 +306,7 @@ def stack(trees):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+@pytest.mark.slow
 def test_jit_equals_eager():
     fps, _ = lanes()
     expected = greedy(fps, 1e-3)
@@ -310,6 +316,7 @@ def test_jit_equals_eager():
     np.testing.assert_array_equal(jax.jit(unique)(fps, np.float64(1e-3)).valid, expected)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "transform",
     [
@@ -425,6 +432,7 @@ def brute_force_hits(points, q, tol):
     return hits
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n", [1, 7, 300, 700])
 def test_hits_count_the_rows_of_each_point(n):
     rng = np.random.default_rng(n)
@@ -549,6 +557,7 @@ def test_negative_size_is_named():
 # ---- conditions --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("labels", [["b", "a", "c"], [7, -1, 3], [0.5, 1.5, 1.25]], ids=str)
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_within_conditions_each_keeps_what_it_would_keep_alone(labels, xp):

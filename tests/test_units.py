@@ -242,6 +242,7 @@ def check(analysis, scale):
         np.testing.assert_allclose(value, expected, **close)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(("analysis", "scale"), list(cases(QUICK)))
 def test_an_analysis_is_the_same_in_all_units(analysis, scale):
     check(analysis, scale)

@@ -55,6 +55,7 @@ CURVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CURVES)
 def test_rows_on_a_curve_of_points_have_not_escaped_however_far_it_is(name):
     F, x, expected = CURVES[name]
@@ -73,6 +74,7 @@ TAILS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", TAILS)
 def test_rows_in_tails_have_escaped(name, dtype):
@@ -80,6 +82,7 @@ def test_rows_in_tails_have_escaped(name, dtype):
     assert set(status.tolist()) == {Status.ESCAPED} and not valid.any()
 
 
+@pytest.mark.slow
 def test_no_point_is_found_past_a_kink():
     """Newton's step from the one side is short, and so is the second, but no other is."""
 
@@ -90,6 +93,7 @@ def test_no_point_is_found_past_a_kink():
     assert not np.any(status == Status.FIXED_POINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1e2, 1e4, 1e6])
 def test_steep_networks_have_fixed_points_whose_residual_is_many_roundings(gain):
     """Newton's second step is rounding there, and the third is no shorter."""

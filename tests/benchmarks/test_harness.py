@@ -206,6 +206,7 @@ def _search(name, n=32):
     return network, x, tool, tool.rows(tool.prepare(network)(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slowpoints", "SciPy hybr", "dense Newton"])
 def test_tool_finds_fixed_points(name):
     network, _, _, rows = _search(name)
@@ -237,6 +238,7 @@ def test_draws_are_reproducible_and_differ_by_seed():
     assert not np.allclose(network.draw(9, seed=1), network.draw(9, seed=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
 )
@@ -287,6 +289,7 @@ def test_the_points_of_the_example_are_its_fixed_points(name):
     assert len(points.reached(network, known)) == len(known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", ["SciPy hybr", "Optimistix LM"])
 def test_peers_reach_points_in_float64_until_the_time_is_over(peer):
     network, x = networks.field("integrate_tanh_100_s13", 0)
@@ -469,6 +472,7 @@ BRANCHES = [
 ]
 
 
+@pytest.mark.slow
 def test_loops_arrive_at_the_points_that_the_library_follows():
     pytest.importorskip("scipy")
     weights = ([[[1.0]]], [[[2.0]]], [[0.0]])
@@ -537,6 +541,7 @@ def test_whole_processes_are_timed_and_those_that_take_long_are_stopped(tmp_path
         from_start._run("no tool", *from_start.CASES[0], 16, settings, "off")
 
 
+@pytest.mark.slow
 def test_experiments_become_tables_and_figures(tmp_path):
     results = {
         "compare": COMPARE,
@@ -634,6 +639,7 @@ def test_extrapolated_times_are_marked_by_a_sign_not_by_hollow_marks():
     assert "time extrapolated" in [text.get_text() for text in legend.get_legend().get_texts()]
 
 
+@pytest.mark.slow
 def test_figures_can_be_drawn_from_the_tables_of_a_page(tmp_path, monkeypatch):
     results = {
         "compare": COMPARE,
