@@ -33,7 +33,6 @@ from slowpoints._solvers.base import (
     Found,
     Report,
     Stopping,
-    left,
     stages_of,
 )
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
@@ -424,12 +423,14 @@ def _search_in_stages(
         here = np.minimum(np.arange(start, start + size), n - 1)
         x, u = jax.device_put(tuple(a[here] for a in on_host), place_of(x_init))
         n_rows, found = min(size, n - start), None
-        asked: Any = np.arange(size) < n_rows
+        there = np.arange(size) < n_rows
         for stage in stages:
+            asked = there
+            if found is not None:
+                asked = there & stage.takes(np.asarray(found.end), np.asarray(found.q))
+                if not asked.any():
+                    continue
             found = _run_stage(F, solver, stage, found, x, u, unit, stopping, asked, report)
-            asked = asked & left(np.asarray(found.end), np.asarray(found.q))
-            if not asked.any():
-                break
         out = _what_was_found(F, solver, found, x, u, unit, stopping, np.array(n_rows))
         parts.append(jax.tree.map(partial(first_rows, n=n_rows), jax.device_get(out)))
     told, seen = jax.tree.map(lambda *parts: np.concatenate(parts), *parts)

@@ -188,7 +188,7 @@ class AbstractSolver(eqx.Module):
         return False
 
     def stages(self, n_states: int) -> "tuple[AbstractRowSolver, ...]":
-        """Return the row solvers that `run` consists of: each continues with the rows `left`.
+        """Return the row solvers that `run` consists of: each continues with rows that it `takes`.
 
         Outside `jit`, each is a program of its own, which is compiled when a row needs it, and not
         again for another number of rows. A solver without stages, as by default, is one program.
@@ -244,6 +244,17 @@ class AbstractRowSolver(AbstractSolver):
     def bytes_per_lane(self, n_states: int) -> int:
         """Return about how many bytes a lane takes; by default, as many as a few bases."""
         return _VECTORS_PER_LANE * 4 * n_states
+
+    def takes(self, end: Any, q: Any) -> Any:
+        """Return which rows `[n]` of another's search it continues with.
+
+        By default, those that are stuck at a finite `q`.
+
+        Args:
+            end: `[n]` how the solver before ended them, as `End`.
+            q: `[n]` their `q`.
+        """
+        return (end == End.STUCK) & (abs(q) < np.inf)
 
     @property
     def phase(self) -> str:
@@ -359,11 +370,6 @@ def stages_of(solver: AbstractSolver, n_states: int) -> tuple[AbstractRowSolver,
     return solver.stages(n_states) if stages <= run else ()
 
 
-def left(end: Any, q: Any) -> Any:
-    """Return which rows `[n]` a stage leaves to the next: those that are stuck at a finite `q`."""
-    return (end == End.STUCK) & (abs(q) < np.inf)
-
-
 def run_stages(
     stages: Sequence[AbstractRowSolver],
     F: Transition,
@@ -373,9 +379,9 @@ def run_stages(
     report: Report | None,
 ) -> Found:
     """Take every row to its end, by one stage after another."""
-    found, asked = Found.nothing(x_init), jnp.ones(x_init.shape[0], bool)
-    for stage in stages:
+    found = Found.nothing(x_init)
+    for i, stage in enumerate(stages):
         known = stage.start_with(x_init)
+        asked = stage.takes(found.end, found.q) if i else jnp.ones(x_init.shape[0], bool)
         found = stage.resume(F, found, inputs, stopping, asked, report, **known)
-        asked = left(found.end, found.q)
     return found

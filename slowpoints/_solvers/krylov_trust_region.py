@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._core.types import Number
 from slowpoints._solvers.base import (
+    AbstractRowSolver,
     AbstractSolver,
     Found,
     Report,
@@ -16,8 +17,9 @@ from slowpoints._solvers.base import (
     check_settings,
     run_stages,
 )
+from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.newton_krylov import NewtonKrylov
-from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, SubspaceTrustRegion
+from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, WHOLE, SubspaceTrustRegion
 from slowpoints._transition.base import Transition
 
 _LEAVE_AFTER = 5
@@ -43,12 +45,14 @@ class KrylovTrustRegion(AbstractSolver):
        points.
     2. Rows for which this space is not enough, at slow points or in curved valleys, continue with
        steps that minimise a model of `q` exactly within a radius (Conn, Gould & Toint 2000, ch. 7).
-       Up to 16 states, the model covers all directions; up to 256, the network's slow directions
+       Up to 16 states, the model covers all directions; up to 1,024, the network's slow directions
        and Newton's step, from a factorised Jacobian; above that, it covers a larger Krylov space
        with the gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`,
        with which rows approach slow points as quickly as fixed points. Steps are corrected for what
        the model missed, as geodesic acceleration does (Transtrum & Sethna 2012), so that rows
        follow curved valleys.
+    3. Up to 1,024 states, rows at slow points end with Newton's method for a minimum of `q`, so
+       that those at one slow point agree on where it is.
 
     In networks of more than `n_vectors` states, about half of the rows start with a step of the
     network itself, if that lowers `q`.
@@ -104,9 +108,8 @@ class KrylovTrustRegion(AbstractSolver):
         return True
 
     def bytes_to_work(self, n_rows: int, n_states: int) -> int:
-        """Return about how many bytes both kinds of steps take, as for all solvers."""
-        quick, exact = self.stages(n_states)
-        return quick.bytes_to_work(n_rows, n_states) + exact.bytes_to_work(n_rows, n_states)
+        """Return about how many bytes all kinds of steps take, as for all solvers."""
+        return sum(stage.bytes_to_work(n_rows, n_states) for stage in self.stages(n_states))
 
     def run(
         self,
@@ -116,12 +119,12 @@ class KrylovTrustRegion(AbstractSolver):
         stopping: Stopping,
         report: Report | None = None,
     ) -> Found:
-        """Take every row to its end, by exact steps if the quick ones do not get there."""
+        """Take every row to its end, by other steps where the quick ones do not get there."""
         stages = self.stages(x_init.shape[1])
         return run_stages(stages, F, x_init, inputs, stopping, report)
 
-    def stages(self, n_states: int) -> tuple[NewtonKrylov, SubspaceTrustRegion]:
-        """Return the solvers of the quick steps and of the exact ones."""
+    def stages(self, n_states: int) -> tuple[AbstractRowSolver, ...]:
+        """Return the solvers of the quick steps, of the exact ones, and of the last at minima."""
         same: dict[str, Any] = {"radius": self.radius, "polish": self.polish, "dtype": self.dtype}
         leave_after = min(_LEAVE_AFTER, self.patience)
         quick = NewtonKrylov(
@@ -131,7 +134,10 @@ class KrylovTrustRegion(AbstractSolver):
             **same,
         )
         lanes = 1 if _ALONE_FROM <= n_states <= DENSE_LIMIT else 4
-        return quick, SubspaceTrustRegion(patience=self.patience, lanes=lanes, **same)
+        exact = SubspaceTrustRegion(patience=self.patience, lanes=lanes, **same)
+        if WHOLE < n_states <= DENSE_LIMIT:
+            return quick, exact, MinimumNewton(polish=self.polish, lanes=lanes)
+        return quick, exact
 
     def _quick_lanes(self, n_states: int) -> int:
         in_caches = jax.default_backend() == "cpu" and n_states > _FEW_STATES

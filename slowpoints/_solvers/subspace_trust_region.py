@@ -27,8 +27,9 @@ from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import with_precision
 from slowpoints._transition.speed import half_squared_norm
 
-DENSE_LIMIT = 256
-"""Up to this many states, Jacobians are formed and factorised."""
+DENSE_LIMIT = 1024
+"""Up to this many states, Jacobians are formed and factorised. The Krylov space of larger networks
+leaves many rows at slow points without an end, and is no quicker."""
 
 _MATRICES = 6
 """How many matrices of `n_states` x `n_states` float64 each lane with a Jacobian holds."""
@@ -37,7 +38,7 @@ _N_SLOW = 5
 """How many slow directions the subspace has; trained networks have as many as their task has
 variables."""
 
-_WHOLE = 16
+WHOLE = 16
 """Up to this many states, all directions are searched, in the precision of the states: in so few
 dimensions that costs little."""
 
@@ -47,6 +48,10 @@ _N_VECTORS = 30
 _SETTLED = 1e-5
 """A row is at a minimum if its step is predicted to lower `q` by less than this fraction: even 1000
 such steps would then lower it by less than 1 %."""
+
+_PLACE = 1e-6
+"""Of the state's size: where all of space is searched, the last step of a row at a minimum is no
+longer than this, so that rows at one slow point agree."""
 
 _SHRINK, _N_RADII = 0.2, 3
 """How many radii are tried at once, and the ratio of each to the one before: computing a step costs
@@ -102,7 +107,7 @@ class _Step(NamedTuple):
 class SubspaceTrustRegion(AbstractRowSolver):
     """Steps that minimise a model of `q` exactly within a radius, in a subspace of few directions.
 
-    Up to 16 states, the subspace is all of space. Up to 256, it contains Newton's step and the
+    Up to 16 states, the subspace is all of space. Up to 1,024, it contains Newton's step and the
     network's slow directions, from a factorised Jacobian; above that, it is a Krylov space with the
     gradient of `q`. If `q` falls slowly, the model is given the exact curvature of `q`, with which
     rows approach slow points as quickly as fixed points (Conn, Gould & Toint 2000, ch. 7).
@@ -155,7 +160,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         q = half_squared_norm(r)
         scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
 
-        small = x.shape[1] <= _WHOLE
+        small = x.shape[1] <= WHOLE
         dtype = x.dtype if small else self.dtype
         F_low, x_low, u_low = with_precision(F, dtype), x.astype(dtype), inputs.astype(dtype)
 
@@ -268,6 +273,9 @@ class SubspaceTrustRegion(AbstractRowSolver):
         root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
         creeping = step.better & (step.q - q < stopping.tol_dq)
         minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
+        if x.shape[1] <= WHOLE:  # in larger networks, `MinimumNewton` follows
+            short = step.length <= _PLACE * (1 + jnp.linalg.norm(x, axis=-1))
+            minimum &= short | ~step.better | (n_poor >= self.patience)
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
         in_tail = (n_poor >= _TAIL_AFTER) & (q < ESCAPE_Q) & is_far(x, state.start)
         stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
