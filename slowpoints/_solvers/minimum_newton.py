@@ -36,6 +36,7 @@ class _State(NamedTuple):
     dq: Float[Array, " lanes"]
     n_iters: Int[Array, " lanes"]
     end: Int[Array, " lanes"]
+    move: Float[Array, "lanes n_states"]
     shift: Float[Array, " lanes"]
     n_steps: Int[Array, " lanes"]
 
@@ -66,8 +67,9 @@ class MinimumNewton(AbstractRowSolver):
     def init(self, x: Float[Array, "lanes n_states"]) -> _State:
         """Start rows at `x`."""
         start = Found.nothing(x)
-        none = start.n_iters
-        return _State(x, start.q, start.dq, none, start.end, jnp.zeros_like(start.q), none)
+        none, shift = start.n_iters, jnp.zeros_like(start.q)
+        dq = jnp.zeros_like(start.dq)
+        return _State(x, start.q, dq, none, start.end, jnp.zeros_like(x), shift, none)
 
     def step(
         self,
@@ -76,50 +78,47 @@ class MinimumNewton(AbstractRowSolver):
         state: _State,
         stopping: Stopping,
     ) -> _State:
-        """Take one step, if `q` does not rise; else shift the Hessian."""
-        x = state.x
+        """Judge the last move, and choose the next; where `q` rose, with a shifted Hessian."""
+        x = state.x + state.move
         eye = jnp.eye(x.shape[-1], dtype=x.dtype)
 
         def derivatives(x: Array, u: Array) -> tuple[Array, Array, Array]:
-            F_x, jvp = jax.linearize(lambda x: F(x, u), x)
-            r = F_x - x
-            columns = varying(eye, F_x)
-            A = eye - jax.vmap(jvp, out_axes=1)(columns)
-            bend = jax.linearize(jax.grad(lambda x: jnp.dot(jax.lax.stop_gradient(r), F(x, u))), x)
-            S = jax.vmap(bend[1], out_axes=1)(columns)
-            return r, r @ A, A.T @ A + (S + S.T) / 2
+            def image_and_pull(x: Array) -> tuple[Array, Array]:
+                F_x, vjp = jax.vjp(lambda x: F(x, u), x)
+                r = jax.lax.stop_gradient(F_x - x)
+                return F_x, vjp(r)[0]
 
-        r, g, H = jax.vmap(derivatives)(x, inputs)
-        q = half_squared_norm(r)
-        size = jnp.trace(H, axis1=-2, axis2=-1) / x.shape[-1]
-        shifted = H + (state.shift * jnp.abs(size))[:, None, None] * eye
+            # Together, so that the network is compiled once.
+            (F_x, pull), jvp = jax.linearize(image_and_pull, x)
+            J, S = jax.vmap(jvp, out_axes=1)(varying(eye, F_x))
+            r, A = F_x - x, eye - J
+            return r, r - pull, A.T @ A + (S + S.T) / 2
 
         def solved(lane: tuple[Array, Array]) -> Array:
             H, g = lane
             return lapack.cholesky_solve(lapack.cholesky(H), g)
 
-        d = one_by_one(solved, (shifted, g))
-        finite = jnp.all(jnp.isfinite(d), axis=-1)
-        y = x + jnp.where(finite[:, None], d, 0)
-        q_new = half_squared_norm(jax.vmap(F)(y, inputs) - y)
-        length, x_size = jnp.linalg.norm(d, axis=-1), 1 + jnp.linalg.norm(x, axis=-1)
+        r, g, H = jax.vmap(derivatives)(x, inputs)
+        q, x_size = half_squared_norm(r), 1 + jnp.linalg.norm(x, axis=-1)
         rounding = 4 * jnp.finfo(q.dtype).eps * jnp.sqrt(2 * q) * x_size
-        better = finite & (q_new <= q + rounding)
-        n_steps = state.n_steps + 1
-
-        over = (better & (length <= _PLACE * x_size)) | (n_steps >= _MOST)
-        over |= state.n_iters + 1 >= stopping.max_iters  # it is at a minimum, if not as exactly
-        end = jnp.where(over, End.MINIMUM, End.NONE)
-        q_end = jnp.where(better, q_new, q)
-        if not self.polish:
-            end = jnp.where(q_end < stopping.tol_q, End.TOLERANCE, end)
+        better = q <= state.q + rounding
+        size = jnp.abs(jnp.trace(H, axis1=-2, axis2=-1)) / x.shape[-1]
+        d = one_by_one(solved, (H + (state.shift * size)[:, None, None] * eye, g))
+        finite = jnp.all(jnp.isfinite(d), axis=-1)
+        # A row that has to go back finds its way from there.
+        move = jnp.where((better & finite)[:, None], d, 0)
         larger = jnp.maximum(_FIRST_SHIFT, _LARGER * state.shift)
-        return _State(
-            jnp.where(better[:, None], y, x),
-            q_end,
-            jnp.where(better, q - q_new, jnp.where(jnp.isfinite(state.dq), state.dq, 0)),
-            state.n_iters + 1,
-            end,
-            jnp.where(better, 0, larger),
-            n_steps,
-        )
+        shift = jnp.where(better & finite, 0, larger)
+
+        n_iters, n_steps = state.n_iters + 1, state.n_steps + 1
+        last = better & finite & (jnp.linalg.norm(move, axis=-1) <= _PLACE * x_size)
+        # A row that has to end elsewhere is at a minimum, too, if not as exactly.
+        over = last | (n_steps >= _MOST) | (n_iters >= stopping.max_iters)
+        begun = jnp.isfinite(state.q)
+        dq = jnp.where(better & begun, state.q - q, state.dq)
+        x, q = jnp.where(better[:, None], x, state.x), jnp.where(better, q, state.q)
+        x = jnp.where(last[:, None], x + move, x)
+        end = jnp.where(over, End.MINIMUM, End.NONE)
+        if not self.polish:
+            end = jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
+        return _State(x, q, dq, n_iters, end, move, shift, n_steps)
