@@ -18,13 +18,14 @@ _PLACE = 1e-5
 """Of the state's size: a row ends after a step that is no longer than this. The next one would be
 about as long as the square of that."""
 
-_MOST = 12
+_MOST = 30
 """So many steps a row takes at most: along a flat valley, in which there is no place to agree on,
 they do not shrink."""
 
-_FIRST_SHIFT, _LARGER = 1e-8, 100.0
+_FIRST_SHIFT, _LARGER, _SMALLER = 1e-6, 30.0, 0.1
 """What is added to the Hessian of `q` where it is not positive definite or its step leads up, as a
-fraction of its mean diagonal, and the ratio of each such fraction to the one before."""
+fraction of its mean diagonal, and by how much that grows each time, and shrinks after a step that
+leads down."""
 
 _MATRICES = 7
 """How many matrices of `n_states` x `n_states` float64 each lane holds."""
@@ -107,8 +108,10 @@ class MinimumNewton(AbstractRowSolver):
         finite = jnp.all(jnp.isfinite(d), axis=-1)
         # A row that has to go back finds its way from there.
         move = jnp.where((better & finite)[:, None], d, 0)
+        smaller = jnp.where(state.shift > _FIRST_SHIFT, _SMALLER * state.shift, 0)
         larger = jnp.maximum(_FIRST_SHIFT, _LARGER * state.shift)
-        shift = jnp.where(better & finite, 0, larger)
+        came = jnp.any(state.move != 0, axis=-1)
+        shift = jnp.where(better & finite, jnp.where(came, smaller, state.shift), larger)
 
         n_iters, n_steps = state.n_iters + 1, state.n_steps + 1
         last = better & finite & (jnp.linalg.norm(move, axis=-1) <= _PLACE * x_size)
