@@ -33,7 +33,7 @@ def settled(F, x, u, n_iters=0, polish=True, **rules):
         x, u = jnp.asarray(x, float), jnp.broadcast_to(jnp.asarray(u, float), (len(x), len(u)))
         F = traced("test", as_transition(F), x.shape[1], u.shape[1], x.dtype)
         found, every = ended_at_minima(x, n_iters), jnp.ones(len(x), bool)
-        return MinimumNewton(polish).resume(F, found, u, stopping(**rules), every)
+        return jax.device_get(MinimumNewton(polish).resume(F, found, u, stopping(**rules), every))
 
 
 def minimum(F, x, u):
@@ -61,13 +61,15 @@ def passage(n, seed):
 class TestTheLastSteps:
     def test_rows_agree_where_scipy_finds_the_minimum(self):
         F, x = passage(20, 0)
-        found = settled(F, x, [0.05])
         known = minimum(F, x[0], [0.05])
+        assert known.fun > 1e-6
+        near = known.x + 1e-3 * x / np.linalg.norm(x, axis=1)[:, None]
+        found = settled(F, near, [0.05])
         np.testing.assert_array_equal(found.end, End.MINIMUM)
         np.testing.assert_allclose(found.x, np.tile(known.x, (5, 1)), atol=1e-8)
-        assert known.fun > 1e-6
-        assert found.n_iters.max() <= 8
+        assert found.n_iters.max() <= 4
 
+    @pytest.mark.slow
     def test_q_does_not_rise_even_from_where_its_hessian_is_indefinite(self):
         F, x = passage(20, 1)
         x = x - 3 * np.linalg.norm(x, axis=1)[:, None] * x  # far off
