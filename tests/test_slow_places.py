@@ -81,6 +81,17 @@ class TestTheLastSteps:
         assert (found.q <= np.array(before)).all()
         assert (found.q < 0.5 * np.array(before)).any()
 
+    def test_a_step_that_goes_too_far_is_taken_back(self):
+        """From 0.6 Newton's method leads to -1.5, where `q` is higher, and from there away."""
+
+        def F(x, u):
+            return x + jnp.arctan(x) + u
+
+        x = np.array([[0.6, 0.0], [0.0, -0.65]])
+        found = settled(F, x, [0.0], max_iters=2)
+        np.testing.assert_array_equal(found.x, x)
+        np.testing.assert_allclose(settled(F, x, [0.0]).x, 0, atol=1e-6)
+
     def test_along_a_flat_valley_they_come_to_an_end(self):
         """`q` falls along one direction for ever."""
 
