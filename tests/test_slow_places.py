@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 from networks import field_case, field_network, field_starts
 
-from slowpoints import Status, as_transition, find_fixed_points, q_fn, unique
+from slowpoints import Status, as_transition, find_fixed_points, optimize_batch, q_fn, unique
 from slowpoints._solvers.base import Found, Stopping
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.termination import End
@@ -118,13 +118,19 @@ class TestTheLastSteps:
         np.testing.assert_array_equal(found.n_iters, 1)
 
     def test_only_rows_at_minima_take_them(self):
-        end, q = (
-            np.array([End.MINIMUM, End.ROOT, End.STUCK, End.MINIMUM]),
-            np.array([1, 1, 1, np.inf]),
-        )
-        np.testing.assert_array_equal(
-            MinimumNewton(True).takes(end, q), [True, False, False, False]
-        )
+        end = np.array([End.MINIMUM, End.ROOT, End.STUCK, End.MINIMUM])
+        taken = MinimumNewton(True).takes(end, np.array([1, 1, 1, np.inf]))
+        np.testing.assert_array_equal(taken, [True, False, False, False])
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("n", [4, 16, 17, 40])
+def test_rows_of_networks_of_any_size_agree(n):
+    F, _ = passage(n, 0)
+    x = np.random.default_rng(5).normal(0, 0.4, (48, n)).astype(np.float32)
+    rows = optimize_batch(F, x, np.float32([0.05]))
+    assert (rows.status == Status.SLOW_POINT).all()
+    assert np.linalg.norm(rows.xstar - rows.xstar[0], axis=1).max() < 0.1 * TOL_UNIQUE
 
 
 def two_variables(n, seed):

@@ -51,8 +51,8 @@ class KrylovTrustRegion(AbstractSolver):
        with which rows approach slow points as quickly as fixed points. Steps are corrected for what
        the model missed, as geodesic acceleration does (Transtrum & Sethna 2012), so that rows
        follow curved valleys.
-    3. Up to 1,024 states, rows at slow points end with Newton's method for a minimum of `q`, so
-       that those at one slow point agree on where it is.
+    3. From 17 to 1,024 states, rows at slow points end with Newton's method for a minimum of `q`,
+       so that those at one slow point agree on where it is.
 
     In networks of more than `n_vectors` states, about half of the rows start with a step of the
     network itself, if that lowers `q`.
@@ -135,6 +135,7 @@ class KrylovTrustRegion(AbstractSolver):
         )
         lanes = 1 if _ALONE_FROM <= n_states <= DENSE_LIMIT else 4
         exact = SubspaceTrustRegion(patience=self.patience, lanes=lanes, **same)
+        # Up to `WHOLE` states, exact steps are Newton's steps for the minimum themselves.
         if WHOLE < n_states <= DENSE_LIMIT:
             return quick, exact, MinimumNewton(polish=self.polish, lanes=lanes)
         return quick, exact

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints._solvers.loops import one_by_one, varying
-from slowpoints._solvers.termination import End
+from slowpoints._solvers.termination import End, rounding_of_q
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 
@@ -101,8 +101,7 @@ class MinimumNewton(AbstractRowSolver):
 
         r, g, H = jax.vmap(derivatives)(x, inputs)
         q, x_size = half_squared_norm(r), 1 + jnp.linalg.norm(x, axis=-1)
-        rounding = 4 * jnp.finfo(q.dtype).eps * jnp.sqrt(2 * q) * x_size
-        better = q <= state.q + rounding
+        better = q <= state.q + rounding_of_q(q, x)
         size = jnp.abs(jnp.trace(H, axis1=-2, axis2=-1)) / x.shape[-1]
         d = one_by_one(solved, (H + (state.shift * size)[:, None, None] * eye, g))
         finite = jnp.all(jnp.isfinite(d), axis=-1)

@@ -21,6 +21,7 @@ from slowpoints._solvers.termination import (
     End,
     is_far,
     rounding_floor,
+    rounding_of_q,
     step_is_negligible,
 )
 from slowpoints._transition.base import Transition
@@ -48,10 +49,6 @@ _N_VECTORS = 30
 _SETTLED = 1e-5
 """A row is at a minimum if its step is predicted to lower `q` by less than this fraction: even 1000
 such steps would then lower it by less than 1 %."""
-
-_PLACE = 1e-6
-"""Of the state's size: where all of space is searched, the last step of a row at a minimum is no
-longer than this, so that rows at one slow point agree."""
 
 _SHRINK, _N_RADII = 0.2, 3
 """How many radii are tried at once, and the ratio of each to the one before: computing a step costs
@@ -240,8 +237,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         d, q_new, gain, predicted, tried, length = map(
             picked, (d, q_new, gain, predicted, radii, length)
         )
-        rounding = 4 * jnp.finfo(q.dtype).eps * scale * (1 + jnp.linalg.norm(x, axis=-1))
-        better = (q - q_new > rounding) & (gain > _WORTH)
+        better = (q - q_new > rounding_of_q(q, x)) & (gain > _WORTH)
         at_edge = length >= 0.99 * tried
         wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
         wider = jnp.minimum(wider, jnp.maximum(tried, longest_radius(x)))
@@ -273,9 +269,6 @@ class SubspaceTrustRegion(AbstractRowSolver):
         root = (negligible & (step.predicted > 0.5 * step.q)) | (q <= rounding_floor(x))
         creeping = step.better & (step.q - q < stopping.tol_dq)
         minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
-        if x.shape[1] <= WHOLE:  # in larger networks, `MinimumNewton` follows
-            short = step.length <= _PLACE * (1 + jnp.linalg.norm(x, axis=-1))
-            minimum &= short | ~step.better | (n_poor >= self.patience)
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
         in_tail = (n_poor >= _TAIL_AFTER) & (q < ESCAPE_Q) & is_far(x, state.start)
         stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)

@@ -52,6 +52,13 @@ def rounding_floor(x: Float[Array | np.ndarray, "*lanes n_states"]) -> Float[Arr
     return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
 
 
+def rounding_of_q(
+    q: Float[Array, " lanes"], x: Float[Array, "lanes n_states"]
+) -> Float[Array, " lanes"]:
+    """Return by how much rounding of `x - F(x)` may change a `q` at `x`."""
+    return 4 * jnp.finfo(q.dtype).eps * jnp.sqrt(2 * q) * (1 + jnp.linalg.norm(x, axis=-1))
+
+
 def is_far(
     x: Float[Array, "lanes n_states"], x_init: Float[Array, "lanes n_states"]
 ) -> Bool[Array, " lanes"]:
