@@ -115,7 +115,11 @@ def unique_across_processes(fps: FixedPoints, *, within_conditions: bool = False
         if missed.n == 0:
             # Every row of this process is now counted at one of the points, and each point itself.
             hits = np.asarray(beside.hits)[: merged.n] - 1
-            return merged.replace(hits=_gather(hits).sum(axis=0, dtype=np.int32))
+            merged = merged.replace(hits=_gather(hits).sum(axis=0, dtype=np.int32))
+            if beside.status is None:
+                return merged
+            status = np.asarray(beside.status)[: merged.n]
+            return merged.replace(status=_gather(status).min(axis=0))
         candidates = FixedPoints.concatenate([candidates, missed])
 
 

@@ -13,7 +13,7 @@ from slowpoints._certificates.same_points import one_row_per_point
 from slowpoints._core import arguments
 from slowpoints._core.arrays import beside, put, rows_of, with_library
 from slowpoints._core.types import RealArray, Scalar
-from slowpoints._points.covering import cover
+from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
 from slowpoints._transition.convert import as_transition
@@ -42,8 +42,9 @@ def unique(
     however close, if they are proven to be at two. The distance decides where nothing is proven,
     as between slow points. This is done on the host, not inside `jit`.
 
-    Runs inside `jit` and `vmap`, in memory proportional to the rows. All fields but `valid` are
-    passed on as they are, and gradients reach them; the choice of the rows has none.
+    Runs inside `jit` and `vmap`, in memory proportional to the rows. All fields but `valid`, `hits`
+    and `status` are passed on as they are, and gradients reach them; the choice of the rows has
+    none.
 
     Args:
         fps: `n` rows with `xstar` `[n, N]` and, optionally, `inputs` `[n, M]`, `qstar` `[n]` and
@@ -61,7 +62,8 @@ def unique(
     Returns:
         The same rows with a new `valid` `[n]`; or, given `size`, the best `size` survivors. `hits`
         `[n]` counts the rows that each survivor stands for: itself and those dropped for it, or
-        their own `hits` if `fps` has them; 0 for other rows.
+        their own `hits` if `fps` has them; 0 for other rows. The `status` of a survivor is the most
+        certain one of these rows: a point is a fixed point if one of them is known to be at it.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `by="certificate"` and one is traced.
@@ -85,11 +87,14 @@ def unique(
     with jax.enable_x64(True):
         if fps.n == 0:
             return fps if size is None else _blank(fps, size)
-        survives, ranking, n_survivors, hits = cover(
-            fps.xstar, fps.inputs, fps.qstar, fps.valid, put(tol, np.float64), condition, fps.hits
+        owner, ranking, n_survivors = cover(
+            fps.xstar, fps.inputs, fps.qstar, fps.valid, put(tol, np.float64), condition
         )
-        survives, hits = (beside(a, fps.xstar) for a in (survives, hits))
-        fps = fps.replace(hits=hits)
+        survives, hits, status = (
+            a if a is None else beside(a, fps.xstar)
+            for a in told_of_survivors(owner, fps.hits, fps.status)
+        )
+        fps = fps.replace(hits=hits, status=status)
         if size is None:
             return fps.replace(valid=survives)
         return _take(fps, ranking, n_survivors, size)
@@ -108,8 +113,9 @@ def _by_certificate(
         expected = "to be called outside of `jit`, since `by` is 'certificate'"
         arguments.refuse("unique", "fps", "is traced", expected, TypeError)
     F = traced_for("unique", F, fps)
-    survives, hits = one_row_per_point(F, fps, tol, condition)
-    fps = fps.replace(valid=survives, hits=hits)
+    owner = one_row_per_point(F, fps, tol, condition)
+    survives, hits, status = told_of_survivors(owner, fps.hits, fps.status)
+    fps = fps.replace(valid=survives, hits=hits, status=status)
     if size is None:
         return fps
     q = np.zeros(fps.n) if fps.qstar is None else np.asarray(fps.qstar)

@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import tempfile
+from collections import Counter
 from importlib.metadata import version
 
 from packaging.version import Version
@@ -38,17 +39,27 @@ if "SLOWPOINTS_CACHE" not in os.environ:
 def pytest_collection_modifyitems(config, items):
     """Leave out tests for four devices where there is one, and the others where there are four.
 
-    Of a test that is marked `slow_cases`, all cases but the first become slow.
+    Of a test that is marked `slow_cases`, all cases but the first become slow. Of one that is
+    marked `one_in(k)`, all but one case in `k` become exhaustive, and are left out unless asked
+    for, whatever else they are.
     """
-    begun = set()
+    begun = Counter()
     for item in items:
-        if item.get_closest_marker("slow_cases") is not None:
-            test = item.nodeid.partition("[")[0]
-            if test in begun:
-                item.add_marker("slow")
-            begun.add(test)
+        number = begun[item.nodeid.partition("[")[0]]
+        begun[item.nodeid.partition("[")[0]] += 1
+        one_in = item.get_closest_marker("one_in")
+        if one_in is not None and number % one_in.args[0]:
+            item.add_marker("exhaustive")
+        elif item.get_closest_marker("slow_cases") is not None and number:
+            item.add_marker("slow")
     four = os.environ["SLOWPOINTS_TEST_DEVICES"] == "4"
-    left = [item for item in items if four != bool(item.get_closest_marker("devices"))]
+    asked_for = "exhaustive" in config.option.markexpr
+    left = [
+        item
+        for item in items
+        if four != bool(item.get_closest_marker("devices"))
+        or (item.get_closest_marker("exhaustive") is not None and not asked_for)
+    ]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
 

@@ -286,9 +286,14 @@ def test_a_search_without_losses_is_silent():
     assert [part.n_points for part in found.parts] == [2] and found.lines[0].startswith("40 ended")
 
 
-def test_a_point_has_the_status_of_its_row_of_lowest_q():
-    all_fps = rows((FIXED, 0.0, 1, 1e-15), (UNFINISHED, 5e-4, 1, 1e-16))
-    assert unique(all_fps).compact().status.tolist() == [UNFINISHED]
+def test_a_point_has_the_most_certain_status_of_its_rows_in_the_result_and_in_the_account():
+    all_fps = rows((UNFINISHED, 5e-4, 79, 1e-16), (SLOW, 0.0, 1, 1e-15))
+    fps = unique(all_fps).compact()
+    assert fps.status.tolist() == [SLOW] and fps.qstar.tolist() == [np.float32(1e-16)]
+    assert [(part.status, part.n_points) for part in account(fps, all_fps).parts] == [
+        (SLOW, 1),
+        (UNFINISHED, 0),
+    ]
 
 
 def test_points_are_counted_by_their_status():

@@ -271,6 +271,7 @@ def in_units(unit):
     return F, attractors
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_kicks_pulses_and_boundaries_are_the_same_in_all_units(unit):

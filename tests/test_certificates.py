@@ -34,6 +34,7 @@ def points(x, u=None, **fields):
 # ---- networks whose points are known -----------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
@@ -79,6 +80,7 @@ def one_unit(x, u):
     return jnp.tanh(2 * x + u)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("d", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
 def test_points_are_certified_up_to_the_fold_and_none_beyond(d):
@@ -208,6 +210,7 @@ def arb_holds_one(kind, n, u, centre, radius):
     return exists and contraction([arb(c) for c in centre], radius) < 1, x
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("n", [1, 2, 3])

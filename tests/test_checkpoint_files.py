@@ -113,7 +113,7 @@ def test_no_mutation_of_a_file_alters_a_weight(path):
     assert n_refused + n_loaded == 500
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_none_of_many_mutations_of_a_file_alters_a_weight(path):
     n_refused, n_loaded = outcomes_of_mutations(path, 10_000)
     assert n_refused > 9_000

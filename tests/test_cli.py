@@ -356,6 +356,7 @@ REFUSED = {
 """What one process of a job is given, how both end, and what both are told."""
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_mistake_of_one_process_ends_the_job(name):

@@ -478,7 +478,7 @@ def test_how_much_to_optimise_is_the_users_choice(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "n_programs", [60, pytest.param(600, marks=pytest.mark.slow)], ids=["some", "many"]
+    "n_programs", [60, pytest.param(600, marks=pytest.mark.exhaustive)], ids=["some", "many"]
 )
 def test_generated_programs_of_one_text_are_equal(n_programs):
     """Else one of them would be given what was compiled for the other."""

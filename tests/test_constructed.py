@@ -59,6 +59,7 @@ def check_that_q_belongs_to_the_state(reference, fps):
     ).all()
 
 
+@pytest.mark.one_in(3)
 @every_network
 @every_solver
 @pytest.mark.slow
@@ -263,6 +264,7 @@ def test_rows_do_not_depend_on_their_order_or_on_chunks(network):
 # ---- larger networks ---------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "n_states",

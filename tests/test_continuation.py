@@ -243,6 +243,7 @@ def _independent(G, x, s):
     return slowpoints.unique(fps, tol=1e-2).compact().to_numpy()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.slow
 def test_random_networks_have_all_their_points_on_branches(seed):

@@ -104,6 +104,7 @@ def _number(value):
 # ---- branches that come close --------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("asymmetry", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8])
@@ -128,6 +129,7 @@ def test_branches_of_a_near_pitchfork_do_not_jump(asymmetry, certify):
         assert all(abs(np.subtract(*part.s)) < 1e-6 for part in branches.unproven)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("asymmetry", [1e-2, 1e-4, 1e-6, 1e-8])
@@ -171,6 +173,7 @@ def test_a_pitchfork_at_the_very_beginning_of_a_wide_span(top):
 # ---- events that come close ----------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("apart", [0.2, 0.05, 2e-2, 2e-3, 2e-4])
 @pytest.mark.parametrize(
@@ -237,6 +240,7 @@ class _InOtherUnits(Transition):
 _SCALES = [2.0**-40, 2.0**-20, 2.0**-10, 2.0**10, 2.0**20, (2.0**20, 1.0), (1.0, 2.0**-20)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", _SCALES)
 @pytest.mark.parametrize("certify", [False, True])
@@ -347,6 +351,7 @@ def _random(seed):
         return _Random(*map(jnp.asarray, (*(gain * rng.normal(size=(2, d, d))), b)))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_branches_of_random_networks_have_the_points_that_there_are(seed):

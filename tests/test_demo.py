@@ -314,6 +314,7 @@ class TestCommandLine:
         assert re.fullmatch(r"Error: .*No space left on device.*\n", result.output)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", re.findall(r"`python -m slowpoints (demo --cell \w+)` \| 27 ", README)

@@ -89,6 +89,7 @@ def a_time_step():
         env.settings.update(values)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

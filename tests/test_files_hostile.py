@@ -380,7 +380,7 @@ def packed(values):
 @pytest.mark.slow
 @pytest.mark.checks_input
 @pytest.mark.parametrize(
-    "n", [300, pytest.param(10_000, marks=pytest.mark.slow)], ids=["some", "ten thousand"]
+    "n", [300, pytest.param(10_000, marks=pytest.mark.exhaustive)], ids=["some", "ten thousand"]
 )
 @pytest.mark.parametrize("kind", [Points, Records, Rows])
 def test_mutated_files_are_read_or_refused_by_name(kind, n, done, tmp_path):

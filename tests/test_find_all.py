@@ -177,6 +177,7 @@ def random_network(cls, n, seed, scale):
     return cls(*(jnp.asarray(a, jnp.float32) for a in (Wi, scale * Wh, 0.3 * b)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize("n", [2, 3, 4])
@@ -439,6 +440,7 @@ def test_a_fixed_point_at_a_jump_or_a_kink_is_not_claimed_to_be_missing():
 # ---- where a network is no number, or takes numbers for others ---------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "f",

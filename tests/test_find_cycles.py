@@ -99,6 +99,7 @@ FLAT = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("n_states", "scale", "seed", "n_points"), FLAT)
 @pytest.mark.slow
 def test_all_cycles_of_six_steps_are_found(n_states, scale, seed, n_points):
@@ -143,6 +144,7 @@ def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
     assert_the_same(np.asarray(fps.xstar), enumerate_cycles(F, 2))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")  # some have none
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -280,6 +282,7 @@ def test_as_points_of_three_steps_the_slow_ones_are_on_no_cycle_either():
     assert sorted(np.bincount(done.cycle_id[done.period == 3])[-2:]) in ([2, 3], [3, 3])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "expected"),

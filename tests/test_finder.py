@@ -208,6 +208,7 @@ def on_every_search(test):
     return test
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow_cases
 @on_every_search
 def test_the_27_fixed_points_of_a_flip_flop_network(cell, dtype, seed):

@@ -67,6 +67,7 @@ def twice_batched(f):
     return jax.vmap(jax.vmap(f))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow_cases
 @each
 @pytest.mark.parametrize("wide", [False, True])

@@ -206,6 +206,7 @@ def stop_at(instant, monkeypatch, error):
     monkeypatch.setattr(np, "savez_compressed", failing(np.savez_compressed))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [Stopped(), OSError(errno.ENOSPC, "No space left on device")])
 def test_stopped_at_any_write_nothing_is_lost_but_the_running_chunk(

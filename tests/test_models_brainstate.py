@@ -142,6 +142,7 @@ def swap(x):
 _TRAINED = ["tanh", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gru", "lstm"))]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", _TRAINED)
 @pytest.mark.slow
 def test_trained_cells_have_the_same_27_fixed_points(kind):

@@ -328,6 +328,7 @@ def nnx_case(kind):
     return cell
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
 @pytest.mark.parametrize("make", [nnx_case, linen_case])

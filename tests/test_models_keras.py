@@ -140,6 +140,7 @@ def points(F, n=6):
 # ---- a step ------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_step_and_its_jacobian_are_those_of_keras(kind):
@@ -284,6 +285,7 @@ def flipflop_cell(kind):
     return cell
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", pytest.param("gru", marks=pytest.mark.slow), "lstm"])
 def test_a_search_finds_the_points_of_the_trained_network(kind):

@@ -397,6 +397,7 @@ def test_time_is_the_third_axis_where_the_states_have_too_few(n_states):
         )
 
 
+@pytest.mark.one_in(5)
 @both
 @pytest.mark.parametrize("n_states", [1, 2, 3, 6])
 @pytest.mark.parametrize(("trials", "time"), [(1, 1), (1, 2), (2, 1), (1, 12)])

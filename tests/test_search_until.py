@@ -99,6 +99,7 @@ def test_all_points_are_found_from_one_trial(cell, seed):
     check_finds_all(cell, seed)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 @pytest.mark.parametrize("cell", list(N_POINTS))
@@ -187,6 +188,7 @@ MASSES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("rounds_of", [pytest.param(16, marks=pytest.mark.slow), 128])
 @pytest.mark.parametrize("name", MASSES)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_checks import fast_compilation as fast_compilation
 from networks import Affine, field_case, field_network, field_starts
 
 from slowpoints import ContinuousTime, Status, Transition, q_fn, slow_manifold
@@ -207,6 +208,7 @@ class InOtherUnits(Transition):
 TURN = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0].astype(np.float32)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", [[2.0**20, 1, 1], [1, 2.0**20, 2.0**20], [1e6, 1, 1e-6]])
 @pytest.mark.parametrize("is_flow", [False, True])

@@ -444,6 +444,7 @@ def test_adam_reduces_its_rate_on_a_plateau():
     assert [rates[i] for i in range(1, 15)] == [0.8] * 3 + [0.4] * 5 + [0.2] * 5 + [0.1]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @default_and_slow_others
 def test_fixed_points_have_a_derivative_in_the_parameters(name):

@@ -64,6 +64,7 @@ def test_in_a_power_of_two_rows_are_the_same_to_the_last_bit():
     np.testing.assert_array_equal(rows[0].status, rows[1].status)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("solver", SOLVERS, ids=["default", "levenberg_marquardt", "newton_krylov"])
 @pytest.mark.parametrize("ratio", [1e-6, 3e4, 1e6])

@@ -73,6 +73,7 @@ def residual(reference, x):
 # ---- what each status means --------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @every_network
 @every_solver
 @pytest.mark.slow
@@ -208,6 +209,7 @@ def plane_in_twenty_dimensions(x, u):
     return jnp.concatenate([x[:10], 0.5 * x[10:] + u[0]])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("n_states, F", [(2, line), (20, plane_in_twenty_dimensions)])
@@ -227,6 +229,7 @@ def test_no_row_at_a_turned_line_is_called_escaped():
     assert not named(fps, Status.ESCAPED).any()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "first, status",
@@ -288,6 +291,7 @@ def test_what_a_tail_is(F, x, x_init, in_tail):
         assert is_in_a_tail(as_transition(lambda x, u: F(x)), x, x_init, u).tolist() == [in_tail]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "F",
     [
@@ -424,6 +428,7 @@ JUDGED = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGED)
 def test_rows_are_judged_alike_on_the_host_and_in_one_program(name):

@@ -320,6 +320,7 @@ def own_step(name, module, F):
     return step
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MODULES)
@@ -504,6 +505,7 @@ class Keeps(Base):
         return self.drop(x) + torch.randn_like(x) + self.count
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.checks_input  # the checker of types draws Python's random numbers itself
 @pytest.mark.parametrize("training", [True, False])

@@ -411,7 +411,7 @@ def full(xp=np):
     return FixedPoints(**{k: xp.asarray(v) for k, v in fields.items()}, dtype=np.float64)
 
 
-OTHERS = [name for name in FixedPoints.array_fields if name not in ("valid", "hits")]
+OTHERS = [name for name in FixedPoints.array_fields if name not in ("valid", "hits", "status")]
 
 
 def test_other_fields_are_passed_through_untouched():
@@ -422,30 +422,36 @@ def test_other_fields_are_passed_through_untouched():
     assert unique(full()).valid.tolist() == [False, True, False, False, True]
 
 
-def brute_force_hits(points, q, tol):
-    """Count the rows at each point: each goes to the best of the kept ones that it is near."""
-    kept, hits = [], np.zeros(len(points), int)
+def brute_force_owners(points, q, tol):
+    """Return the row that stands for each row: the best of the kept ones that it is near."""
+    kept, owner = [], np.zeros(len(points), int)
     for row in np.argsort(q, kind="stable"):
         near = [k for k in kept if np.linalg.norm(points[row] - points[k]) <= tol]
         kept += [] if near else [row]
-        hits[near[0] if near else row] += 1
-    return hits
+        owner[row] = near[0] if near else row
+    return owner
 
 
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("n", [1, 7, 300, 700])
-def test_hits_count_the_rows_of_each_point(n):
+def test_hits_count_the_rows_of_each_point_and_its_status_is_the_most_certain(n):
     rng = np.random.default_rng(n)
     points, q = rng.standard_normal((n, 2)), rng.random(n)
     valid = rng.random(n) < 0.9
-    fps = FixedPoints(xstar=points, inputs=np.zeros((n, 1)), qstar=q, valid=valid)
+    status = rng.integers(1, 7, n).astype(np.int8)
+    fps = FixedPoints(xstar=points, inputs=np.zeros((n, 1)), qstar=q, valid=valid, status=status)
     kept = unique(fps, 0.5)
-    expected = np.zeros(n, int)
-    expected[valid] = brute_force_hits(points[valid], q[valid], 0.5)
-    assert kept.hits.tolist() == expected.tolist()
-    assert np.array_equal(np.asarray(kept.valid), expected > 0)
+    owner = np.full(n, -1)
+    owner[valid] = np.flatnonzero(valid)[brute_force_owners(points[valid], q[valid], 0.5)]
+    expected = np.array([np.sum(owner == row) for row in range(n)])
+    certain = [min(status[owner == row], default=status[row]) for row in range(n)]
     inside = jax.jit(lambda fps: unique(fps, 0.5))(fps)
-    assert inside.hits.tolist() == expected.tolist()
+    for found in (kept, inside):
+        assert found.hits.tolist() == expected.tolist()
+        assert found.status.tolist() == certain and found.status.dtype == np.int8
+        assert np.array_equal(np.asarray(found.valid), expected > 0)
+    alone = fps.replace(tol_unique=0.5).get_unique()
+    assert alone.status.tolist() == np.array(certain)[expected > 0].tolist()
     best = unique(fps, 0.5, size=n + 1)
     assert best.hits.tolist() == [*(expected[np.argsort(q)][expected[np.argsort(q)] > 0])] + [0] * (
         n + 1 - np.sum(expected > 0)
@@ -457,6 +463,13 @@ def test_hits_of_rows_that_stand_for_several_are_summed():
     fps = FixedPoints(xstar=points, qstar=np.array([2e-9, 1e-9, 3e-9]), hits=np.array([3, 4, 5]))
     assert unique(fps, 0.5).hits.tolist() == [0, 7, 5]
     assert fps.replace(tol_unique=0.5).get_unique().hits.tolist() == [7, 5]
+
+
+def test_a_number_that_is_no_status_is_the_least_certain():
+    points, q = np.array([[0.0], [0.1], [5.0]]), np.array([2e-9, 1e-9, 3e-9])
+    fps = FixedPoints(xstar=points, qstar=q, status=np.array([4, 0, 0], np.int8))
+    for made in (unique, jax.jit(unique, static_argnums=1)):
+        assert made(fps, 0.5).status.tolist() == [4, 4, 0]
 
 
 def test_tol_unique_is_carried():

@@ -242,12 +242,14 @@ def check(analysis, scale):
         np.testing.assert_allclose(value, expected, **close)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize(("analysis", "scale"), list(cases(QUICK)))
 def test_an_analysis_is_the_same_in_all_units(analysis, scale):
     check(analysis, scale)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(("analysis", "scale"), list(cases(HEAVY)))
 def test_a_search_is_the_same_in_all_units(analysis, scale):
@@ -269,6 +271,7 @@ def test_an_eigenvalue_that_may_be_one_is_told_in_all_units(unit, speed, stable)
         assert fps.decompose_jacobians().is_stable.tolist() == [stable]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e-6, 2.0**-20, 1e6])
 def test_the_rank_needed_is_the_same_in_all_units(unit):

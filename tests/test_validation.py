@@ -46,3 +46,10 @@ def test_an_entry_says_if_a_test_of_it_is_slow(entry):
         all_are = "pytestmark = pytest.mark.slow" in (TESTS / file).read_text()
         this_is = re.search(r"(^| )pytest\.mark\.slow( |$)", marks_of_tests(file)[test])
         assert not (all_are or this_is) or re.search(r"\*slow", entry, re.I)
+
+
+@every_entry
+def test_an_entry_says_if_only_a_part_of_a_test_is_run_without_being_asked_for(entry):
+    for file, test in re.findall(r"`tests/(\w+\.py)::(\w+)`", entry):
+        is_in_part = re.search(r"one_in|exhaustive", marks_of_tests(file)[test])
+        assert not is_in_part or re.search(r"\*slow,\sin part", entry, re.I)

@@ -55,6 +55,7 @@ CURVES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CURVES)
 def test_rows_on_a_curve_of_points_have_not_escaped_however_far_it_is(name):
@@ -74,6 +75,7 @@ TAILS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", TAILS)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from slowpoints._certificates.certify import Certificates, certify
 from slowpoints._points.covering import cover
@@ -18,7 +18,7 @@ together: one of them, and the others lie in the box in which its fixed point is
 
 def one_row_per_point(
     F: Transition, fps: FixedPoints, tol: float, condition: Shaped[np.ndarray, " n"] | None
-) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+) -> Int[np.ndarray, " n"]:
     """Choose one row per point, the lowest `q` first.
 
     Two rows are the same point if that is proven, and two points if that is; if neither is, they
@@ -31,7 +31,8 @@ def one_row_per_point(
         condition: `[n]` labels; rows with different labels never count as one point.
 
     Returns:
-        `[n]` which rows are chosen, and `[n]` how many rows each of them stands for, 0 for others.
+        `[n]` the row that stands for each row: itself if it is chosen, and -1 for a row that takes
+        no part.
     """
     fps = fps.to_numpy()
     labels = np.zeros(fps.n, int) if condition is None else np.asarray(condition)
@@ -40,8 +41,8 @@ def one_row_per_point(
     usable &= np.isfinite(_q(fps))
     if fps.valid is not None:
         usable &= fps.valid
-    leads, *_ = cover(fps.xstar, fps.inputs, fps.qstar, fps.valid, fine, condition)
-    rows, leaders = np.flatnonzero(usable), np.flatnonzero(leads)
+    leader_of, *_ = cover(fps.xstar, fps.inputs, fps.qstar, fps.valid, fine, condition)
+    rows, leaders = np.flatnonzero(usable), np.flatnonzero(leader_of == np.arange(fps.n))
     place, _ = nearest(
         [fps.xstar[rows], fps.inputs[rows]],
         [fps.xstar[leaders], fps.inputs[leaders]],
@@ -68,12 +69,7 @@ def one_row_per_point(
     point_of[speakers] = speakers[chosen_of]
     follow = ~alone
     point_of[rows[follow]] = point_of[leaders[place[follow]]]
-    counted = np.ones(fps.n, int) if fps.hits is None else fps.hits
-    hits = np.zeros(fps.n, np.int32)
-    np.add.at(hits, point_of[rows], counted[rows])
-    survives = np.zeros(fps.n, bool)
-    survives[point_of[rows]] = True
-    return survives, hits
+    return point_of
 
 
 def _choose(

@@ -9,7 +9,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
-from slowpoints._core.arrays import put, rounded_up
+from slowpoints._core.arrays import put, rounded_up, with_library
 from slowpoints._core.types import RealArray, Scalar
 
 # How many rows are compared at a time: enough for fast matrix products, but few enough that a block
@@ -24,10 +24,7 @@ def cover(
     valid: Bool[RealArray, " n"] | None,
     tol: Scalar,
     condition: Shaped[RealArray, " n"] | None = None,
-    hits: Shaped[RealArray, " n"] | None = None,
-) -> tuple[
-    Bool[RealArray, " n"], Int[RealArray, " padded"], Int[RealArray, ""], Int[RealArray, " n"]
-]:
+) -> tuple[Int[RealArray, " n"], Int[RealArray, " padded"], Int[RealArray, ""]]:
     """Choose one row per point, by the rules that [`unique`][slowpoints.unique] documents.
 
     Distances are computed in float64, whatever JAX's global setting. The choice has no gradient.
@@ -39,29 +36,68 @@ def cover(
         valid: `[n]` which rows take part, or `None` for all.
         tol: the largest distance at which two rows count as one point.
         condition: `[n]` labels; rows with different labels never count as one point.
-        hits: `[n]` how many rows each row stands for, or `None` for one each.
 
     Returns:
-        Which rows survive, `[n]`; the row numbers of the survivors, best first, at the front of an
-        array whose other entries mean nothing; how many rows survive; and for how many rows each
-        row stands, `[n]`: a survivor for itself and those that are dropped for it, others for none.
-        In NumPy's arrays unless an argument is traced or there are many rows.
+        The row that stands for each row, `[n]`: itself for a survivor, and -1 for a row that takes
+        no part; the row numbers of the survivors, best first, at the front of an array whose other
+        entries mean nothing; and how many rows survive. In NumPy's arrays unless an argument is
+        traced or there are many rows.
     """
     n = xstar.shape[0]
-    given = xstar, inputs, qstar, valid, condition, hits
+    given = xstar, inputs, qstar, valid, condition
     traced = any(isinstance(array, Tracer) for array in (*given, tol))
     if not traced and n <= _MOST_ON_HOST:
         on_host: tuple[Any, ...] = tuple(a if a is None else np.asarray(a) for a in given)
         return _survivors_on_host(*on_host, tol=float(tol))
     with jax.enable_x64(True):
         tol = jnp.asarray(tol, jnp.float64)
-        filled = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition, hits
+        filled = *lax.stop_gradient((xstar, inputs, qstar, valid)), condition
         if not traced and rounded_up(n) != n:
             filled = _filled_up(*filled)
-        survives, ranking, n_survivors, counts = _survivors(*filled, tol)
-        if survives.size != n:
-            survives, counts = (put(np.asarray(a)[:n]) for a in (survives, counts))
-        return survives, ranking, n_survivors, counts
+        owner, ranking, n_survivors = _survivors(*filled, tol)
+        if owner.size != n:
+            owner = put(np.asarray(owner)[:n])
+        return owner, ranking, n_survivors
+
+
+def told_of_survivors(
+    owner: Int[RealArray, " n"],
+    hits: Shaped[RealArray, " n"] | None,
+    status: Shaped[RealArray, " n"] | None,
+) -> tuple[Bool[RealArray, " n"], Int[RealArray, " n"], Shaped[RealArray, " n"] | None]:
+    """Return what is told of each survivor by all rows that it stands for.
+
+    Args:
+        owner: the row that stands for each row, as `cover` returns it.
+        hits: `[n]` how many rows each row stands for, or `None` for one each.
+        status: `[n]` how the rows' searches ended, or `None`.
+
+    Returns:
+        Which rows survive; for how many rows each row stands, 0 for those that do not survive; and
+        each row's status, which for a survivor is the most certain of those of its rows.
+    """
+    xp, owner, hits, status = with_library(owner, hits, status)
+    n = owner.size
+    own = xp.arange(n, dtype=owner.dtype)
+    weight = xp.ones(n, np.int32) if hits is None else xp.asarray(hits, np.int32)
+    survives = owner == own
+    slot = xp.where(owner < 0, n, owner)  # one more than there are, and left out again
+    counts, best = xp.zeros(n + 1, np.int32), None
+    if xp is np:
+        np.add.at(counts, slot, weight)
+    else:
+        counts = counts.at[slot].add(weight)
+    if status is not None:
+        # The codes rise as certainty falls; numbers that are none are the least certain.
+        least = np.iinfo(np.int8).max
+        rank = xp.where(status > 0, status, least)
+        best = xp.full(n + 1, least, rank.dtype)
+        if xp is np:
+            np.minimum.at(best, slot, rank)
+        else:
+            best = best.at[slot].min(rank)
+        best = xp.where(survives & (best[:n] < least), best[:n], status).astype(status.dtype)
+    return survives, counts[:n], best
 
 
 _MOST_ON_HOST = 2**12
@@ -74,9 +110,8 @@ def _survivors_on_host(
     qstar: Real[np.ndarray, " n"] | None,
     valid: Bool[np.ndarray, " n"] | None,
     condition: Shaped[np.ndarray, " n"] | None,
-    hits: Shaped[np.ndarray, " n"] | None,
     tol: float,
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Any, Any, Any]:
     """Return what `cover` returns."""
     n = len(xstar)
     parts = [xstar] if inputs is None else [xstar, inputs]
@@ -84,8 +119,7 @@ def _survivors_on_host(
     q = np.zeros(n) if qstar is None else qstar.astype(np.float64)
     usable = np.isfinite(points).all(axis=1) & np.isfinite(q)
     usable &= True if valid is None else valid
-    weight = np.ones(n, np.int32) if hits is None else hits.astype(np.int32)
-    survives, counts, ranking = np.zeros(n, bool), np.zeros(n, np.int32), []
+    owner, ranking = np.full(n, -1, np.int32), []
     with np.errstate(all="ignore"):  # points may be as far apart as numbers can be
         weights = np.cos(np.arange(points.shape[1]))
         place = np.sum(points * weights, axis=1)
@@ -108,24 +142,22 @@ def _survivors_on_host(
                 near = near[condition[near] == condition[row]]
             near = near[np.linalg.norm(points[near] - points[row], axis=1) <= tol]
             is_open[near] = is_open[row] = False
-            survives[row] = True
+            owner[near] = owner[row] = row
             ranking.append(row)
-            counts[row] = np.sum(weight[near[near != row]]) + weight[row]
-    return survives, np.array(ranking, int), np.array(len(ranking)), counts
+    return owner, np.array(ranking, int), np.array(len(ranking))
 
 
 def _filled_up(
-    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any, hits: Any
-) -> tuple[Any, Any, Any, Any, Any, Any]:
+    xstar: Any, inputs: Any, qstar: Any, valid: Any, condition: Any
+) -> tuple[Any, Any, Any, Any, Any]:
     """Return the arrays padded with invalid rows, so that few sizes have to be compiled."""
     n = xstar.shape[0]
     rows = np.minimum(np.arange(rounded_up(n)), n - 1)
-    x, u, q, valid, condition, hits = (
-        a if a is None else np.asarray(a)[rows]
-        for a in (xstar, inputs, qstar, valid, condition, hits)
+    x, u, q, valid, condition = (
+        a if a is None else np.asarray(a)[rows] for a in (xstar, inputs, qstar, valid, condition)
     )
     there = np.arange(rows.size) < n
-    return x, u, q, there if valid is None else there & valid, condition, hits
+    return x, u, q, there if valid is None else there & valid, condition
 
 
 @jax.jit
@@ -135,9 +167,8 @@ def _survivors(
     qstar: Real[RealArray, " n"] | None,
     valid: Bool[RealArray, " n"] | None,
     condition: Shaped[RealArray, " n"] | None,
-    hits: Shaped[RealArray, " n"] | None,
     tol: Float[Array, ""],
-) -> tuple[Bool[Array, " n"], Int[Array, " padded"], Int[Array, ""], Int[Array, " n"]]:
+) -> tuple[Int[Array, " n"], Int[Array, " padded"], Int[Array, ""]]:
     """Return what `cover` returns."""
     parts = [xstar] if inputs is None else [xstar, inputs]
     points = jnp.concatenate([jnp.asarray(part, jnp.float64) for part in parts], axis=1)
@@ -152,14 +183,12 @@ def _survivors(
     padded = -(-n // block) * block
     order = _order(points, jnp.where(usable, q, jnp.inf))
     order = order[jnp.minimum(jnp.arange(padded), n - 1)]
-    weight = jnp.ones(n, jnp.int32) if hits is None else jnp.asarray(hits, jnp.int32)
-    ranking, n_survivors, counts = _greedy_cover(
-        points[order], order, condition, weight[order], n_usable, tol, block
+    ranking, n_survivors, places = _greedy_cover(
+        points[order], order, condition, n_usable, tol, block
     )
-    survivors = jnp.where(jnp.arange(ranking.size) < n_survivors, ranking, n)
-    survives = jnp.zeros(n, bool).at[survivors].set(True, mode="drop")
-    stands_for = jnp.zeros(n, jnp.int32).at[survivors].set(counts, mode="drop")
-    return survives, ranking, n_survivors, stands_for
+    taken = jnp.where(jnp.arange(padded) < n_usable, order, n)
+    owner = jnp.full(n, -1, jnp.int32).at[taken].set(ranking[places], mode="drop")
+    return owner, ranking, n_survivors
 
 
 def _order(points: Float[Array, "n d"], q: Float[Array, " n"]) -> Int[Array, " n"]:
@@ -175,7 +204,6 @@ def _greedy_cover(
     points: Float[Array, "padded d"],
     rows: Int[Array, " padded"],
     condition: Shaped[RealArray, " n"] | None,
-    weight: Int[Array, " padded"],
     n_usable: Int[Array, ""],
     tol: Float[Array, ""],
     block: int,
@@ -183,13 +211,14 @@ def _greedy_cover(
     """Go through the first `n_usable` points in order, a block at a time, and keep a cover.
 
     Kept points are moved to the front of the arrays, over entries that are no longer needed.
-    Returns the moved `rows`, how many were kept, and the weight of the rows at each of them.
+    Returns the moved `rows`, how many were kept, and for each point the place among these of the
+    one that stands for it.
     """
     # The origin is a typical point; a mean could be carried off by a single diverged row.
     origin = points[n_usable // 2]
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        points, rows, counts, n_kept, start = state
+        points, rows, places, n_kept, start = state
         is_usable = start + jnp.arange(block) < n_usable
         labels = None if condition is None else jnp.asarray(condition)[rows]
         is_open, near, owner = _drop_known(points, labels, origin, tol, n_kept, start, is_usable)
@@ -198,20 +227,18 @@ def _greedy_cover(
         # Rows that are open and not kept are near an earlier row of the block that is.
         own = jnp.where(kept, jnp.arange(block), lax.argmax(near & kept, 1, jnp.int32))
         owner = jnp.where(is_open, slots[own], owner)
-        counts = counts.at[jnp.where(is_usable, owner, rows.size)].add(
-            _block_at(weight, start, block), mode="drop"
-        )
+        places = lax.dynamic_update_slice_in_dim(places, owner, start, 0)
         points = points.at[slots].set(_block_at(points, start, block), mode="drop")
         rows = rows.at[slots].set(_block_at(rows, start, block), mode="drop")
-        return points, rows, counts, n_kept + jnp.sum(kept, dtype=jnp.int32), start + block
+        return points, rows, places, n_kept + jnp.sum(kept, dtype=jnp.int32), start + block
 
     zero = jnp.zeros((), jnp.int32)
-    _, rows, counts, n_kept, _ = lax.while_loop(
+    _, rows, places, n_kept, _ = lax.while_loop(
         lambda state: state[-1] < n_usable,
         step,
         (points, rows, jnp.zeros(rows.size, jnp.int32), zero, zero),
     )
-    return rows, n_kept, counts
+    return rows, n_kept, places
 
 
 def _drop_known(

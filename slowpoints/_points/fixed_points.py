@@ -21,7 +21,7 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import rows_of
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points import linear_dynamics
-from slowpoints._points.covering import cover
+from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.points_file import read_points, write_points
 from slowpoints._points.spectra import relative_speed, spectra_of, square_jacobians
 from slowpoints._points.summary import columns, lines, order
@@ -281,11 +281,11 @@ class FixedPoints:
         if self.n == 0:
             return self
         arguments.fields("FixedPoints.get_unique", self, FixedPoints, "xstar")
-        survives, _, _, hits = cover(
-            self.xstar, self.inputs, self.qstar, self.valid, self.tol_unique, hits=self.hits
-        )
-        numpy_backed = isinstance(self.xstar, np.ndarray)
-        counted = self.replace(hits=np.asarray(hits) if numpy_backed else hits)
+        owner, *_ = cover(self.xstar, self.inputs, self.qstar, self.valid, self.tol_unique)
+        survives, hits, status = told_of_survivors(owner, self.hits, self.status)
+        if isinstance(self.xstar, np.ndarray):
+            hits, status = (a if a is None else np.asarray(a) for a in (hits, status))
+        counted = self.replace(hits=hits, status=status)
         return counted[np.asarray(survives)].replace(valid=None)
 
     # ---- linearised dynamics -------------------------------------------------------------------

@@ -238,6 +238,7 @@ def test_draws_are_reproducible_and_differ_by_seed():
     assert not np.allclose(network.draw(9, seed=1), network.draw(9, seed=2))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", ["tanh", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "lstm"))]
