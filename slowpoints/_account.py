@@ -14,18 +14,20 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.parts import Part, are, brief, count_of, sentence
 from slowpoints._points.signs import PLACE, neutral_directions, signs_of, sums_by_input
+from slowpoints._points.trace import traced_for
 from slowpoints._solvers.termination import rounding_floor
+from slowpoints._transition.base import Transition
+from slowpoints._transition.convert import as_transition
+from slowpoints._transition.network import may_have_kinks
 from slowpoints._unique import unique
 
-SIZEABLE = 0.05
-"""A search warns of dropped slow points if at least this share of the rows ended at them. A slow
-point that the network passes attracts a good part of the states that it visits; fewer rows are
-mentioned in the account only."""
-
 LINGERING = 100
-"""A warning counts a slow point only if this many steps move a state by no more than the initial
-states lie from their centroid. Between any two fixed points there are minima of `q` that a state
-leaves within a few steps, and nobody looks for those."""
+"""A search warns of a dropped slow point if this many steps move a state by no more than the
+initial states lie from their centroid, however few rows ended there. Between any two fixed points
+there are minima of `q` that a state leaves within a few steps, and nobody looks for those."""
+
+_EDGE = 1e-3
+"""So close to the edge of a rule, relative to it, the search may have rounded to the other side."""
 
 SCATTER = 1e-5
 """Rows at one fixed point agree in each state to `1e-6` or so, or to the rounding of a large one.
@@ -52,6 +54,11 @@ point if Newton's step is at most 4 such units long, and two rows may lie on opp
 _MANY = 5
 """So many points that a single row each has met are no accident."""
 
+_AT_A_KINK = (
+    "At a kink, as of a ReLU unit, q may have a minimum at which it has no gradient, and rows stay "
+    "there. "
+)
+
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
 somewhat more than `tol_unique` would be kept as two such points."""
@@ -65,14 +72,15 @@ class Account:
         n_rows: how many rows there are.
         parts: the rows that ended alike, each row in one of the parts.
         dropped_by: `[n_rows]` for each row the argument of `find_fixed_points` that drops its
-            point, such as `"outlier_distance_scale"`, or `""`.
+            point, such as `"outlier_distance_scale"`; `""` if none does; `"unknown"` if its point
+            is not among those that are kept, although no rule of these settings drops it.
         n_merged: how many points seem to be hidden in others because `tol_unique` merges them: some
             rows at fixed points lie farther from the kept point than rounding explains.
         n_near: how many pairs of kept points are less than 3 `tol_unique` apart.
         lines: the account in sentences.
         warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
-            points that are dropped, slow points that are dropped if at least 5 % of the rows
-            ended at them and a state lingers there for 100 steps, and a search that keeps nothing.
+            points that are dropped, slow points that are dropped although a state lingers there
+            for 100 steps, and a search that keeps nothing.
     """
 
     n_rows: int
@@ -97,6 +105,7 @@ def account(
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
     max_iters: Number = 5000,
+    F: Any = None,
 ) -> Account:
     """Say what became of every row of a search, what was dropped, and how to keep it.
 
@@ -116,6 +125,8 @@ def account(
         max_n_unique: at most this many points are kept.
         max_iters: unfinished rows of so many iterations were cut off; the solver left the others
             before, because it made no more progress.
+        F: the network, or anything that [`as_transition`][slowpoints.as_transition] takes, so that
+            kinks are named as a reason only if it may have some.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -147,7 +158,8 @@ def account(
     most = arguments.whole(caller, "max_n_unique", max_n_unique, or_infinite=True)
     rules["max_n_unique"] = most
     limit: int = arguments.whole(caller, "max_iters", max_iters, least=1)
-    return _Rows(unique_fps, all_fps, within_conditions, rules, limit).account()
+    F = None if F is None else as_transition(F)
+    return _Rows(unique_fps, all_fps, within_conditions, rules, limit, F).account()
 
 
 class _Rows:
@@ -160,8 +172,10 @@ class _Rows:
         within_conditions: bool,
         rules: dict[str, Any],
         max_iters: int,
+        F: Transition | None,
     ):
         self.fps, self.rules, self.within_conditions = all_fps, rules, within_conditions
+        self.F = F
         self.kept = unique_fps.to_numpy().compact()
         self.tol = all_fps.tol_unique
         self.q = np.asarray(all_fps.qstar, np.float64)
@@ -222,20 +236,19 @@ class _Rows:
     def _dropped_by(self, left: Bool[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
         dropped_by = np.full(left.size, "", "<U22")
         self.typical, self.scaled = 0.0, np.zeros(left.size)
+        scale = self.rules["outlier_distance_scale"]
         if self.fps.x_init is not None and left.any():
             start = np.asarray(self.fps.x_init)
             with np.errstate(invalid="ignore"):
                 from_first = np.subtract(start, start[0], dtype=np.float64)  # as the search does it
                 centroid = start[0] + from_first.mean(axis=0)
                 self.typical = float(np.linalg.norm(start - centroid, axis=1).mean())
-            scale = self.rules["outlier_distance_scale"]
             if scale is not None and self.typical > 0:
                 there = np.asarray(self.fps.xstar)[left]
                 self.scaled[left] = np.linalg.norm(there - centroid, axis=1) / self.typical
                 is_far = left & (self.scaled > scale)
                 dropped_by[is_far] = "outlier_distance_scale"
                 left = left & ~is_far
-        scale_is_set = self.rules["outlier_distance_scale"] is not None
         threshold = self.rules["final_q_threshold"]
         if threshold:
             dropped_by[left & ~(self.q < threshold)] = "final_q_threshold"
@@ -244,9 +257,12 @@ class _Rows:
             dropped_by[left] = "max_n_unique"
         elif self.rules["outlier_q_scale"] is not None:
             dropped_by[left] = "outlier_q_scale"
-        else:  # the search rounds otherwise at the edge of a rule, and processes share a centroid
-            by_distance = scale_is_set and self.typical > 0
-            dropped_by[left] = "outlier_distance_scale" if by_distance else "final_q_threshold"
+        else:
+            dropped_by[left] = "unknown"
+            if scale is not None:
+                dropped_by[left & (self.scaled > scale * (1 - _EDGE))] = "outlier_distance_scale"
+            if threshold:
+                dropped_by[left & (self.q >= threshold * (1 - _EDGE))] = "final_q_threshold"
         return dropped_by
 
     def account(self) -> Account:
@@ -254,7 +270,7 @@ class _Rows:
         parts, lines, warned = [], [], []
         self.counted = np.zeros(self.kept.n, bool)
         for status in Status:
-            for rule in ("", *self.rules):
+            for rule in ("", *self.rules, "unknown"):
                 rows = (self.status == status) & (self.dropped_by == rule)
                 if not rows.any():
                     continue
@@ -289,10 +305,10 @@ class _Rows:
             lines.append("More `max_iters` takes rows further that ended while q was falling.")
         if (self.going_on & self.stalled).any():
             lines.append(
-                "More `max_iters` changes nothing where the solver made no more progress. At a "
-                "kink, as of a ReLU unit, q may have a minimum at which it has no gradient, and "
-                "rows stay there; in a flat valley, a solver with more `patience` may get further. "
-                "More starts, or `coverage`, may lead to other points."
+                "More `max_iters` changes nothing where the solver made no more progress. "
+                f"{_AT_A_KINK if self._may_have_kinks() else ''}In a flat valley, a solver with "
+                "more `patience` may get further. More starts, or `coverage`, may lead to other "
+                "points."
             )
         if not lines:
             lines.append(
@@ -300,6 +316,9 @@ class _Rows:
                 "further."
             )
         return lines + self._outside()
+
+    def _may_have_kinks(self) -> bool:
+        return self.F is None or may_have_kinks(traced_for("account", self.F, self.fps))
 
     def _many_more(self) -> list[str]:
         """Say if the slow points that most rows ended at may have kept them from fixed points."""
@@ -456,7 +475,7 @@ class _Rows:
         if (part.status, part.dropped_by) != (Status.SLOW_POINT, "final_q_threshold"):
             return False
         lingers = LINGERING * np.sqrt(2 * self.q[rows]) <= (self.typical or math.inf)
-        return bool(lingers.sum() >= SIZEABLE * self.fps.n and lingers.any())
+        return bool(lingers.any())
 
     def _distinct(self, rows: Bool[np.ndarray, " n"], tol: float) -> Int[np.ndarray, " points"]:
         """Return a row for each of the distinct points of these rows."""

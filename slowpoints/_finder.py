@@ -381,7 +381,7 @@ class FixedPointFinder:
             unique_fps.cond_id = conditions(unique_fps.cond_id)
             all_fps.cond_id = conditions(all_fps.cond_id)
         seconds = time.perf_counter() - started
-        self._say_result(unique_fps, all_fps, seconds, bar.seconds_of_compilation)
+        self._say_result(F, unique_fps, all_fps, seconds, bar.seconds_of_compilation)
         if self.rounds is not None:
             self._say(f"\t{self.rounds}")
         elif noise_scale == 0 and unique_fps.n and _all_stable(unique_fps):
@@ -467,7 +467,12 @@ class FixedPointFinder:
             print(message)
 
     def _say_result(
-        self, fps: FixedPoints, all_fps: FixedPoints, seconds: float, compiled: float
+        self,
+        F: Transition,
+        fps: FixedPoints,
+        all_fps: FixedPoints,
+        seconds: float,
+        compiled: float,
     ) -> None:
         if not self.verbose:
             return
@@ -488,11 +493,11 @@ class FixedPointFinder:
             n_unstable = exact.sum() - n_stable - n_neutral
             verb = are(n_stable)
             print(f"\t{n_stable} of {them} {verb} stable, {n_unstable} unstable{neutral}.")
-        told = self._account(fps, all_fps)
+        told = self._account(fps, all_fps, F)
         print("\t" + str(told).replace("\n", "\n\t"))
 
-    def _account(self, fps: FixedPoints, all_fps: FixedPoints) -> Account:
-        """Return the account of a search, by this finder's rules."""
+    def _account(self, fps: FixedPoints, all_fps: FixedPoints, F: Any = None) -> Account:
+        """Return the account of a search, by this finder's rules; of the network `F`, if given."""
         return account(
             fps,
             all_fps,
@@ -501,6 +506,7 @@ class FixedPointFinder:
             final_q_threshold=self.final_q_threshold,
             max_n_unique=self.max_n_unique,
             max_iters=self.max_iters,
+            F=F,
         )
 
 

@@ -121,8 +121,9 @@ def find_fixed_points(
 
     Warns:
         UserWarning: if rows that ended at fixed points are dropped for their distance or their
-            `q`; if many rows that ended at slow points are; or if no point is kept. The warning
-            says why, and which setting keeps them. There are no warnings inside `jit`.
+            `q`; if rows that ended at slow points are at which a state lingers for 100 steps or
+            more; or if no point is kept. The warning says why, and which setting keeps them. There
+            are no warnings inside `jit`.
     """
     caller = "find_fixed_points"
     joins = searches_together(caller, across_processes)
@@ -236,7 +237,7 @@ def find_fixed_points(
         start = all_fps.x_init
     fps = select(F, fps, start, **rules, **search)
     if not traced:
-        told = account(fps, all_fps, max_iters=int(max_iters), **rules)
+        told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
         if told.warning:
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:

@@ -164,17 +164,65 @@ def test_the_value_that_it_names_keeps_the_point():
 @pytest.mark.parametrize(
     ("n_slow", "q", "expected"),
     [
-        (8, 1e-7, True),  # more than one row in twenty
-        (1, 1e-7, False),
+        (8, 1e-7, True),
+        (1, 1e-7, True),  # however few
         (50, 1e-2, False),  # a state is elsewhere within a few steps
     ],
 )
-def test_dropped_slow_points_are_warned_of_if_they_are_slow_and_not_rare(n_slow, q, expected):
+def test_dropped_slow_points_are_warned_of_if_a_state_lingers_there(n_slow, q, expected):
     found = told(rows((FIXED, 0.0, 120 - n_slow, 0.0), (SLOW, 1.0, n_slow, q)), [0.0])
     assert bool(found.warning) == expected
     assert "slow point" in str(found)
     if expected:
         assert "final_q_threshold=2e-7 keeps it" in found.warning
+
+
+def test_each_of_some_slow_points_that_are_dropped_is_named():
+    speeds = [f"{i / 10:.2g}" for i in range(10, 22)]
+    groups = [(SLOW, i / 10, 2, float(f"{q}e-7")) for i, q in enumerate(speeds)]
+    line = told(rows((FIXED, -5.0, 9, 0.0), *groups), [-5.0]).lines[1]
+    assert all(f"q = {q}e-7 (2 rows)" in line for q in speeds)
+
+
+def test_other_settings_than_those_of_the_search_explain_nothing():
+    """Nothing is said to be dropped by a rule that does not drop it."""
+    all_fps = rows((FIXED, 0.0, 5, 0.0), (SLOW, 1.0, 3, 1e-7), (UNFINISHED, 0.5, 1, 1e-7))
+    for settings in (
+        {"final_q_threshold": None},
+        {"final_q_threshold": 0},
+        {"final_q_threshold": None, "outlier_distance_scale": None},
+    ):
+        found = told(all_fps, [0.0], **settings)
+        assert [part.dropped_by for part in found.parts] == ["", "unknown", "unknown"]
+        assert "which is not kept although none of these settings drops it" in found.lines[1]
+        assert not found.warning
+    same = rows((FIXED, 0.0, 5, 0.0), (SLOW, 1.0, 3, 1e-7))
+    same = same.replace(x_init=np.zeros_like(same.xstar))
+    assert told(same, [0.0]).parts[1].dropped_by == "final_q_threshold"
+    assert told(same, [0.0], final_q_threshold=None).parts[1].dropped_by == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("F", "has_kinks"),
+    [
+        (lambda x, u: jnp.tanh(x) + 1e-9, False),
+        (lambda x, u: jax.nn.sigmoid(x) * jnp.tanh(x @ jnp.ones((2, 2))) - x**2, False),
+        (lambda x, u: jax.lax.fori_loop(0, 2, lambda _, x: jnp.sin(x), x), False),
+        (lambda x, u: jax.nn.relu(x), True),
+        (lambda x, u: jnp.clip(x, -1, 1), True),
+        (lambda x, u: x * (x[0] > 0), True),
+        (lambda x, u: x * x[jnp.argmax(x)], True),
+        (lambda x, u: x + x.astype(int), True),
+    ],
+)
+def test_kinks_are_a_reason_only_where_there_may_be_some(F, has_kinks):
+    stuck = rows((FIXED, 0.0, 5, 0.0), (UNFINISHED, 0.5, 1, 1e-9)).replace(
+        n_iters=np.full(6, 30), inputs=np.zeros((6, 1))
+    )
+    points = unique(stuck).compact()
+    assert "At a kink" in str(account(points, stuck))
+    assert ("At a kink" in str(account(points, stuck, F=F))) == has_kinks
+    assert "more `patience`" in str(account(points, stuck, F=F))
 
 
 def test_dropped_fixed_points_are_warned_of_however_few():

@@ -690,8 +690,10 @@ CALLS = {
             "final_q_threshold": 1e-8,
             "max_n_unique": 3,
             "max_iters": 5000,
+            "F": F,
         },
         {
+            "F": Kind((3, "x", {"w": X}, [F])),
             "unique_fps": POINTS,
             "all_fps": POINTS,
             "within_conditions": FLAG,

@@ -6,7 +6,7 @@ from typing import Any
 
 from slowpoints._core.status import Status
 
-_LISTED = 5  # this many slow points are listed one by one; of more, only the lowest and highest
+_LISTED = 12  # this many slow points are listed one by one; of more, only the lowest and highest
 
 _STALLED = "because the solver made no more progress"
 
@@ -18,7 +18,8 @@ class Part:
     Attributes:
         status: how their search ended.
         dropped_by: the argument of `find_fixed_points` that drops them, such as
-            `"final_q_threshold"`; empty if their points are kept, or if they have none.
+            `"final_q_threshold"`; empty if their points are kept, or if they have none;
+            `"unknown"` if no rule of the settings drops them.
         n_rows: how many rows these are.
         n_points: the number of distinct points that they ended at and that no part before this one
             counts, so that over the parts whose points are kept these add up to the number of kept
@@ -78,6 +79,13 @@ def sentence(
     single = part.n_points == 1
     if not rule:
         return text + _kept(part)
+    if rule == "unknown":
+        verb, them = ("is", "it") if single else ("are", "them")
+        return (
+            f"{text}, which {verb} not kept although none of these settings drops {them}. "
+            "`account` takes the settings that the search was given; several processes that search "
+            "together judge by the initial states of all of them."
+        )
     value = f"`{rule}` = {brief(rules[rule])}"
     if rule == "outlier_distance_scale":
         text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."
