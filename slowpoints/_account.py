@@ -55,8 +55,8 @@ _MANY = 5
 """So many points that a single row each has met are no accident."""
 
 _AT_A_KINK = (
-    "At a kink, as of a ReLU unit, q may have a minimum at which it has no gradient, and rows stay "
-    "there. "
+    "Where very many kinks meet, as of ReLU units, or with another solver than the default one, "
+    "rows may stay at kinks. "
 )
 
 NEAR = 3

@@ -13,6 +13,7 @@ from slowpoints import (
     FixedPointFinder,
     FixedPoints,
     LevenbergMarquardt,
+    NewtonKrylov,
     Status,
     account,
     degree,
@@ -220,8 +221,8 @@ def test_kinks_are_a_reason_only_where_there_may_be_some(F, has_kinks):
         n_iters=np.full(6, 30), inputs=np.zeros((6, 1))
     )
     points = unique(stuck).compact()
-    assert "At a kink" in str(account(points, stuck))
-    assert ("At a kink" in str(account(points, stuck, F=F))) == has_kinks
+    assert "stay at kinks" in str(account(points, stuck))
+    assert ("stay at kinks" in str(account(points, stuck, F=F))) == has_kinks
     assert "more `patience`" in str(account(points, stuck, F=F))
 
 
@@ -531,16 +532,16 @@ def kinked(x, u):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points")
-def test_rows_at_a_kink_are_not_sent_further():
-    fps, all_fps = find_fixed_points(kinked, 10 * starts(), NO_INPUT)
+def test_rows_that_stay_at_a_kink_are_not_sent_further():
+    fps, all_fps = find_fixed_points(kinked, 10 * starts(), NO_INPUT, solver=NewtonKrylov())
     n_iters = np.asarray(all_fps.n_iters)
     assert (np.asarray(all_fps.status) == UNFINISHED).all() and n_iters.max() < 500
-    assert np.abs(all_fps.xstar).max() < 1e-6
+    assert np.abs(all_fps.xstar).max() < 1e-3
     lines = account(fps, all_fps).lines
     assert lines[0].startswith(
-        "40 ended unfinished, because the solver made no more progress, with q = 0.005, not below"
+        "40 ended unfinished, because the solver made no more progress, with q from 0.005 to "
     )
-    assert lines[1].startswith(STALLED) and "At a kink, as of a ReLU unit, q may have" in lines[1]
+    assert lines[1].startswith(STALLED) and "rows may stay at kinks" in lines[1]
     assert "takes" not in lines[1] and len(lines) == 2
 
 
@@ -551,7 +552,7 @@ def test_a_search_passes_on_how_many_iterations_it_made():
     with pytest.warns(UserWarning, match="3 ended unfinished, while q was falling"):
         search(saddle_node, 0.1 + starts(3), [1e-3], max_iters=1)
     with pytest.warns(UserWarning, match="because the solver made no more progress"):
-        search(kinked, 10 * starts(3))
+        search(kinked, 10 * starts(3), solver=NewtonKrylov())
     finder = FixedPointFinder(kinked, max_iters=2, verbose=False, mesh=None)
     fps, all_fps = finder.find_fixed_points(np.ones((1, 1, 1)), np.zeros((1, 1)), n_inits=2)
     assert "while q was falling" in str(finder._account(fps, all_fps))

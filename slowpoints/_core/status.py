@@ -17,13 +17,14 @@ class Status(enum.IntEnum):
     """A root of `F(x) - x`: Newton's step from `xstar`, computed to rounding, is negligible. A low
     `q` alone never earns this."""
     SLOW_POINT = 2
-    """A local minimum of `q` with `q > 0`: the gradient of `q` vanishes to rounding and `F(x) - x`
-    does not, however small it is."""
+    """A local minimum of `q` with `q > 0`: the gradient of `q` vanishes to rounding (at a kink, a
+    convex combination of the adjoining regions' gradients does) and `F(x) - x` does not, however
+    small it is."""
     WITHIN_TOLERANCE = 3
     """The row stopped at `q < tol_q`, as asked, before it was known to be either."""
     UNFINISHED = 4
     """None of these: `max_iters` cut the row off while `q` was falling, or the solver made no more
-    progress, as in a flat valley or at a kink. Finite, and valid."""
+    progress, as in a flat valley. Finite, and valid."""
     ESCAPED = 5
     """`q` falls without end and no point is there, as in the tails of saturated units. Not valid.
     """

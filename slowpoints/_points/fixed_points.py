@@ -54,7 +54,8 @@ class FixedPoints:
         period: `[n]` the least period of each point: see [`cycles`][slowpoints.cycles].
         cycle_id: `[n]` the number of the cycle that each point lies on.
         status: `[n]` int8, how the search of each row ended, in the numbers of
-            [`Status`][slowpoints.Status]; `None` if the points do not come from a search.
+            [`Status`][slowpoints.Status], and of a point that stands for several rows the most
+            certain of theirs; `None` if the points do not come from a search.
         hits: `[n]` int32, how many rows of the search each point stands for, as
             [`unique`][slowpoints.unique] counts them; `None` if they were not counted.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, count as one

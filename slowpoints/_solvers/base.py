@@ -256,6 +256,10 @@ class AbstractRowSolver(AbstractSolver):
         """
         return (end == End.STUCK) & (abs(q) < np.inf)
 
+    def concerns(self, F: Transition) -> bool:
+        """Return whether there may be something for it to do, in a network that is traced."""
+        return True
+
     @property
     def phase(self) -> str:
         """What a report calls the search by this solver."""
@@ -381,6 +385,8 @@ def run_stages(
     """Take every row to its end, by one stage after another."""
     found = Found.nothing(x_init)
     for i, stage in enumerate(stages):
+        if not stage.concerns(F):
+            continue
         known = stage.start_with(x_init)
         asked = stage.takes(found.end, found.q) if i else jnp.ones(x_init.shape[0], bool)
         found = stage.resume(F, found, inputs, stopping, asked, report, **known)

@@ -17,6 +17,7 @@ from slowpoints._solvers.base import (
     check_settings,
     run_stages,
 )
+from slowpoints._solvers.kink_newton import KinkNewton
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.newton_krylov import NewtonKrylov
 from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, WHOLE, SubspaceTrustRegion
@@ -124,7 +125,7 @@ class KrylovTrustRegion(AbstractSolver):
         return run_stages(stages, F, x_init, inputs, stopping, report)
 
     def stages(self, n_states: int) -> tuple[AbstractRowSolver, ...]:
-        """Return the solvers of the quick steps, of the exact ones, and of the last at minima."""
+        """Return the solvers of quick steps, of exact ones, and of the last at minima and kinks."""
         same: dict[str, Any] = {"radius": self.radius, "polish": self.polish, "dtype": self.dtype}
         leave_after = min(_LEAVE_AFTER, self.patience)
         quick = NewtonKrylov(
@@ -136,9 +137,12 @@ class KrylovTrustRegion(AbstractSolver):
         lanes = 1 if _ALONE_FROM <= n_states <= DENSE_LIMIT else 4
         exact = SubspaceTrustRegion(patience=self.patience, lanes=lanes, **same)
         # Up to `WHOLE` states, exact steps are Newton's steps for the minimum themselves.
-        if WHOLE < n_states <= DENSE_LIMIT:
-            return quick, exact, MinimumNewton(polish=self.polish, lanes=lanes)
-        return quick, exact
+        if n_states > DENSE_LIMIT:
+            return quick, exact
+        at_kinks = KinkNewton(polish=self.polish, lanes=lanes)
+        if n_states <= WHOLE:
+            return quick, exact, at_kinks
+        return quick, exact, MinimumNewton(polish=self.polish, lanes=lanes), at_kinks
 
     def _quick_lanes(self, n_states: int) -> int:
         in_caches = jax.default_backend() == "cpu" and n_states > _FEW_STATES

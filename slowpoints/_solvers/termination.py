@@ -44,6 +44,8 @@ class End(enum.IntEnum):
     """`q` or its change fell below what the caller asked for."""
     STUCK = 4
     """The solver finds no better step, or its patience has run out."""
+    KINK = 5
+    """`q` rises to both sides of a kink, and has no slope along it."""
 
 
 def rounding_floor(x: Float[Array | np.ndarray, "*lanes n_states"]) -> Float[Array, "*lanes"]:

@@ -309,10 +309,12 @@ def _verdicts(rows: Rows, ask: _Ask, xp: Any) -> Any:
 
     at_end = rows.seen.end == End.MINIMUM
     near = singular & ~rows.seen.far & is_small
-    minimum = ~root & ~at_end
+    at_kink = rows.seen.end == End.KINK
+    minimum = ~root & ~at_end & ~at_kink
     minimum &= ask(_is_minimum, minimum, near, size)
     settled = ~root & at_end
     minimum |= settled & ~ask(_falls, settled)
+    minimum |= ~root & at_kink
 
     # In a tail, as at the end of a line of fixed points, `I - J` is singular.
     on_a_line = root & singular
