@@ -1182,6 +1182,7 @@ TAKE_LONG = (
 )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("name", "argument"),
     [

@@ -32,6 +32,7 @@ def n_places(fps):
     return int(np.sum(np.argmax(near, axis=1) == np.arange(len(x))))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_finds_many_more_points_of_a_chaotic_network():
     F, x = chaotic(60)

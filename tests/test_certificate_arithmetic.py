@@ -794,6 +794,7 @@ def check(name):
     return value, slope
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.slow
 def test_values_and_slopes_over_a_box_hold_those_of_its_states(name):
@@ -1093,6 +1094,7 @@ def check_lipschitz_bounds(name):
     return bounds
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [*FUNCTIONS, *TREACHEROUS])
 @pytest.mark.slow
 def test_no_distance_over_a_box_grows_by_more_than_the_lipschitz_bound(name):

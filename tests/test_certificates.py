@@ -210,7 +210,7 @@ def arb_holds_one(kind, n, u, centre, radius):
     return exists and contraction([arb(c) for c in centre], radius) < 1, x
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("n", [1, 2, 3])

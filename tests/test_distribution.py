@@ -293,7 +293,7 @@ def slow_in_several(test):
     return pytest.mark.slow(pytest.mark.parametrize("n", [2, 4])(test))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.filterwarnings("ignore:find_fixed_points")  # of what a small distance drops
 @slow_in_several
 @pytest.mark.parametrize("name", SETTINGS)

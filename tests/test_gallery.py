@@ -150,6 +150,7 @@ def legends(fig):
     return {text.get_text() for legend in found if legend for text in legend.get_texts()}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.checks_input  # as users run it, without the type checker of these tests
 @each

@@ -50,7 +50,7 @@ def drawn(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "n_programs", [30_000, pytest.param(200_000, marks=pytest.mark.exhaustive)]
+    "n_programs", [20_000, pytest.param(200_000, marks=pytest.mark.exhaustive)]
 )
 def test_no_enclosure_of_many_programs_is_too_narrow(n_programs):
     met = set()
@@ -324,7 +324,7 @@ MISTAKES = {
 """Mistakes that a rule might have, of which some were made."""
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_rule_is_noticed(mistake, monkeypatch):

@@ -27,6 +27,7 @@ def frameworks(code):
             yield node.module
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=title)
 def test_a_block_runs(block, capsys):

@@ -212,6 +212,7 @@ def all_of(result):
 QUICK = ("find_fixed_points", "optimize_batch, Adam", "find_all", "LowRank")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES]

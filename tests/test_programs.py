@@ -119,6 +119,7 @@ def of(F, transform):
     return jax.jit(transform(lambda x: F(x, U)))(X)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow_cases
 @pytest.mark.parametrize("name", STEPS)
 def test_a_program_computes_what_the_model_computes(name):

@@ -182,6 +182,7 @@ def holds(x, u):
     return jnp.stack([x[0], jnp.tanh(2 * x[1] + 0.1)])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 def test_a_drift_smaller_than_rounding_in_another_direction_is_no_fixed_point(x64):

@@ -107,6 +107,7 @@ def test_vmap_over_networks():
     np.testing.assert_allclose(fps.xstar[1], -plain("default").xstar, atol=2e-4)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("n", [17, 256])
 @pytest.mark.slow
 def test_gradients_and_batches_of_weights_outside_jit(n):

@@ -76,6 +76,7 @@ def test_integration_that_depends_on_context():
     assert np.corrcoef(page["x"], page["y"])[0, 1] > 0.95
 
 
+@pytest.mark.exhaustive
 def test_sine_wave_generator():
     page = run("sine_wave")
     np.testing.assert_allclose(page["measured"], page["frequencies"], rtol=0.1)
@@ -102,6 +103,7 @@ def test_sine_wave_generator():
     np.testing.assert_array_equal(page["oscillates"][far], index[far] > 0)
 
 
+@pytest.mark.exhaustive
 def test_ring_attractor_in_brainpy():
     page = run("ring_brainpy")
     shown, head = page["shown"], page["head"]

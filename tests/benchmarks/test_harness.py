@@ -322,6 +322,7 @@ def test_the_field_is_searched_by_all_tools(tmp_path):
     assert n_rows[:3] == [128, 32, 128] and all(1 <= n <= 32 for n in n_rows[3:])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_example_of_canns_is_searched_without_canns(tmp_path):
     rows = field.canns_example(_tiny(tmp_path), _silent)
@@ -520,6 +521,7 @@ def test_a_script_takes_the_step_of_the_other_experiments(name, i):
     np.testing.assert_allclose(step, network.F(x[0], jnp.asarray(u)), atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_whole_processes_are_timed_and_those_that_take_long_are_stopped(tmp_path):
     settings = dataclasses.replace(
@@ -728,6 +730,7 @@ def test_scaling_runs_in_processes_of_its_own(tmp_path):
     assert result["baseline_memory"] > 0 and result["time_exponent"] is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_full_recall_is_that_of_the_reference(tmp_path):
     (row,) = experiments.full_recall(_tiny(tmp_path), _silent)
