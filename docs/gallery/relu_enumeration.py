@@ -9,8 +9,8 @@ there are no others, and a search from random states is compared with both.
 The bars count how many of 2000 starts ended at each point. The search finds most of the points, but
 not all (crosses). The signs of `det(I - J)` at the points that it found sum to 3. For all points of
 a network with bounded states they sum to 1, so some are missing. Rectified units are hard to
-search: three in four starts end not at a point but where a unit is just at its threshold, since `q`
-has a kink there. For a network of this size, enumerate.
+search: three in four starts end at slow points instead, where a unit is just at its threshold and
+`q` has a kink. For a network of this size, enumerate.
 
 The network is a combinatorial threshold-linear network, whose weights follow from a graph. Here its
 stable points are the cliques of the graph from which no unit receives edges of all members.
