@@ -261,8 +261,9 @@ print("finished", flush=True)
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
-    n_inits, draw = 1200 * CHUNK, random.Random(0)  # far more than twenty runs can do
+@pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_killed_at_random_instants_it_is_the_same_to_the_bit(tmp_path, n_kills):
+    n_inits, draw = 60 * n_kills * CHUNK, random.Random(0)  # far more than these runs can do
 
     def command_in(name):
         """Return a process of its own: this one compiles without optimisation, and rounds apart."""
@@ -275,7 +276,7 @@ def test_killed_at_twenty_random_instants_it_is_the_same_to_the_bit(tmp_path):
     environment = os.environ | cache
     command = command_in("killed")
     n_done = [0]
-    for _ in range(20):
+    for _ in range(n_kills):
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=environment
         ) as process:
