@@ -440,7 +440,7 @@ def test_rows_are_judged_alike_on_the_host_and_in_one_program(name):
     noise = [np.float32(size * rng.normal(size=x.shape)) for size in (1e-8, 1e-6, 1e-4, 1e-2)]
     x = np.concatenate([x, *(x + added for added in noise), 1e5 * noise[-1]])
     starts, u = np.tile(starts, (6, 1)), np.zeros((len(x), 1), np.float32)
-    # A solver is believed that a row is at a kink, and so no two rows at one place may differ there.
+    # A solver is believed that a row is at a kink, and two rows at one place may not differ there.
     end = rng.integers(0, End.KINK, len(x))
     F = traced("test", as_transition(network), n_states, 1, x.dtype, forward_mode=True)
     with jax.enable_x64(True):
