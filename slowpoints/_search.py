@@ -33,6 +33,7 @@ from slowpoints._solvers.base import (
     Found,
     Report,
     Stopping,
+    concerned,
     stages_of,
 )
 from slowpoints._solvers.cores import on_cpu, one_thread_for_lapack, side_by_side, usable_cores
@@ -418,7 +419,7 @@ def _search_in_stages(
     """
     n, n_states = x_init.shape
     size = _rows_of_program(n, n_states, limit) if report is None else n
-    stages = tuple(stage for stage in stages if stage.concerns(F))
+    stages = concerned(stages, F)
     on_host, parts = (np.asarray(x_init), np.asarray(inputs)), []
     for start in range(0, n, size):
         here = np.minimum(np.arange(start, start + size), n - 1)

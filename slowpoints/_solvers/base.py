@@ -257,7 +257,7 @@ class AbstractRowSolver(AbstractSolver):
         return (end == End.STUCK) & (abs(q) < np.inf)
 
     def concerns(self, F: Transition) -> bool:
-        """Return whether there may be something for it to do, in a network that is traced."""
+        """Return whether, after another stage, there may be something to do in a network."""
         return True
 
     @property
@@ -374,6 +374,11 @@ def stages_of(solver: AbstractSolver, n_states: int) -> tuple[AbstractRowSolver,
     return solver.stages(n_states) if stages <= run else ()
 
 
+def concerned(stages: Sequence[AbstractRowSolver], F: Transition) -> tuple[AbstractRowSolver, ...]:
+    """Return the stages that have something to do in a network: the first one, whatever it is."""
+    return tuple(stage for i, stage in enumerate(stages) if i == 0 or stage.concerns(F))
+
+
 def run_stages(
     stages: Sequence[AbstractRowSolver],
     F: Transition,
@@ -384,9 +389,7 @@ def run_stages(
 ) -> Found:
     """Take every row to its end, by one stage after another."""
     found = Found.nothing(x_init)
-    for i, stage in enumerate(stages):
-        if not stage.concerns(F):
-            continue
+    for i, stage in enumerate(concerned(stages, F)):
         known = stage.start_with(x_init)
         asked = stage.takes(found.end, found.q) if i else jnp.ones(x_init.shape[0], bool)
         found = stage.resume(F, found, inputs, stopping, asked, report, **known)

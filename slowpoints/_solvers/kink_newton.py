@@ -1,6 +1,6 @@
 """Newton's method for a minimum of `q` at a kink, as of a ReLU unit, where `q` has no gradient."""
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
+from slowpoints._solvers.curvature import residual_and_curvature
 from slowpoints._solvers.loops import varying
 from slowpoints._solvers.termination import End, rounding_of_q
 from slowpoints._transition.base import Transition
@@ -233,16 +234,8 @@ def _both_sides(
     h = distances[probe]
 
     def side(t: Array) -> tuple[Array, Array, Array]:
-        def image_and_pull(x: Array) -> tuple[Array, Array]:
-            F_x, vjp = jax.vjp(lambda x: F(x, u), x)
-            return F_x, vjp(jax.lax.stop_gradient(F_x - x))[0]
-
-        y, eye = x + t * direction, jnp.eye(x.size, dtype=x.dtype)
-        (F_y, _), jvp = jax.linearize(image_and_pull, y)
-        J, S = jax.vmap(jvp, out_axes=1)(varying(eye, F_y))
-        A = eye - J
-        # As this side would go on to `x`.
-        return F_y - y + t * (A @ direction), A, A.T @ A + (S + S.T) / 2
+        r, _, A, H = residual_and_curvature(F, x + t * direction, u)
+        return r + t * (A @ direction), A, H  # the residual as this side would go on to `x`
 
     r, A, H = jax.lax.map(side, jnp.stack([h, -h]))
     # On the kinks, both sides have the same residual: there, `change @ step` is minus `offset`.
@@ -260,7 +253,7 @@ def _both_sides(
         r = F_y - y
         return vjp(r)[0] - r
 
-    around = jnp.asarray(_AROUND, x.dtype) @ normals
+    around = jnp.asarray(_directions(), x.dtype) @ normals
     gradients = jax.vmap(gradient)(x - beyond @ normals + _BESIDE * x_size * around)
     shortest = _shortest_combination(gradients @ normals.T)
     longest = jnp.max(jnp.linalg.norm(gradients @ normals.T, axis=1))
@@ -313,10 +306,9 @@ def _rows_spanned(
     return vectors, jnp.linalg.norm(left) / jnp.where(whole > 0, whole, 1)
 
 
+@cache
 def _directions() -> Float[np.ndarray, "around kinks"]:
+    """Return the directions in which it is looked around, in terms of the normals."""
     axes = np.concatenate([np.eye(_KINKS), -np.eye(_KINKS)])
     others = np.random.default_rng(0).standard_normal((_N_AROUND - len(axes), _KINKS))
     return np.concatenate([axes, others / np.linalg.norm(others, axis=1, keepdims=True)])
-
-
-_AROUND = _directions()

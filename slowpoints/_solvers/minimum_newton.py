@@ -1,5 +1,6 @@
 """Newton's method for a minimum of `q`, from close by: where exactly a slow point is."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from slowpoints._solvers import lapack
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
-from slowpoints._solvers.loops import one_by_one, varying
+from slowpoints._solvers.curvature import residual_and_curvature
+from slowpoints._solvers.loops import one_by_one
 from slowpoints._solvers.termination import End, rounding_of_q
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
@@ -83,23 +85,11 @@ class MinimumNewton(AbstractRowSolver):
         x = state.x + state.move
         eye = jnp.eye(x.shape[-1], dtype=x.dtype)
 
-        def derivatives(x: Array, u: Array) -> tuple[Array, Array, Array]:
-            def image_and_pull(x: Array) -> tuple[Array, Array]:
-                F_x, vjp = jax.vjp(lambda x: F(x, u), x)
-                r = jax.lax.stop_gradient(F_x - x)
-                return F_x, vjp(r)[0]
-
-            # Together, so that the network is compiled once.
-            (F_x, pull), jvp = jax.linearize(image_and_pull, x)
-            J, S = jax.vmap(jvp, out_axes=1)(varying(eye, F_x))
-            r, A = F_x - x, eye - J
-            return r, r - pull, A.T @ A + (S + S.T) / 2
-
         def solved(lane: tuple[Array, Array]) -> Array:
             H, g = lane
             return lapack.cholesky_solve(lapack.cholesky(H), g)
 
-        r, g, H = jax.vmap(derivatives)(x, inputs)
+        r, g, _, H = jax.vmap(partial(residual_and_curvature, F))(x, inputs)
         q, x_size = half_squared_norm(r), 1 + jnp.linalg.norm(x, axis=-1)
         better = q <= state.q + rounding_of_q(q, x)
         size = jnp.abs(jnp.trace(H, axis1=-2, axis2=-1)) / x.shape[-1]
