@@ -14,6 +14,7 @@ FOLD = np.sqrt(2) - np.arctanh(np.sqrt(0.5))
 """At this input, two fixed points of `tanh(2 x + u)` meet, at `x = -1 / sqrt(2)`: 0.53283997."""
 
 ONE = np.ones(1)
+NO_INPUT = np.zeros(0)
 
 
 @pytest.fixture(autouse=True)
@@ -310,3 +311,113 @@ def test_wrong_arguments_are_named():
 def test_states_of_no_length_are_refused():
     with pytest.raises(ValueError, match=r"`fps.xstar` has shape \(1, 0\); expected at least one"):
         passage_time(unit, point(np.zeros(0), [0.0]))
+
+
+# ---- kinks -------------------------------------------------------------------------------------
+
+
+def bent(x, u):
+    """A state that slows down at the rate .05 before the kink at `1 - u`, and is fast behind it."""
+    away = x + u[:1] - 1.0
+    return x + u[1] + 0.08 * jax.nn.relu(away) + 0.05 * jax.nn.relu(-away)
+
+
+@pytest.mark.parametrize("speed", [1e-2, 1e-4])
+@pytest.mark.parametrize("distance", [0.1, 0.5])
+def test_the_time_through_a_kink_is_that_of_a_simulation(speed, distance):
+    u = [0.2, speed]
+    told = passage_time(bent, point([0.8], u), np.array([0.0, 1.0]))
+    assert told.why[0] == ""
+    x, n = 0.8 - distance, 0
+    while x < 0.8 + distance:
+        x, n = float(bent(jnp.array([x]), jnp.array(u))[0]), n + 1
+    assert n == pytest.approx(told.through(distance)[0], rel=2e-2, abs=2)
+    np.testing.assert_allclose(told.kink_rates[0], np.log([0.95, 1.08]), rtol=1e-9)
+    np.testing.assert_allclose(told.kink_lengths[0], [speed / 0.05, speed / 0.08], rtol=1e-6)
+    assert told.speed[0] == pytest.approx(speed) and np.isnan(told.curvature[0])
+    assert told.fold_distance[0] == pytest.approx(-speed)
+    assert told.time[0] == pytest.approx(-np.log(10) / np.log(0.95) + np.log(10) / np.log(1.08))
+    assert told.v[0].tolist() == [1.0] and told.eigenvalue[0] == pytest.approx(1.08)
+    # The kink is where the input says: along the first input, nothing else moves.
+    along_the_kink = passage_time(bent, point([0.8], u), np.array([1.0, 0.0])).fold_distance[0]
+    assert abs(along_the_kink) > 1e6
+
+
+@pytest.mark.fast
+def test_through_ten_times_the_speed_is_the_time():
+    told = passage_time(bent, point([0.8], [0.2, 1e-3]))
+    one_sided = np.log1p(9) / np.abs(told.kink_rates[0])
+    assert told.time[0] == pytest.approx(one_sided.sum())
+    assert told.through(0.0)[0] == 0 and np.isinf(told.through(np.inf)[0])
+
+
+def rotated_kink(n, seed, speed, continuous=False):
+    """Return a network of `n` units that is `bent` along one direction, and contracts along others.
+
+    All directions are oblique, and the slow directions before and behind the kink differ.
+    """
+    rng = np.random.default_rng(seed)
+    T = rng.standard_normal((n, n)) + 2 * np.eye(n)
+    decay = np.diag([0.0, *rng.uniform(0.3, 0.7, n - 1)])
+    turned = np.zeros(n)
+    turned[1:] = 0.02 * rng.standard_normal(n - 1)
+    bias = 0.3 * rng.standard_normal(n)
+    T, bias, decay, turned = map(jnp.asarray, (T, bias, decay, turned))
+    inverse = jnp.linalg.inv(T)
+    first = jnp.eye(n)[0]
+
+    def change(x, u):
+        y = inverse @ (x - bias)
+        along = first * (speed + 0.06 * jax.nn.relu(y[0]) + 0.04 * jax.nn.relu(-y[0]))
+        return T @ (along + turned * jax.nn.relu(y[0]) - decay @ y)
+
+    return ContinuousTime(change) if continuous else lambda x, u: x + change(x, u)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_the_slow_directions_may_be_any_and_differ(n, continuous):
+    speed = 1e-3
+    F = rotated_kink(n, n, speed, continuous)
+    dt = 0.1 if continuous else 1.0
+    u = jnp.zeros(0)
+    step = (lambda x: x + dt * F.f(x, u)) if continuous else (lambda x: F(x, u))
+    starts = np.random.default_rng(1).standard_normal((64, n))
+    fps, _ = slowpoints.find_fixed_points(F, starts, NO_INPUT, final_q_threshold=None)
+    assert fps.n == 1 and fps.status[0] == Status.SLOW_POINT
+    told = passage_time(F, fps)
+    assert told.why[0] == "" and told.n_unstable[0] == 0
+    x_star, v = fps.xstar[0], told.v[0]
+    # From far before, along with all that decays, to far behind.
+    x = jnp.asarray(x_star - 5.0 * v)
+    path = [np.asarray(x)]
+    for _ in range(int(1000 / dt)):
+        x = jax.jit(step)(x)
+        path.append(np.asarray(x))
+        if np.linalg.norm(path[-1] - x_star) > 5:
+            break
+    away = np.linalg.norm(np.array(path) - x_star, axis=1)
+    for distance in (0.3, 1.0):
+        n_steps = np.sum(away < distance) * dt
+        assert n_steps == pytest.approx(told.through(distance)[0], rel=0.05)
+
+
+@pytest.mark.fast
+def test_other_units_at_kinks_have_a_reason():
+    at_two = lambda x, u: x + 1e-3 + 0.1 * jnp.abs(x @ jnp.array([[1.0, 0.4], [0.2, 1.0]]))  # noqa: E731
+    told = passage_time(at_two, point([0.0, 0.0]))
+    assert np.isnan(told.time[0]) and "at kinks" in told.why[0]
+    stays = lambda x, u: 0.9 * x - 0.1 * jnp.abs(x) + 1e-3  # noqa: E731
+    told = passage_time(stays, point([0.0]))
+    assert np.isnan(told.time[0]) and "at kinks" in told.why[0]
+    assert np.isnan(told.kink_rates).all() and np.isnan(told.speed[0])
+
+
+@pytest.mark.fast
+def test_a_ghost_of_units_with_kinks_elsewhere_is_one_of_a_fold():
+    fps = slow_point(unit, [-0.7], [FOLD + 1e-4])
+    kinked = lambda x, u: unit(x, u) + jax.nn.relu(x - 5.0)  # noqa: E731
+    told, expected = (passage_time(F, fps, ONE) for F in (kinked, unit))
+    assert told.time[0] == pytest.approx(expected.time[0], rel=1e-12)
+    assert np.isnan(told.kink_rates).all()

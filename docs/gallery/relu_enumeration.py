@@ -50,7 +50,8 @@ F, u = slowpoints.ContinuousTime(rate_of_change), jnp.ones(1)
 proven, complete = slowpoints.find_all(F, (np.zeros(N), np.ones(N)), u)
 proven = slowpoints.decompose(slowpoints.jacobians(F, proven)).to_numpy()
 starts = jax.random.uniform(jax.random.key(0), (2000, N))
-fps, rows = slowpoints.find_fixed_points(F, starts, u)
+ends, rows = slowpoints.find_fixed_points(F, starts, u, final_q_threshold=None)
+fps = ends[ends.status == slowpoints.Status.FIXED_POINT]  # without the slow points
 
 distance = np.linalg.norm(proven.xstar[:, None] - exact, axis=2)
 assert complete and proven.n == len(exact) == len(np.unique(distance.argmin(axis=1)))

@@ -12,9 +12,11 @@ from slowpoints._core import arguments
 from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.sizes import relative_units
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.trace import traced
+from slowpoints._transition.units import InUnits
 
 
 def find_all(
@@ -32,6 +34,14 @@ def find_all(
     number of parts grows quickly with the number of units, so this is for networks of up to six or
     eight units, or for small boxes. Networks that are piecewise linear, as with `relu` units, with
     up to 16 kinks are solved region by region instead, of which there are up to 65,536.
+
+    Networks may have any number of units, too, if their fixed points lie along few directions, at
+    most half as many as there are states. So it is with recurrent weights of low rank, whatever the
+    units, and with linear units of which few are driven by others. Then only these directions are
+    divided: two or three take seconds with hundreds of units. Of piecewise linear networks, these
+    are all points in polynomial time (Pals et al. 2024). What the other directions hold is bounded,
+    as where weights of low rank are stored as one matrix that is rounded, and each point is proven
+    with all units.
 
     Networks that contract may have any number of units. If a proven bound of the Lipschitz constant
     over the box, in the Euclidean norm, is below 1, there is at most one fixed point (Banach 1922),
@@ -63,22 +73,27 @@ def find_all(
             and why.
     """
     # Only here, so that importing the package stays quick.
-    from slowpoints._analysis.branch_and_prune import search
     from slowpoints._certificates.enclosure import NotCovered
 
     F = as_transition(F)
     F, low, high, u = _checked(F, box, inputs)
     most = arguments.whole("find_all", "max_boxes", max_boxes, least=1, or_infinite=True)
+    # Sizes of boxes and their rounding are those of the largest entry of a state.
+    unit = relative_units(np.stack([low, high]), silent=0.0)  # powers of two
+    in_units = F if np.all(unit == 1) else InUnits(F, unit.astype(u.dtype))
+    low, high = low / unit, high / unit
     try:
-        found = search(F, low, high, u, most)
+        found = _search(in_units, low, high, u, most)
     except NotCovered as operation:
         raise ValueError(
             f"find_all: `F` has an operation, {operation}, that proofs do not cover; expected what "
             "`certify` covers."
         ) from operation
     x, fx, is_all = found.refined(low, high)
-    if found.left or found.given_up or not is_all:
-        warnings.warn(f"find_all: {found.what_is_left(low, high)}", stacklevel=2)
+    is_all = is_all and not found.n_left and not found.n_undecided
+    if not is_all:
+        warnings.warn(f"find_all: {found.what_is_left(unit)}", stacklevel=2)
+    x, fx = x * unit, fx * unit
     fps = FixedPoints(
         xstar=x,
         F_xstar=fx,
@@ -87,7 +102,34 @@ def find_all(
         status=np.full(len(x), Status.FIXED_POINT, np.int8),
         dtype=np.float64,
     )
-    return fps, bool(is_all and not found.left and not found.given_up)
+    return fps, is_all
+
+
+def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Any:
+    """Find the points by the first method that the network is fit for."""
+    from slowpoints._analysis.branch_and_prune import SMALLEST, Found, Parts, branch
+    from slowpoints._analysis.contracting import by_contraction
+    from slowpoints._analysis.few_dimensions import by_few_dimensions
+    from slowpoints._analysis.piecewise_linear import by_regions
+    from slowpoints._certificates.interpreter import Program
+
+    def program(n: int) -> Program:
+        return Program(F, np.zeros((n, low.size), u.dtype), np.tile(u, (n, 1)))
+
+    side = high - low
+    found = Found(program, SMALLEST * np.where(side > 0, side, 1.0), low.size**2)
+    found.points = by_contraction(F, u, low, high)
+    if found.points is not None:
+        return found
+    regions = by_regions(F, u, low, high, most, found.smallest)
+    if regions is not None:
+        found.single, found.given_up = (
+            [Parts(*(np.array(ends) for ends in zip(*boxes, strict=True)))] if boxes else []
+            for boxes in regions
+        )
+    elif not by_few_dimensions(F, u, low, high, most, found):
+        branch(found, low, high, most)
+    return found
 
 
 def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Transition, Any, Any, Any]:

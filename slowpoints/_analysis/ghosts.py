@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Shaped
 
+from slowpoints._analysis.kink_passages import ThroughKink, through_kinks
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.programs import CompiledOnce
@@ -23,6 +24,7 @@ from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime, linearised_part
 from slowpoints._transition.convert import as_transition
+from slowpoints._transition.network import may_have_kinks
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.units import InUnits
 
@@ -35,6 +37,10 @@ _APART = 1e3
 zero, or more: its direction is then known to a thousandth. In matrices far from normal, there are
 several that are no more than rounding, and any direction may seem to be the slow one."""
 
+_FASTER = 10.0
+"""A passage through a kink is from where a state is so many times as fast as there until it is
+again. Within as many times the narrowest place of a fold, four fifths of a passage are spent."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PassageTimes:
@@ -45,16 +51,18 @@ class PassageTimes:
     Attributes:
         time: `[n]` the time it takes to pass, in steps, or in continuous time in the unit of time
             of `f`. Infinite if the way is blocked, as there are fixed points on it; NaN where
-            `why` says that it does not apply.
+            `why` says that it does not apply. At a kink, from where a state is ten times as fast as
+            there until it is again.
         why: `[n]` why there is no time; empty where there is one.
         speed: `[n]` how far a state moves along `v` per step, or unit of time, at the narrowest
-            place; negative if the way is blocked.
-        curvature: `[n]` by how much the speed grows with the square of the distance from there.
+            place; negative if the way is blocked. At a kink, the lower of both sides' speeds.
+        curvature: `[n]` by how much the speed grows with the square of the distance from there; NaN
+            at a kink.
         width: `[n]` half of the time is spent within this distance from the narrowest place. Trust
             the time if this is small compared with the range of the states.
         offset: `[n]` how far along `v` the narrowest place is from `xstar`; 0 to rounding at a slow
             point.
-        eigenvalue: `[n]` that of the slow direction.
+        eigenvalue: `[n]` that of the slow direction; at a kink, behind it.
         n_unstable: `[n]` how many other directions are unstable, -1 if unknown, as where rounding
             moves an eigenvalue as far as to the edge of stability. If there are any, most states
             leave along these before they have passed.
@@ -64,6 +72,10 @@ class PassageTimes:
             the narrowest place, states move along it, not against it.
         l: `[n, n_states]` the left eigenvector, with `l . v = 1`: `l . (x - xstar)` is how far a
             state has come along `v`.
+        kink_rates: `[n, 2]` at what rates, per step or unit of time, states slow down before a kink
+            and speed up behind it: the logarithms of the slow eigenvalues on both sides. NaN where
+            there is no kink.
+        kink_lengths: `[n, 2]` how far before and behind a kink states are twice as fast as at it.
     """
 
     time: Float[np.ndarray, " n"]
@@ -77,6 +89,8 @@ class PassageTimes:
     fold_distance: Float[np.ndarray, " n"]
     v: Float[np.ndarray, "n n_states"] = dataclasses.field(repr=False)
     l: Float[np.ndarray, "n n_states"] = dataclasses.field(repr=False)  # noqa: E741
+    kink_rates: Float[np.ndarray, "n 2"] = dataclasses.field(repr=False)
+    kink_lengths: Float[np.ndarray, "n 2"] = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -85,7 +99,8 @@ class PassageTimes:
         """Return the time from `distance` before the narrowest place to `distance` behind it.
 
         Distances are along `v`. `time` is the limit of long distances; a passage that starts or
-        ends within a few times `width` takes less.
+        ends within a few times `width` takes less. Through a kink, a passage of twice the distance
+        takes longer, whatever the distance, by up to `log(2)` over both rates.
 
         Args:
             distance: at least 0.
@@ -100,7 +115,9 @@ class PassageTimes:
         distance = float(arguments.number("through", "distance", distance))
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.arctan(distance / self.width) * 2 / np.pi
-        return np.where(np.isfinite(self.time), share * self.time, self.time)
+            sides = np.log1p(distance / self.kink_lengths) / np.abs(self.kink_rates)
+        passed = np.where(np.isnan(self.kink_rates[:, 0]), share * self.time, sides.sum(axis=1))
+        return np.where(np.isfinite(self.time), passed, self.time)
 
 
 def passage_time(
@@ -117,6 +134,12 @@ def passage_time(
     2015, "Nonlinear dynamics and chaos", sec. 4.3). In continuous time, the same holds of `f`, and
     of the eigenvalue nearest 0. At a slow point, the gradient `(J - I)^T (F(x) - x)` of `q` is
     zero, so the eigenvalue is 1, and `l` is along `F(x) - x`.
+
+    At a kink, as of a `relu` unit, there is no curvature: the speed falls linearly before the kink
+    and rises linearly behind it, at the rates of the slow eigenvalues on both sides. The states
+    come to the kink along the slow direction before it, and leave it along the one behind it. The
+    time to come from one distance and get to another grows with their logarithms, without a limit,
+    and `through` returns it.
 
     The other directions are taken to decay quickly compared with the passage. Because `xstar` lies
     beside the slow manifold, and the manifold is curved, the time changes by a fraction of the
@@ -167,7 +190,12 @@ def passage_time(
         continuous = isinstance(F, ContinuousTime)
         found = _passages(part, x, u, jnp.asarray(along, dtype), continuous)
         found = _Passage(*(np.asarray(first_rows(a, fps.n)) for a in found))
-    return _told(_in_units_of_states(found, unit), fps, direction is not None, continuous)
+        times = _told(_in_units_of_states(found, unit), fps, direction is not None, continuous)
+        if not may_have_kinks(F):
+            return times
+        through = through_kinks(part, x, u, jnp.asarray(along, dtype), continuous)
+        through = ThroughKink(*(np.asarray(first_rows(a, fps.n)) for a in through))
+    return _with_kinks(times, through, unit, fps, direction is not None, continuous)
 
 
 class _Passage(NamedTuple):
@@ -298,4 +326,59 @@ def _told(
         fold_distance=fold,
         v=where_it_applies(found.v),
         l=where_it_applies(found.l),
+        kink_rates=np.full((fps.n, 2), np.nan),
+        kink_lengths=np.full((fps.n, 2), np.nan),
+    )
+
+
+def _with_kinks(
+    times: PassageTimes,
+    found: ThroughKink,
+    unit: Float[np.ndarray, " n_states"],
+    fps: FixedPoints,
+    has_direction: bool,
+    continuous_time: bool,
+) -> PassageTimes:
+    """Return the times with those of passages through kinks, and the reasons why there are none."""
+    status = np.full(fps.n, -1) if fps.status is None else np.asarray(fps.status)
+    asked = found.is_at_kink & (status != Status.FIXED_POINT)
+    if fps.valid is not None:
+        asked &= np.asarray(fps.valid, bool)
+    here, why = asked & found.is_passage, times.why.copy()
+    why[here] = ""
+    why[asked & ~found.is_passage] = (
+        "it is at kinks, through which no slow direction leads, or several at once"
+    )
+    v, l = found.v * unit, found.l / unit  # noqa: E741
+    scale = np.linalg.norm(v, axis=2)
+    v, l = v[:, 1] / scale[:, 1:], l[:, 1] * scale[:, 1:]  # noqa: E741
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lengths = found.length * scale
+        rates = found.rate if continuous_time else np.log1p(found.rate)
+        time = np.sum(np.log(_FASTER) / np.abs(rates), axis=1)
+        speed = np.min(np.abs(found.rate) * lengths, axis=1)
+    # Half of the time on each side is spent from where a state is the root of that as fast.
+    width = (np.sqrt(_FASTER) - 1) * lengths.mean(axis=1)
+
+    def instead(values: Any, of_kinks: Any) -> Any:
+        chosen, refused = here, asked & ~here
+        if np.ndim(values) > 1:
+            chosen, refused = chosen[:, None], refused[:, None]
+        return np.where(chosen, of_kinks, np.where(refused, np.nan, values))
+
+    fold = found.fold_distance if has_direction else np.full(fps.n, np.nan)
+    return PassageTimes(
+        time=instead(times.time, time),
+        why=why,
+        speed=instead(times.speed, speed),
+        curvature=instead(times.curvature, np.nan),
+        width=instead(times.width, width),
+        offset=instead(times.offset, 0.0),
+        eigenvalue=instead(times.eigenvalue, found.rate[:, 1] + (0 if continuous_time else 1)),
+        n_unstable=np.where(here, found.n_unstable, np.where(asked, -1, times.n_unstable)),
+        fold_distance=instead(times.fold_distance, fold),
+        v=instead(times.v, v),
+        l=instead(times.l, l),
+        kink_rates=instead(times.kink_rates, rates),
+        kink_lengths=instead(times.kink_lengths, lengths),
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from slowpoints._certificates.balls import Ball, from_bounds, matmul
 from slowpoints._certificates.enclosure import NotCovered
 from slowpoints._certificates.interpreter import Program
-from slowpoints._certificates.krawczyk import boxes_around
+from slowpoints._certificates.krawczyk import settled
 from slowpoints._certificates.regions import Regions
 from slowpoints._points.signs import inverses
 from slowpoints._transition.base import Transition
@@ -127,13 +127,10 @@ def _at_kinks(F: Transition, u: Any, candidates: Ball) -> tuple[list[Any], list[
     single, left = [], []
     x = candidates.mid
     if len(x):
-        boxes = boxes_around(Program(F, x.astype(u.dtype), np.tile(u, (len(x), 1))), x)
-        # All of what the candidate can be has to be in the box that holds one fixed point only.
-        reach = (np.abs(boxes.centre - x) + candidates.rad).max(axis=1) * (1 + 2.0**-40)
-        for centre, outer, settled, state in zip(
-            boxes.centre, boxes.outer, boxes.exists & (reach <= boxes.outer), x, strict=True
-        ):
-            (single if settled else left).append(
-                (centre - outer, centre + outer) if settled else (state, state)
+        program = Program(F, x.astype(u.dtype), np.tile(u, (len(x), 1)))
+        centre, _, outer = settled(program, candidates)
+        for state, radius, middle in zip(centre, outer, x, strict=True):
+            (single if radius > 0 else left).append(
+                (state - radius, state + radius) if radius > 0 else (middle, middle)
             )
     return single, left

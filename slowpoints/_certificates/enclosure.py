@@ -8,7 +8,7 @@ exist at the kinks of units such as `relu`.
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -148,3 +148,16 @@ def with_a_jump(e: Enclosure, jumps: Any) -> Enclosure:
     slope = e.slope or Ball(np.zeros((*e.shape, length)))
     rad = np.where(np.asarray(jumps)[..., None], np.inf, slope.radius)
     return Enclosure(e.value, Ball(slope.mid, np.broadcast_to(rad, slope.shape)))
+
+
+@runtime_checkable
+class Enclosing(Protocol):
+    """A map of boxes, one for each row, such as a `Program`."""
+
+    def value(self, x: Ball, /) -> Ball:
+        """Return what `x` can be mapped to, `[n, n_states]`, for boxes `[n, n_states]`."""
+        ...
+
+    def linearised(self, x: Ball, /) -> tuple[Ball, Ball]:
+        """Return what `value` returns, and the slopes over `x`, `[n, n_states, n_states]`."""
+        ...

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from slowpoints._certificates.balls import Ball, matmul
-from slowpoints._certificates.interpreter import Program
+from slowpoints._certificates.enclosure import Enclosing
 from slowpoints._points.signs import inverses
 
 _NEWTON_STEPS = 12
@@ -24,6 +24,9 @@ halves the distance, some more."""
 _FIRST_RADIUS = 1e-3
 """Boxes of this radius, relative to the state, are tried first. Which one does not matter much,
 since the next one is chosen by how much that one contracts."""
+
+_LEAST_RADIUS = 1e-12
+"""A box of this radius, relative to the state, is wide enough for the rounding of its centre."""
 
 _ROUNDS = 8
 """So many boxes are tried for the largest one that contracts. Each changes the radius by as much as
@@ -56,26 +59,22 @@ class Boxes:
     is_differentiable: Bool[np.ndarray, " n"]
 
 
-def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
+def boxes_around(program: Enclosing, x: Float[np.ndarray, "n n_states"]) -> Boxes:
     """Return boxes around the fixed points that Newton's method reaches from `x`."""
     centre, inverse = _newton(program, x)
-    there = Ball(centre)
-    residual = there - program.value(there)
-    step = matmul(Ball(inverse), residual.map(lambda a: np.asarray(a)[..., None]))
-    step = np.max(step.magnitude, axis=(1, 2))
+    step = _step_size(program, centre, inverse)
     best, best_contraction = _largest_contracting(program, centre, inverse)
+    inner = _reach(step, best_contraction, best)
+    exists = np.isfinite(inner)
+    # Once more in the smaller box, where slopes vary less and less is lost.
+    contraction, slope = _contraction(program, centre, inverse, np.where(exists, inner, 0.0))
     with np.errstate(all="ignore"):
-        inner = step / (1 - best_contraction) * (1 + 2.0**-40)
-        exists = (best > 0) & ((step + best_contraction * best) * (1 + 2.0**-40) < best)
-        inner = np.where(exists, np.minimum(inner, best), 0.0)
-        # Once more in the smaller box, where slopes vary less and less is lost.
-        contraction, slope = _contraction(program, centre, inverse, inner)
         tighter = step / (1 - contraction) * (1 + 2.0**-40)
     inner = np.where(exists & (contraction < 1) & (tighter < inner), tighter, inner)
     return Boxes(
         centre=centre,
         exists=exists,
-        inner=np.where(exists, inner, np.inf),
+        inner=inner,
         outer=best,
         slope=slope,
         is_singular=~np.isfinite(inverse).all(axis=(1, 2)),
@@ -83,7 +82,72 @@ def boxes_around(program: Program, x: Float[np.ndarray, "n n_states"]) -> Boxes:
     )
 
 
-def _newton(program: Program, x: Float[np.ndarray, "n n_states"]) -> tuple[Any, Any]:
+def settled(
+    program: Enclosing, candidates: Ball
+) -> tuple[Float[np.ndarray, "n n_states"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Decide about boxes of which it is not known how many fixed points they hold.
+
+    Args:
+        program: the network, for as many rows as there are candidates.
+        candidates: `[n, n_states]` the boxes.
+
+    Returns:
+        Where the fixed points are; by how much their entries may differ from that; and the radii of
+        boxes around these states that hold no other fixed point and all of the candidate, or 0 for
+        candidates that remain open.
+    """
+    centre, inverse = _newton(program, candidates.mid)
+    reach = np.max(np.abs(centre - candidates.mid) + candidates.radius, axis=1, initial=0)
+    reach = reach * (1 + 2.0**-40)
+    # Twice as large, so that it also holds what Newton's method finds from the boxes next to it.
+    outer = np.maximum(2 * reach, _LEAST_RADIUS * (1 + np.abs(centre).max(axis=1, initial=0)))
+    contraction, _ = _contraction(program, centre, inverse, outer)
+    inner = _reach(_step_size(program, centre, inverse), contraction, outer)
+    is_open = ~np.isfinite(inner)
+    if is_open.any():
+        # A box of another size may do, such as a smaller one where slopes vary much.
+        boxes = boxes_around(program, candidates.mid)
+        off = np.max(np.abs(boxes.centre - candidates.mid) + candidates.radius, axis=1, initial=0)
+        better = is_open & boxes.exists & (off * (1 + 2.0**-40) <= boxes.outer)
+        centre = np.where(better[:, None], boxes.centre, centre)
+        inner, outer = (
+            np.where(better, theirs, own)
+            for theirs, own in ((boxes.inner, inner), (boxes.outer, outer))
+        )
+    return centre, inner, np.where(np.isfinite(inner), outer, 0.0)
+
+
+def _step_size(
+    program: Enclosing,
+    centre: Float[np.ndarray, "n n_states"],
+    inverse: Float[np.ndarray, "n n_states n_states"],
+) -> Float[np.ndarray, " n"]:
+    """Return a bound of how far `T` moves the centre, in the maximum norm."""
+    there = Ball(centre)
+    residual = there - program.value(there)
+    step = matmul(Ball(inverse), residual.map(lambda a: np.asarray(a)[..., None]))
+    return np.max(step.magnitude, axis=(1, 2))
+
+
+def _reach(
+    step: Float[np.ndarray, " n"],
+    contraction: Float[np.ndarray, " n"],
+    radius: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """Return how far from the centre the fixed point is at most; infinite if none is proven.
+
+    Args:
+        step: how far `T` moves the centre.
+        contraction: by how much `T` contracts over a box.
+        radius: of this radius.
+    """
+    with np.errstate(all="ignore"):
+        inner = step / (1 - contraction) * (1 + 2.0**-40)
+        exists = (radius > 0) & ((step + contraction * radius) * (1 + 2.0**-40) < radius)
+        return np.where(exists, np.minimum(inner, radius), np.inf)
+
+
+def _newton(program: Enclosing, x: Float[np.ndarray, "n n_states"]) -> tuple[Any, Any]:
     """Return where Newton's method ends, and approximate inverses of `I - J` there.
 
     Only a guess: what is proven does not depend on it.
@@ -105,7 +169,7 @@ def _newton(program: Program, x: Float[np.ndarray, "n n_states"]) -> tuple[Any, 
 
 
 def _contraction(
-    program: Program,
+    program: Enclosing,
     centre: Float[np.ndarray, "n n_states"],
     inverse: Float[np.ndarray, "n n_states n_states"],
     radius: Float[np.ndarray, " n"],
@@ -118,7 +182,7 @@ def _contraction(
 
 
 def _largest_contracting(
-    program: Program,
+    program: Enclosing,
     centre: Float[np.ndarray, "n n_states"],
     inverse: Float[np.ndarray, "n n_states n_states"],
 ) -> tuple[Any, Any]:
