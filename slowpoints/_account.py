@@ -21,10 +21,15 @@ from slowpoints._transition.convert import as_transition
 from slowpoints._transition.network import may_have_kinks
 from slowpoints._unique import unique
 
+SIZEABLE = 0.05
+"""A search warns of dropped slow points if at least this share of the rows ended at them. A slow
+point that the network passes attracts a good part of the states that it visits; fewer rows are
+mentioned in the account only."""
+
 LINGERING = 100
-"""A search warns of a dropped slow point if this many steps move a state by no more than the
-initial states lie from their centroid, however few rows ended there. Between any two fixed points
-there are minima of `q` that a state leaves within a few steps, and nobody looks for those."""
+"""A warning counts a slow point only if this many steps move a state by no more than the initial
+states lie from their centroid. Between any two fixed points there are minima of `q` that a state
+leaves within a few steps, and nobody looks for those."""
 
 _EDGE = 1e-3
 """So close to the edge of a rule, relative to it, the search may have rounded to the other side."""
@@ -79,8 +84,8 @@ class Account:
         n_near: how many pairs of kept points are less than 3 `tol_unique` apart.
         lines: the account in sentences.
         warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
-            points that are dropped, slow points that are dropped although a state lingers there
-            for 100 steps, and a search that keeps nothing.
+            points that are dropped, slow points that are dropped if at least 5 % of the rows
+            ended at them and a state lingers there for 100 steps, and a search that keeps nothing.
     """
 
     n_rows: int
@@ -475,7 +480,7 @@ class _Rows:
         if (part.status, part.dropped_by) != (Status.SLOW_POINT, "final_q_threshold"):
             return False
         lingers = LINGERING * np.sqrt(2 * self.q[rows]) <= (self.typical or math.inf)
-        return bool(lingers.any())
+        return bool(lingers.sum() >= SIZEABLE * self.fps.n and lingers.any())
 
     def _distinct(self, rows: Bool[np.ndarray, " n"], tol: float) -> Int[np.ndarray, " points"]:
         """Return a row for each of the distinct points of these rows."""

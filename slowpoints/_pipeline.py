@@ -121,9 +121,8 @@ def find_fixed_points(
 
     Warns:
         UserWarning: if rows that ended at fixed points are dropped for their distance or their
-            `q`; if rows that ended at slow points are at which a state lingers for 100 steps or
-            more; or if no point is kept. The warning says why, and which setting keeps them. There
-            are no warnings inside `jit`.
+            `q`; if many rows that ended at slow points are; or if no point is kept. The warning
+            says why, and which setting keeps them. There are no warnings inside `jit`.
     """
     caller = "find_fixed_points"
     joins = searches_together(caller, across_processes)

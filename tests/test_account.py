@@ -165,12 +165,12 @@ def test_the_value_that_it_names_keeps_the_point():
 @pytest.mark.parametrize(
     ("n_slow", "q", "expected"),
     [
-        (8, 1e-7, True),
-        (1, 1e-7, True),  # however few
+        (8, 1e-7, True),  # more than one row in twenty
+        (1, 1e-7, False),
         (50, 1e-2, False),  # a state is elsewhere within a few steps
     ],
 )
-def test_dropped_slow_points_are_warned_of_if_a_state_lingers_there(n_slow, q, expected):
+def test_dropped_slow_points_are_warned_of_if_they_are_slow_and_not_rare(n_slow, q, expected):
     found = told(rows((FIXED, 0.0, 120 - n_slow, 0.0), (SLOW, 1.0, n_slow, q)), [0.0])
     assert bool(found.warning) == expected
     assert "slow point" in str(found)
