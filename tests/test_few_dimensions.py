@@ -282,6 +282,28 @@ def test_a_fold_is_decided_on_both_sides_and_open_at_it():
     part_of(F, cube(16, -0.9, 0.9), np.float32([-0.25]))
 
 
+@pytest.mark.slow
+@unchecked
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_direction_that_is_not_divided_along_may_decide_at_a_fold(sign):
+    """`s = u - s^2 + 1e-5 tanh(10 s)`, whose last term alone drives the second direction.
+
+    The fold is at `u = -1/4`, but for the last term, which moves it by 1e-5.
+    """
+    m, a = np.float32(np.ones(16) / 16), np.float32(np.resize([1, -1], 16))
+
+    def F(x, u):
+        s = jnp.sum((1 + a) * x)
+        return 0.5 * x + 0.5 * m * (u[0] - s**2) + sign * 0.5e-5 * (a / 16) * jnp.tanh(10 * s)
+
+    for share, n in ((-3.0, 0), (0.5, 0 if sign > 0 else 2), (3.0, 2)):
+        u = np.float32([-0.25 + sign * share * 1e-5 if abs(share) < 1 else -0.25 + share * 1e-5])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fps, is_all = find_all(F, cube(16, -0.9, 0.9), u, max_boxes=2**12)
+        assert fps.n == n if is_all else fps.n <= n
+
+
 @unchecked
 def test_too_few_boxes_are_not_complete():
     m, read, b = weights(30, 2, 1)
