@@ -64,6 +64,11 @@ _AT_A_KINK = (
     "rows may stay at kinks. "
 )
 
+_TOWARDS_OTHERS = (
+    "Starts with more noise may lead to them; so may the solver `Adam`, whose first steps leave "
+    "the neighbourhood of a stable point, where rows of other solvers stay."
+)
+
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
 somewhat more than `tol_unique` would be kept as two such points."""
@@ -386,13 +391,13 @@ class _Rows:
             n_missing = abs(1 - int(sums[0]))
             return [
                 f"{told} {sums[0]}, not 1: at least {count_of(n_missing, 'point')} "
-                f"{are(n_missing)} missing, if the network's states stay bounded."
+                f"{are(n_missing)} missing, if the network's states stay bounded. {_TOWARDS_OTHERS}"
             ]
         if wrong.size == 0:
             return [f"{told} 1 under each of {sums.size} inputs, as for complete sets."]
         return [
             f"{told} another number than 1 under {wrong.size} of {sums.size} inputs: points are "
-            "missing there, if the network's states stay bounded."
+            f"missing there, if the network's states stay bounded. {_TOWARDS_OTHERS}"
         ]
 
     def _continua(self, rows: Int[np.ndarray, " k"]) -> list[str]:
