@@ -210,7 +210,6 @@ NOT_YET = {
     degree: (ROUNDED, {"1e-6 and 1e6"}),
     linear_modes: (ROUNDED, {"1e-6 and 1e6"}),
     connections: (ROUNDED, {"1e-6 and 1e6"}),
-    find_all: (ROUNDED, {"1e-6 and 1e6"}),
     find_all_of_a_contraction: (ROUNDED, {"1e-6 and 1e6"}),
 }
 
