@@ -22,7 +22,6 @@ from slowpoints._certificates.lifting import depends_on_all, lifted, returned
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""
 
-NO_INPUT = np.zeros(0, np.float32)
 PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "published"
 
 
@@ -241,7 +240,7 @@ def is_of_few_dimensions(F, n, low=-1.0, high=1.0, most=2**14):
 
     ends = cube(n, low, high)
     found = Found(program, np.full(n, SMALLEST), n * n)
-    return by_few_dimensions(as_transition(F), NO_INPUT, *ends, most, found)
+    return by_few_dimensions(program, *ends, most, found)
 
 
 def test_networks_of_full_rank_and_integrators_are_left_to_other_methods():
@@ -252,6 +251,8 @@ def test_networks_of_full_rank_and_integrators_are_left_to_other_methods():
     assert not is_of_few_dimensions(lambda x, u: x.at[0].set(jnp.tanh(x[0])), 12)  # I - A singular
     assert not is_of_few_dimensions(lambda x, u: jnp.sqrt(x) @ W[:, :1] @ W[:1], 12)  # NaN below 0
     assert not is_of_few_dimensions(lambda x, u: x[::-1] + jax.lax.erf_inv(x[0]), 12)  # not covered
+    huge = lambda x, u: jnp.exp(700 * (x @ W[:, :1])) @ W[:1]  # noqa: E731
+    assert not is_of_few_dimensions(huge, 12)
     assert is_of_few_dimensions(lambda x, u: jnp.tanh(x @ W[:, :1]) @ W[:1] + 0.5 * x, 12)
 
 
@@ -366,7 +367,8 @@ def test_states_differ_by_what_is_linear_and_what_is_returned(name):
     for low, high in ((-1.0, 1.0), (0.25, 0.3), (-0.4, 2.0)):
         one = Program(F, np.zeros((1, 4), np.float32), np.zeros((1, 0), np.float32))
         box = from_bounds(np.full((1, 4), low), np.full((1, 4), high))
-        A, B, y = lifted(one, box)
+        n_returned = returned(one, depends_on_all(box)).shape[1]
+        A, B, y = lifted(one, box, n_returned)
         n = 7  # the length of no other axis
         rows = Program(F, np.zeros((n, 4), np.float32), np.zeros((n, 0), np.float32))
         x = rng.uniform(low, high, (n, 4))

@@ -1,6 +1,5 @@
 """Divide a box until each part is proven to hold no fixed point, or exactly one."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from slowpoints._core.arrays import power_of_two
 from slowpoints._points.signs import inverses
 
 _AT_A_TIME = 2**19
-"""Parts are looked at together as long as their Jacobians have no more entries than this."""
+"""Parts are looked at together as long as they have no more slopes than this."""
 
 _INFLATION = 1.1
 """A box is looked at together with a margin of a tenth, so that a fixed point on the edge between
@@ -31,7 +30,7 @@ as far as float64 can tell, or a unit is at a kink."""
 
 
 class Parts(NamedTuple):
-    """Parts by their ends, `[k, n_states]` each."""
+    """Boxes by their ends, `[k, n_states]` each."""
 
     low: Float[np.ndarray, "k n_states"]
     high: Float[np.ndarray, "k n_states"]
@@ -56,8 +55,8 @@ class Found:
         smallest: Float[np.ndarray, " n_states"],
         n_slopes: int,
     ):
-        self.program = functools.cache(program)
-        """Returns the map for so many boxes."""
+        self.program = program
+        """Returns the map for so many boxes, and the same one when it is asked again."""
         self.at_a_time = max(1, _AT_A_TIME // max(1, n_slopes))
         """How many boxes are looked at together, each of which has `n_slopes` slopes."""
         self.n_states, self.smallest = smallest.size, smallest

@@ -4,7 +4,8 @@ The states are divided along these directions only.
 """
 
 import dataclasses
-import itertools
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from slowpoints._certificates.interpreter import Program
 from slowpoints._certificates.krawczyk import settled
 from slowpoints._certificates.lifting import depends_on_all, lifted, returned
 from slowpoints._points.signs import inverses
-from slowpoints._transition.base import Transition
 
 _NEGLIGIBLE = 1e-5
 """Directions that are driven less than this, relative to the one that is driven most, are not
@@ -83,19 +83,18 @@ class _Drive:
         return matmul(z, Ball(self.along.T)) + Ball(self.origin, self.rest)
 
 
-def _drive(F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any) -> _Drive | None:
+def _drive(program: Program, low: Any, high: Any) -> _Drive | None:
     """Return what drives the states of a box, or `None` if that is not known or not of low rank.
 
     Raises:
         NotCovered: if the network has an operation that no rule covers.
     """
     n_states = low.size
-    program = Program(F, np.zeros((1, n_states), u.dtype), u[None])
     box = from_bounds(low[None], high[None])
     n_returned = returned(program, depends_on_all(box)).shape[1]
     if not 0 < n_returned <= _MOST_ENTRIES // n_states - n_states:
         return None
-    A, B, y = lifted(program, box)
+    A, B, y = lifted(program, box, n_returned)
     if not all(np.all(ball.is_known) for ball in (A, B, y)):
         return None
     centre, eye = Ball(box.mid), Ball(np.eye(n_states))
@@ -109,7 +108,11 @@ def _drive(F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any
     if not all(np.all(ball.is_known) for ball in (origin, M, unsolved)):
         return None
     scale = np.where(off_x > 0, off_x, np.max(off_x, initial=0.0) or 1.0)
-    U, s, Vt = np.linalg.svd(M.mid * off_y / scale[:, None], full_matrices=False)
+    with np.errstate(all="ignore"):
+        driven = M.mid * off_y / scale[:, None]
+    if not np.isfinite(driven).all():
+        return None
+    U, s, Vt = np.linalg.svd(driven, full_matrices=False)
     rank = int(np.sum(s > _NEGLIGIBLE * s[0]))
     if not 0 < 2 * rank <= n_states:
         return None
@@ -131,14 +134,8 @@ class _DrivenMap:
     Over a box of `z`, it holds one map for each deviation of the states within `rest`.
     """
 
-    def __init__(self, F: Transition, u: Float[np.ndarray, " n_inputs"], drive: _Drive, least: int):
-        n_states = len(drive.origin)
-        one_row = Program(F, np.zeros((1, n_states), u.dtype), u[None])
-        taken = one_row.axis_lengths()
-        self.n_rows = next(n for n in itertools.count(max(2, least)) if n not in taken)
-        x = np.zeros((self.n_rows, n_states), u.dtype)
-        self._program = Program(F, x, np.tile(u, (self.n_rows, 1)))
-        self._drive = drive
+    def __init__(self, program: Program, n_rows: int, drive: _Drive):
+        self._program, self.n_rows, self._drive = program, n_rows, drive
 
     def value(self, z: Ball) -> Ball:
         """Return what `z` can be at the next step, `[n, k]`."""
@@ -166,7 +163,7 @@ class _DrivenMap:
 
 
 def by_few_dimensions(
-    F: Transition, u: Float[np.ndarray, " n_inputs"], low: Any, high: Any, most: Any, found: Found
+    program: Callable[[int], Program], low: Any, high: Any, most: Any, found: Found
 ) -> bool:
     """Find all fixed points in a box, if they are along at most half as many directions as states.
 
@@ -179,8 +176,7 @@ def by_few_dimensions(
     (Pals et al. 2024, "Inferring stochastic low-rank recurrent neural networks from neural data").
 
     Args:
-        F: the network.
-        u: `[n_inputs]` the input.
+        program: returns the network for so many boxes.
         low: `[n_states]` the lowest state.
         high: `[n_states]` the highest.
         most: look at no more parts than this.
@@ -190,13 +186,20 @@ def by_few_dimensions(
         Whether the network is of this kind.
     """
     try:
-        drive = _drive(F, u, low, high)
+        one_row = program(1)
+        drive = _drive(one_row, low, high)
         if drive is None:
             return False
         z_low, z_high = drive.z.bounds()
         side = z_high - z_low
         smallest = np.maximum(drive.smallest, SMALLEST * np.where(side > 0, side, 1.0))
-        parts = Found(lambda n: _DrivenMap(F, u, drive, n), smallest, drive.n_slopes)
+
+        @functools.cache
+        def driven(n: int) -> _DrivenMap:
+            n_rows = one_row.free_length(n)
+            return _DrivenMap(program(n_rows), n_rows, drive)
+
+        parts = Found(driven, smallest, drive.n_slopes)
         branch(parts, z_low, z_high, most)
     except NotCovered:
         return False

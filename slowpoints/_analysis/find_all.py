@@ -1,5 +1,6 @@
 """`find_all`: every fixed point in a box, proven, mostly by branching and pruning."""
 
+import functools
 import warnings
 from typing import Any
 
@@ -113,6 +114,7 @@ def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Any:
     from slowpoints._analysis.piecewise_linear import by_regions
     from slowpoints._certificates.interpreter import Program
 
+    @functools.cache
     def program(n: int) -> Program:
         return Program(F, np.zeros((n, low.size), u.dtype), np.tile(u, (n, 1)))
 
@@ -127,7 +129,7 @@ def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Any:
             [Parts(*(np.array(ends) for ends in zip(*boxes, strict=True)))] if boxes else []
             for boxes in regions
         )
-    elif not by_few_dimensions(F, u, low, high, most, found):
+    elif not by_few_dimensions(program, low, high, most, found):
         branch(found, low, high, most)
     return found
 

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._analysis.kink_passages import ThroughKink, through_kinks
+from slowpoints._analysis.slow_direction import DEFECTIVE, slow_direction
 from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.programs import CompiledOnce
@@ -230,18 +231,12 @@ def _passages(
         def moved(x: Array) -> Array:  # how far a state moves per step or unit of time
             return F(x, u) - (0 if continuous_time else x)
 
-        eye = jnp.eye(x.size, dtype=x.dtype)
         J = jax.jacfwd(moved)(x)
         is_finite = jnp.isfinite(J).all() & jnp.isfinite(moved(x)).all()
         J = jnp.where(is_finite, J, 0)  # LAPACK may not return from a matrix that is not finite
-        rates, vectors = lapack.eig(J)
-        slowest = jnp.argmin(jnp.abs(rates))
-        rate = rates[slowest].real
+        rates, vectors, is_slowest, rate, v, l, overlap, sizes = slow_direction(J)  # noqa: E741
+        eye = jnp.eye(x.size, dtype=x.dtype)
         rounding_of_J = eps * jnp.linalg.norm(J if continuous_time else J + eye)
-        # Singular vectors are accurate even if other eigenvalues are defective.
-        left, sizes, right = lapack.svd(J - rate * eye)
-        v, overlap = right[-1], left[:, -1] @ right[-1]
-        l = left[:, -1] / jnp.where(overlap == 0, 1, overlap)  # noqa: E741
         a = l @ moved(x)
         bend = jax.jvp(lambda x: jax.jvp(moved, (x,), (v,))[1], (x,), (v,))[1]
         # The curvature is positive along `v`, and so is the speed unless the way is blocked.
@@ -250,18 +245,17 @@ def _passages(
         c = l @ bend / 2
         rounding = _ROUNDINGS * eps * jnp.linalg.norm(l) * jnp.linalg.norm(bend)
         slope = l @ jax.jvp(lambda u: F(x, u), (u,), (along,))[1]
-        others = jnp.where(jnp.arange(x.size) == slowest, -0.5, rates)  # which is stable
+        others = jnp.where(is_slowest, -0.5, rates)  # which is stable
         unstable = count_unstable(others if continuous_time else 1 + others, continuous_time)
         # Rounding moves an eigenvalue by its condition number times what it does to the matrix.
         inverse = lapack.inverse(vectors)
         condition = jnp.linalg.norm(inverse, axis=1) * jnp.linalg.norm(vectors, axis=0)
         growth = others.real if continuous_time else jnp.abs(1 + others) - 1
-        is_known = (jnp.abs(growth) > condition * rounding_of_J) | (jnp.arange(x.size) == slowest)
+        is_known = (jnp.abs(growth) > condition * rounding_of_J) | is_slowest
         unstable = jnp.where(is_known.all(), unstable, -1)
-        # A double eigenvalue is split by about the square root of the precision.
-        is_simple = jnp.abs(overlap) > 2 * jnp.sqrt(eps)
+        is_simple = jnp.abs(overlap) > DEFECTIVE * jnp.sqrt(eps)
         is_simple &= (sizes[:-1] > _APART * rounding_of_J).all()
-        is_real, is_curved = rates[slowest].imag == 0, jnp.abs(c) > rounding
+        is_real, is_curved = jnp.all(~is_slowest | (rates.imag == 0)), jnp.abs(c) > rounding
         told = (is_finite, is_real, is_simple, is_curved)
         return _Passage(*told, a, rate, c, slope, unstable, v, l)
 

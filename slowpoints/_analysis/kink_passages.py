@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slowpoints._analysis.slow_direction import DEFECTIVE, slow_direction
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._points.linear_dynamics import count_unstable
 from slowpoints._solvers import lapack
@@ -86,20 +87,14 @@ def through_kinks(
         w, b = sign * w, sign * b
 
         def side(J: Array) -> tuple[Any, ...]:
-            rates = lapack.eigvals(J)
-            slowest = jnp.argmin(jnp.abs(rates))
-            rate = rates[slowest].real
-            left, _, right = lapack.svd(J - rate * jnp.eye(n, dtype=J.dtype))
-            v, overlap = right[-1], left[:, -1] @ right[-1]
-            v = jnp.where(w @ v < 0, -v, v)
-            l = left[:, -1] / jnp.where(overlap == 0, 1, left[:, -1] @ v)  # noqa: E741
-            others = jnp.where(jnp.arange(n) == slowest, -0.5, rates)  # which is stable
+            slow = slow_direction(J)
+            forwards = jnp.where(w @ slow.v < 0, -1, 1).astype(x.dtype)
+            others = jnp.where(slow.is_slowest, -0.5, slow.rates)  # which is stable
             unstable = count_unstable(others if continuous_time else 1 + others, continuous_time)
-            is_simple = (rates[slowest].imag == 0) & (
-                jnp.abs(overlap) > 2 * jnp.sqrt(jnp.finfo(x.dtype).eps)
-            )
-            inverse = lapack.inverse(J)
-            return rate, v, l, inverse, unstable, is_simple
+            is_simple = jnp.abs(slow.overlap) > DEFECTIVE * jnp.sqrt(jnp.finfo(x.dtype).eps)
+            is_simple &= jnp.all(~slow.is_slowest | (slow.rates.imag == 0))
+            directions = forwards * slow.v, forwards * slow.l
+            return slow.rate, *directions, lapack.inverse(J), unstable, is_simple
 
         rate, v, l, inverse, unstable, is_simple = (  # noqa: E741
             jnp.stack(pair) for pair in zip(side(J[0]), side(J[1]), strict=True)
@@ -111,7 +106,9 @@ def through_kinks(
         behind = l[1] @ (crossing - centre[1])
         length = jnp.stack([-before, behind])
         is_passage = is_at_kink & is_single & is_simple.all() & (rate[0] < 0) & (rate[1] > 0)
-        is_passage &= (length > 0).all() & (1 + rate[0] > 0 if not continuous_time else True)
+        is_passage &= (length > 0).all()
+        if not continuous_time:
+            is_passage &= rate[0] > -1
         # The input moves the centre and the kink, of which the change of `dF/du` tells by how much.
         by_input = jax.vmap(lambda y: jax.jvp(lambda u: moved(y, u), (u,), (along,))[1])(x + sides)
         kink_moves = b @ (by_input[1] - by_input[0]) / jnp.maximum(b @ b, jnp.finfo(x.dtype).tiny)

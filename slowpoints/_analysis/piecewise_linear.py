@@ -1,6 +1,5 @@
 """All fixed points of a piecewise-linear network, region by region."""
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -48,17 +47,12 @@ def by_regions(
     """
     n_states = low.size
     one_row = Program(F, np.zeros((1, n_states), u.dtype), u[None])
-    taken = one_row.axis_lengths()
-
-    def n_rows_of(least: int) -> int:
-        # A length that no other axis has, so that the axis of the rows can be told from others.
-        return next(n for n in itertools.count(max(2, least)) if n not in taken)
 
     def prepared(n_rows: int) -> tuple[Program, Ball]:
         program = Program(F, np.zeros((n_rows, n_states), u.dtype), np.tile(u, (n_rows, 1)))
         return program, from_bounds(np.tile(low, (n_rows, 1)), np.tile(high, (n_rows, 1)))
 
-    n_rows = n_rows_of(1)
+    n_rows = one_row.free_length(1)
     probe = Regions(np.zeros((n_rows, 0), bool))
     program, box = prepared(n_rows)
     try:
@@ -71,7 +65,7 @@ def by_regions(
         return None
     if not np.all(slope.radius < _LINEAR):
         return None
-    n_rows = n_rows_of(min(2**n_kinks, _MOST_SLOPES // n_states**2))
+    n_rows = one_row.free_length(min(2**n_kinks, _MOST_SLOPES // n_states**2))
     program, box = prepared(n_rows)
     single, open_boxes = [], []
     for start in range(0, 2**n_kinks, n_rows):

@@ -1,5 +1,6 @@
 """Evaluate a JAX program on enclosures, operation by operation."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +79,13 @@ class Program:
             self._program = jax.make_jaxpr(jax.vmap(F))(x, u)
         self._u = np.asarray(u, np.float64)
 
-    def axis_lengths(self) -> set[int]:
-        """Return the lengths of all axes of all arrays, those of inner programs included."""
-        return {length for shape in _shapes(self._program.jaxpr) for length in shape}
+    def free_length(self, least: int) -> int:
+        """Return a length, from `least` and 2 upwards, that no axis of any array has.
+
+        In a program for so many rows, the axis of the rows can be told from all others.
+        """
+        taken = {length for shape in _shapes(self._program.jaxpr) for length in shape}
+        return next(n for n in itertools.count(max(2, least)) if n not in taken)
 
     def value(self, x: Ball) -> Ball:
         """Return what the next states can be, `[n, n_states]`, from states in `x`.

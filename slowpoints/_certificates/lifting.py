@@ -55,7 +55,7 @@ _PRODUCTS = ("mul", "dot_general")
 """Operations that are linear if no more than one of their operands depends on the state."""
 
 
-def lifted(program: Program, box: Ball) -> tuple[Ball, Ball, Ball]:
+def lifted(program: Program, box: Ball, n_returned: int) -> tuple[Ball, Ball, Ball]:
     """Return `A`, `B` and `y` of a network over a box of states.
 
     For any two states of the box, the next states differ by `A (x - x') + B (y(x) - y(x'))`, for
@@ -64,6 +64,7 @@ def lifted(program: Program, box: Ball) -> tuple[Ball, Ball, Ball]:
     Args:
         program: the network, for one row.
         box: `[1, n_states]` the box.
+        n_returned: how many numbers the nonlinear operations return.
 
     Returns:
         `A` `[n_states, n_states]`, `B` `[n_states, n_returned]`, and what the nonlinear operations
@@ -73,7 +74,6 @@ def lifted(program: Program, box: Ball) -> tuple[Ball, Ball, Ball]:
         NotCovered: if the network has an operation that no rule covers.
     """
     n_states = box.shape[1]
-    n_returned = returned(program, depends_on_all(box)).shape[1]
     coordinates = n_states + n_returned
     values: list[Ball] = []
     seen = itertools.count(n_states)
