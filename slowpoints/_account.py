@@ -291,7 +291,7 @@ class _Rows:
                 lines.append(sentence(part, q, farthest, self.rules, *why))
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
-        lines += self._advice() + self._many_more()
+        lines += self._found_between() + self._advice() + self._many_more()
         n_merged, of_merged = self._merged()
         n_near, of_near = self._near()
         warning = ""
@@ -305,6 +305,17 @@ class _Rows:
         return Account(
             self.fps.n, tuple(parts), self.dropped_by, n_merged, n_near, tuple(lines), warning
         )
+
+    def _found_between(self) -> list[str]:
+        """Say how many points no row led to."""
+        n = 0 if self.kept.hits is None else int(np.sum(np.asarray(self.kept.hits) == 0))
+        if n == 0:
+            return []
+        one = n == 1
+        return [
+            f"{count_of(n, 'further fixed point')} {'was' if one else 'were'} found from states "
+            f"between others, and {'has' if one else 'have'} 0 `hits`."
+        ]
 
     def _advice(self) -> list[str]:
         """Say what may take unfinished rows further, and what cannot."""

@@ -112,6 +112,10 @@ class FixedPointFinder:
             sum to 1 where they can: see [`search_until`][slowpoints.search_until]. `None` searches
             from the `n_inits` states only. With `coverage`, `n_inits` is the largest number of
             states that are tried.
+        search_between: whether to search from states between the fixed points that the `n_inits`
+            states led to as well, for the saddles among them and for whatever else is there: see
+            [`find_fixed_points`][slowpoints.find_fixed_points]. It takes Jacobians. With
+            `coverage`, this is one of the other kinds of states.
 
     Attributes:
         rounds: how the last search with `coverage` went, see
@@ -157,6 +161,7 @@ class FixedPointFinder:
         mesh: Mesh | Literal["local"] | None = "local",
         across_processes: bool = False,
         coverage: Number | None = None,
+        search_between: bool = True,
     ):
         # Before `jax.distributed` is initialised, to ask for other processes would be to start JAX
         # without them.
@@ -212,6 +217,7 @@ class FixedPointFinder:
             if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
                 expected = "None, or a number below 1 for a search in one process"
                 arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
+            self.search_between = flag("search_between", search_between)
         self.rounds: Rounds | None = None
         self._n_searches = 0
         self._n_draws = 0
@@ -357,6 +363,7 @@ class FixedPointFinder:
                     report=report,
                     mesh=self.mesh,
                     across_processes=self.across_processes,
+                    search_between=self.search_between,
                     **settings,
                 )
             else:

@@ -19,15 +19,17 @@ from slowpoints._across_processes import (
     spread_across_processes,
     unique_across_processes,
 )
+from slowpoints._between import search_between_points
 from slowpoints._core import arguments
 from slowpoints._core.digests import setting_as_text
+from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._core.warn import warn
 from slowpoints._decompose import decompose
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search import check_rows, check_search, optimize_batch
-from slowpoints._select import check_selection, ending_tolerance, select
+from slowpoints._select import at_most, check_selection, ending_tolerance, select
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.network import digest_of_network
@@ -50,6 +52,7 @@ def find_fixed_points(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    search_between: bool = True,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
     memory_limit: int | None = None,
@@ -64,7 +67,18 @@ def find_fixed_points(
     In this order: optimise; drop rows that are not finite or that escaped, such as those in the
     tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
     far points; continue the search from points with an outlying `q`; drop points with a high `q`;
-    keep the best; compute Jacobians and eigenvalues.
+    keep the best; search for fixed points between those that are kept; compute Jacobians and
+    eigenvalues.
+
+    States that a network visits lead to its attractors, and often to none of the saddles between
+    them. So once the first points are known, states between them are searched from as well: minima
+    of `q` on straight lines from one fixed point to another and, where the signs of `det(I - J)`
+    show that points are missing (see [`degree`][slowpoints.degree]), states halfway. These are at
+    most as many as `x_init`, and few if they find nothing. What they lead to is among the points
+    with 0 `hits`, and no row of the second result. Nothing is searched for between points where
+    `I - J` is singular, as on a line attractor; where there are more than half as many fixed points
+    as rows, so that more starts find as many; where a rule has dropped a fixed point or `progress`
+    ended the search; without Jacobians; and inside `jit`.
 
     Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
     static, there are as many rows as initial states, or `max_n_unique` if that is given, and the
@@ -89,6 +103,8 @@ def find_fixed_points(
             `None` skips this.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
+        search_between: whether to search from states between the fixed points that rows led to, as
+            said above.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
@@ -146,6 +162,7 @@ def find_fixed_points(
         )
         for name, value in (
             ("within_conditions", within_conditions),
+            ("search_between", search_between),
             ("compute_jacobians", compute_jacobians),
             ("decompose_jacobians", decompose_jacobians),
             ("across_processes", across_processes),
@@ -234,6 +251,7 @@ def find_fixed_points(
     else:
         fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
         start = all_fps.x_init
+    n_exact, n_rows = (0, 0) if traced else (_n_fixed_points(fps), int(np.sum(fps.hits)))
     fps = select(F, fps, start, **rules, **search)
     if not traced:
         told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
@@ -241,8 +259,19 @@ def find_fixed_points(
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:
         fps = jacobians(F, fps)
+        is_stopped = all_fps.n < x_init.shape[0] and not across_processes
+        if search_between and not traced and not is_stopped and n_exact == _n_fixed_points(fps):
+            # Points are the best of all only together with those that are found.
+            kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
+            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=search)
+            fps = at_most(fps, max_n_unique)
         fps = decompose(fps) if decompose_jacobians else fps
     return fps, all_fps
+
+
+def _n_fixed_points(fps: FixedPoints) -> int:
+    exact = np.asarray(fps.status) == Status.FIXED_POINT
+    return int(np.sum(exact if fps.valid is None else exact & np.asarray(fps.valid)))
 
 
 def _what_must_agree(

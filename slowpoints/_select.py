@@ -116,10 +116,12 @@ def select(
         fps = _exclude(fps, ~(q < final_q_threshold))
     if traced:
         return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
-    fps = fps.compact()
-    if max_n_unique < fps.n:
-        fps = fps[jnp.sort(jnp.argsort(fps.qstar)[: int(max_n_unique)])]
-    return fps
+    return at_most(fps.compact(), max_n_unique)
+
+
+def at_most(fps: FixedPoints, n: Number) -> FixedPoints:
+    """Return the points of the lowest `q`, so many at most, in their order."""
+    return fps if n >= fps.n else fps[jnp.sort(jnp.argsort(fps.qstar)[: int(n)])]
 
 
 def spread(x_init: Float[RealArray, "n n_states"]) -> Spread:

@@ -37,7 +37,15 @@ _SECTIONS = {
         "cond_ids",
         "random_seed",
     ),
-    "How to search": ("solver", "coverage", "max_iters", "tol_q", "tol_dq", "dtype"),
+    "How to search": (
+        "solver",
+        "coverage",
+        "search_between",
+        "max_iters",
+        "tol_q",
+        "tol_dq",
+        "dtype",
+    ),
     "Which points to keep": (
         "tol_unique",
         "final_q_threshold",

@@ -57,7 +57,8 @@ class FixedPoints:
             [`Status`][slowpoints.Status], and of a point that stands for several rows the most
             certain of theirs; `None` if the points do not come from a search.
         hits: `[n]` int32, how many rows of the search each point stands for, as
-            [`unique`][slowpoints.unique] counts them; `None` if they were not counted.
+            [`unique`][slowpoints.unique] counts them; 0 for a point that was found from a state
+            between others; `None` if they were not counted.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, count as one
             point.
         dtype: the real NumPy type of the stored values.

@@ -1,0 +1,267 @@
+"""`search_between_points`: fixed points that no start led to, from states between those that are known.
+
+A search from states that the network visits finds the attractors, and often none of the saddles
+that separate them, from which a visited state is far away. But where two attractors are known,
+there is a saddle on the way from one to the other, and it is not far from the straight line. So
+once the first points are known, few further starts find the others.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.arrays import beside, in_chunks, put
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.status import Status
+from slowpoints._jacobians import jacobians
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.neighbours import nearest
+from slowpoints._points.signs import signs_of
+from slowpoints._points.sizes import units_of
+from slowpoints._search import optimize_batch
+from slowpoints._select import select
+from slowpoints._transition.base import Transition
+from slowpoints._transition.speed import half_squared_norm
+from slowpoints._unique import unique
+
+_STATES_BETWEEN = 9
+"""At so many states `q` is computed on the way from one point to another: enough to see a minimum
+in the middle third, and few beside the 100 or more evaluations that a row of a search takes."""
+
+_TOO_NEAR = 0.1
+"""A start so near a known point, relative to the length of the way on which it lies, would lead
+there."""
+
+_TOO_NEAR_IF_COMPLETE = 1 / 3
+"""As `_TOO_NEAR`, where the signs are those of a complete set. Then most minima of `q` on ways are
+due to known points beside them. But signs of missing points may cancel, and of a minimum as far
+from all known points as in the middle of a way between neighbours nothing is known."""
+
+_MINIMA, _HALFWAY = 4, 16
+"""A round has at most a quarter of the search's rows, which may all start at minima of `q`, and a
+sixteenth halfway on ways without one, which fewer points lie near. If a round finds nothing, it is
+the last one."""
+
+_ROWS_OF_A_POINT = 2
+"""With fewer rows for each point that is known, more starts like the first ones find as many."""
+
+_ENTRIES_AT_A_TIME, _MOST_AT_A_TIME = 2**16, 2048
+"""How many entries the states have for which `q` is computed at a time, and how many these are at
+most."""
+
+
+_POINTS_AT_A_TIME = 8
+"""The signs of so many points are computed at a time: on a line of fixed points the first tell."""
+
+
+class _Starts(NamedTuple):
+    """States to start from, each on the way from one point to another."""
+
+    x: Float[np.ndarray, "k n_states"]
+    origin: Int[np.ndarray, " k"]
+    """The number of the first of the two points."""
+    length: Float[np.ndarray, " k"]
+    """How far they are apart."""
+    is_halfway: Bool[np.ndarray, " k"]
+    """Whether it is a state halfway; else `q` has a minimum there, as seen along the way."""
+
+    def rows(self, rows: Any) -> "_Starts":
+        return _Starts(*(array[rows] for array in self))
+
+
+def search_between_points(
+    F: Transition,
+    fps: FixedPoints,
+    start: Any,
+    n_rows: int,
+    *,
+    rules: dict[str, Any],
+    search: dict[str, Any],
+) -> FixedPoints:
+    """Return `fps` and, after them, fixed points found from states between them.
+
+    Such states are minima of `q` along straight lines from one point to another under the same
+    input, which any saddle near the line makes. Where the signs of `det(I - J)` do not sum to 1, so
+    that points are missing if states stay bounded, they are also states halfway between points.
+    Ways between points of positive sign come first, since the attractors are among these, and short
+    ones before long ones. What is found is a known point in the next round.
+
+    There is nothing to search for between fewer than two points, nor where `I - J` is singular, as
+    on a line of fixed points; and if there are fewer than two of the `n_rows` rows for each point,
+    it is more starts that are missing.
+
+    Args:
+        F: the traced network.
+        fps: the points that are known, with `status` and Jacobians, on one device or the host.
+        start: where the rows of the search started, as `select` takes it.
+        n_rows: how many rows there were.
+        rules: which points are kept: settings of `select`.
+        search: how to search: settings of `optimize_batch`.
+
+    Returns:
+        The points. The `hits` of those that are new are 0, since no row of the search led to them,
+        and their `x_init` is the state between others.
+    """
+    exact = np.asarray(fps.status) == Status.FIXED_POINT
+    if not 2 <= exact.sum() <= n_rows // _ROWS_OF_A_POINT:
+        return fps
+    known, n_found = fps[exact].to_numpy(), 0
+    within_conditions = rules["within_conditions"]
+    unit = units_of(known.xstar, known.F_xstar, known.x_init)
+    signs = _signs(known, unit)
+    looked_at, waiting, n_left = np.zeros(0, int), None, n_rows
+    while n_left and signs.all():
+        group = _groups(known, within_conditions)
+        is_whole = np.bincount(group, weights=signs)[group] == 1
+        first, second = _ways(known.xstar, group, signs, looked_at, n_rows)
+        looked_at = np.concatenate([looked_at, _number(first, second)])
+        more = _starts(F, known, first, second)
+        waiting = more if waiting is None else _Starts(*map(np.concatenate, zip(waiting, more)))
+        most = min(n_left, n_rows // _MINIMA), n_rows // _HALFWAY
+        taken = _apart(waiting, known.xstar, group, is_whole, *most)
+        new = _search(F, known, waiting.rows(taken), start, rules, search)
+        if new.n == 0:
+            break
+        waiting = waiting.rows(np.setdiff1d(np.arange(len(waiting.x)), taken))
+        n_left, n_found = n_left - taken.size, n_found + new.n
+        signs = np.concatenate([signs, _signs(new, unit)])
+        known = FixedPoints.concatenate([known, new])
+    if n_found == 0:
+        return fps
+    joined = FixedPoints.concatenate([fps.to_numpy(), known[known.n - n_found :]])
+    # A slow point may be as good as at one of them.
+    joined = unique(joined, fps.tol_unique, within_conditions=within_conditions).compact()
+    names = [name for name in FixedPoints.array_fields if getattr(joined, name) is not None]
+    return joined.replace(**{k: beside(getattr(joined, k), getattr(fps, k)) for k in names})
+
+
+def _signs(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> Int[np.ndarray, " n"]:
+    """Return the signs of `det(I - J)`, or zeros from the first ones that are not known."""
+    signs = np.zeros(fps.n, int)
+    for at in range(0, fps.n, _POINTS_AT_A_TIME):
+        rows = slice(at, at + _POINTS_AT_A_TIME)
+        signs[rows] = signs_of(fps[rows], unit)
+        if not signs[rows].all():
+            break
+    return signs
+
+
+def _groups(fps: FixedPoints, within_conditions: bool) -> Int[np.ndarray, " n"]:
+    """Return a number for each point, the same for points of the same network and condition."""
+    _, group = np.unique(fps.inputs, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    if within_conditions:
+        _, label = np.unique(fps.cond_id, return_inverse=True)
+        _, group = np.unique([group, label], axis=1, return_inverse=True)
+    return group.reshape(-1)
+
+
+def _number(first: Any, second: Any) -> Any:
+    """Return a number for each pair of points `first < second`, whatever points are added later."""
+    return second * (second - 1) // 2 + first
+
+
+def _ways(
+    x: Float[np.ndarray, "n n_states"],
+    group: Int[np.ndarray, " n"],
+    signs: Int[np.ndarray, " n"],
+    looked_at: Int[np.ndarray, " k"],
+    most: int,
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """Return the points at both ends of the next ways."""
+    second, first = np.tril_indices(len(x), -1)
+    is_next = (group[first] == group[second]) & ~np.isin(_number(first, second), looked_at)
+    first, second = first[is_next], second[is_next]
+    length = _distances(x, x)[first, second]
+    between_attractors = (signs[first] > 0) & (signs[second] > 0)
+    order = np.lexsort((length, ~between_attractors))[:most]
+    return first[order], second[order]
+
+
+def _starts(
+    F: Transition, known: FixedPoints, first: Int[np.ndarray, " m"], second: Int[np.ndarray, " m"]
+) -> _Starts:
+    """Return the minima of `q` on ways, and the states halfway on those that have none."""
+    x, u = known.xstar, known.inputs
+    part = np.arange(1, _STATES_BETWEEN + 1, dtype=x.dtype)[:, None] / (_STATES_BETWEEN + 1)
+    states = (1 - part) * x[first][:, None] + part * x[second][:, None]
+    rows = states.reshape(-1, x.shape[1]), np.repeat(u[first], _STATES_BETWEEN, axis=0)
+    at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, x.shape[1])), _MOST_AT_A_TIME)
+    q = np.asarray(in_chunks(_speeds, F, at_a_time, *map(put, rows)))
+    q = q.reshape(-1, _STATES_BETWEEN)
+    is_start = np.zeros(q.shape, bool)
+    is_start[:, 1:-1] = (q[:, 1:-1] <= q[:, :-2]) & (q[:, 1:-1] <= q[:, 2:])
+    is_halfway = ~is_start.any(axis=1)
+    is_start[is_halfway, _STATES_BETWEEN // 2] = True
+    way, place = np.nonzero(is_start)
+    length = np.linalg.norm((x[first] - x[second]).astype(np.float64), axis=1)
+    return _Starts(states[way, place], first[way], length[way], is_halfway[way])
+
+
+@CompiledOnce
+def _speeds(F: Transition, x: Array, u: Array) -> Array:
+    return half_squared_norm(x - jax.vmap(F)(x, u))
+
+
+def _apart(
+    starts: _Starts,
+    x: Float[np.ndarray, "n n_states"],
+    group: Int[np.ndarray, " n"],
+    is_whole: Bool[np.ndarray, " n"],
+    most: int,
+    most_halfway: int,
+) -> Int[np.ndarray, " k"]:
+    """Return which starts to take, of which none is close to a known point or to another one."""
+    whole, own = is_whole[starts.origin], group[starts.origin]
+    reach = np.where(whole, _TOO_NEAR_IF_COMPLETE, _TOO_NEAR) * starts.length
+    is_near = (_distances(starts.x, x) <= reach[:, None]) & (own[:, None] == group)
+    asked = np.flatnonzero(~(starts.is_halfway & whole) & ~is_near.any(axis=1))
+    asked = asked[np.lexsort((starts.length[asked], starts.is_halfway[asked]))]
+    taken = np.zeros(0, int)
+    for row in asked:
+        if taken.size == most or starts.is_halfway[taken].sum() == most_halfway:
+            break
+        others = taken[own[taken] == own[row]]
+        apart = np.linalg.norm(starts.x[others] - starts.x[row], axis=1)
+        if apart.min(initial=np.inf) > reach[row]:
+            taken = np.append(taken, row)
+    return taken
+
+
+def _distances(
+    x: Float[np.ndarray, "n n_states"], y: Float[np.ndarray, "m n_states"]
+) -> Float[np.ndarray, "n m"]:
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    squared = np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * x @ y.T
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def _search(
+    F: Transition,
+    known: FixedPoints,
+    starts: _Starts,
+    start: Any,
+    rules: dict[str, Any],
+    search: dict[str, Any],
+) -> FixedPoints:
+    """Return the fixed points that starts lead to and that are not known, with Jacobians."""
+    if not len(starts.x):
+        return known[:0]
+    within_conditions = rules["within_conditions"]
+    label = None if known.cond_id is None else known.cond_id[starts.origin]
+    u = known.inputs[starts.origin]
+    fps = optimize_batch(F, put(starts.x), put(u), cond_id=label, **search)
+    fps = fps.to_numpy().replace(tol_unique=known.tol_unique)
+    fps = fps.replace(valid=fps.status == Status.FIXED_POINT)
+    fps = unique(fps, known.tol_unique, within_conditions=within_conditions)
+    fps = select(F, fps, start, **rules, **search)
+    labels = np.zeros(fps.n, int), np.zeros(known.n, int)
+    if within_conditions:
+        numbers = np.unique(np.concatenate([fps.cond_id, known.cond_id]), return_inverse=True)[1]
+        labels = numbers[: fps.n], numbers[fps.n :]
+    of_known = [known.xstar, known.inputs]
+    place, _ = nearest([fps.xstar, fps.inputs], of_known, known.tol_unique, labels)
+    fps = fps[place < 0]
+    return jacobians(F, fps.replace(hits=np.zeros(fps.n, np.int32))).to_numpy()
