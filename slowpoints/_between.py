@@ -1,4 +1,4 @@
-"""`search_between_points`: fixed points that no start led to, from states between those that are known.
+"""`search_between_points`: further fixed points, from states between those that are known.
 
 A search from states that the network visits finds the attractors, and often none of the saddles
 that separate them, from which a visited state is far away. But where two attractors are known,
@@ -70,6 +70,9 @@ class _Starts(NamedTuple):
     def rows(self, rows: Any) -> "_Starts":
         return _Starts(*(array[rows] for array in self))
 
+    def and_these(self, more: "_Starts") -> "_Starts":
+        return _Starts(*map(np.concatenate, zip(self, more, strict=True)))
+
 
 def search_between_points(
     F: Transition,
@@ -111,14 +114,15 @@ def search_between_points(
     within_conditions = rules["within_conditions"]
     unit = units_of(known.xstar, known.F_xstar, known.x_init)
     signs = _signs(known, unit)
-    looked_at, waiting, n_left = np.zeros(0, int), None, n_rows
+    looked_at, n_left = np.zeros(0, int), n_rows
+    waiting = _Starts(known.xstar[:0], looked_at, np.zeros(0), np.zeros(0, bool))
     while n_left and signs.all():
         group = _groups(known, within_conditions)
         is_whole = np.bincount(group, weights=signs)[group] == 1
         first, second = _ways(known.xstar, group, signs, looked_at, n_rows)
         looked_at = np.concatenate([looked_at, _number(first, second)])
-        more = _starts(F, known, first, second)
-        waiting = more if waiting is None else _Starts(*map(np.concatenate, zip(waiting, more)))
+        if first.size:
+            waiting = waiting.and_these(_starts(F, known, first, second))
         most = min(n_left, n_rows // _MINIMA), n_rows // _HALFWAY
         taken = _apart(waiting, known.xstar, group, is_whole, *most)
         new = _search(F, known, waiting.rows(taken), start, rules, search)
@@ -150,12 +154,11 @@ def _signs(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> Int[np.nda
 
 def _groups(fps: FixedPoints, within_conditions: bool) -> Int[np.ndarray, " n"]:
     """Return a number for each point, the same for points of the same network and condition."""
-    _, group = np.unique(fps.inputs, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    group = np.unique(np.asarray(fps.inputs), axis=0, return_inverse=True)[1].reshape(-1)
     if within_conditions:
-        _, label = np.unique(fps.cond_id, return_inverse=True)
-        _, group = np.unique([group, label], axis=1, return_inverse=True)
-    return group.reshape(-1)
+        label = np.unique(np.asarray(fps.cond_id), return_inverse=True)[1]
+        group = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].reshape(-1)
+    return group
 
 
 def _number(first: Any, second: Any) -> Any:
@@ -193,8 +196,8 @@ def _starts(
     q = q.reshape(-1, _STATES_BETWEEN)
     is_start = np.zeros(q.shape, bool)
     is_start[:, 1:-1] = (q[:, 1:-1] <= q[:, :-2]) & (q[:, 1:-1] <= q[:, 2:])
-    is_halfway = ~is_start.any(axis=1)
-    is_start[is_halfway, _STATES_BETWEEN // 2] = True
+    is_halfway = ~np.any(is_start, axis=1)
+    is_start[np.flatnonzero(is_halfway), _STATES_BETWEEN // 2] = True
     way, place = np.nonzero(is_start)
     length = np.linalg.norm((x[first] - x[second]).astype(np.float64), axis=1)
     return _Starts(states[way, place], first[way], length[way], is_halfway[way])
@@ -221,7 +224,8 @@ def _apart(
     asked = asked[np.lexsort((starts.length[asked], starts.is_halfway[asked]))]
     taken = np.zeros(0, int)
     for row in asked:
-        if taken.size == most or starts.is_halfway[taken].sum() == most_halfway:
+        is_full = starts.is_halfway[row] and starts.is_halfway[taken].sum() == most_halfway
+        if taken.size == most or is_full:
             break
         others = taken[own[taken] == own[row]]
         apart = np.linalg.norm(starts.x[others] - starts.x[row], axis=1)
@@ -256,10 +260,11 @@ def _search(
     fps = fps.to_numpy().replace(tol_unique=known.tol_unique)
     fps = fps.replace(valid=fps.status == Status.FIXED_POINT)
     fps = unique(fps, known.tol_unique, within_conditions=within_conditions)
-    fps = select(F, fps, start, **rules, **search)
+    fps = select(F, fps, start, **rules)
     labels = np.zeros(fps.n, int), np.zeros(known.n, int)
     if within_conditions:
-        numbers = np.unique(np.concatenate([fps.cond_id, known.cond_id]), return_inverse=True)[1]
+        both = np.concatenate([np.asarray(points.cond_id) for points in (fps, known)])
+        numbers = np.unique(both, return_inverse=True)[1]
         labels = numbers[: fps.n], numbers[fps.n :]
     of_known = [known.xstar, known.inputs]
     place, _ = nearest([fps.xstar, fps.inputs], of_known, known.tol_unique, labels)

@@ -263,7 +263,8 @@ def find_fixed_points(
         if search_between and not traced and not is_stopped and n_exact == _n_fixed_points(fps):
             # Points are the best of all only together with those that are found.
             kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
-            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=search)
+            limits = {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
+            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=search | limits)
             fps = at_most(fps, max_n_unique)
         fps = decompose(fps) if decompose_jacobians else fps
     return fps, all_fps
