@@ -15,6 +15,7 @@ from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.parts import Part, are, brief, count_of, sentence
 from slowpoints._points.signs import PLACE, neutral_directions, signs_of, sums_by_input
 from slowpoints._points.trace import traced_for
+from slowpoints._select import is_on_its_way
 from slowpoints._solvers.termination import rounding_floor
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
@@ -22,9 +23,9 @@ from slowpoints._transition.network import may_have_kinks
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
-"""A search warns of dropped slow points if at least this share of the rows ended at them. A slow
-point that the network passes attracts a good part of the states that it visits; fewer rows are
-mentioned in the account only."""
+"""A search warns of dropped slow points, and of unfinished rows that no other rule would drop, if
+at least this share of the rows ended there. A slow point that the network passes attracts a good
+part of the states that it visits; fewer rows are mentioned in the account only."""
 
 LINGERING = 100
 """A warning counts a slow point only if this many steps move a state by no more than the initial
@@ -90,7 +91,8 @@ class Account:
         lines: the account in sentences.
         warning: what `find_fixed_points` warns of, and empty if nothing calls for a change: fixed
             points that are dropped, slow points that are dropped if at least 5 % of the rows
-            ended at them and a state lingers there for 100 steps, and a search that keeps nothing.
+            ended at them and a state lingers there for 100 steps, rows that are dropped since they
+            are unfinished if these are 5 % at least, and a search that keeps nothing.
     """
 
     n_rows: int
@@ -114,6 +116,7 @@ def account(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    keep_unfinished: bool = False,
     max_iters: Number = 5000,
     F: Any = None,
 ) -> Account:
@@ -133,6 +136,7 @@ def account(
         outlier_q_scale: the search went on from points of higher `q`.
         final_q_threshold: points of higher `q` are dropped.
         max_n_unique: at most this many points are kept.
+        keep_unfinished: points at which no row came to an end are kept.
         max_iters: unfinished rows of so many iterations were cut off; the solver left the others
             before, because it made no more progress.
         F: the network, or anything that [`as_transition`][slowpoints.as_transition] takes, so that
@@ -166,6 +170,8 @@ def account(
     }
     rules = {k: arguments.number(caller, k, v, or_none=True) for k, v in scales.items()}
     most = arguments.whole(caller, "max_n_unique", max_n_unique, or_infinite=True)
+    # In the order in which the search applies them.
+    rules["keep_unfinished"] = arguments.flag(caller, "keep_unfinished", keep_unfinished)
     rules["max_n_unique"] = most
     limit: int = arguments.whole(caller, "max_iters", max_iters, least=1)
     F = None if F is None else as_transition(F)
@@ -263,6 +269,10 @@ class _Rows:
         if threshold:
             dropped_by[left & ~(self.q < threshold)] = "final_q_threshold"
             left = left & (self.q < threshold)
+        if not self.rules["keep_unfinished"]:
+            on_its_way = is_on_its_way(np.asarray(self.fps.xstar), self.q, self.status)
+            dropped_by[left & on_its_way] = "keep_unfinished"
+            left = left & ~on_its_way
         if self.kept.n >= self.rules["max_n_unique"]:
             dropped_by[left] = "max_n_unique"
         elif self.rules["outlier_q_scale"] is not None:
@@ -493,6 +503,8 @@ class _Rows:
     def _calls_for_a_change(self, part: Part, rows: Bool[np.ndarray, " n"]) -> bool:
         if part.status == Status.FIXED_POINT:
             return part.dropped_by in ("outlier_distance_scale", "final_q_threshold")
+        if part.dropped_by == "keep_unfinished":
+            return part.n_rows >= SIZEABLE * self.fps.n
         if (part.status, part.dropped_by) != (Status.SLOW_POINT, "final_q_threshold"):
             return False
         lingers = LINGERING * np.sqrt(2 * self.q[rows]) <= (self.typical or math.inf)

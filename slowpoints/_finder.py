@@ -112,6 +112,9 @@ class FixedPointFinder:
             sum to 1 where they can: see [`search_until`][slowpoints.search_until]. `None` searches
             from the `n_inits` states only. With `coverage`, `n_inits` is the largest number of
             states that are tried.
+        keep_unfinished: whether to keep points at which no row came to an end, since iterations or
+            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            a line of fixed points, are kept in any case.
         search_between: whether to search from states between the fixed points that the `n_inits`
             states led to as well, for the saddles among them and for whatever else is there: see
             [`find_fixed_points`][slowpoints.find_fixed_points]. It takes Jacobians. With
@@ -161,6 +164,7 @@ class FixedPointFinder:
         mesh: Mesh | Literal["local"] | None = "local",
         across_processes: bool = False,
         coverage: Number | None = None,
+        keep_unfinished: bool = False,
         search_between: bool = True,
     ):
         # Before `jax.distributed` is initialised, to ask for other processes would be to start JAX
@@ -217,6 +221,7 @@ class FixedPointFinder:
             if self.coverage is not None and (self.coverage >= 1 or self.across_processes):
                 expected = "None, or a number below 1 for a search in one process"
                 arguments.refuse(_CLASS, "coverage", f"is {self.coverage}", expected, ValueError)
+            self.keep_unfinished = flag("keep_unfinished", keep_unfinished)
             self.search_between = flag("search_between", search_between)
         self.rounds: Rounds | None = None
         self._n_searches = 0
@@ -340,6 +345,7 @@ class FixedPointFinder:
                 "outlier_q_scale": self._q_scale,
                 "final_q_threshold": self.final_q_threshold,
                 "max_n_unique": self.max_n_unique,
+                "keep_unfinished": self.keep_unfinished,
                 "compute_jacobians": self.do_compute_jacobians,
                 "decompose_jacobians": self.do_decompose_jacobians,
                 "progress": bar.update if self.verbose or self.super_verbose or progress else None,
@@ -512,6 +518,7 @@ class FixedPointFinder:
             outlier_q_scale=self._q_scale,
             final_q_threshold=self.final_q_threshold,
             max_n_unique=self.max_n_unique,
+            keep_unfinished=self.keep_unfinished,
             max_iters=self.max_iters,
             F=F,
         )

@@ -52,6 +52,7 @@ def find_fixed_points(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    keep_unfinished: bool = False,
     search_between: bool = True,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
@@ -66,9 +67,9 @@ def find_fixed_points(
 
     In this order: optimise; drop rows that are not finite or that escaped, such as those in the
     tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
-    far points; continue the search from points with an outlying `q`; drop points with a high `q`;
-    keep the best; search for fixed points between those that are kept; compute Jacobians and
-    eigenvalues.
+    far points; continue the search from points with an outlying `q`; drop points with a high `q`,
+    and those at which no row came to an end; keep the best; search for fixed points between those
+    that are kept; compute Jacobians and eigenvalues.
 
     States that a network visits lead to its attractors, and often to none of the saddles between
     them. So once the first points are known, states between them are searched from as well: minima
@@ -103,6 +104,9 @@ def find_fixed_points(
             `None` skips this.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
+        keep_unfinished: whether to keep points at which no row came to an end, since iterations or
+            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            a line of fixed points, are kept in any case.
         search_between: whether to search from states between the fixed points that rows led to, as
             said above.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
@@ -137,8 +141,8 @@ def find_fixed_points(
 
     Warns:
         UserWarning: if rows that ended at fixed points are dropped for their distance or their
-            `q`; if many rows that ended at slow points are; or if no point is kept. The warning
-            says why, and which setting keeps them. There are no warnings inside `jit`.
+            `q`; if many rows that ended at slow points or unfinished are; or if no point is kept.
+            The warning says why, and which setting keeps them. There are no warnings inside `jit`.
     """
     caller = "find_fixed_points"
     joins = searches_together(caller, across_processes)
@@ -162,6 +166,7 @@ def find_fixed_points(
         )
         for name, value in (
             ("within_conditions", within_conditions),
+            ("keep_unfinished", keep_unfinished),
             ("search_between", search_between),
             ("compute_jacobians", compute_jacobians),
             ("decompose_jacobians", decompose_jacobians),
@@ -200,6 +205,7 @@ def find_fixed_points(
             "outlier_q_scale": outlier_q_scale,
             "final_q_threshold": final_q_threshold,
             "max_n_unique": max_n_unique,
+            "keep_unfinished": keep_unfinished,
         }
         traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
         if mesh == "local":

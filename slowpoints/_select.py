@@ -12,12 +12,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import with_library
+from slowpoints._core.status import Status
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.trace import traced_for
 from slowpoints._search import check_search, optimize_batch
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver
+from slowpoints._solvers.termination import rounding_floor
 from slowpoints._transition.convert import as_transition
 from slowpoints._unique import unique
 
@@ -39,6 +41,7 @@ def select(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    keep_unfinished: bool = False,
     within_conditions: bool = False,
     solver: AbstractSolver | None = None,
     max_iters: int | Int[Array, ""] = 5000,
@@ -48,9 +51,9 @@ def select(
     """Keep the distinct points that a search is meant to find, by rules that can be switched off.
 
     The rules are, in this order: drop points far from the initial states; continue the search from
-    points with an outlying `q`, and merge equal points again; drop points with a high `q`; keep the
-    best. [`account`][slowpoints.account] says for each row whether its point was kept, and if not,
-    why.
+    points with an outlying `q`, and merge equal points again; drop points with a high `q`; drop
+    those at which no row came to an end; keep the best. [`account`][slowpoints.account] says for
+    each row whether its point was kept, and if not, why.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -66,6 +69,9 @@ def select(
             move.
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
+        keep_unfinished: whether to keep points at which no row came to an end, since iterations or
+            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            a line of fixed points, are kept in any case.
         within_conditions: whether only points with the same `cond_id` can count as one.
         solver: how to continue the search: see [`optimize_batch`][slowpoints.optimize_batch], also
             for the next three arguments. None of these is used without `outlier_q_scale`.
@@ -93,6 +99,7 @@ def select(
         max_n_unique=max_n_unique,
     )
     outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = rules
+    arguments.flag(caller, "keep_unfinished", keep_unfinished)
     arguments.flag(caller, "within_conditions", within_conditions)
     arguments.fields(caller, fps, FixedPoints, "xstar", "inputs", "qstar")
     F = traced_for(caller, F, fps)
@@ -114,6 +121,9 @@ def select(
     if final_q_threshold:
         _, q = with_library(fps.qstar)
         fps = _exclude(fps, ~(q < final_q_threshold))
+    if not keep_unfinished and fps.status is not None:
+        _, x, q, status = with_library(fps.xstar, fps.qstar, fps.status)
+        fps = _exclude(fps, is_on_its_way(x, q, status))
     if traced:
         return _best(fps, int(max_n_unique)) if max_n_unique < fps.n else fps
     return at_most(fps.compact(), max_n_unique)
@@ -182,6 +192,18 @@ def _is_far(
         distance = xp.linalg.norm(x - centroid, axis=1)
     # Identical initial states have no scale to judge by.
     return (typical > 0) & (distance > scale * typical)
+
+
+def is_on_its_way(
+    x: Float[RealArray, "n n_states"], q: Float[RealArray, " n"], status: Int[RealArray, " n"]
+) -> Bool[RealArray, " n"]:
+    """Return which rows ended with a `q` that was not as low as it gets.
+
+    On a line of fixed points, rows are unfinished too, for Newton's steps lead along it. But their
+    `q` is no more than rounding there.
+    """
+    with np.errstate(over="ignore"):
+        return (status == Status.UNFINISHED) & (q > rounding_floor(x))
 
 
 def _search_on(F: Any, fps: FixedPoints, scale: Number, search: dict[str, Any]) -> FixedPoints:

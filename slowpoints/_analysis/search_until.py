@@ -100,6 +100,7 @@ def search_until(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
+    keep_unfinished: bool = False,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
     progress: Callable[[FixedPoints], None] | None = None,
@@ -139,6 +140,9 @@ def search_until(
         outlier_q_scale: continue the search from points with an outlying `q`.
         final_q_threshold: keep points with `q` below this.
         max_n_unique: keep at most this many points, those with the lowest `q`.
+        keep_unfinished: whether to keep points at which no row came to an end, since iterations or
+            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            a line of fixed points, are kept in any case.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
         progress: called with the rows of each round when it is done. If it raises `StopIteration`,
@@ -178,6 +182,7 @@ def search_until(
     }
     tol_unique, *checked = check_selection(caller, tol_unique=tol_unique, **rules)
     rules = dict(zip(rules, checked, strict=True))
+    rules["keep_unfinished"] = arguments.flag(caller, "keep_unfinished", keep_unfinished)
     arguments.flag(caller, "compute_jacobians", compute_jacobians)
     arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
     arguments.function(caller, "progress", progress)

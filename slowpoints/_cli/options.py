@@ -50,6 +50,7 @@ _SECTIONS = {
         "tol_unique",
         "final_q_threshold",
         "max_n_unique",
+        "keep_unfinished",
         "do_exclude_distance_outliers",
         "outlier_distance_scale",
         "do_rerun_q_outliers",

@@ -86,6 +86,8 @@ def sentence(
             "`account` takes the settings that the search was given; several processes that search "
             "together judge by the initial states of all of them."
         )
+    if rule == "keep_unfinished":
+        return f"{text}; `keep_unfinished=True` keeps {'it' if n == 1 else 'them'}."
     value = f"`{rule}` = {brief(rules[rule])}"
     if rule == "outlier_distance_scale":
         text = f"{text}, far from the initial states: {value} drops {'it' if single else 'them'}."

@@ -5,11 +5,13 @@ at is judged in `verdict`.
 """
 
 import enum
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from slowpoints._core.types import RealArray
 from slowpoints._solvers import lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
@@ -48,10 +50,11 @@ class End(enum.IntEnum):
     """`q` rises to both sides of a kink, and has no slope along it."""
 
 
-def rounding_floor(x: Float[Array | np.ndarray, "*lanes n_states"]) -> Float[Array, "*lanes"]:
+def rounding_floor(x: Float[RealArray, "*lanes n_states"]) -> Float[Any, "*lanes"]:
     """Return the `q` below which `x - F(x)` is only the rounding of its terms."""
-    eps = 2 * jnp.finfo(x.dtype).eps
-    return 0.5 * eps**2 * (1 + jnp.sum(jnp.square(x), axis=-1))
+    eps = 2 * float(jnp.finfo(x.dtype).eps)
+    xp = np if isinstance(x, np.ndarray) else jnp
+    return 0.5 * eps**2 * (1 + xp.sum(xp.square(x), axis=-1))
 
 
 def rounding_of_q(
