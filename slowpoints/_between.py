@@ -17,11 +17,12 @@ from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.status import Status
 from slowpoints._jacobians import jacobians
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.neighbours import nearest
+from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.signs import signs_of
 from slowpoints._points.sizes import units_of
 from slowpoints._search import optimize_batch
 from slowpoints._select import select
+from slowpoints._solvers.cores import one_thread_for_lapack
 from slowpoints._transition.base import Transition
 from slowpoints._transition.speed import half_squared_norm
 from slowpoints._unique import unique
@@ -52,6 +53,14 @@ _ENTRIES_AT_A_TIME, _MOST_AT_A_TIME = 2**16, 2048
 most."""
 
 
+_MOST_POINTS = 1024
+"""Where more points than this are known under one input, nothing is searched for between them, as
+there are half a million ways."""
+
+_ALIKE = 1e-4
+"""An entry of the states whose range is no more than this part of its size is the same at all
+points, as far as float32 can tell."""
+
 _POINTS_AT_A_TIME = 8
 """The signs of so many points are computed at a time: on a line of fixed points the first tell."""
 
@@ -62,8 +71,8 @@ class _Starts(NamedTuple):
     x: Float[np.ndarray, "k n_states"]
     origin: Int[np.ndarray, " k"]
     """The number of the first of the two points."""
-    length: Float[np.ndarray, " k"]
-    """How far they are apart."""
+    length: Float[np.ndarray, "k 2"]
+    """How far they are apart, as `_scales` measure it."""
     is_halfway: Bool[np.ndarray, " k"]
     """Whether it is a state halfway; else `q` has a minimum there, as seen along the way."""
 
@@ -107,31 +116,33 @@ def search_between_points(
         The points. The `hits` of those that are new are 0, since no row of the search led to them,
         and their `x_init` is the state between others.
     """
-    exact = np.asarray(fps.status) == Status.FIXED_POINT
-    if not 2 <= exact.sum() <= n_rows // _ROWS_OF_A_POINT:
+    exact = np.flatnonzero(np.asarray(fps.status) == Status.FIXED_POINT)
+    if not 2 <= exact.size <= n_rows // _ROWS_OF_A_POINT:
         return fps
     known, n_found = fps[exact].to_numpy(), 0
+    known = known[np.lexsort(known.xstar.T)]  # so that the order of the rows plays no part
     within_conditions = rules["within_conditions"]
-    unit = units_of(known.xstar, known.F_xstar, known.x_init)
-    signs = _signs(known, unit)
+    unit, scales = units_of(known.xstar, known.F_xstar, known.x_init), _scales(known.xstar)
     looked_at, n_left = np.zeros(0, int), n_rows
-    waiting = _Starts(known.xstar[:0], looked_at, np.zeros(0), np.zeros(0, bool))
-    while n_left and signs.all():
-        group = _groups(known, within_conditions)
-        is_whole = np.bincount(group, weights=signs)[group] == 1
-        first, second = _ways(known.xstar, group, signs, looked_at, n_rows)
-        looked_at = np.concatenate([looked_at, _number(first, second)])
-        if first.size:
-            waiting = waiting.and_these(_starts(F, known, first, second))
-        most = min(n_left, n_rows // _MINIMA), n_rows // _HALFWAY
-        taken = _apart(waiting, known.xstar, group, is_whole, *most)
-        new = _search(F, known, waiting.rows(taken), start, rules, search)
-        if new.n == 0:
-            break
-        waiting = waiting.rows(np.setdiff1d(np.arange(len(waiting.x)), taken))
-        n_left, n_found = n_left - taken.size, n_found + new.n
-        signs = np.concatenate([signs, _signs(new, unit)])
-        known = FixedPoints.concatenate([known, new])
+    waiting = _Starts(known.xstar[:0], looked_at, np.zeros((0, 2)), np.zeros(0, bool))
+    with one_thread_for_lapack():
+        signs = _signs(known, unit)
+        while n_left and signs.all():
+            group = _groups(known, within_conditions)
+            is_whole = np.bincount(group, weights=signs)[group] == 1
+            first, second = _ways(known.xstar, group, signs, looked_at, n_rows)
+            looked_at = np.concatenate([looked_at, _number(first, second)])
+            if first.size:
+                waiting = waiting.and_these(_starts(F, known, scales, first, second))
+            most = min(n_left, n_rows // _MINIMA), n_rows // _HALFWAY
+            taken = _apart(waiting, scales, known.xstar, group, is_whole, *most)
+            new = _search(F, known, waiting.rows(taken), start, rules, search)
+            if new.n == 0:
+                break
+            waiting = waiting.rows(np.setdiff1d(np.arange(len(waiting.x)), taken))
+            n_left, n_found = n_left - taken.size, n_found + new.n
+            signs = np.concatenate([signs, _signs(new, unit)])
+            known = FixedPoints.concatenate([known, new])
     if n_found == 0:
         return fps
     joined = FixedPoints.concatenate([fps.to_numpy(), known[known.n - n_found :]])
@@ -139,6 +150,20 @@ def search_between_points(
     joined = unique(joined, fps.tol_unique, within_conditions=within_conditions).compact()
     names = [name for name in FixedPoints.array_fields if getattr(joined, name) is not None]
     return joined.replace(**{k: beside(getattr(joined, k), getattr(fps, k)) for k in names})
+
+
+def _scales(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, "2 n_states"]:
+    """Return two ways to measure states: as they are, and each entry by its range at the points.
+
+    By the former, entries that are small beside others have no say; by the latter, those that
+    hardly matter have too much. So a start is worth a search if it is a minimum by either, and
+    takes the place of another only if it is near by both. Entries that differ by no more than
+    rounding from point to point, as those of saturated units, are not made larger.
+    """
+    size, reach = np.max(np.abs(x), axis=0), np.ptp(x, axis=0)
+    scale = np.where(reach > _ALIKE * size, reach, size)
+    scale = np.where(scale > 0, scale, np.max(scale, initial=0) or 1)
+    return np.stack([np.ones_like(scale), scale]).astype(x.dtype)
 
 
 def _signs(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> Int[np.ndarray, " n"]:
@@ -153,12 +178,30 @@ def _signs(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> Int[np.nda
 
 
 def _groups(fps: FixedPoints, within_conditions: bool) -> Int[np.ndarray, " n"]:
-    """Return a number for each point, the same for points of the same network and condition."""
-    group = np.unique(np.asarray(fps.inputs), axis=0, return_inverse=True)[1].reshape(-1)
+    """Return a number for each point, the same for points of the same network and condition.
+
+    As for `unique`, inputs that are at most `tol_unique` apart are the same.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    inputs, group = np.unique(np.asarray(fps.inputs), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    if len(inputs) > 1:
+        first, second, _ = pairs([inputs], [inputs], fps.tol_unique)
+        size = len(inputs), len(inputs)
+        same = coo_array((np.ones(first.size), (first, second)), size)
+        group = connected_components(same)[1][group]
     if within_conditions:
         label = np.unique(np.asarray(fps.cond_id), return_inverse=True)[1]
         group = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].reshape(-1)
     return group
+
+
+def _members(group: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " k"]]:
+    """Return the numbers of the points of each group, in the order of the groups."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
 def _number(first: Any, second: Any) -> Any:
@@ -174,17 +217,26 @@ def _ways(
     most: int,
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
     """Return the points at both ends of the next ways."""
-    second, first = np.tril_indices(len(x), -1)
-    is_next = (group[first] == group[second]) & ~np.isin(_number(first, second), looked_at)
-    first, second = first[is_next], second[is_next]
-    length = _distances(x, x)[first, second]
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for members in _members(group):
+        if 2 <= members.size <= _MOST_POINTS:
+            second, first = np.tril_indices(members.size, -1)
+            length = _distances(x[members], x[members])[first, second]
+            found.append((members[first], members[second], length))
+    first, second, length = map(np.concatenate, zip(*found, strict=True))
+    is_next = ~np.isin(_number(first, second), looked_at)
+    first, second, length = first[is_next], second[is_next], length[is_next]
     between_attractors = (signs[first] > 0) & (signs[second] > 0)
     order = np.lexsort((length, ~between_attractors))[:most]
     return first[order], second[order]
 
 
 def _starts(
-    F: Transition, known: FixedPoints, first: Int[np.ndarray, " m"], second: Int[np.ndarray, " m"]
+    F: Transition,
+    known: FixedPoints,
+    scales: Float[np.ndarray, "2 n_states"],
+    first: Int[np.ndarray, " m"],
+    second: Int[np.ndarray, " m"],
 ) -> _Starts:
     """Return the minima of `q` on ways, and the states halfway on those that have none."""
     x, u = known.xstar, known.inputs
@@ -192,24 +244,27 @@ def _starts(
     states = (1 - part) * x[first][:, None] + part * x[second][:, None]
     rows = states.reshape(-1, x.shape[1]), np.repeat(u[first], _STATES_BETWEEN, axis=0)
     at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, x.shape[1])), _MOST_AT_A_TIME)
-    q = np.asarray(in_chunks(_speeds, F, at_a_time, *map(put, rows)))
-    q = q.reshape(-1, _STATES_BETWEEN)
-    is_start = np.zeros(q.shape, bool)
-    is_start[:, 1:-1] = (q[:, 1:-1] <= q[:, :-2]) & (q[:, 1:-1] <= q[:, 2:])
+    q = np.asarray(in_chunks(_speeds, (F, put(scales)), at_a_time, *map(put, rows)))
+    q = q.reshape(-1, _STATES_BETWEEN, 2)
+    is_start = np.zeros(q.shape[:2], bool)
+    is_start[:, 1:-1] = np.any((q[:, 1:-1] <= q[:, :-2]) & (q[:, 1:-1] <= q[:, 2:]), axis=-1)
     is_halfway = ~np.any(is_start, axis=1)
     is_start[np.flatnonzero(is_halfway), _STATES_BETWEEN // 2] = True
     way, place = np.nonzero(is_start)
-    length = np.linalg.norm((x[first] - x[second]).astype(np.float64), axis=1)
+    apart = (x[first] - x[second]).astype(np.float64)
+    length = np.linalg.norm(apart[:, None] / scales, axis=2)
     return _Starts(states[way, place], first[way], length[way], is_halfway[way])
 
 
 @CompiledOnce
-def _speeds(F: Transition, x: Array, u: Array) -> Array:
-    return half_squared_norm(x - jax.vmap(F)(x, u))
+def _speeds(network: tuple[Transition, Array], x: Array, u: Array) -> Array:
+    F, scales = network
+    return half_squared_norm((x - jax.vmap(F)(x, u))[:, None] / scales)
 
 
 def _apart(
     starts: _Starts,
+    scales: Float[np.ndarray, "2 n_states"],
     x: Float[np.ndarray, "n n_states"],
     group: Int[np.ndarray, " n"],
     is_whole: Bool[np.ndarray, " n"],
@@ -218,18 +273,28 @@ def _apart(
 ) -> Int[np.ndarray, " k"]:
     """Return which starts to take, of which none is close to a known point or to another one."""
     whole, own = is_whole[starts.origin], group[starts.origin]
-    reach = np.where(whole, _TOO_NEAR_IF_COMPLETE, _TOO_NEAR) * starts.length
-    is_near = (_distances(starts.x, x) <= reach[:, None]) & (own[:, None] == group)
-    asked = np.flatnonzero(~(starts.is_halfway & whole) & ~is_near.any(axis=1))
-    asked = asked[np.lexsort((starts.length[asked], starts.is_halfway[asked]))]
+    reach = np.where(whole, _TOO_NEAR_IF_COMPLETE, _TOO_NEAR)[:, None] * starts.length
+
+    def is_near(rows: Any, there: Any) -> Any:
+        """Return which rows are near any of some states."""
+        near = [
+            _distances(starts.x[rows] / scale, there / scale) <= within[:, None]
+            for scale, within in zip(scales, reach[rows].T, strict=True)
+        ]
+        return np.any(np.all(near, axis=0), axis=1)
+
+    near_known, of_group = np.zeros(own.size, bool), _members(group)
+    for rows in _members(own) if own.size else ():
+        near_known[rows] = is_near(rows, x[of_group[own[rows[0]]]])
+    asked = np.flatnonzero(~(starts.is_halfway & whole) & ~near_known)
+    asked = asked[np.lexsort((starts.length[asked, 0], starts.is_halfway[asked]))]
     taken = np.zeros(0, int)
     for row in asked:
         is_full = starts.is_halfway[row] and starts.is_halfway[taken].sum() == most_halfway
         if taken.size == most or is_full:
             break
-        others = taken[own[taken] == own[row]]
-        apart = np.linalg.norm(starts.x[others] - starts.x[row], axis=1)
-        if apart.min(initial=np.inf) > reach[row]:
+        others = starts.x[taken[own[taken] == own[row]]]
+        if not is_near([row], others)[0]:
             taken = np.append(taken, row)
     return taken
 

@@ -228,6 +228,16 @@ def find_fixed_points(
             texts = _what_must_agree(F, x_init, inputs, cond_id, **of_all)
     if across_processes:
         check_agreement(caller, **texts)
+    stopped = False
+
+    def watched(rows: FixedPoints) -> None:
+        nonlocal stopped
+        try:
+            progress(rows)  # pyright: ignore[reportOptionalCall]
+        except StopIteration:
+            stopped = not across_processes  # or processes would differ in what they search for
+            raise
+
     with together():
         all_fps = optimize_batch(
             F,
@@ -236,7 +246,7 @@ def find_fixed_points(
             cond_id=cond_id,
             memory_limit=memory_limit,
             rows_at_a_time=rows_at_a_time,
-            progress=progress,
+            progress=None if progress is None else watched,
             report=report,
             mesh=mesh,
             **search,
@@ -265,9 +275,9 @@ def find_fixed_points(
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:
         fps = jacobians(F, fps)
-        is_stopped = all_fps.n < x_init.shape[0] and not across_processes
-        if search_between and not traced and not is_stopped and n_exact == _n_fixed_points(fps):
-            # Points are the best of all only together with those that are found.
+        asked = search_between and not traced and not stopped
+        if asked and n_exact == _n_fixed_points(fps):  # and so no rule has dropped one
+            # There may be more points only together with those that are found.
             kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
             limits = {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
             fps = search_between_points(F, fps, start, n_rows, rules=kept, search=search | limits)

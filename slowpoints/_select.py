@@ -130,8 +130,14 @@ def select(
 
 
 def at_most(fps: FixedPoints, n: Number) -> FixedPoints:
-    """Return the points of the lowest `q`, so many at most, in their order."""
-    return fps if n >= fps.n else fps[jnp.sort(jnp.argsort(fps.qstar)[: int(n)])]
+    """Return the points of the lowest `q`, so many at most, in their order.
+
+    Points that no row led to, but a search between others, come after all that some row led to.
+    """
+    if n >= fps.n:
+        return fps
+    is_last = np.zeros(fps.n, bool) if fps.hits is None else np.asarray(fps.hits) == 0
+    return fps[np.sort(np.lexsort((np.asarray(fps.qstar), is_last))[: int(n)])]
 
 
 def spread(x_init: Float[RealArray, "n n_states"]) -> Spread:

@@ -1,6 +1,7 @@
 """`search_between`: fixed points that no start leads to, from states between known ones."""
 
 import itertools
+import tracemalloc
 
 import equinox as eqx
 import jax
@@ -172,9 +173,13 @@ def test_points_of_each_condition_are_apart_within_conditions():
 def test_rules_apply_to_what_is_found():
     x = starts_at(corners(3), 64)
     fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, max_n_unique=20)
-    assert fps.n == 20
+    assert fps.n == 20 and (np.asarray(fps.hits) > 0).sum() == 8
     all_of_them, _ = find_fixed_points(BISTABLE, x, NO_INPUT)
-    assert np.max(fps.qstar) <= np.sort(all_of_them.qstar)[19]
+    new, all_new = (np.asarray(f.qstar)[np.asarray(f.hits) == 0] for f in (fps, all_of_them))
+    np.testing.assert_array_equal(np.sort(new), np.sort(all_new)[:12])
+    # Those that rows led to make no room for others.
+    fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, max_n_unique=8)
+    assert same_set(fps.xstar, corners(3))
     # With fewer than were found at first, the sum of signs says nothing.
     fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, max_n_unique=5)
     assert fps.n == 5 and (np.asarray(fps.hits) > 0).all()
@@ -185,8 +190,9 @@ def test_a_search_that_is_ended_by_progress_ends():
         raise StopIteration
 
     x = starts_at(corners(2), 64)
-    fps, rows = find_fixed_points(BISTABLE, x, NO_INPUT, progress=stop, rows_at_a_time=32)
-    assert rows.n == 32 and same_set(fps.xstar, corners(2))
+    for n in (32, 64):
+        fps, rows = find_fixed_points(BISTABLE, x, NO_INPUT, progress=stop, rows_at_a_time=n)
+        assert rows.n == n and same_set(fps.xstar, corners(2))
 
 
 def test_continuous_time():
@@ -203,6 +209,44 @@ def test_no_inputs():
         lambda x, u: jnp.tanh(SLOPE * x), starts_at(corners(2), 32), np.zeros(0, np.float32)
     )
     assert same_set(fps.xstar, every_point(2))
+
+
+@pytest.mark.parametrize("sizes", [(0.05, 1.0, 1.0), (1e-3, 1.0, 1e3)])
+def test_units_of_different_sizes(sizes):
+    size = jnp.float32(sizes)
+
+    def F(x, u):
+        return size * jnp.tanh(SLOPE * x / size) + 0 * u
+
+    x = starts_at(corners(3), 64) * np.float32(sizes)
+    fps, _ = find_fixed_points(F, x, NO_INPUT, tol_unique=1e-3 * min(sizes))
+    assert same_set(np.asarray(fps.xstar) / sizes, every_point(3))
+
+
+def test_inputs_that_are_alike_are_one():
+    x, u = starts_at(corners(2), 64), np.float32(np.arange(64) * 1e-7)[:, None]
+    fps, _ = find_fixed_points(BISTABLE, x, u)
+    assert same_set(fps.xstar, every_point(2))
+
+
+def test_very_many_inputs_take_no_more_memory_than_their_points():
+    n = 4096
+    u = np.repeat(np.linspace(-0.05, 0.05, n // 4, dtype=np.float32), 4)[:, None]
+    x = np.tile(np.float32([-0.95, 0.95]), n // 2)[:, None]
+    tracemalloc.start()
+    fps, _ = find_fixed_points(BISTABLE, x, u, tol_unique=1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert fps.n == 3 * n // 4
+    assert peak < 100e6  # all pairs of 2,048 points would be 2 million
+
+
+def test_the_order_of_the_rows_plays_no_part():
+    x, rng = starts_at(corners(3), 64), np.random.default_rng(0)
+    there, _ = find_fixed_points(BISTABLE, x, NO_INPUT)
+    for _ in range(3):
+        fps, _ = find_fixed_points(BISTABLE, x[rng.permutation(64)], NO_INPUT)
+        assert same_set(fps.xstar, there.xstar)
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e6])
