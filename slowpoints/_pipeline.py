@@ -78,8 +78,9 @@ def find_fixed_points(
     most as many as `x_init`, and few if they find nothing. What they lead to is among the points
     with 0 `hits`, and no row of the second result. Nothing is searched for between points where
     `I - J` is singular, as on a line attractor; where there are more than half as many fixed points
-    as rows, so that more starts find as many; where a rule has dropped a fixed point or `progress`
-    ended the search; without Jacobians; and inside `jit`.
+    as rows, so that more starts find as many, or more than 1,024 under one input; where a rule has
+    dropped a fixed point or `progress` ended the search; without Jacobians; and inside `jit`. If
+    `max_n_unique` limits the points, those that rows led to come first.
 
     Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
     static, there are as many rows as initial states, or `max_n_unique` if that is given, and the
@@ -267,7 +268,7 @@ def find_fixed_points(
     else:
         fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
         start = all_fps.x_init
-    n_exact, n_rows = (0, 0) if traced else (_n_fixed_points(fps), int(np.sum(fps.hits)))
+    n_exact, n_rows = (0, 0) if traced else (_n_fixed_points(fps), np.asarray(fps.hits).sum())
     fps = select(F, fps, start, **rules, **search)
     if not traced:
         told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
@@ -279,8 +280,8 @@ def find_fixed_points(
         if asked and n_exact == _n_fixed_points(fps):  # and so no rule has dropped one
             # There may be more points only together with those that are found.
             kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
-            limits = {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
-            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=search | limits)
+            how = search | {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
+            fps = search_between_points(F, fps, start, int(n_rows), rules=kept, search=how)
             fps = at_most(fps, max_n_unique)
         fps = decompose(fps) if decompose_jacobians else fps
     return fps, all_fps
