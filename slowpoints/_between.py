@@ -31,6 +31,10 @@ _STATES_BETWEEN = 9
 """At so many states `q` is computed on the way from one point to another: enough to see a minimum
 in the middle third, and few beside the 100 or more evaluations that a row of a search takes."""
 
+_OFF_THE_MIDDLE = 0.03
+"""Of the distance between two of these states, they are that much off the even division. At the
+very middle of a symmetric network, a unit such as `sign(x)` has a point that is nowhere around."""
+
 _TOO_NEAR = 0.1
 """A start so near a known point, relative to the length of the way on which it lies, would lead
 there."""
@@ -240,7 +244,8 @@ def _starts(
 ) -> _Starts:
     """Return the minima of `q` on ways, and the states halfway on those that have none."""
     x, u = known.xstar, known.inputs
-    part = np.arange(1, _STATES_BETWEEN + 1, dtype=x.dtype)[:, None] / (_STATES_BETWEEN + 1)
+    part = np.arange(1, _STATES_BETWEEN + 1, dtype=x.dtype)[:, None] + x.dtype.type(_OFF_THE_MIDDLE)
+    part /= _STATES_BETWEEN + 1
     states = (1 - part) * x[first][:, None] + part * x[second][:, None]
     rows = states.reshape(-1, x.shape[1]), np.repeat(u[first], _STATES_BETWEEN, axis=0)
     at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, x.shape[1])), _MOST_AT_A_TIME)
