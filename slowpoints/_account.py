@@ -66,8 +66,8 @@ _AT_A_KINK = (
 )
 
 _TOWARDS_OTHERS = (
-    "Starts with more noise may lead to them; so may the solver `Adam`, whose first steps leave "
-    "the neighbourhood of a stable point, where rows of other solvers stay."
+    "`search_between=True` may find them, and so may starts with more noise, or the solver `Adam`, "
+    "whose first steps leave the neighbourhood of a stable point, where rows of other solvers stay."
 )
 
 NEAR = 3

@@ -369,7 +369,7 @@ class FixedPointFinder:
                     report=report,
                     mesh=self.mesh,
                     across_processes=self.across_processes,
-                    search_between=self.search_between,
+                    search_between=self.search_between and self.do_compute_jacobians,
                     **settings,
                 )
             else:

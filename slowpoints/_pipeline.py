@@ -53,7 +53,7 @@ def find_fixed_points(
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
     keep_unfinished: bool = False,
-    search_between: bool = True,
+    search_between: bool = False,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
     memory_limit: int | None = None,
@@ -68,19 +68,19 @@ def find_fixed_points(
     In this order: optimise; drop rows that are not finite or that escaped, such as those in the
     tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
     far points; continue the search from points with an outlying `q`; drop points with a high `q`,
-    and those at which no row came to an end; keep the best; search for fixed points between those
-    that are kept; compute Jacobians and eigenvalues.
+    and those at which no row came to an end; keep the best; if asked to, search for fixed points
+    between those that are kept; compute Jacobians and eigenvalues.
 
     States that a network visits lead to its attractors, and often to none of the saddles between
-    them. So once the first points are known, states between them are searched from as well: minima
+    them. With `search_between`, states between the first points are searched from as well: minima
     of `q` on straight lines from one fixed point to another and, where the signs of `det(I - J)`
     show that points are missing (see [`degree`][slowpoints.degree]), states halfway. These are at
     most as many as `x_init`, and few if they find nothing. What they lead to is among the points
     with 0 `hits`, and no row of the second result. Nothing is searched for between points where
     `I - J` is singular, as on a line attractor; where there are more than half as many fixed points
     as rows, so that more starts find as many, or more than 1,024 under one input; where a rule has
-    dropped a fixed point or `progress` ended the search; without Jacobians; and inside `jit`. If
-    `max_n_unique` limits the points, those that rows led to come first.
+    dropped a fixed point or `progress` ended the search. If `max_n_unique` limits the points, those
+    that rows led to come first.
 
     Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
     static, there are as many rows as initial states, or `max_n_unique` if that is given, and the
@@ -109,7 +109,7 @@ def find_fixed_points(
             progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
             a line of fixed points, are kept in any case.
         search_between: whether to search from states between the fixed points that rows led to, as
-            said above.
+            said above; with Jacobians, and not inside `jit`.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
         memory_limit: the bytes that the search may take besides its result; by default a quarter of
@@ -209,6 +209,12 @@ def find_fixed_points(
             "keep_unfinished": keep_unfinished,
         }
         traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
+        for wrong, where in (
+            (traced, "inside `jit`"),
+            (not compute_jacobians, "without Jacobians"),
+        ):
+            if search_between and wrong:
+                raise ValueError(f"{caller}: `search_between` does not work {where}.")
         if mesh == "local":
             devices = jax.local_devices()
             mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
@@ -276,8 +282,9 @@ def find_fixed_points(
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:
         fps = jacobians(F, fps)
-        asked = search_between and not traced and not stopped
-        if asked and n_exact == _n_fixed_points(fps):  # and so no rule has dropped one
+        if (
+            search_between and not stopped and n_exact == _n_fixed_points(fps)
+        ):  # and so no rule has dropped one
             # There may be more points only together with those that are found.
             kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
             how = search | {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}

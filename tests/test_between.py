@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import slowpoints
-from slowpoints import Status, find_fixed_points
+from slowpoints import Status
 from tests import networks
+
+find_fixed_points = partial(slowpoints.find_fixed_points, search_between=True)
 
 SLOPE = 2.0
 """Of a unit `tanh(SLOPE * x)` at 0: it has the fixed points 0 and +-HEIGHT."""
@@ -87,23 +90,21 @@ def test_every_field_is_that_of_the_point():
     assert np.abs(between).max() <= HEIGHT + 1e-3
 
 
-def test_it_can_be_switched_off():
+def test_only_if_asked_for():
     x = starts_at(corners(3), 64)
-    fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, search_between=False)
+    fps, _ = slowpoints.find_fixed_points(BISTABLE, x, NO_INPUT)
     assert same_set(fps.xstar, corners(3))
 
 
-def test_not_without_jacobians():
+def test_not_without_jacobians_nor_inside_jit():
     x = starts_at(corners(2), 32)
-    fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, compute_jacobians=False)
+    with pytest.raises(ValueError, match="`search_between` does not work without Jacobians"):
+        find_fixed_points(BISTABLE, x, NO_INPUT, compute_jacobians=False)
+    with pytest.raises(ValueError, match="`search_between` does not work inside `jit`"):
+        jax.jit(lambda x: find_fixed_points(BISTABLE, x, NO_INPUT)[0])(x)
+    finder = slowpoints.FixedPointFinder(BISTABLE, verbose=False, do_compute_jacobians=False)
+    fps, _ = finder.find_fixed_points(x, NO_INPUT[None])
     assert same_set(fps.xstar, corners(2))
-
-
-@pytest.mark.slow
-def test_not_inside_jit():
-    x = starts_at(corners(2), 32)
-    inside = jax.jit(lambda x: find_fixed_points(BISTABLE, x, NO_INPUT)[0])(x)
-    assert same_set(np.asarray(inside.xstar)[np.asarray(inside.valid)], corners(2))
 
 
 def test_a_missing_point_is_found_though_the_signs_sum_to_one():

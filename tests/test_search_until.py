@@ -526,7 +526,7 @@ def test_the_class_is_as_before_by_default():
     fps, all_fps = finder.find_fixed_points(states, u[None], n_inits=1024)
     key = jax.random.fold_in(jax.random.key(0), 0)
     starts = sample_states(key, jnp.asarray(states), 1024, 0.0)
-    settings = {"decompose_jacobians": False, "mesh": None}
+    settings = {"decompose_jacobians": False, "mesh": None, "search_between": True}
     expected, _ = find_fixed_points(trained("tanh_6"), starts, u[None], **settings)
     np.testing.assert_array_equal(all_fps.x_init, starts)
     np.testing.assert_allclose(fps.xstar, expected.xstar, atol=1e-6)
