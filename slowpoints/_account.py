@@ -116,7 +116,7 @@ def account(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
-    keep_unfinished: bool = False,
+    keep_unfinished: bool = True,
     max_iters: Number = 5000,
     F: Any = None,
 ) -> Account:

@@ -113,7 +113,7 @@ class FixedPointFinder:
             from the `n_inits` states only. With `coverage`, `n_inits` is the largest number of
             states that are tried.
         keep_unfinished: whether to keep points at which no row came to an end, since iterations or
-            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            progress ran out while `q` was falling. Those whose `q` is no more than rounding, as on
             a line of fixed points, are kept in any case.
         search_between: whether to search from states between the fixed points that the `n_inits`
             states led to as well, for the saddles among them and for whatever else is there: see
@@ -164,7 +164,7 @@ class FixedPointFinder:
         mesh: Mesh | Literal["local"] | None = "local",
         across_processes: bool = False,
         coverage: Number | None = None,
-        keep_unfinished: bool = False,
+        keep_unfinished: bool = True,
         search_between: bool = True,
     ):
         # Before `jax.distributed` is initialised, to ask for other processes would be to start JAX

@@ -52,7 +52,7 @@ def find_fixed_points(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
-    keep_unfinished: bool = False,
+    keep_unfinished: bool = True,
     search_between: bool = False,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
@@ -67,9 +67,9 @@ def find_fixed_points(
 
     In this order: optimise; drop rows that are not finite or that escaped, such as those in the
     tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
-    far points; continue the search from points with an outlying `q`; drop points with a high `q`,
-    and those at which no row came to an end; keep the best; if asked to, search for fixed points
-    between those that are kept; compute Jacobians and eigenvalues.
+    far points; continue the search from points with an outlying `q`; drop points with a high `q`
+    and, if asked to, those at which no row came to an end; keep the best; if asked to, search for
+    fixed points between those that are kept; compute Jacobians and eigenvalues.
 
     States that a network visits lead to its attractors, and often to none of the saddles between
     them. With `search_between`, states between the first points are searched from as well: minima
@@ -106,7 +106,7 @@ def find_fixed_points(
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
         keep_unfinished: whether to keep points at which no row came to an end, since iterations or
-            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            progress ran out while `q` was falling. Those whose `q` is no more than rounding, as on
             a line of fixed points, are kept in any case.
         search_between: whether to search from states between the fixed points that rows led to, as
             said above; with Jacobians, and not inside `jit`.

@@ -41,7 +41,7 @@ def select(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
-    keep_unfinished: bool = False,
+    keep_unfinished: bool = True,
     within_conditions: bool = False,
     solver: AbstractSolver | None = None,
     max_iters: int | Int[Array, ""] = 5000,
@@ -51,9 +51,9 @@ def select(
     """Keep the distinct points that a search is meant to find, by rules that can be switched off.
 
     The rules are, in this order: drop points far from the initial states; continue the search from
-    points with an outlying `q`, and merge equal points again; drop points with a high `q`; drop
-    those at which no row came to an end; keep the best. [`account`][slowpoints.account] says for
-    each row whether its point was kept, and if not, why.
+    points with an outlying `q`, and merge equal points again; drop points with a high `q`; if asked
+    to, drop those at which no row came to an end; keep the best. [`account`][slowpoints.account]
+    says for each row whether its point was kept, and if not, why.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -70,7 +70,7 @@ def select(
         final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
         max_n_unique: keep at most this many points, those with the lowest `q`.
         keep_unfinished: whether to keep points at which no row came to an end, since iterations or
-            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            progress ran out while `q` was falling. Those whose `q` is no more than rounding, as on
             a line of fixed points, are kept in any case.
         within_conditions: whether only points with the same `cond_id` can count as one.
         solver: how to continue the search: see [`optimize_batch`][slowpoints.optimize_batch], also

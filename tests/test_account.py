@@ -194,7 +194,7 @@ def test_other_settings_than_those_of_the_search_explain_nothing():
         {"final_q_threshold": 0},
         {"final_q_threshold": None, "outlier_distance_scale": None},
     ):
-        found = told(all_fps, [0.0], keep_unfinished=True, **settings)
+        found = told(all_fps, [0.0], **settings)
         assert [part.dropped_by for part in found.parts] == ["", "unknown", "unknown"]
         assert "which is not kept although none of these settings drops it" in found.lines[1]
         assert not found.warning
@@ -668,20 +668,20 @@ def test_unfinished_points_beyond_all_starts_are_counted():
 FALLING = (FIXED, 0.0, 17, 0.0), (UNFINISHED, 0.5, 2, 1e-9), (UNFINISHED, 0.7, 1, 1e-10)
 
 
-def test_unfinished_rows_are_counted_apart_and_dropped():
-    found = told(rows(*FALLING), [0.0])
+def test_unfinished_rows_are_dropped_if_asked_for():
+    found = told(rows(*FALLING), [0.0], keep_unfinished=False)
     assert [part.dropped_by for part in found.parts] == ["", "keep_unfinished"]
     assert found.dropped_by.tolist() == [""] * 17 + ["keep_unfinished"] * 3
     assert "3 ended unfinished, with q from 1e-10 to 1e-9; `keep_unfinished=True` keeps them." in (
         found.lines
     )
     assert found.warning.startswith("Of 20 rows, 3 ended unfinished")
-    found = told(rows(*FALLING), [0.0, 0.5, 0.7], keep_unfinished=True)
+    found = told(rows(*FALLING), [0.0, 0.5, 0.7])
     assert found.parts[1].n_points == 2 and not found.warning
 
 
 def test_few_unfinished_rows_are_not_warned_of():
-    found = told(rows((FIXED, 0.0, 97, 0.0), *FALLING[1:]), [0.0])
+    found = told(rows((FIXED, 0.0, 97, 0.0), *FALLING[1:]), [0.0], keep_unfinished=False)
     assert not found.warning and "3 ended unfinished" in found.lines[1]
 
 
@@ -692,9 +692,9 @@ def test_a_search_that_is_cut_off_keeps_what_it_is_told_to():
     x, u = np.float32([[0.3], [0.5], [-0.4]]), np.zeros(1, np.float32)
     settings = {"solver": Adam(lr_init=0.01), "max_iters": 2, "final_q_threshold": None}
     with pytest.warns(UserWarning, match="3 ended unfinished.* `keep_unfinished=True` keeps them"):
-        fps, all_fps = find_fixed_points(F, x, u, **settings)
+        fps, all_fps = find_fixed_points(F, x, u, keep_unfinished=False, **settings)
     assert fps.n == 0 and np.asarray(all_fps.valid).all()
-    fps, _ = find_fixed_points(F, x, u, keep_unfinished=True, **settings)
+    fps, _ = find_fixed_points(F, x, u, **settings)
     assert fps.n == 3 and (np.asarray(fps.status) == UNFINISHED).all()
 
 
@@ -703,5 +703,5 @@ def test_a_line_of_fixed_points_is_kept():
         return x * jnp.array([1.0, 0.5]) + 0 * u
 
     x = np.float32(np.random.default_rng(0).uniform(-1, 1, (32, 2)))
-    fps, _ = find_fixed_points(F, x, np.zeros(1, np.float32))
+    fps, _ = find_fixed_points(F, x, np.zeros(1, np.float32), keep_unfinished=False)
     assert fps.n > 25

@@ -100,7 +100,7 @@ def search_until(
     outlier_q_scale: Number | None = None,
     final_q_threshold: Number | None = 1e-8,
     max_n_unique: Number = np.inf,
-    keep_unfinished: bool = False,
+    keep_unfinished: bool = True,
     compute_jacobians: bool = True,
     decompose_jacobians: bool = True,
     progress: Callable[[FixedPoints], None] | None = None,
@@ -141,7 +141,7 @@ def search_until(
         final_q_threshold: keep points with `q` below this.
         max_n_unique: keep at most this many points, those with the lowest `q`.
         keep_unfinished: whether to keep points at which no row came to an end, since iterations or
-            progress ran out while `q` was falling; those whose `q` is no more than rounding, as on
+            progress ran out while `q` was falling. Those whose `q` is no more than rounding, as on
             a line of fixed points, are kept in any case.
         compute_jacobians: whether to fill `J_xstar` and `dFdu`.
         decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.

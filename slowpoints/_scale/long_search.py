@@ -312,7 +312,6 @@ class Search:
             outlier_distance_scale=outlier_distance_scale,
             final_q_threshold=self._final_q_threshold,
             max_n_unique=max_n_unique,
-            keep_unfinished=True,
         )
         if fps.n == 0 and max_n_unique > 0:
             below = self._final_q_threshold or np.inf
