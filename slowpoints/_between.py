@@ -56,7 +56,6 @@ _ENTRIES_AT_A_TIME, _MOST_AT_A_TIME = 2**16, 2048
 """How many entries the states have for which `q` is computed at a time, and how many these are at
 most."""
 
-
 _MOST_POINTS = 1024
 """Where more points than this are known under one input, nothing is searched for between them, as
 there are half a million ways."""

@@ -274,7 +274,9 @@ def find_fixed_points(
     else:
         fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
         start = all_fps.x_init
-    n_exact, n_rows = (0, 0) if traced else (_n_fixed_points(fps), np.asarray(fps.hits).sum())
+    n_exact, n_rows = 0, 0
+    if search_between:
+        n_exact, n_rows = _n_fixed_points(fps), int(np.asarray(fps.hits).sum())
     fps = select(F, fps, start, **rules, **search)
     if not traced:
         told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
@@ -282,13 +284,12 @@ def find_fixed_points(
             warn(f"{caller}: {told.warning}")
     if compute_jacobians:
         fps = jacobians(F, fps)
-        if (
-            search_between and not stopped and n_exact == _n_fixed_points(fps)
-        ):  # and so no rule has dropped one
-            # There may be more points only together with those that are found.
+        # If a rule has dropped a fixed point, the signs of the others tell nothing.
+        if search_between and not stopped and n_exact == _n_fixed_points(fps):
+            # How many points are kept is decided when all are known.
             kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
             how = search | {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
-            fps = search_between_points(F, fps, start, int(n_rows), rules=kept, search=how)
+            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=how)
             fps = at_most(fps, max_n_unique)
         fps = decompose(fps) if decompose_jacobians else fps
     return fps, all_fps

@@ -178,9 +178,6 @@ def test_rules_apply_to_what_is_found():
     all_of_them, _ = find_fixed_points(BISTABLE, x, NO_INPUT)
     new, all_new = (np.asarray(f.qstar)[np.asarray(f.hits) == 0] for f in (fps, all_of_them))
     np.testing.assert_array_equal(np.sort(new), np.sort(all_new)[:12])
-    # Those that rows led to make no room for others.
-    fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, max_n_unique=8)
-    assert same_set(fps.xstar, corners(3))
     # With fewer than were found at first, the sum of signs says nothing.
     fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, max_n_unique=5)
     assert fps.n == 5 and (np.asarray(fps.hits) > 0).all()
@@ -243,11 +240,30 @@ def test_very_many_inputs_take_no_more_memory_than_their_points():
 
 
 def test_the_order_of_the_rows_plays_no_part():
-    x, rng = starts_at(corners(3), 64), np.random.default_rng(0)
-    there, _ = find_fixed_points(BISTABLE, x, NO_INPUT)
+    rng = np.random.default_rng(0)
+    F = Tanh(jnp.float32(1.8 * np.eye(3) + 0.1 * rng.normal(size=(3, 3))), jnp.zeros(3))
+    x, none = F.settled(rng.uniform(-1, 1, (64, 3))), np.zeros(0, np.float32)
+
+    def new_points(x):
+        fps, _ = find_fixed_points(F, x, none)
+        return np.asarray(fps.xstar)[np.asarray(fps.hits) == 0]
+
+    there = new_points(x)
+    assert len(there) > 10
     for _ in range(3):
-        fps, _ = find_fixed_points(BISTABLE, x[rng.permutation(64)], NO_INPUT)
-        assert same_set(fps.xstar, there.xstar)
+        np.testing.assert_allclose(new_points(x[rng.permutation(64)]), there, atol=1e-5)
+
+
+def test_points_that_rows_led_to_make_no_room_for_others():
+    rng = np.random.default_rng(187)
+    F = Tanh(jnp.float32(rng.normal(0, 1, (10, 10))), jnp.float32(rng.normal(0, 0.3, 10)))
+    x, none = F.settled(rng.uniform(-1, 1, (64, 10))), np.zeros(0, np.float32)
+    at_most = partial(find_fixed_points, F, x, none, outlier_distance_scale=None)
+    fps, _ = at_most()
+    q, new = np.asarray(fps.qstar), np.asarray(fps.hits) == 0
+    assert q[new].min() < q[~new].max()  # or this would say nothing
+    fps, _ = at_most(max_n_unique=int(np.sum(~new)))
+    assert fps.n == np.sum(~new) and (np.asarray(fps.hits) > 0).all()
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e6])
