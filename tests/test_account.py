@@ -19,6 +19,7 @@ from slowpoints import (
     account,
     degree,
     find_fixed_points,
+    select,
     unique,
 )
 from slowpoints._account import ROUNDED
@@ -696,6 +697,17 @@ def test_a_search_that_is_cut_off_keeps_what_it_is_told_to():
     assert fps.n == 0 and np.asarray(all_fps.valid).all()
     fps, _ = find_fixed_points(F, x, u, **settings)
     assert fps.n == 3 and (np.asarray(fps.status) == UNFINISHED).all()
+
+
+def test_points_whose_q_is_rounding_are_kept_in_any_case():
+    """As on a line or ring of fixed points, where rows may be unfinished for ever."""
+    all_fps = rows((UNFINISHED, 0.5, 2, 1e-16), (UNFINISHED, 0.7, 1, 1e-10))
+    x = np.float32(all_fps.xstar)
+    all_fps = all_fps.replace(xstar=x, x_init=np.float32(all_fps.x_init), inputs=x[:, :0])
+    fps = select(lambda x, u: x, unique(all_fps), keep_unfinished=False)
+    assert np.asarray(fps.xstar)[:, 0].tolist() == [0.5]
+    found = account(fps, all_fps, keep_unfinished=False)
+    assert found.dropped_by.tolist() == ["", "", "keep_unfinished"]
 
 
 def test_a_line_of_fixed_points_is_kept():
