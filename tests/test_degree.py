@@ -330,7 +330,7 @@ def test_the_account_in_continuous_time_takes_the_jacobian_of_the_flow():
 @pytest.mark.slow
 def test_the_class_prints_how_many_points_are_missing(capsys):
     settings = {"do_decompose_jacobians": False, "random_seed": 0, "mesh": None}
-    finder = FixedPointFinder(trained("tanh_6"), **settings)
+    finder = FixedPointFinder(trained("tanh_6"), search_between=False, **settings)
     fps, _ = finder.find_fixed_points(case("tanh_6")["traj"], np.zeros((1, 4)), n_inits=512)
     printed = capsys.readouterr().out
     total = degree(trained("tanh_6"), fps)
