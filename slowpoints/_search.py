@@ -47,9 +47,10 @@ from slowpoints._solvers.way_back import came_along_a_curve
 from slowpoints._transition.base import Transition
 from slowpoints._transition.continuous_time import ContinuousTime
 from slowpoints._transition.convert import as_transition
-from slowpoints._transition.precision import computes_in_float64, with_precision
+from slowpoints._transition.precision import Rounded, computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
 from slowpoints._transition.trace import traced
+from slowpoints._transition.trapping import is_outside
 from slowpoints._transition.units import InUnits, balanced_units, units_of_states
 
 
@@ -318,7 +319,7 @@ def _as_refined(
     """Return a search in float64 if the solver refines its rows and the network computes in it."""
     if solver.refines and computes_in_float64(F):
         return with_precision(F, np.float64), x.astype(np.float64), u.astype(np.float64)
-    return _Rounded(F), x, u
+    return Rounded(F), x, u
 
 
 def _in_usual_precision(
@@ -363,17 +364,6 @@ def _as_told(
         "dq": dq,
         "n_iters": n_iters,
     }
-
-
-class _Rounded(Transition):
-    """A network whose next state has the precision of the state, whatever it computes in."""
-
-    F: Transition
-
-    def __call__(
-        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
-    ) -> Float[Array, " n_states"]:
-        return self.F(x, u).astype(x.dtype)
 
 
 def _over_mesh(search: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -571,7 +561,8 @@ def _back_along_curves(
     in_units = InUnits(with_precision(F, dtype), in_unit)
     y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
     is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
-    rows, u = np.flatnonzero(asked & is_small), np.asarray(inputs, dtype)
+    asked &= is_small & ~is_outside(in_units, y)
+    rows, u = np.flatnonzero(asked), np.asarray(inputs, dtype)
     eps = float(jnp.finfo(x.dtype).eps)
     led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
     kept = np.array(status)

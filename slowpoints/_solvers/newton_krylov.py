@@ -16,6 +16,7 @@ from slowpoints._solvers.termination import End, rounding_floor
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import with_precision
 from slowpoints._transition.speed import half_squared_norm
+from slowpoints._transition.trapping import kept_inside
 
 _AT_REST = 1e-5
 """At a fixed point the moves shrink with `q`. If `q` only fades, as in the tails of saturating
@@ -125,7 +126,8 @@ class NewtonKrylov(AbstractRowSolver):
         stopping: Stopping,
     ) -> _State:
         """Judge the last move in full precision, and choose the next."""
-        x = state.x + state.move
+        inside = kept_inside(F)
+        x = inside(state.x + state.move)
         F_x = jax.vmap(F)(x, inputs)
         r = F_x - x
         q = half_squared_norm(r)
@@ -148,7 +150,7 @@ class NewtonKrylov(AbstractRowSolver):
         part = jnp.minimum(1, radius / jnp.maximum(d_size, tiny))
         length, hopeful, q_ahead = self._choose_length(F, inputs, x, part[:, None] * d, q, F_x)
         part = part * length
-        move = part[:, None] * d
+        move = inside(x + part[:, None] * d) - x
         # All of the residual but `rest` falls in proportion to the step.
         predicted = jnp.maximum((1 - jnp.square(1 - part)) * (1 - jnp.square(rest)) * q, tiny)
         ahead = state.ahead & ~begun & (q_ahead < q)
@@ -201,6 +203,7 @@ class NewtonKrylov(AbstractRowSolver):
         lengths = jnp.asarray([[self.shrink**k] for k in range(self.n_lengths)], dtype)
         # Together, so that the network is compiled once.
         tries = jnp.concatenate([x_low + lengths[:, :, None] * d_low, ahead[None]])
+        tries = kept_inside(F)(tries)
         q_tries = half_squared_norm(tries - jax.vmap(jax.vmap(F), (0, None))(tries, u))
         q_tries = jnp.where(jnp.isfinite(q_tries), q_tries, jnp.inf)
         q_tries, q_ahead = q_tries[:-1], q_tries[-1]

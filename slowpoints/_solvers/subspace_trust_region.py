@@ -27,6 +27,7 @@ from slowpoints._solvers.termination import (
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import with_precision
 from slowpoints._transition.speed import half_squared_norm
+from slowpoints._transition.trapping import is_outside, kept_inside
 
 DENSE_LIMIT = 1024
 """Up to this many states, Jacobians are formed and factorised. The Krylov space of larger networks
@@ -67,8 +68,9 @@ _CURVED_AFTER = 4
 Earlier, far from any point, Gauss-Newton steps are better."""
 
 _TAIL_AFTER = 10
-"""After this many consecutive iterations with little gain, a row is in a tail if it is far from its
-start and its `q` is as low as at fixed points. Near a fixed point, steps gain much."""
+"""After this many consecutive iterations with little gain, a row is in a tail if it is where no
+trajectory stays, or far from its start with a `q` as low as at fixed points. Near a fixed point,
+steps gain much."""
 
 _N_CORRECTIONS = 2
 """How often a step is corrected for what the linear model missed. On a ring of slow states the
@@ -198,8 +200,10 @@ class SubspaceTrustRegion(AbstractRowSolver):
         y = scale[:, None, None] * jnp.einsum("lij,ltj->lti", Q, y)
         length = jnp.linalg.norm(y, axis=-1)
 
+        inside_box = kept_inside(F)
+
         def moved(d: Array) -> tuple[Array, Array]:
-            x_new = x[:, None] + d
+            x_new = inside_box(x[:, None] + d)
             r_new = jax.vmap(jax.vmap(F, (0, None)))(x_new, inputs) - x_new
             q_new = half_squared_norm(r_new)
             return r_new, jnp.where(jnp.isfinite(q_new), q_new, jnp.inf)
@@ -244,14 +248,14 @@ class SubspaceTrustRegion(AbstractRowSolver):
         shorter = 0.25 * jnp.minimum(tried, length)
         radius = jnp.where(~better | (gain < 0.25), shorter, wider)
 
-        x = jnp.where(better[:, None], x + d, x)
+        x = jnp.where(better[:, None], inside_box(x + d), x)
         dq = jnp.where(better, q - q_new, state.dq)
         q_end = jnp.where(better, q_new, q)
         poor = ~(q_end <= 0.5 * q)
         n_poor = jnp.where(poor, state.n_poor + 1, 0)
         curved = state.curved | (n_poor >= _CURVED_AFTER)
         step = _Step(q, predicted, length, tried, better)
-        end = self._end(state, stopping, step, x, q_end, n_poor)
+        end = self._end(state, stopping, step, x, q_end, n_poor, is_outside(F, x))
         return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved, state.start)
 
     def _end(
@@ -262,6 +266,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
         n_poor: Int[Array, " lanes"],
+        outside: Bool[Array, " lanes"],
     ) -> Int[Array, " lanes"]:
         """Return why rows that have just come to `x` end, or that they do not."""
         inside = step.length < 0.99 * step.radius
@@ -270,7 +275,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         creeping = step.better & (step.q - q < stopping.tol_dq)
         minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
-        in_tail = (n_poor >= _TAIL_AFTER) & (q < ESCAPE_Q) & is_far(x, state.start)
+        in_tail = outside | ((q < ESCAPE_Q) & is_far(x, state.start))
+        in_tail &= n_poor >= _TAIL_AFTER
         stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)
         end = jnp.where(minimum, End.MINIMUM, end)

@@ -36,6 +36,7 @@ from slowpoints._solvers.termination import (
 from slowpoints._transition.base import Transition
 from slowpoints._transition.precision import computes_in_float64, with_precision
 from slowpoints._transition.speed import half_squared_norm
+from slowpoints._transition.trapping import is_outside
 
 CONTRACTION = 0.25
 """The largest ratio of a second step to the first. Newton's steps from near a root shrink at once;
@@ -84,6 +85,7 @@ class Seen(NamedTuple):
         finite: `[n]` at which ones all is finite.
         far: `[n]` which ones are far from their starts.
         low: `[n]` of which ones `q` is as low as in a tail.
+        outside: `[n]` which ones are where no trajectory stays: see `trapping_box`.
     """
 
     end: Int[RealArray, " n"]
@@ -91,6 +93,7 @@ class Seen(NamedTuple):
     finite: Bool[RealArray, " n"]
     far: Bool[RealArray, " n"]
     low: Bool[RealArray, " n"]
+    outside: Bool[RealArray, " n"]
 
 
 class Rows(NamedTuple):
@@ -154,7 +157,7 @@ def seen_at_first(
     finite = jnp.isfinite(stored) & jnp.isfinite(q) & jnp.all(jnp.isfinite(x), axis=1)
     low = q < jnp.maximum(low_q.astype(dtype), ESCAPE_Q)
     far = is_far(x.astype(dtype), x_init.astype(dtype))
-    return F_x, Seen(end, within, finite, far, low)
+    return F_x, Seen(end, within, finite, far, low, is_outside(F, x))
 
 
 # ---- questions about a row ---------------------------------------------------------------------
@@ -340,6 +343,7 @@ def _verdicts_of_large(rows: Rows, ask: _Ask, xp: Any) -> Any:
 def _with_known(rows: Rows, verdict: Any, xp: Any) -> Any:
     """Return the verdicts, but for rows of which nothing has to be asked."""
     verdict = xp.where(rows.seen.within, np.int8(Status.WITHIN_TOLERANCE), verdict)
+    verdict = xp.where(rows.seen.outside, np.int8(Status.ESCAPED), verdict)
     return xp.where(rows.seen.finite, verdict, np.int8(Status.NOT_FINITE)).astype(np.int8)
 
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from slowpoints._core.arrays import beside, is_on_host
 from slowpoints._transition.base import ARRAYS, Transition
@@ -50,3 +51,14 @@ def without_half_precision(F: Transition) -> Transition:
     if not any(map(is_half, jax.tree.leaves(F))):
         return F
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float32) if is_half(leaf) else leaf, F)
+
+
+class Rounded(Transition):
+    """A network whose next state has the precision of the state, whatever it computes in."""
+
+    F: Transition
+
+    def __call__(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n_states"]:
+        return self.F(x, u).astype(x.dtype)
