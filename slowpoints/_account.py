@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.status import Status
+from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest, pairs
@@ -20,6 +20,7 @@ from slowpoints._solvers.termination import rounding_floor
 from slowpoints._transition.base import Transition
 from slowpoints._transition.convert import as_transition
 from slowpoints._transition.network import may_have_kinks
+from slowpoints._transition.trapping import is_outside
 from slowpoints._unique import unique
 
 SIZEABLE = 0.05
@@ -140,7 +141,8 @@ def account(
         max_iters: unfinished rows of so many iterations were cut off; the solver left the others
             before, because it made no more progress.
         F: the network, or anything that [`as_transition`][slowpoints.as_transition] takes, so that
-            kinks are named as a reason only if it may have some.
+            kinks are named as a reason only if it may have some, and rows are counted that left the
+            states that no trajectory leaves.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -223,6 +225,10 @@ class _Rows:
         if all_fps.n_iters is not None:
             cut_off = np.asarray(all_fps.n_iters) >= max_iters
             self.falling, self.stalled = unfinished & cut_off, unfinished & ~cut_off
+        self.outside = np.zeros(all_fps.n, bool)  # if the network is not known
+        if F is not None and np.any(self.status == Status.ESCAPED):
+            network = traced_for("account", F, all_fps)
+            self.outside = is_outside(network, np.asarray(all_fps.xstar))
         # Rows at a fixed point or slow point that is kept have nowhere to go.
         self.going_on = unfinished
         if self.kept.status is not None:
@@ -297,11 +303,12 @@ class _Rows:
                 part, q = self._part(status, rule, rows)
                 parts.append(part)
                 farthest = float(self.scaled[rows].max())
-                why = (int(of[rows].sum()) for of in (self.level, self.falling, self.stalled))
+                of_rows = self.level, self.falling, self.stalled, self.outside
+                why = (int(of[rows].sum()) for of in of_rows)
                 lines.append(sentence(part, q, farthest, self.rules, *why))
                 if self._calls_for_a_change(part, rows):
                     warned.append(lines[-1])
-        lines += self._found_between() + self._advice() + self._many_more()
+        lines += self._found_between() + self._advice() + self._far_away() + self._many_more()
         n_merged, of_merged = self._merged()
         n_near, of_near = self._near()
         warning = ""
@@ -346,7 +353,7 @@ class _Rows:
                 "More `max_iters`, or a solver with more `patience`, may take unfinished rows "
                 "further."
             )
-        return lines + self._outside()
+        return lines
 
     def _may_have_kinks(self) -> bool:
         return self.F is None or may_have_kinks(traced_for("account", self.F, self.fps))
@@ -368,8 +375,8 @@ class _Rows:
             "solver `BoundedNewton` end at no slow point."
         ]
 
-    def _outside(self) -> list[str]:
-        """Say how many unfinished points are where no row began, such as among saturated units."""
+    def _far_away(self) -> list[str]:
+        """Say which kept points are farther out than all initial states, and by how much."""
         if self.fps.x_init is None or self.kept.status is None or self.kept.n == 0:
             return []
         start = np.asarray(self.fps.x_init, np.float64)
@@ -379,15 +386,25 @@ class _Rows:
         centroid = start.mean(axis=0)
         farthest = np.linalg.norm(start - centroid, axis=1).max()
         away = np.linalg.norm(np.asarray(self.kept.xstar, np.float64) - centroid, axis=1)
-        n = int(np.sum((self.kept.status == Status.UNFINISHED) & (away > farthest)))
+        far = (away > (1 + _EDGE) * farthest) & (farthest > 0)
+        n = int(np.sum(far))
         if n == 0:
             return []
-        return [
-            f"{count_of(n, 'unfinished point')} that {are(n)} kept {'is' if n == 1 else 'are'} "
-            "farther from the centre of the initial states than any of these, where the network "
-            "need not ever be. `fps.status` tells unfinished points from fixed points, and "
-            "`slow_manifold` samples where the network is slow near states that it visits."
-        ]
+        one = n == 1
+        what = counted(self.kept.status[far])
+        times = away[far].max() / farthest
+        how_far = f"{times:.1f} times as far" if times >= 1.05 else f"{times - 1:.1%} farther"
+        told = (
+            f"{what} that {are(n)} kept {'is' if one else 'are'} farther from the centre of the "
+            f"initial states than any of these ({'' if one else 'up to '}{how_far}), where the "
+            "network need not ever be."
+        )
+        if np.any(self.kept.status[far] == Status.UNFINISHED):
+            told += (
+                " `fps.status` tells unfinished points from fixed points, and `slow_manifold` "
+                "samples where the network is slow near states that it visits."
+            )
+        return [told]
 
     def _signs(self) -> list[str]:
         """Say whether the signs of `det(I - J)` show that points are missing."""

@@ -26,8 +26,8 @@ class Status(enum.IntEnum):
     """None of these: `max_iters` cut the row off while `q` was falling, or the solver made no more
     progress, as in a flat valley. Finite, and valid."""
     ESCAPED = 5
-    """`q` falls without end and no point is there, as in the tails of saturated units. Not valid.
-    """
+    """`q` falls without end and no point is there, as in the tails of saturated units; or the row
+    is where no trajectory stays or comes to, as beyond -1 and 1 in a GRU. Not valid."""
     NOT_FINITE = 6
     """NaN or infinite. Not valid."""
 

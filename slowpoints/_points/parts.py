@@ -45,6 +45,7 @@ def sentence(
     n_level: int = 0,
     n_falling: int = 0,
     n_stalled: int = 0,
+    n_outside: int = 0,
 ) -> str:
     """Say what became of the rows of a part, and how to keep them if they were dropped.
 
@@ -57,15 +58,14 @@ def sentence(
         n_level: of how many of the rows, if these are unfinished, `q` is no more than rounding.
         n_falling: how many of the others were cut off by `max_iters`.
         n_stalled: how many of the others the solver left before that.
+        n_outside: how many of the rows, if these escaped, are where no trajectory stays.
     """
     n, rule = part.n_rows, part.dropped_by
     if part.status == Status.NOT_FINITE:
         return f"{n} {'is' if n == 1 else 'are'} NaN or infinite."
     if part.status == Status.ESCAPED:
-        return (
-            f"{n} escaped: q falls without end on their way and no point is there, as in the tails "
-            "of saturated units. (Start closer to states that the network visits.)"
-        )
+        where = _where(n, n_outside)
+        return f"{n} escaped: {where} (Start closer to states that the network visits.)"
     if part.status == Status.UNFINISHED:
         text = f"{n} ended unfinished{_why(n_falling, n_stalled)}, {_q_range(part)}"
         if n_level == n:
@@ -114,6 +114,20 @@ def sentence(
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
     return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+
+
+def _where(n: int, n_outside: int) -> str:
+    """Say where rows escaped to: along a tail, or out of the states that a network stays within."""
+    if n_outside == n:
+        return (
+            "they left the states that no trajectory leaves, such as those from -1 to 1 of a GRU. "
+            "Outside, units move back, but slowly where gates are closed, and no point is there."
+        )
+    left = f"{n_outside} left the states that no trajectory leaves; of the others, "
+    return (
+        f"{left if n_outside else ''}q falls without end on their way and no point is there, as in "
+        "the tails of saturated units."
+    )
 
 
 def _why(n_falling: int, n_stalled: int) -> str:

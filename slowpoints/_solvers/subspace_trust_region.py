@@ -69,8 +69,8 @@ Earlier, far from any point, Gauss-Newton steps are better."""
 
 _TAIL_AFTER = 10
 """After this many consecutive iterations with little gain, a row is in a tail if it is where no
-trajectory stays, or far from its start with a `q` as low as at fixed points. Near a fixed point,
-steps gain much."""
+trajectory stays and no step helps, or if it is far from its start with a `q` as low as at fixed
+points. Near a fixed point, steps gain much."""
 
 _N_CORRECTIONS = 2
 """How often a step is corrected for what the linear model missed. On a ring of slow states the
@@ -275,7 +275,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         creeping = step.better & (step.q - q < stopping.tol_dq)
         minimum = state.curved & inside & (step.predicted < _SETTLED * step.q)
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
-        in_tail = outside | ((q < ESCAPE_Q) & is_far(x, state.start))
+        in_tail = (outside & ~step.better) | ((q < ESCAPE_Q) & is_far(x, state.start))
         in_tail &= n_poor >= _TAIL_AFTER
         stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)

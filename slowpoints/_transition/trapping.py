@@ -38,7 +38,7 @@ _MOST_TERMS, _MOST_SYMBOLS = 12, 8
 """Gated units have four terms and two or three symbols. Longer sums count as unknown."""
 
 _ROUNDED = 1e-6
-"""Numbers in a program, such as `1 - 0.9`, are rounded to float32."""
+"""The sum of numbers in a program, such as 0.9 and 0.1, may differ from 1 by rounding."""
 
 
 class Box(NamedTuple):
@@ -239,7 +239,7 @@ class _Reader:
 
     def states(self) -> Any:
         """Return the states as sums."""
-        return _elementwise(lambda i: {frozenset((i,)): 1.0}, np.arange(self.n_states))
+        return np.array([{frozenset((i,)): 1.0} for i in range(self.n_states)], object)
 
     def run(self, jaxpr: core.Jaxpr, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
         """Return what a program makes of sums."""
@@ -297,12 +297,14 @@ class _Reader:
                 return _elementwise(self._quotient, *operands)
             case "max" | "min" | "clamp":
                 return _elementwise(functools.partial(self._limited, name), *operands)
-            case "abs" | "square":
-                return _elementwise(lambda _: self._symbol(_Range(0, math.inf, False)), *operands)
+            case "abs":
+                return _elementwise(functools.partial(self._even, 1), *operands)
+            case "square":
+                return _elementwise(functools.partial(self._even, 2), *operands)
             case "integer_pow" if params["y"] > 0 and params["y"] % 2 == 0:
-                return _elementwise(lambda _: self._symbol(_Range(0, math.inf, False)), *operands)
+                return _elementwise(functools.partial(self._even, params["y"]), *operands)
         if name in _WITHIN_ONE:
-            return _elementwise(lambda _: self._symbol(_Range(-1, 1, False)), *operands)
+            return _elementwise(lambda _: self._symbol(_Range(-1.0, 1.0, False)), *operands)
         if name in _MONOTONE:
             return _elementwise(functools.partial(self._monotone, _MONOTONE[name]), *operands)
         return None
@@ -331,6 +333,11 @@ class _Reader:
         with np.errstate(over="ignore"):
             low, high = (float(function(np.float64(end))) for end in known[:2])
         return self._symbol(_Range(low, high, known.is_open))
+
+    def _even(self, power: int, a: _Sum | None) -> _Sum:
+        known = self._range(a)
+        farthest = max(abs(known.low), abs(known.high))
+        return self._symbol(_Range(0.0, farthest**power, False))
 
     def _limited(self, name: str, *operands: _Sum | None) -> _Sum:
         ranges = [self._range(a) for a in operands]
@@ -391,7 +398,7 @@ def _interval(
         ranges: what the symbols can be.
         continuous_time: whether the unit may move by more than the way there.
     """
-    places, moves = [], dict[tuple[float, ...], bool]()
+    places, moves, moving = [], dict[tuple[float, ...], bool](), 0
     for ends in itertools.product(*(known[:2] for known in ranges)):
         constant = slope = 0.0
         for product, number in move:
@@ -400,18 +407,19 @@ def _interval(
                 slope += value
             else:
                 constant += value
-        rests = abs(slope) <= _ROUNDED and abs(constant) <= _ROUNDED
+        rests = abs(slope) <= _ROUNDED and constant == 0
         if not rests and not (slope < 0 and (continuous_time or slope >= -1 - _ROUNDED)):
             return None
-        if not rests:
+        if slope < 0:
             places.append(-constant / slope)
+        moving += not rests
         reached = zip(ends, ranges, strict=True)
         closed = tuple(end for end, known in reached if not known.is_open)
         moves[closed] = moves.get(closed, False) or not rests
     if not all(moves.values()) or not np.isfinite(places).all():
         return None
     low, high = min(places), max(places)
-    return (low, high, len(places) < 2 ** len(ranges)) if low < high else None
+    return (low, high, moving < 2 ** len(ranges)) if low < high else None
 
 
 def _finite_product(a: float, b: float) -> float:
