@@ -61,42 +61,37 @@ def lstm(x, u):
     return jnp.concatenate([sigmoid(V[3] @ h) * jnp.tanh(cell), cell])
 
 
-# Low and high ends, and whether units may rest outside.
-BOUNDED = {
-    "GRU": (gru(N), -1, 1, True),
-    "towards": (lambda x, u: x + sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x), -1, 1, True),
-    "a leak beside": (lambda x, u: 0.3 * x + 0.7 * gru(N)(x, u), -1, 1, True),
-    "clipped": (lambda x, u: x + sigmoid(a(x, u)) * (jnp.clip(b(x, u), -2, 3) - x), -2, 3, True),
+GATED = {
+    "GRU": (gru(N), -1, 1),
+    "towards": (lambda x, u: x + sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x), -1, 1),
+    "a leak beside": (lambda x, u: 0.3 * x + 0.7 * gru(N)(x, u), -1, 1),
+    "clipped": (lambda x, u: x + sigmoid(a(x, u)) * (jnp.clip(b(x, u), -2, 3) - x), -2, 3),
+    "a ReLU with a limit": (lambda x, u: x + sigmoid(a(x, u)) * (relu6(b(x, u)) - x), 0, 6),
     "two gates": (
         lambda x, u: x + sigmoid(a(x, u)) * sigmoid(b(x, u)) * (4 * sigmoid(c(x, u)) - x),
-        *(0, 4, True),
+        *(0, 4),
     ),
     "continuous": (
         ContinuousTime(lambda x, u: 5 * sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x)),
-        *(-1, 1, True),
+        *(-1, 1),
     ),
-    "tanh": (lambda x, u: jnp.tanh(a(x, u)), -1, 1, False),
-    "ReLU with a limit": (lambda x, u: relu6(a(x, u)), 0, 6, False),
-    "leaky": (lambda x, u: 0.9 * x + 0.1 * (jnp.tanh(a(x, u)) + 2), 1, 3, False),
-    "hard gate": (
-        lambda x, u: x + (0.1 + 0.8 * hard_sigmoid(a(x, u))) * (jnp.tanh(b(x, u)) - x),
-        *(-1, 1, False),
+    "squared sine": (
+        lambda x, u: x + sigmoid(a(x, u)) * (2 * jnp.sin(b(x, u)) ** 2 + 1 - x),
+        *(1, 3),
     ),
-    "sine": (lambda x, u: jnp.sin(a(x, u)) ** 2 * sigmoid(b(x, u)), 0, 1, False),
-    "equinox": (eqx.nn.GRUCell(M, N, key=jax.random.key(0)), -1, 1, True),
+    "equinox": (eqx.nn.GRUCell(M, N, key=jax.random.key(0)), -1, 1),
 }
 
 
-@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("name", GATED)
 def test_intervals_follow_from_the_program(name):
-    F, low, high, may_rest = BOUNDED[name]
+    F, low, high = GATED[name]
     box = box_of(F)
     np.testing.assert_allclose(box.low, low, rtol=1e-6)
     np.testing.assert_allclose(box.high, high, rtol=1e-6)
-    np.testing.assert_array_equal(box.may_rest, may_rest)
 
 
-UNBOUNDED = {
+OTHERS = {
     "identity": lambda x, u: x,
     "drift": lambda x, u: x + 1e-7,
     "a drift where the gate is closed": lambda x, u: (
@@ -111,28 +106,36 @@ UNBOUNDED = {
     "growth": lambda x, u: x * (1 + sigmoid(a(x, u))),
     "a step that is too long": lambda x, u: x + 2.5 * sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x),
     "steps": lambda x, u: jax.lax.fori_loop(0, 2, lambda _, x: jnp.tanh(a(x, u)), x),
+    "LSTM": lstm,
+    # These never leave an interval either, but `q` is high outside.
+    "tanh": lambda x, u: jnp.tanh(a(x, u)),
+    "leaky": lambda x, u: 0.9 * x + 0.1 * (jnp.tanh(a(x, u)) + 2),
+    "never closed": lambda x, u: x + (0.1 + 0.8 * sigmoid(a(x, u))) * (jnp.tanh(b(x, u)) - x),
 }
 
 
-@pytest.mark.parametrize("name", UNBOUNDED)
-def test_there_is_no_interval_where_none_follows(name):
-    assert box_of(UNBOUNDED[name]) is None
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_units_have_no_interval(name):
+    assert box_of(OTHERS[name]) is None
 
 
-def test_only_the_output_of_an_lstm_has_an_interval():
-    box = box_of(lstm)
-    np.testing.assert_array_equal(box.low, [-1] * 3 + [-np.inf] * 3)
-    np.testing.assert_array_equal(box.high, [1] * 3 + [np.inf] * 3)
-    assert not box.may_rest.any()
+def test_units_have_intervals_of_their_own():
+    def F(x, u):
+        return jnp.concatenate([gru(N)(x, u)[:2], jnp.tanh(a(x, u))[2:4], 3 * gru(N)(x / 3, u)[4:]])
+
+    box = box_of(F)
+    np.testing.assert_allclose(box.high, [1, 1, np.inf, np.inf, 3, 3], rtol=1e-6)
+    np.testing.assert_allclose(box.low, -box.high)
 
 
 @pytest.mark.slow
 def test_frameworks_have_the_same_intervals():
     torch = pytest.importorskip("torch")
-    for model in (torch.nn.GRU(M, N), torch.nn.GRUCell(M, N), torch.nn.RNN(M, N)):
+    for model in (torch.nn.GRU(M, N), torch.nn.GRUCell(M, N)):
         box = box_of(model)
         assert (box.low == -1).all() and (box.high == 1).all()
-    assert box_of(torch.nn.GRU(M, N, num_layers=2), 2 * N).may_rest.all()
+    assert (box_of(torch.nn.GRU(M, N, num_layers=2), 2 * N).high == 1).all()
+    assert box_of(torch.nn.RNN(M, N)) is None
 
 
 def test_intervals_are_in_the_units_of_the_states():
@@ -188,7 +191,7 @@ FORMS = {
     "between": lambda x, z, w, n: (1 - z) * x + z * ((1 - w) * n + w * x),
     "away": lambda x, z, w, n: x - z * (n - x),
     "with a drift": lambda x, z, w, n: (1 - z) * x + z * n + 0.01 * (1 - z),
-    "alone": lambda x, z, w, n: z * n,
+    "of one gate": lambda x, z, w, n: x + z * z * (n - x),
     "negative": lambda x, z, w, n: -z * x + (1 + z) * n,
 }
 
@@ -234,10 +237,9 @@ def test_no_state_leaves_the_intervals_of_any_program(gate, other, target, form,
 
 @pytest.mark.slow
 def test_all_forms_of_gated_units():
-    cases = list(itertools.product(GATES, ("sigmoid", "hard"), TARGETS, FORMS))[::13]
+    cases = list(itertools.product(GATES, ("sigmoid", "hard"), TARGETS, FORMS))[::17]
     found = [case for i, case in enumerate(cases) if check_random_program(*case, seed=i)]
-    assert len(found) > 0.15 * len(cases)  # else nothing has been tested
-    assert {form for *_, form in found} >= {"mean", "towards", "the other way", "both", "between"}
+    assert len(found) >= 5  # else nothing has been tested
 
 
 # ---- searches ------------------------------------------------------------------------------------

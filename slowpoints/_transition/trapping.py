@@ -1,8 +1,8 @@
-"""`trapping_box`: states that a network never leaves, as they follow from its program.
+"""`trapping_box`: states that gated units never leave, as they follow from a network's program.
 
 A gated unit, such as that of a GRU, moves from where it is towards a bounded value: `x' = (1 - z) x
 + z n`, with `z` between 0 and 1 and `n` between -1 and 1. So it never leaves the interval from -1
-to 1, whatever the weights and the inputs are, and outside of it moves back. No fixed point, cycle
+to 1, whatever the weights and the inputs are, and from outside it moves back. No fixed point, cycle
 or other attractor has such a unit outside. But `q` is low there, where gates are closed.
 
 This is proven by reading the program once. What a bounded operation returns, such as `tanh`, is a
@@ -42,18 +42,18 @@ _ROUNDED = 1e-6
 
 
 class Box(NamedTuple):
-    """An interval for each unit that no trajectory leaves, and to which those outside move.
+    """An interval for each gated unit that no trajectory leaves, and to which those outside move.
+
+    Units without gates are not among them. Some have such an interval too, but a search that leaves
+    it comes back by itself, since `q` is high outside.
 
     Attributes:
-        low: `[n_states]` the lower ends; `-inf` if nothing is known of a unit.
+        low: `[n_states]` the lower ends; `-inf` for other units.
         high: `[n_states]` the upper ends.
-        may_rest: `[n_states]` which units hardly move where a gate is closed, so that `q` may be as
-            low outside as at a fixed point.
     """
 
     low: Float[RealArray, " n_states"]
     high: Float[RealArray, " n_states"]
-    may_rest: Bool[np.ndarray, " n_states"]
 
 
 def trapping_box(F: Transition) -> Box | None:
@@ -63,10 +63,7 @@ def trapping_box(F: Transition) -> Box | None:
     """
     if isinstance(F, InUnits):
         box = trapping_box(F.F)
-        if box is None:
-            return None
-        unit = jnp.asarray(F.unit)
-        return box._replace(low=box.low / unit, high=box.high / unit)
+        return box and Box(box.low / F.unit, box.high / F.unit)
     if isinstance(F, Rounded):
         return trapping_box(F.F)
     if isinstance(F, ContinuousTime) and isinstance(F.f, Network):
@@ -75,16 +72,12 @@ def trapping_box(F: Transition) -> Box | None:
 
 
 def kept_inside(F: Transition) -> Callable[[Any], Any]:
-    """Return a function that moves states `[..., n_states]` into the box, as far as it is needed.
-
-    A search that leaves the box in a unit that moves there would come back by itself.
-    """
+    """Return a function that moves states `[..., n_states]` into the box, but for the margin."""
     box = trapping_box(F)
-    if box is None or not box.may_rest.any():
+    if box is None:
         return lambda x: x
     margin = MARGIN * (box.high - box.low)
-    low = jnp.where(box.may_rest, box.low - margin, -jnp.inf)
-    high = jnp.where(box.may_rest, box.high + margin, jnp.inf)
+    low, high = jnp.asarray(box.low - margin), jnp.asarray(box.high + margin)
     return lambda x: jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
 
 
@@ -113,13 +106,10 @@ def _box_of(program: Program, continuous_time: bool) -> Box | None:
     reader = _Reader(n_states)
     given = [*(_unknown(a.shape) for a in arrays), reader.states(), _unknown(arguments[1].shape)]
     (next_states,) = reader.run(traced.jaxpr, traced.consts, given)
-    low, high = np.full(n_states, -np.inf), np.full(n_states, np.inf)
-    may_rest = np.zeros(n_states, bool)
-    for i, next_state in enumerate(next_states):
-        found = reader.interval(i, next_state, continuous_time)
-        if found is not None:
-            low[i], high[i], may_rest[i] = found
-    return Box(low, high, may_rest) if np.isfinite(low).any() else None
+    anywhere = (-math.inf, math.inf)
+    ends = [reader.interval(i, x, continuous_time) or anywhere for i, x in enumerate(next_states)]
+    box = Box(*np.array(ends).T)
+    return box if np.isfinite(box.low).any() else None
 
 
 # ---- sums of products of symbols -----------------------------------------------------------------
@@ -364,8 +354,8 @@ class _Reader:
 
     def interval(
         self, i: int, next_state: _Sum | None, continuous_time: bool
-    ) -> tuple[float, float, bool] | None:
-        """Return the ends of the interval that unit `i` never leaves, and whether it may rest.
+    ) -> tuple[float, float] | None:
+        """Return the ends of the interval that unit `i` never leaves, if its gate may be closed.
 
         `None` if there is none, as far as can be told. Where each symbol is at an end of its range,
         a unit has to move towards a place, by no more than the way there, or not at all; and not at
@@ -390,7 +380,7 @@ def _interval(
     move: tuple[tuple[tuple[int, ...], float], ...],
     ranges: tuple[_Range, ...],
     continuous_time: bool,
-) -> tuple[float, float, bool] | None:
+) -> tuple[float, float] | None:
     """Return what `_Reader.interval` does.
 
     Args:
@@ -398,7 +388,7 @@ def _interval(
         ranges: what the symbols can be.
         continuous_time: whether the unit may move by more than the way there.
     """
-    places, moves, moving = [], dict[tuple[float, ...], bool](), 0
+    places, moves, is_gated = [], dict[tuple[float, ...], bool](), False
     for ends in itertools.product(*(known[:2] for known in ranges)):
         constant = slope = 0.0
         for product, number in move:
@@ -412,14 +402,14 @@ def _interval(
             return None
         if slope < 0:
             places.append(-constant / slope)
-        moving += not rests
+        is_gated |= rests
         reached = zip(ends, ranges, strict=True)
         closed = tuple(end for end, known in reached if not known.is_open)
         moves[closed] = moves.get(closed, False) or not rests
-    if not all(moves.values()) or not np.isfinite(places).all():
+    if not is_gated or not all(moves.values()) or not np.isfinite(places).all():
         return None
     low, high = min(places), max(places)
-    return (low, high, moving < 2 ** len(ranges)) if low < high else None
+    return (low, high) if low < high else None
 
 
 def _finite_product(a: float, b: float) -> float:
