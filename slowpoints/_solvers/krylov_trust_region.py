@@ -26,6 +26,10 @@ from slowpoints._transition.base import Transition
 _LEAVE_AFTER = 5
 """After this many consecutive iterations with little gain, a row leaves the Krylov space."""
 
+_NEGLIGIBLE = 1e-8
+"""A row ends in the Krylov space if its step is below this fraction of the state's size. Along slow
+directions, that space may hold only a tenth of Newton's step, which is compared with 5e-7 when the
+row is judged."""
 
 _ALONE_FROM = 64
 """From this many states on, as long as Jacobians are factorised, exact steps are taken for one row
@@ -66,8 +70,7 @@ class KrylovTrustRegion(AbstractSolver):
         n_vectors: the dimension of the Krylov space of the first steps.
         radius: the first radius, as a fraction of the square root of `n_states`; each row has its
             own, which is larger or smaller by a factor of up to `e`.
-        patience: a row is abandoned after this many consecutive iterations that each lowered `q` by
-            less than half.
+        patience: a row is abandoned if so many iterations do not lower `q` by half.
         polish: whether a row continues below `tol_q`, until it is at a fixed point or a slow point.
             If not, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
             spread along a slow manifold.
@@ -131,6 +134,7 @@ class KrylovTrustRegion(AbstractSolver):
         quick = NewtonKrylov(
             n_vectors=self.n_vectors,
             patience=leave_after,
+            xtol=_NEGLIGIBLE,
             lanes=self._quick_lanes(n_states) if self.lanes is None else self.lanes,
             **same,
         )

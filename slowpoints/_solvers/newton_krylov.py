@@ -160,7 +160,8 @@ class NewtonKrylov(AbstractRowSolver):
 
         at_floor = (q < rounding_floor(x)) & (moved <= _AT_REST * x_size)
         # If `r` is out of the reach of `I - J`, as at a slow point, the solution is small too.
-        root = better & (((d_size <= self.xtol * x_size) & ~unsolved) | at_floor)
+        xtol = max(self.xtol, float(jnp.finfo(x.dtype).eps))
+        root = better & (((d_size <= xtol * x_size) & ~unsolved) | at_floor)
         q = jnp.where(better, q, state.q)
         stuck = ~better | ~hopeful | (dq <= stopping.tol_dq) | ~jnp.isfinite(d_size)
         stuck |= n_poor >= self.patience

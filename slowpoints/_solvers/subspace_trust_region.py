@@ -89,6 +89,8 @@ class _State(NamedTuple):
     end: Int[Array, " lanes"]
     radius: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
+    mark: Float[Array, " lanes"]  # the last `q` that was half of the mark before it
+    n_since: Int[Array, " lanes"]  # so many iterations ago
     curved: Bool[Array, " lanes"]
     start: Float[Array, "lanes n_states"]
 
@@ -116,7 +118,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
     Attributes:
         radius: the first radius, as in `KrylovTrustRegion`; so are the next three attributes.
-        patience: after how many consecutive iterations with little gain a row is given up.
+        patience: a row is given up if so many iterations do not lower `q` by half.
         polish: whether a row goes on below `tol_q`.
         dtype: the precision of the linear algebra.
         lanes: how many rows are in work at a time. Matrices are factorised one at a time, so more
@@ -139,7 +141,10 @@ class SubspaceTrustRegion(AbstractRowSolver):
         start = Found.nothing(x)
         radius = jnp.full_like(start.q, self.radius * np.sqrt(x.shape[-1]))
         no, none = jnp.zeros_like(start.end, bool), start.n_iters
-        return _State(x, start.q, start.dq, none, start.end, radius, none, no, start=x)
+        return _State(
+            *(x, start.q, start.dq, none, start.end, radius),
+            *(none, start.q, none, no, x),
+        )
 
     def start_with(self, x_init: Float[Array, "n n_states"]) -> dict[str, Array]:
         """Return the first radius of each row, and where it started."""
@@ -254,9 +259,15 @@ class SubspaceTrustRegion(AbstractRowSolver):
         poor = ~(q_end <= 0.5 * q)
         n_poor = jnp.where(poor, state.n_poor + 1, 0)
         curved = state.curved | (n_poor >= _CURVED_AFTER)
+        halved = q_end <= 0.5 * state.mark
+        mark = jnp.where(halved, q_end, state.mark)
+        n_since = jnp.where(halved, 0, state.n_since + 1)
         step = _Step(q, predicted, length, tried, better)
-        end = self._end(state, stopping, step, x, q_end, n_poor, is_outside(F, x))
-        return _State(x, q_end, dq, state.n_iters + 1, end, radius, n_poor, curved, state.start)
+        end = self._end(state, stopping, step, x, q_end, n_poor, n_since, is_outside(F, x))
+        return _State(
+            *(x, q_end, dq, state.n_iters + 1, end, radius),
+            *(n_poor, mark, n_since, curved, state.start),
+        )
 
     def _end(
         self,
@@ -266,6 +277,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         x: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
         n_poor: Int[Array, " lanes"],
+        n_since: Int[Array, " lanes"],
         outside: Bool[Array, " lanes"],
     ) -> Int[Array, " lanes"]:
         """Return why rows that have just come to `x` end, or that they do not."""
@@ -277,7 +289,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
         in_tail = (outside & ~step.better) | ((q < ESCAPE_Q) & is_far(x, state.start))
         in_tail &= n_poor >= _TAIL_AFTER
-        stuck = lost | (n_poor >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
+        stuck = lost | (n_since >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)
         end = jnp.where(minimum, End.MINIMUM, end)
         end = jnp.where(root, End.ROOT, end)
