@@ -79,6 +79,29 @@ GATED = {
         lambda x, u: x + sigmoid(a(x, u)) * (2 * jnp.sin(b(x, u)) ** 2 + 1 - x),
         *(1, 3),
     ),
+    "written by hand": (
+        lambda x, u: (
+            (1 - 1 / (1 + jnp.exp(-a(x, u)))) * x + jnp.tanh(b(x, u)) / (1 + jnp.exp(-a(x, u)))
+        ),
+        *(-1, 1),
+    ),
+    "a gate that is computed twice": (
+        lambda x, u: (1 - sigmoid(a(x, u))) * x + sigmoid(a(x, u)) * jnp.tanh(b(x, u)),
+        *(-1, 1),
+    ),
+    "hardly closed": (
+        lambda x, u: x + sigmoid(jnp.clip(a(x, u), -80, 80)) * (jnp.tanh(b(x, u)) - x),
+        *(-1, 1),
+    ),
+    "narrow": (
+        lambda x, u: x + sigmoid(a(x, u)) * (1000 + 1e-4 * jnp.tanh(b(x, u)) - x),
+        999.9999,
+        1000.0001,
+    ),
+    "weights of one sign": (
+        lambda x, u: x + sigmoid(jnp.abs(W[0]) @ x) * (jnp.tanh(relu(W[1]) @ x + u @ B) - x),
+        *(-1, 1),
+    ),
     "equinox": (eqx.nn.GRUCell(M, N, key=jax.random.key(0)), -1, 1),
 }
 
@@ -96,6 +119,19 @@ OTHERS = {
     "drift": lambda x, u: x + 1e-7,
     "a drift where the gate is closed": lambda x, u: (
         x + sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x) + (1 - sigmoid(a(x, u))) * 1e-7
+    ),
+    "slow growth": lambda x, u: (
+        x + sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x) + 5e-7 * (1 - sigmoid(a(x, u))) * x
+    ),
+    "slow growth in time": ContinuousTime(
+        lambda x, u: 1e-6 * (sigmoid(a(x, u)) * (1 - x) + 0.5 * (1 - sigmoid(a(x, u))) * x)
+    ),
+    "a step that is a little too long": lambda x, u: (
+        x + (1 + 9e-7) * sigmoid(a(x, u)) * (jnp.tanh(b(x, u)) - x)
+    ),
+    "coarse": lambda x, u: (
+        (1 - sigmoid(a(x, u))) * jax.lax.reduce_precision(x, 8, 3)
+        + sigmoid(a(x, u)) * jnp.tanh(b(x, u))
     ),
     "currents": lambda x, u: 0.9 * x + 0.1 * a(jnp.tanh(x), u),
     "ReLU": lambda x, u: relu(a(x, u)),
@@ -136,6 +172,25 @@ def test_frameworks_have_the_same_intervals():
         assert (box.low == -1).all() and (box.high == 1).all()
     assert (box_of(torch.nn.GRU(M, N, num_layers=2), 2 * N).high == 1).all()
     assert box_of(torch.nn.RNN(M, N)) is None
+
+
+def test_large_powers_are_no_error():
+    def F(x, u):
+        e = jnp.exp(jnp.clip(a(x, u), -80.0, 80.0))
+        return x + sigmoid(b(x, u)) * (1 / (1 + jnp.tanh(e) ** 2 + 1 / (1 + e**10)) - x)
+
+    with np.errstate(all="raise"):
+        box = box_of(F)
+    np.testing.assert_allclose([box.low, box.high], np.repeat([[1 / 3], [1]], N, axis=1))
+
+
+def test_long_programs_are_read_in_part():
+    def F(x, u):
+        for _ in range(100):
+            x = 0.9 * x + 0.1 * jnp.tanh(a(x, u) + jnp.sin(x))
+        return gru(N)(x, u)
+
+    assert box_of(F) is None
 
 
 def test_intervals_are_in_the_units_of_the_states():

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 from jaxtyping import Bool, Float
 
@@ -34,11 +35,22 @@ MARGIN = 1e-3
 """The search may leave the box by this fraction of its width, and a row that ends beyond half of it
 is outside. Within, rounding of a saturated unit could not be told from a state outside."""
 
+_ROUNDING_OF_STATES = 1e-5
+"""And by this fraction of the larger end, since intervals may be narrow and far from zero."""
+
 _MOST_TERMS, _MOST_SYMBOLS = 12, 8
 """Gated units have four terms and two or three symbols. Longer sums count as unknown."""
 
-_ROUNDED = 1e-6
-"""The sum of numbers in a program, such as 0.9 and 0.1, may differ from 1 by rounding."""
+_ROUNDED = 2e-7
+"""The sum of numbers in a program, such as 0.9, 0.1 and -1, may differ from zero by this fraction
+of the largest, since they are rounded to float32."""
+
+_GATED = 1e-3
+"""A unit is gated if it moves by less than this fraction of what it does with open gates."""
+
+_ENTRIES, _WORK = 16, 100
+"""Arrays of more entries than this for each state, such as weights, count as unknown, and so does
+all after so many entries of results for each state. A GRU has some ten results a state."""
 
 
 class Box(NamedTuple):
@@ -76,20 +88,25 @@ def kept_inside(F: Transition) -> Callable[[Any], Any]:
     box = trapping_box(F)
     if box is None:
         return lambda x: x
-    margin = MARGIN * (box.high - box.low)
-    low, high = jnp.asarray(box.low - margin), jnp.asarray(box.high + margin)
+    low, high = (jnp.asarray(end) for end in _widened(box, 1.0))
     return lambda x: jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
 
 
-def is_outside(F: Transition, x: Float[RealArray, "n n_states"]) -> Bool[RealArray, " n"]:
+def is_outside(F: Transition, x: Float[RealArray, "n n_states"]) -> Bool[Any, " n"]:
     """Return which states are outside of the box, by more than rounding explains."""
     xp = np if isinstance(x, np.ndarray) else jnp
     box = trapping_box(F)
     if box is None:
         return xp.zeros(x.shape[0], bool)
-    low, high = (xp.asarray(a, x.dtype) for a in (box.low, box.high))
-    margin = MARGIN / 2 * (high - low)
-    return xp.any((x < low - margin) | (x > high + margin), axis=1)
+    low, high = (xp.asarray(end, x.dtype) for end in _widened(box, 0.5))
+    return xp.any((x < low) | (x > high), axis=1)
+
+
+def _widened(box: Box, part: float) -> Box:
+    """Return the box with a part of the margin on both sides."""
+    largest = abs(box.low) + abs(box.high)
+    margin = part * (MARGIN * (box.high - box.low) + _ROUNDING_OF_STATES * largest)
+    return Box(box.low - margin, box.high + margin)
 
 
 @functools.lru_cache(maxsize=256)
@@ -105,9 +122,10 @@ def _box_of(program: Program, continuous_time: bool) -> Box | None:
         traced = step(arrays, *arguments)
     reader = _Reader(n_states)
     given = [*(_unknown(a.shape) for a in arrays), reader.states(), _unknown(arguments[1].shape)]
-    (next_states,) = reader.run(traced.jaxpr, traced.consts, given)
     anywhere = (-math.inf, math.inf)
-    ends = [reader.interval(i, x, continuous_time) or anywhere for i, x in enumerate(next_states)]
+    with np.errstate(all="ignore"):
+        (found,) = reader.run(traced.jaxpr, traced.consts, given)
+        ends = [reader.interval(i, x, continuous_time) or anywhere for i, x in enumerate(found)]
     box = Box(*np.array(ends).T)
     return box if np.isfinite(box.low).any() else None
 
@@ -139,7 +157,7 @@ def _plus(a: _Sum | None, b: _Sum | None) -> _Sum | None:
         return None
     total = dict(a)
     for symbols, number in b.items():
-        total[symbols] = total.get(symbols, 0.0) + number
+        total[symbols] = _sum_of((total.get(symbols, 0.0), number))
     return total if len(total) <= _MOST_TERMS else None
 
 
@@ -152,6 +170,13 @@ def _times(a: _Sum | None, b: _Sum | None) -> _Sum | None:
             return None
         total[s | t] = total.get(s | t, 0.0) + p * r
     return total if len(total) <= _MOST_TERMS else None
+
+
+def _sum_of(numbers: Sequence[float]) -> float:
+    """Return a sum, which is zero if it is nothing but rounding."""
+    total = sum(numbers)
+    largest = max(map(abs, numbers), default=0.0)
+    return 0.0 if abs(total) <= _ROUNDED * largest < math.inf else total
 
 
 def _negative(a: _Sum | None) -> _Sum | None:
@@ -182,13 +207,8 @@ _MONOTONE: dict[str, Callable[[Any], Any]] = {
 }
 """Operations that rise steadily and never reach the ends of their range."""
 
-_WITHIN_ONE = ("sin", "cos", "sign")
-
-_SAME = (
-    *("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision"),
-    "optimization_barrier",
-)
-"""Operations that change a number by no more than rounding."""
+_SAME = ("convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier")
+"""Operations that change no number, since a network has them all in the precision of its state."""
 
 
 def _moved(name: str, a: Any, params: Any) -> list[Any] | None:
@@ -226,6 +246,11 @@ class _Reader:
     def __init__(self, n_states: int):
         self.n_states = n_states
         self.ranges = [_ANYTHING] * n_states
+        self.n_entries = 0
+        # What operations gave, which are often written twice; and what keeps identities apart.
+        self.known: dict[Any, list[Any]] = {}
+        self.kept: list[Any] = []
+        self.inverses: dict[Any, _Sum] = {}
 
     def states(self) -> Any:
         """Return the states as sums."""
@@ -240,14 +265,32 @@ class _Reader:
             return _of_numbers(atom.val) if isinstance(atom, core.Literal) else known[atom]
 
         for eqn in jaxpr.eqns:
-            results = self._line(eqn, [read(atom) for atom in eqn.invars])
-            if results is None:
-                results = [_unknown(getattr(var.aval, "shape", ())) for var in eqn.outvars]
+            results = self._once(eqn, [read(atom) for atom in eqn.invars])
             known |= dict(zip(eqn.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
+    def _once(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        """Return the results of an operation, the same if it is repeated with the same operands."""
+        of_operands = (
+            repr(a.item()) if a.shape == () and isinstance(a.item(), dict) else id(a)
+            for a in operands
+        )
+        key = eqn.primitive, tuple(of_operands), tuple(sorted(eqn.params.items(), key=str))
+        try:
+            found = None if eqn.effects else self.known.get(key)
+        except TypeError:  # a setting of the operation that has no hash
+            key, found = None, None
+        if found is None:
+            found = self._line(eqn, operands)
+            if found is None:
+                found = [_unknown(getattr(var.aval, "shape", ())) for var in eqn.outvars]
+            self.kept += operands
+            if key is not None:
+                self.known[key] = found
+        return found
+
     def _of_array(self, value: Any) -> Any:
-        is_known = not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+        is_known = not isinstance(value, Tracer) and np.ndim(value) == 0
         return _of_numbers(value) if is_known else _unknown(np.shape(value))
 
     def _line(self, eqn: Any, operands: list[Any]) -> list[Any] | None:
@@ -269,35 +312,40 @@ class _Reader:
         moved = _moved(name, operands[0], params) if len(operands) == 1 else None
         if moved is not None:
             return moved
-        result = self._of_entries(name, params, operands)
-        return None if result is None else [result]
+        function = self._function(name, params)
+        n_entries = max(map(np.size, operands), default=0)
+        if function is None or n_entries > _ENTRIES * self.n_states:
+            return None
+        self.n_entries += n_entries
+        if self.n_entries > _WORK * self.n_states:
+            return None
+        return [_elementwise(function, *operands)]
 
-    def _of_entries(self, name: str, params: Any, operands: list[Any]) -> Any:
-        """Return the result of an operation on each entry by itself, or `None`."""
+    def _function(self, name: str, params: Any) -> Callable[..., _Sum | None] | None:
+        """Return what an operation does to each entry by itself, or `None`."""
         match name:
             case "add" | "add_any":
-                return _elementwise(_plus, *operands)
+                return _plus
             case "sub":
-                return _elementwise(lambda a, b: _plus(a, _negative(b)), *operands)
+                return lambda a, b: _plus(a, _negative(b))
             case "mul":
-                return _elementwise(self._product, *operands)
+                return self._product
             case "neg":
-                return _elementwise(_negative, *operands)
+                return _negative
             case "div":
-                return _elementwise(self._quotient, *operands)
+                return self._quotient
             case "max" | "min" | "clamp":
-                return _elementwise(functools.partial(self._limited, name), *operands)
+                return functools.partial(self._limited, name)
             case "abs":
-                return _elementwise(functools.partial(self._even, 1), *operands)
+                return functools.partial(self._even, 1)
             case "square":
-                return _elementwise(functools.partial(self._even, 2), *operands)
+                return functools.partial(self._even, 2)
             case "integer_pow" if params["y"] > 0 and params["y"] % 2 == 0:
-                return _elementwise(functools.partial(self._even, params["y"]), *operands)
-        if name in _WITHIN_ONE:
-            return _elementwise(lambda _: self._symbol(_Range(-1.0, 1.0, False)), *operands)
-        if name in _MONOTONE:
-            return _elementwise(functools.partial(self._monotone, _MONOTONE[name]), *operands)
-        return None
+                return functools.partial(self._even, params["y"])
+            case "sin" | "cos" | "sign":
+                return lambda _: self._symbol(_Range(-1.0, 1.0, False))
+        rises = _MONOTONE.get(name)
+        return rises and functools.partial(self._monotone, rises)
 
     def _symbol(self, known: _Range) -> _Sum:
         self.ranges.append(known)
@@ -315,19 +363,27 @@ class _Reader:
         return self._symbol(_Range(min(ends), max(ends), False))
 
     def _quotient(self, a: _Sum | None, b: _Sum | None) -> _Sum | None:
-        number = None if b is None or set(b) != {frozenset()} else b[frozenset()]
-        return _times(a, {frozenset(): 1 / number}) if number else None
+        if b is not None and set(b) == {frozenset()} and b[frozenset()]:
+            return _times(a, {frozenset(): 1 / b[frozenset()]})
+        below = self._range(b)
+        if b is None or not below.low > 0:
+            return None
+        # Such as `1 / (1 + exp(-y))`.
+        key = frozenset(b.items())
+        if key not in self.inverses:
+            known = _Range(1 / below.high, 1 / below.low, below.is_open)
+            self.inverses[key] = self._symbol(known)
+        return self._product(a, self.inverses[key])
 
     def _monotone(self, function: Callable[[float], float], a: _Sum | None) -> _Sum:
         known = self._range(a)
-        with np.errstate(over="ignore"):
-            low, high = (float(function(np.float64(end))) for end in known[:2])
+        low, high = (float(function(np.float64(end))) for end in known[:2])
         return self._symbol(_Range(low, high, known.is_open))
 
     def _even(self, power: int, a: _Sum | None) -> _Sum:
         known = self._range(a)
-        farthest = max(abs(known.low), abs(known.high))
-        return self._symbol(_Range(0.0, farthest**power, False))
+        farthest = np.float64(max(abs(known.low), abs(known.high)))
+        return self._symbol(_Range(0.0, float(farthest**power), False))
 
     def _limited(self, name: str, *operands: _Sum | None) -> _Sum:
         ranges = [self._range(a) for a in operands]
@@ -388,28 +444,26 @@ def _interval(
         ranges: what the symbols can be.
         continuous_time: whether the unit may move by more than the way there.
     """
-    places, moves, is_gated = [], dict[tuple[float, ...], bool](), False
+    places, slopes, moves = [], [], dict[tuple[float, ...], bool]()
     for ends in itertools.product(*(known[:2] for known in ranges)):
-        constant = slope = 0.0
+        constants, factors = [0.0], [0.0]
         for product, number in move:
             value = functools.reduce(_finite_product, (ends[s] for s in product if s >= 0), number)
-            if product[:1] == (-1,):
-                slope += value
-            else:
-                constant += value
-        rests = abs(slope) <= _ROUNDED and constant == 0
+            (factors if product[:1] == (-1,) else constants).append(value)
+        constant, slope = _sum_of(constants), _sum_of(factors)
+        rests = slope == constant == 0
         if not rests and not (slope < 0 and (continuous_time or slope >= -1 - _ROUNDED)):
             return None
-        if slope < 0:
+        if not rests:
             places.append(-constant / slope)
-        is_gated |= rests
+        slopes.append(abs(slope))
         reached = zip(ends, ranges, strict=True)
         closed = tuple(end for end, known in reached if not known.is_open)
         moves[closed] = moves.get(closed, False) or not rests
-    if not is_gated or not all(moves.values()) or not np.isfinite(places).all():
+    if not all(moves.values()) or not np.isfinite(places).all():
         return None
     low, high = min(places), max(places)
-    return (low, high) if low < high else None
+    return (low, high) if low < high and min(slopes) < _GATED * max(slopes) else None
 
 
 def _finite_product(a: float, b: float) -> float:
