@@ -617,10 +617,13 @@ def test_rows_at_one_point_are_no_farther_apart_than_that():
     places = np.asarray(unique(fps, tol=1e-3).compact().xstar)
     assert fps.n > 10 and len(places) == 3
     size = max(2.0, np.linalg.norm(places, axis=1).max())
-    apart = np.linalg.norm(np.asarray(fps.xstar)[:, None] - places, axis=2).min(axis=1)
+    apart = np.linalg.norm(np.asarray(fps.xstar)[:, None] - places, axis=2)
+    counts = np.bincount(apart.argmin(axis=1))
+    apart, shared = apart.min(axis=1), counts > 1
     assert 0 < apart.max() < ROUNDED * np.finfo(np.float32).eps * size
     line = next(x for x in account(fps, all_fps).lines if "more than once" in x)
-    assert f"{fps.n} of the kept points are at only 3 places" in line
+    n_repeated = counts[shared].sum()
+    assert f"{n_repeated} of the kept points are at only {shared.sum()} place" in line
 
 
 def test_rows_with_little_q_that_were_cut_off_are_sent_further():
@@ -667,6 +670,38 @@ def test_unfinished_points_beyond_all_starts_are_counted():
 # ---- unfinished rows -----------------------------------------------------------------------------
 
 FALLING = (FIXED, 0.0, 17, 0.0), (UNFINISHED, 0.5, 2, 1e-9), (UNFINISHED, 0.7, 1, 1e-10)
+
+
+def test_points_that_are_farther_out_than_all_starts_are_told():
+    farther = "farther from the centre of the initial states than any of these"
+    all_fps = rows((FIXED, 0.2, 5, 1e-20), (FIXED, 5.0, 1, 1e-20), (SLOW, 3.0, 2, 1e-4))
+    centre = np.mean(all_fps.x_init, axis=0)
+    farthest = np.linalg.norm(all_fps.x_init - centre, axis=1).max()
+    times = np.linalg.norm([5.0, 0.0] - centre) / farthest
+    text = str(told(all_fps, [0.2, 5.0]))
+    assert f"1 fixed point that is kept is {farther} ({times:.1f} times as far)" in text
+    text = str(told(all_fps, [0.2, 5.0, 3.0]))
+    both = "1 fixed point and 1 slow point that are kept are"
+    assert f"{both} {farther} (up to {times:.1f} times as far)" in text
+    assert "`fps.status`" not in text  # which is about unfinished points
+    assert farther not in str(told(all_fps, [0.2]))
+    # Identical starts have no size to compare with.
+    same = all_fps.replace(x_init=np.zeros((8, 2)))
+    assert farther not in str(told(same, [0.2, 5.0]))
+
+
+def test_rows_that_left_the_states_of_a_gated_unit_are_counted():
+    def F(x, u):
+        return x + jax.nn.sigmoid(5 - x) * (jnp.tanh(3 * x) - x)
+
+    all_fps = rows((FIXED, 0.0, 5, 1e-20), (ESCAPED, 3.0, 2, 1e-12), (ESCAPED, 0.9, 1, 1e-9))
+    all_fps = all_fps.replace(inputs=np.zeros((8, 0)))
+    fps = unique(all_fps).compact()
+    left = "left the states that no trajectory leaves"
+    text = str(account(fps, all_fps, F=F))
+    assert f"3 escaped: 2 {left}; of the others, q falls without end" in text
+    assert f"2 escaped: they {left}" in str(account(fps, all_fps[:7], F=F))
+    assert left not in str(account(fps, all_fps))  # what the network is, is not known
 
 
 def test_unfinished_rows_are_dropped_if_asked_for():
