@@ -278,7 +278,7 @@ def check_random_program(gate, other, target, form, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(list(GATES)),
     st.sampled_from(list(GATES)),
@@ -292,9 +292,9 @@ def test_no_state_leaves_the_intervals_of_any_program(gate, other, target, form,
 
 @pytest.mark.slow
 def test_all_forms_of_gated_units():
-    cases = list(itertools.product(GATES, ("sigmoid", "hard"), TARGETS, FORMS))[::17]
+    cases = list(itertools.product(GATES, ("sigmoid", "hard"), TARGETS, FORMS))[::31]
     found = [case for i, case in enumerate(cases) if check_random_program(*case, seed=i)]
-    assert len(found) >= 5  # else nothing has been tested
+    assert len(found) >= 3  # else nothing has been tested
 
 
 # ---- searches ------------------------------------------------------------------------------------

@@ -89,8 +89,8 @@ class _State(NamedTuple):
     end: Int[Array, " lanes"]
     radius: Float[Array, " lanes"]
     n_poor: Int[Array, " lanes"]
-    mark: Float[Array, " lanes"]  # the last `q` that was half of the mark before it
-    n_since: Int[Array, " lanes"]  # so many iterations ago
+    mark: Float[Array, " lanes"]  # the first `q`, and then each that is half of the one before
+    n_since: Int[Array, " lanes"]  # how many iterations ago that was
     curved: Bool[Array, " lanes"]
     start: Float[Array, "lanes n_states"]
 
@@ -259,8 +259,9 @@ class SubspaceTrustRegion(AbstractRowSolver):
         poor = ~(q_end <= 0.5 * q)
         n_poor = jnp.where(poor, state.n_poor + 1, 0)
         curved = state.curved | (n_poor >= _CURVED_AFTER)
-        halved = q_end <= 0.5 * state.mark
-        mark = jnp.where(halved, q_end, state.mark)
+        mark = jnp.minimum(state.mark, q)
+        halved = q_end <= 0.5 * mark
+        mark = jnp.where(halved, q_end, mark)
         n_since = jnp.where(halved, 0, state.n_since + 1)
         step = _Step(q, predicted, length, tried, better)
         end = self._end(state, stopping, step, x, q_end, n_poor, n_since, is_outside(F, x))
