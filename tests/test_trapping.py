@@ -174,6 +174,18 @@ def test_frameworks_have_the_same_intervals():
     assert box_of(torch.nn.RNN(M, N)) is None
 
 
+def test_entries_may_be_taken_apart_and_put_together():
+    def F(x, u):
+        entries = list(x)
+        n = jnp.tanh(sum(entries) + u.sum())
+        z = sigmoid(entries[0] - 2 * entries[1])
+        moved = [y + z * (n - y) for y in entries[:3]]
+        return jnp.stack([*moved, jnp.tanh(entries[3]), entries[5], entries[4]])
+
+    box = box_of(F)
+    np.testing.assert_allclose(box.high, [1, 1, 1, np.inf, np.inf, np.inf])
+
+
 def test_large_powers_are_no_error():
     def F(x, u):
         e = jnp.exp(jnp.clip(a(x, u), -80.0, 80.0))

@@ -236,7 +236,8 @@ def _moved(name: str, a: Any, params: Any) -> list[Any] | None:
         case "split":
             return np.split(a, np.cumsum(params["sizes"])[:-1], params["axis"])
         case "unstack":
-            return list(np.moveaxis(a, params["axis"], 0))
+            a = np.moveaxis(a, params["axis"], 0)
+            return [a[k : k + 1].reshape(a.shape[1:]) for k in range(len(a))]
     return None
 
 
