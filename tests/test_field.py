@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import field_case, field_network, field_starts, newton_polish
 
-from slowpoints import find_fixed_points
+from slowpoints import Status, find_fixed_points, optimize_batch
 
 # Some of these networks have slow points that are dropped, which is warned of.
 pytestmark = pytest.mark.filterwarnings("ignore:find_fixed_points")
@@ -74,3 +74,12 @@ def test_most_rows_of_a_context_network_come_to_its_one_slow_point():
     assert np.mean(away < 1e-3) > 0.9
     some = rows[np.flatnonzero(there)[:16]]
     assert len(true_points("context_gru_128_s12", 1, some)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "i"), [("context_leaky_128_s11", 1), ("ring_gru_128_s14", 0)])
+def test_no_row_is_left_unfinished(name, i):
+    """In the first, Krylov spaces hold a part of Newton's step; in the second, `q` falls slowly."""
+    x, u = field_starts(name, 512), field_case(name)["inputs"][i]
+    rows = optimize_batch(field_network(name), x, u)
+    assert Status.UNFINISHED not in np.asarray(rows.status)

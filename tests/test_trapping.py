@@ -197,12 +197,17 @@ def test_large_powers_are_no_error():
 
 
 def test_long_programs_are_read_in_part():
-    def F(x, u):
-        for _ in range(100):
-            x = 0.9 * x + 0.1 * jnp.tanh(a(x, u) + jnp.sin(x))
-        return gru(N)(x, u)
+    def network(n_steps):
+        def F(x, u):
+            y = x
+            for _ in range(n_steps):
+                y = jnp.tanh(a(y, u)) + jnp.sin(y)
+            return x + sigmoid(20 * y) * (jnp.tanh(b(x, u)) - x)
 
-    assert box_of(F) is None
+        return F
+
+    assert (box_of(network(10)).high == 1).all()
+    assert box_of(network(100)) is None
 
 
 def test_intervals_are_in_the_units_of_the_states():
@@ -220,6 +225,13 @@ def test_states_within_the_margin_are_not_outside():
     x[:, 2] = 1 + beyond
     for sign in (1, -1):
         np.testing.assert_array_equal(is_outside(F, sign * x), [0, 0, 1, 1, 1])
+
+
+def test_rounding_of_large_states_is_not_outside_of_a_narrow_interval():
+    F, *_ = GATED["narrow"]
+    x = np.float32([[999.9999] * N, [1000.0001] * N, [1000.0002] * N])
+    F = traced("test", as_transition(F), N, M, np.float32)
+    assert not is_outside(F, x).any() and is_outside(F, x + 1).all()
 
 
 # ---- programs at random ------------------------------------------------------------------------
@@ -372,6 +384,20 @@ def test_rows_of_other_solvers_escape_too():
         tol_q=1e-5,
     )
     assert Status.ESCAPED not in np.asarray(free.status)
+
+
+@pytest.mark.slow
+def test_where_gates_are_closed_nothing_is_a_line_of_points():
+    """To rounding, every state outside follows itself, and so do those on the way to it."""
+
+    def F(x, u):
+        return x + sigmoid(x - 40) * (jnp.tanh(x) - x)
+
+    x = jnp.linspace(-3, 3, 8)[:, None]
+    rows = optimize_batch(F, x, jnp.zeros((1, 0)), solver=Adam())
+    outside = np.abs(rows.xstar[:, 0]) > 1.01
+    assert outside.any() and not outside.all()
+    np.testing.assert_array_equal(np.asarray(rows.status) == Status.ESCAPED, outside)
 
 
 @pytest.mark.slow

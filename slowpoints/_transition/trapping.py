@@ -13,6 +13,7 @@ state and in each symbol, it is a mean of its values at the ends of the ranges.
 import functools
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -109,9 +110,18 @@ def _widened(box: Box, part: float) -> Box:
     return Box(box.low - margin, box.high + margin)
 
 
-@functools.lru_cache(maxsize=256)
+_boxes: "weakref.WeakKeyDictionary[Program, dict[bool, Box | None]]" = weakref.WeakKeyDictionary()
+
+
 def _box_of(program: Program, continuous_time: bool) -> Box | None:
     """Return the box of a network, whose program gives the next state or `dx/dt`."""
+    known = _boxes.setdefault(program, {})
+    if continuous_time not in known:
+        known[continuous_time] = _read_box(program, continuous_time)
+    return known[continuous_time]
+
+
+def _read_box(program: Program, continuous_time: bool) -> Box | None:
     n_states = program.arguments[0][0][0]
     with jax.enable_x64(True):
         arrays, arguments = (
@@ -241,6 +251,14 @@ def _moved(name: str, a: Any, params: Any) -> list[Any] | None:
     return None
 
 
+def _has_hash(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:  # because of a setting of the operation
+        return False
+    return True
+
+
 class _Reader:
     """Reads a program of states whose numbers are those of the first symbols."""
 
@@ -248,9 +266,8 @@ class _Reader:
         self.n_states = n_states
         self.ranges = [_ANYTHING] * n_states
         self.n_entries = 0
-        # What operations gave, which are often written twice; and what keeps identities apart.
-        self.known: dict[Any, list[Any]] = {}
-        self.kept: list[Any] = []
+        self.known: dict[Any, list[Any]] = {}  # what operations gave, which are often repeated
+        self.kept: list[Any] = []  # their operands, so that no identity is given away again
         self.inverses: dict[Any, _Sum] = {}
 
     def states(self) -> Any:
@@ -272,23 +289,20 @@ class _Reader:
 
     def _once(self, eqn: Any, operands: list[Any]) -> list[Any]:
         """Return the results of an operation, the same if it is repeated with the same operands."""
-        of_operands = (
+        names = (
             repr(a.item()) if a.shape == () and isinstance(a.item(), dict) else id(a)
             for a in operands
         )
-        key = eqn.primitive, tuple(of_operands), tuple(sorted(eqn.params.items(), key=str))
-        try:
-            found = None if eqn.effects else self.known.get(key)
-        except TypeError:  # a setting of the operation that has no hash
-            key, found = None, None
-        if found is None:
+        key = eqn.primitive, tuple(names), tuple(eqn.params.items())
+        if eqn.effects or not _has_hash(key):
+            key = object()  # like no other
+        if key not in self.known:
             found = self._line(eqn, operands)
             if found is None:
                 found = [_unknown(getattr(var.aval, "shape", ())) for var in eqn.outvars]
+            self.known[key] = found
             self.kept += operands
-            if key is not None:
-                self.known[key] = found
-        return found
+        return self.known[key]
 
     def _of_array(self, value: Any) -> Any:
         is_known = not isinstance(value, Tracer) and np.ndim(value) == 0
