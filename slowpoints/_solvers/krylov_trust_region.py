@@ -70,7 +70,8 @@ class KrylovTrustRegion(AbstractSolver):
         n_vectors: the dimension of the Krylov space of the first steps.
         radius: the first radius, as a fraction of the square root of `n_states`; each row has its
             own, which is larger or smaller by a factor of up to `e`.
-        patience: a row is abandoned if so many iterations do not lower `q` by half.
+        patience: a row is abandoned if so many iterations do not lower `q` by half, nor the last
+            one by a tenth.
         polish: whether a row continues below `tol_q`, until it is at a fixed point or a slow point.
             If not, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
             spread along a slow manifold.

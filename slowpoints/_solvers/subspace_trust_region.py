@@ -67,6 +67,10 @@ _CURVED_AFTER = 4
 """After this many consecutive iterations with little gain, the exact curvature of `q` is used.
 Earlier, far from any point, Gauss-Newton steps are better."""
 
+_FALLING = 0.9
+"""A row is not given up if its last step lowered `q` by a tenth: after many steps along a valley,
+it may have come to its end."""
+
 _TAIL_AFTER = 10
 """After this many consecutive iterations with little gain, a row is in a tail if it is where no
 trajectory stays and no step helps, or if it is far from its start with a `q` as low as at fixed
@@ -118,7 +122,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
 
     Attributes:
         radius: the first radius, as in `KrylovTrustRegion`; so are the next three attributes.
-        patience: a row is given up if so many iterations do not lower `q` by half.
+        patience: a row is given up if so many iterations do not lower `q` by half, nor the last one
+            by a tenth.
         polish: whether a row goes on below `tol_q`.
         dtype: the precision of the linear algebra.
         lanes: how many rows are in work at a time. Matrices are factorised one at a time, so more
@@ -290,7 +295,8 @@ class SubspaceTrustRegion(AbstractRowSolver):
         lost = ~step.better & (step.radius <= 1e-12 * (1 + jnp.linalg.norm(x, axis=-1)))
         in_tail = (outside & ~step.better) | ((q < ESCAPE_Q) & is_far(x, state.start))
         in_tail &= n_poor >= _TAIL_AFTER
-        stuck = lost | (n_since >= self.patience) | creeping | in_tail | ~jnp.isfinite(step.q)
+        given_up = (n_since >= self.patience) & (q > _FALLING * step.q)
+        stuck = lost | given_up | creeping | in_tail | ~jnp.isfinite(step.q)
         end = jnp.where(stuck, End.STUCK, End.NONE)
         end = jnp.where(minimum, End.MINIMUM, end)
         end = jnp.where(root, End.ROOT, end)
