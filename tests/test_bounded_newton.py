@@ -51,7 +51,8 @@ def test_it_finds_the_points_of_a_trained_network():
     x = case("gru")["traj"].reshape(-1, 16)[rng.choice(64 * 64, 256)]
     x = np.float32(x + 0.5 * rng.standard_normal(x.shape))
     zero = np.zeros(3, np.float32)
-    default, _ = find_fixed_points(trained("gru"), x, zero, final_q_threshold=1e-10)
+    rules = {"final_q_threshold": 1e-10, "search_between": True}
+    default, _ = find_fixed_points(trained("gru"), x, zero, **rules)
     bounded = optimize_batch(trained("gru"), x, zero, solver=BoundedNewton())
     there = np.asarray(bounded.xstar)[np.asarray(bounded.status) == Status.FIXED_POINT]
     points = np.asarray(default.xstar)
