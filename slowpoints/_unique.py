@@ -112,6 +112,9 @@ def _by_certificate(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, fps, tol))):
         expected = "to be called outside of `jit`, since `by` is 'certificate'"
         arguments.refuse("unique", "fps", "is traced", expected, TypeError)
+    if fps.n_states == 0:
+        was = f"has shape {tuple(fps.xstar.shape)}"
+        arguments.refuse("unique", "fps.xstar", was, "at least one state", ValueError)
     F = traced_for("unique", F, fps)
     owner = one_row_per_point(F, fps, tol, condition)
     survives, hits, status = told_of_survivors(owner, fps.hits, fps.status)

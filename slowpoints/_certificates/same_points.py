@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from slowpoints._certificates.certify import Certificates, certify
+from slowpoints._certificates.certificates import Certificates, certificates_of
 from slowpoints._points.covering import cover
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest
@@ -49,7 +49,12 @@ def one_row_per_point(
         fine * (1 + 1e-9),
         (labels[rows], labels[leaders]),
     )
-    first = certify(F, fps[leaders].replace(valid=None))
+
+    def proven_at(rows: Int[np.ndarray, " k"]) -> Certificates:
+        inputs = fps.inputs[rows].astype(fps.xstar.dtype)
+        return certificates_of(F, fps.xstar[rows], inputs, fps.tol_unique)
+
+    first = proven_at(leaders)
     leader = np.where(place < 0, 0, place)
     same_input = (fps.inputs[rows] == fps.inputs[leaders][leader]).all(axis=1)
     alone = place < 0
@@ -63,7 +68,7 @@ def one_row_per_point(
     speakers = speakers[order]
     proven = first
     if alone.any():
-        proven = Certificates.concatenate([first, certify(F, fps[rows[alone]].replace(valid=None))])
+        proven = Certificates.concatenate([first, proven_at(rows[alone])])
     chosen_of = _choose(proven[order], fps[speakers], tol, labels[speakers])
     point_of = np.full(fps.n, -1)
     point_of[speakers] = speakers[chosen_of]
