@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from slowpoints._checkpoints.checkpoints import save_checkpoint
-from slowpoints._core.status import Status, counted, words
+from slowpoints._drawing.config import PlotConfig
 from slowpoints._finder import FixedPointFinder
-from slowpoints._plots.config import PlotConfig
 from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import Status, counted, words
+from slowpoints._storage.checkpoints import save_checkpoint
 from slowpoints.flipflop import FlipFlopNetwork, expected_counts, mean_squared_error, train, trials
 
 _N_TRIALS, _N_TIME = 64, 64  # the trials whose states the search starts from

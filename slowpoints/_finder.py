@@ -15,28 +15,28 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Shaped
 
-from slowpoints._account import Account, account
-from slowpoints._across_processes import refused_together, searches_together
-from slowpoints._analysis.search_until import Rounds, search_until
+from slowpoints._completeness.search_until import Rounds, search_until
 from slowpoints._core import arguments
 from slowpoints._core.programs import Compilations
-from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number, RealArray
-from slowpoints._pipeline import find_fixed_points
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import ModelError, Transition
+from slowpoints._network.precision import with_precision
+from slowpoints._network.trace import traced
+from slowpoints._pipeline.account import Account, account
+from slowpoints._pipeline.across_processes import refused_together, searches_together
+from slowpoints._pipeline.find_fixed_points import find_fixed_points
+from slowpoints._pipeline.parts import are
+from slowpoints._pipeline.select import check_selection
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.parts import are
-from slowpoints._sample import check_draw, check_trajectories, sample_states
-from slowpoints._search import check_search
-from slowpoints._select import check_selection
+from slowpoints._points.status import Status, counted
+from slowpoints._search.optimize_batch import check_search
+from slowpoints._search.sample import check_draw, check_trajectories, sample_states
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver, Report
 from slowpoints._solvers.bounded_newton import BoundedNewton
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov
-from slowpoints._transition.base import ModelError, Transition
-from slowpoints._transition.convert import as_transition
-from slowpoints._transition.precision import with_precision
-from slowpoints._transition.trace import traced
 
 _CLASS = "FixedPointFinder"
 

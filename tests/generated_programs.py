@@ -25,11 +25,11 @@ from jax.extend import core
 from jax.interpreters import ad
 
 from slowpoints import as_transition
-from slowpoints._certificates import interpreter
-from slowpoints._certificates.balls import Ball
-from slowpoints._certificates.enclosure import Decision, Enclosure, NotCovered, with_slope
-from slowpoints._certificates.interpreter import Program
-from slowpoints._certificates.rules import RULES
+from slowpoints._intervals import interpreter
+from slowpoints._intervals.balls import Ball
+from slowpoints._intervals.enclosure import Decision, Enclosure, NotCovered, with_slope
+from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.rules import RULES
 
 N_STATES = 3
 INF, NAN = np.inf, np.nan

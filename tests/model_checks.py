@@ -8,8 +8,8 @@ import pytest
 from networks import case, newton_polish, trained
 
 from slowpoints import FixedPointFinder
-from slowpoints._transition.precision import with_precision
-from slowpoints._transition.trace import traced
+from slowpoints._network.precision import with_precision
+from slowpoints._network.trace import traced
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
 

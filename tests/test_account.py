@@ -22,9 +22,9 @@ from slowpoints import (
     select,
     unique,
 )
-from slowpoints._account import ROUNDED
-from slowpoints._core.status import counted
+from slowpoints._pipeline.account import ROUNDED
 from slowpoints._points.neighbours import nearest, pairs
+from slowpoints._points.status import counted
 
 pytestmark = pytest.mark.fast
 

@@ -118,7 +118,7 @@ def test_nothing_is_searched_for_where_everything_is_known(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a further search")
 
-    import slowpoints._between as between
+    import slowpoints._pipeline.between as between
 
     monkeypatch.setattr(between, "optimize_batch", refuse)
     fps, _ = find_fixed_points(BISTABLE, starts_at(every_point(2), 64), NO_INPUT)
@@ -129,7 +129,7 @@ def test_nothing_is_searched_for_where_everything_is_known(monkeypatch):
 
 
 def test_nothing_is_searched_for_on_a_line_of_fixed_points(monkeypatch):
-    import slowpoints._between as between
+    import slowpoints._pipeline.between as between
 
     monkeypatch.setattr(between, "optimize_batch", None)  # to call it is a `TypeError`
 

@@ -13,7 +13,7 @@ from model_checks import fast_compilation as fast_compilation
 from networks import CELLS, FlipFlop, case, compilations, trained
 
 from slowpoints import Adam, FixedPointFinder, as_transition, optimize_batch
-from slowpoints._transition.trace import traced
+from slowpoints._network.trace import traced
 
 
 class Leaky(bp.DynamicalSystem):

@@ -19,8 +19,8 @@ from jax import lax
 from jax.extend import core
 
 from slowpoints import as_transition
-from slowpoints._certificates import elementary
-from slowpoints._certificates.balls import (
+from slowpoints._intervals import elementary
+from slowpoints._intervals.balls import (
     Ball,
     clipped,
     from_bounds,
@@ -29,10 +29,10 @@ from slowpoints._certificates.balls import (
     monotone,
     power,
 )
-from slowpoints._certificates.contraction import lipschitz_bound, spectral_norm
-from slowpoints._certificates.enclosure import NotCovered
-from slowpoints._certificates.interpreter import Program
-from slowpoints._certificates.rules import MOVED_BY_JAX, RULES
+from slowpoints._intervals.enclosure import NotCovered
+from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.rules import MOVED_BY_JAX, RULES
+from slowpoints._proofs.contraction import lipschitz_bound, spectral_norm
 
 pytestmark = pytest.mark.fast
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from braintools.file import _msg_checkpoint
 
-from slowpoints._checkpoints.checkpoint_files import (
+from slowpoints._storage.checkpoint_files import (
     MAX_DEPTH,
     UnusableFileError,
     digest_of_tree,
     read_tree,
 )
-from slowpoints._checkpoints.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
+from slowpoints._storage.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
 
 
 class Part(bp.DynamicalSystem):

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from slowpoints._checkpoints.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
-from slowpoints._checkpoints.variable_paths import variables_by_path
+from slowpoints._storage.checkpoints import OWN_ENTRY, load_checkpoint, save_checkpoint
+from slowpoints._storage.variable_paths import variables_by_path
 
 
 class Cell(bp.DynamicalSystem):
@@ -692,7 +692,7 @@ def test_a_file_that_must_not_be_read_is_rejected(path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError("not for you")
 
-    monkeypatch.setattr("slowpoints._checkpoints.checkpoint_files.open", denied, raising=False)
+    monkeypatch.setattr("slowpoints._storage.checkpoint_files.open", denied, raising=False)
     assert_rejected(Cell(1.5), path, "PermissionError: not for you")
 
 

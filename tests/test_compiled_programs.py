@@ -19,13 +19,13 @@ from jax.interpreters import ad, batching, mlir
 from networks import compilations
 
 import slowpoints
-from slowpoints import _search as search_module
 from slowpoints import find_fixed_points
 from slowpoints._core import programs
 from slowpoints._core.programs import CompiledOnce, text_of_call
-from slowpoints._transition.network import programs_of
-from slowpoints._transition.program import comparable
-from slowpoints._transition.trace import traced
+from slowpoints._network.network import programs_of
+from slowpoints._network.program import comparable
+from slowpoints._network.trace import traced
+from slowpoints._search import optimize_batch as search_module
 
 SCRIPT = """
 import sys

@@ -24,7 +24,7 @@ from slowpoints import (
     find_fixed_points,
     plot_connections,
 )
-from slowpoints._analysis.connections import spread
+from slowpoints._connections.connections import spread
 
 NO_INPUT = np.zeros(0, np.float32)
 STABLE = 0.8585596366

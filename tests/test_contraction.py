@@ -10,11 +10,11 @@ import pytest
 from networks import GRUNet, LeakyNet, TanhNet, next_states
 
 from slowpoints import ContinuousTime, as_transition, certify, find_all
-from slowpoints._analysis import contracting
-from slowpoints._analysis.contracting import by_contraction
-from slowpoints._certificates.balls import Ball, from_bounds
-from slowpoints._certificates.contraction import lipschitz_bound
-from slowpoints._certificates.interpreter import Program
+from slowpoints._intervals.balls import Ball, from_bounds
+from slowpoints._intervals.interpreter import Program
+from slowpoints._proofs import contracting
+from slowpoints._proofs.contracting import by_contraction
+from slowpoints._proofs.contraction import lipschitz_bound
 
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""

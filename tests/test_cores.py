@@ -25,12 +25,12 @@ from slowpoints import (
     optimize_batch,
     unique,
 )
-from slowpoints import _search as search_module
 from slowpoints._core.arrays import rounded_up
-from slowpoints._solvers import cores
+from slowpoints._linear_algebra import cores
+from slowpoints._linear_algebra.cores import one_thread_for_lapack, side_by_side, usable_cores
+from slowpoints._network.trace import traced
+from slowpoints._search import optimize_batch as search_module
 from slowpoints._solvers.base import Found, stages_of
-from slowpoints._solvers.cores import one_thread_for_lapack, side_by_side, usable_cores
-from slowpoints._transition.trace import traced
 
 NO_INPUT = np.zeros(3, np.float32)
 

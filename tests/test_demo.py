@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 import slowpoints
 from slowpoints import FixedPoints, load_checkpoint
-from slowpoints._checkpoints.checkpoint_files import read_tree
-from slowpoints._checkpoints.checkpoints import OWN_ENTRY
 from slowpoints._cli import main
 from slowpoints._demo import index_of, stored_bits, table, verdict
+from slowpoints._storage.checkpoint_files import read_tree
+from slowpoints._storage.checkpoints import OWN_ENTRY
 from slowpoints.flipflop import (
     CELLS,
     FlipFlopNetwork,

@@ -91,7 +91,7 @@ def test_results_are_called_by_their_public_names_before_these_are_used():
     # In a process of its own, since here everything has been loaded.
     program = """if True:
         import sys, slowpoints, jax.numpy as jnp
-        assert not any(name.startswith("slowpoints._analysis.") for name in sys.modules)
+        assert not any(name.startswith(("slowpoints._modes.", "slowpoints._continuation.")) for name in sys.modules)
         one = jnp.ones(1)
         fps, _ = slowpoints.find_all(lambda x, s: jnp.tanh(0.5 * x + s), (-one, one), 0 * one)
         branches = slowpoints.continuation(lambda x, s: jnp.tanh(0.5 * x + s), fps, (0.0, 0.1))

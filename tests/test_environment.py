@@ -15,7 +15,7 @@ from model_checks import fast_compilation as fast_compilation
 from networks import compilations
 
 from slowpoints import Transition, as_transition, jacobians, optimize_batch
-from slowpoints._solvers import cores
+from slowpoints._linear_algebra import cores
 
 N = 3
 STARTS = np.random.default_rng(0).normal(size=(256, N)).astype(np.float32)

@@ -13,11 +13,11 @@ from test_find_all import all_of, assert_same_points, cube, part_of
 
 import slowpoints
 from slowpoints import ContinuousTime, as_transition, find_all
-from slowpoints._analysis.branch_and_prune import SMALLEST, Found
-from slowpoints._analysis.few_dimensions import by_few_dimensions
-from slowpoints._certificates.balls import Ball, from_bounds, matmul
-from slowpoints._certificates.interpreter import Program
-from slowpoints._certificates.lifting import depends_on_all, lifted, returned
+from slowpoints._intervals.balls import Ball, from_bounds, matmul
+from slowpoints._intervals.interpreter import Program
+from slowpoints._proofs.branch_and_prune import SMALLEST, Found
+from slowpoints._proofs.few_dimensions import by_few_dimensions
+from slowpoints._proofs.lifting import depends_on_all, lifted, returned
 
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""

@@ -30,7 +30,7 @@ from slowpoints._core.records import (
     read_record,
     write_record,
 )
-from slowpoints._scale.row_store import SMALL, RowStore
+from slowpoints._storage.row_store import SMALL, RowStore
 from slowpoints.solvers import Found
 
 N_INITS, CHUNK, N_STATES = 12, 8, 3
@@ -790,7 +790,7 @@ def test_a_piece_that_unpacks_to_more_than_its_rows_is_refused(folder):
 def test_rows_of_zeros_and_a_last_chunk_of_one_row_are_read(tmp_path, monkeypatch):
     """Zarr fills the last chunk up to 4096 rows, 2000 times what it has to store."""
     pytest.importorskip("zarr")
-    monkeypatch.setattr("slowpoints._scale.row_store.SMALL", 0)
+    monkeypatch.setattr("slowpoints._storage.row_store.SMALL", 0)
     store, n = RowStore(tmp_path), 4096
 
     def rows(n, alike=False):

@@ -25,7 +25,7 @@ from networks import (
 )
 
 from slowpoints import ContinuousTime, FixedPoints, Status, Transition, certify, find_all
-from slowpoints._analysis import piecewise_linear
+from slowpoints._proofs import piecewise_linear
 
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""

@@ -44,7 +44,7 @@ from slowpoints import (
 )
 from slowpoints._core import programs
 from slowpoints._core.programs import forget_programs
-from slowpoints._solvers.memory import rows_within
+from slowpoints._search.memory import rows_within
 
 # ---- the documented contract -------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import slowpoints
-from slowpoints._plots.marks import MARKS
+from slowpoints._drawing.marks import MARKS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slowpoints._certificates import interpreter, rules
-from slowpoints._certificates.balls import Ball, from_bounds, hull, power
-from slowpoints._certificates.enclosure import Decision, Enclosure, chained, enclosure_of
-from slowpoints._certificates.rules import MOVED_BY_JAX, RULES
+from slowpoints._intervals import interpreter, rules
+from slowpoints._intervals.balls import Ball, from_bounds, hull, power
+from slowpoints._intervals.enclosure import Decision, Enclosure, chained, enclosure_of
+from slowpoints._intervals.rules import MOVED_BY_JAX, RULES
 
 ROWS = 50
 """Programs of the same steps, with boxes and constants of their own; JAX compiles each operation

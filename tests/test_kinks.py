@@ -8,11 +8,11 @@ from model_checks import fast_compilation as fast_compilation
 from scipy.optimize import minimize
 
 from slowpoints import NewtonKrylov, Status, find_fixed_points, optimize_batch, q_fn
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.trace import traced
 from slowpoints._solvers.base import Found, Stopping
 from slowpoints._solvers.kink_newton import KinkNewton, _shortest_combination
 from slowpoints._solvers.termination import End
-from slowpoints._transition.convert import as_transition
-from slowpoints._transition.trace import traced
 
 NO_INPUT = np.zeros(1, np.float32)
 

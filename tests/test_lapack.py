@@ -11,7 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 import slowpoints
-from slowpoints._solvers import lapack
+from slowpoints._linear_algebra import lapack
 
 PACKAGE = Path(slowpoints.__file__).parent
 

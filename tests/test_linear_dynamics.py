@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slowpoints import FixedPoints, decompose
-from slowpoints._points.linear_dynamics import LINE_TOL
+from slowpoints._linear_algebra.linear_dynamics import LINE_TOL
 
 pytestmark = pytest.mark.fast
 

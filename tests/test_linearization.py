@@ -38,7 +38,7 @@ def random_matrices(n=6, size=7, dtype=np.float64):
 @pytest.mark.parametrize("n_inputs", [0, 2])
 def test_more_points_than_are_linearised_at_a_time(monkeypatch, n_inputs):
     """A network without inputs has arrays without elements."""
-    monkeypatch.setattr("slowpoints._jacobians._MOST_ENTRIES", 2 * 3**2)
+    monkeypatch.setattr("slowpoints._points.jacobians._MOST_ENTRIES", 2 * 3**2)
     W = jnp.asarray(random_matrices(1, 3, np.float32)[0])
     fps = FixedPoints(xstar=np.zeros((5, 3)), inputs=np.zeros((5, n_inputs)))
     fps = jacobians(lambda x, u: W @ x + jnp.sum(u), fps)

@@ -325,8 +325,8 @@ def test_a_model_is_the_same_in_another_process(tmp_path):
     """Where functions lie in memory plays no part."""
     code = """
 import jax, numpy as np
-from slowpoints._transition.network import digest_of_network
-from slowpoints._transition.trace import traced
+from slowpoints._network.network import digest_of_network
+from slowpoints._network.trace import traced
 from slowpoints import as_transition
 F = lambda x, u: jax.nn.relu(np.eye(2, dtype=np.float32) @ x) + jax.jit(lambda u: 2 * u)(u)
 print(digest_of_network(traced("test", as_transition(F), 2, 2, np.float32)))
@@ -612,7 +612,7 @@ def test_a_search_that_was_begun_without_status_goes_on_without(tmp_path, keep_r
     if keep_rows:
         pytest.importorskip("zarr")
     with monkeypatch.context() as patch:
-        patch.setattr("slowpoints._scale.long_search.FORMAT_VERSION", 2)
+        patch.setattr("slowpoints._storage.search.FORMAT_VERSION", 2)
         search(tmp_path, keep_rows=keep_rows).run(max_chunks=3)
     search(tmp_path, keep_rows=keep_rows).run()
     assert read_record(tmp_path / "search.json")["format"] == 2

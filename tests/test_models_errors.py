@@ -33,7 +33,7 @@ from slowpoints import (
     sample_states,
     unique,
 )
-from slowpoints._transition.trace import traced
+from slowpoints._network.trace import traced
 
 pytestmark = pytest.mark.checks_input
 

@@ -21,7 +21,7 @@ from model_checks import fast_compilation as fast_compilation
 from networks import case
 
 from slowpoints import FixedPointFinder, as_transition, find_fixed_points, sample_states
-from slowpoints._transition.models.pytorch import without_torch
+from slowpoints._network.frameworks.pytorch import without_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn

@@ -18,9 +18,9 @@ from slowpoints import (
     as_transition,
     optimize_batch,
 )
-from slowpoints import _search as search_module
-from slowpoints._search import _search
-from slowpoints._solvers.memory import rows_within
+from slowpoints._search import optimize_batch as search_module
+from slowpoints._search.memory import rows_within
+from slowpoints._search.optimize_batch import _search
 from slowpoints.solvers import Stopping
 
 N_ROWS, N_STATES, N_INPUTS = 64, 16, 3

@@ -7,7 +7,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from slowpoints import FixedPoints, PlotConfig, Status, account, plot_account
-from slowpoints._plots.marks import groups_of
+from slowpoints._drawing.marks import groups_of
 from slowpoints._plots.search_account import _MARKS
 
 matplotlib.use("Agg")

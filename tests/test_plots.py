@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from slowpoints._plots.config import PlotConfig
+from slowpoints._drawing.config import PlotConfig
 from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 
@@ -173,7 +173,7 @@ def test_the_pca_is_that_of_all_trials_from_the_first_step_shown(n_axes):
 def test_the_pca_of_very_many_states_is_that_of_an_even_sample(monkeypatch):
     traj = trajectories(trials=40, time=50)
     every = labels(plot_fixed_points_2d(some_points(), traj, hidden(), [0]))
-    monkeypatch.setattr("slowpoints._plots.view.MOST_SAMPLES", 500)
+    monkeypatch.setattr("slowpoints._drawing.view.MOST_SAMPLES", 500)
     sample = labels(plot_fixed_points_2d(some_points(), traj, hidden(), [0]))
     shares = [[float(text.split("(")[1].split()[0]) for text in names] for names in (every, sample)]
     assert every != sample

@@ -14,10 +14,10 @@ from sklearn.decomposition import PCA
 
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_2d, plot_fixed_points_3d
-from slowpoints._plots.coloring import _CONDITIONS, MOST_LABELS
-from slowpoints._plots.layout import NARROW
-from slowpoints._plots.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
-from slowpoints._plots.scene import LONGEST
+from slowpoints._drawing.coloring import _CONDITIONS, MOST_LABELS
+from slowpoints._drawing.layout import NARROW
+from slowpoints._drawing.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
+from slowpoints._drawing.scene import LONGEST
 
 matplotlib.use("Agg")
 

@@ -12,9 +12,9 @@ from model_checks import fast_compilation as fast_compilation
 from networks import compilations
 
 from slowpoints import ContinuousTime, Status, Transition, as_transition, jacobians, optimize_batch
-from slowpoints._transition.network import digest_of_network, finest
-from slowpoints._transition.precision import with_precision
-from slowpoints._transition.trace import traced
+from slowpoints._network.network import digest_of_network, finest
+from slowpoints._network.precision import with_precision
+from slowpoints._network.trace import traced
 
 N = 4
 rng = np.random.default_rng(0)

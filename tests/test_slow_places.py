@@ -8,10 +8,10 @@ import scipy.optimize
 from networks import field_case, field_network, field_starts
 
 from slowpoints import Status, as_transition, find_fixed_points, optimize_batch, q_fn, unique
+from slowpoints._network.trace import traced
 from slowpoints._solvers.base import Found, Stopping
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.termination import End
-from slowpoints._transition.trace import traced
 
 TOL_UNIQUE = 1e-3
 """The default distance below which two rows are at one point."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Status, optimize_batch
-from slowpoints._solvers.verdict import Rows, judge, judge_on_host, seen_at_first
-from slowpoints._transition.convert import as_transition
-from slowpoints._transition.trace import traced
-from slowpoints._transition.units import units_of_states
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.trace import traced
+from slowpoints._network.units import units_of_states
+from slowpoints._search.verdict import Rows, judge, judge_on_host, seen_at_first
 from slowpoints.solvers import End, Report
 
 NO_INPUT = np.zeros(1, np.float32)

@@ -27,10 +27,10 @@ from constructed import (
 
 import slowpoints
 from slowpoints import Status, as_transition, find_fixed_points, optimize_batch
-from slowpoints._solvers.tails import is_in_a_tail
+from slowpoints._network.trace import traced
+from slowpoints._search.tails import is_in_a_tail
+from slowpoints._search.verdict import Rows, judge, judge_on_host, seen_at_first
 from slowpoints._solvers.termination import JUDGED_DENSELY, End
-from slowpoints._solvers.verdict import Rows, judge, judge_on_host, seen_at_first
-from slowpoints._transition.trace import traced
 
 DEFAULT_CLASS = "KrylovTrustRegion"
 """The name of the default solver's class, for its setting `polish`."""

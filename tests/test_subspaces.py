@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints._solvers.krylov import arnoldi, gcr
+from slowpoints._linear_algebra.krylov import arnoldi, gcr
 from slowpoints._solvers.radius import first_radius, longest_radius
 from slowpoints._solvers.subproblem import minimise_within
 from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space

@@ -16,7 +16,7 @@ from model_checks import check_gradients, check_rows
 from model_checks import fast_compilation as fast_compilation
 
 from slowpoints import FixedPointFinder, as_transition, find_fixed_points
-from slowpoints._transition.base import ModelError
+from slowpoints._network.base import ModelError
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn, nnF = torch.nn, torch.nn.functional

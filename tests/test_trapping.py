@@ -13,10 +13,10 @@ from jax.nn import hard_sigmoid, relu, relu6, sigmoid
 
 import slowpoints
 from slowpoints import Adam, ContinuousTime, Status, account, find_fixed_points, optimize_batch
-from slowpoints._transition.convert import as_transition
-from slowpoints._transition.trace import traced
-from slowpoints._transition.trapping import MARGIN, Box, is_outside, trapping_box
-from slowpoints._transition.units import InUnits
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.trace import traced
+from slowpoints._network.trapping import MARGIN, Box, is_outside, trapping_box
+from slowpoints._network.units import InUnits
 from tests.networks import case, trained
 
 N, M = 6, 2

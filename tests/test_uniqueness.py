@@ -11,7 +11,7 @@ from model_checks import fast_compilation as fast_compilation
 
 from slowpoints._points import covering
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._unique import unique
+from slowpoints._points.unique import unique
 
 N_ROWS, SMALL_BLOCK = 21, 8
 quick = settings(max_examples=200, deadline=None)

@@ -17,10 +17,10 @@ from slowpoints._cli.find import chosen_solver, inputs_of, model_options
 from slowpoints._cli.model import MODEL_HELP, importable, load_model
 from slowpoints._cli.options import SolverName, option_names
 from slowpoints._cli.record import as_json, plain
-from slowpoints._core.status import Status
 from slowpoints._core.version import __version__
 from slowpoints._finder import FixedPointFinder
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import Status
 
 _HELP = f"""Measure how long a search takes on this machine.
 

@@ -13,7 +13,6 @@ from typing import Any
 import click
 import numpy as np
 
-from slowpoints._across_processes import refused_together
 from slowpoints._cli.arrays import trajectories
 from slowpoints._cli.command import (
     INTERRUPTED,
@@ -29,9 +28,10 @@ from slowpoints._cli.interrupt import first_interrupt_asks
 from slowpoints._cli.model import MODEL_HELP, importable, load_model, load_object
 from slowpoints._cli.options import arguments_of_search, finder_options, option_names
 from slowpoints._cli.record import as_json, points_as_json, record_of_search, save_with_record
-from slowpoints._core.status import counted
 from slowpoints._finder import FixedPointFinder
+from slowpoints._pipeline.across_processes import refused_together
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import counted
 
 _HELP = f"""Find the fixed points and slow points of a network, and write them to a file.
 

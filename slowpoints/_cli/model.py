@@ -18,7 +18,7 @@ import click
 
 from slowpoints._cli.command import place_in_user_code, whole_sentences
 from slowpoints._core import arguments
-from slowpoints._transition.convert import as_transition
+from slowpoints._network.as_transition import as_transition
 
 MODEL_HELP = """\
 MODEL is FILE.py:NAME or package.module:NAME. NAME is a network of BrainPy, BrainState, Equinox,
@@ -192,7 +192,7 @@ def _similar(value: Any, name: str) -> str | None:
 
 
 def _load_checkpoint(source: str, spec: str, model: Any, path: Path) -> None:
-    from slowpoints._checkpoints.checkpoints import load_checkpoint
+    from slowpoints._storage.checkpoints import load_checkpoint
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

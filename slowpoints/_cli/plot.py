@@ -205,7 +205,7 @@ def draw(
 
 
 def _config(preset: str | None, out: Path, title: str | None, dpi: int | None) -> Any:
-    from slowpoints._plots.config import PlotConfig
+    from slowpoints._drawing.config import PlotConfig
 
     settings: dict[str, Any] = {"save_path": out, "show": False}
     if title is not None:

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from slowpoints._account import Account
 from slowpoints._core.version import __version__
+from slowpoints._pipeline.account import Account
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.points_file import read_record
 from slowpoints._points.summary import columns

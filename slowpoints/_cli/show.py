@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from slowpoints._account import account
 from slowpoints._cli.command import Command, Option, in_options
 from slowpoints._cli.options import option_names
 from slowpoints._cli.record import as_json, load_record, points_as_json, record_of_search
+from slowpoints._pipeline.account import account
 from slowpoints._points.fixed_points import FixedPoints
 
 _HELP = """Print the points in a file, and what became of all rows of the search.

@@ -9,10 +9,10 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import new_figure, style
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import new_figure, style
+from slowpoints._drawing.scene import Scene, Trials, scene_of
 from slowpoints._plots.fixed_points import draw_scene, new_axes
-from slowpoints._plots.scene import Scene, Trials, scene_of
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from slowpoints._analysis.arclength import hermite
-from slowpoints._analysis.branches import Branch, Branches
+from slowpoints._arclength.steps import hermite
+from slowpoints._continuation.branches import Branch, Branches
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import finish, new_figure, style
-from slowpoints._plots.layout import draw_legend
-from slowpoints._plots.marks import MARKS
-from slowpoints._plots.view import fit_pca
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import finish, new_figure, style
+from slowpoints._drawing.layout import draw_legend
+from slowpoints._drawing.marks import MARKS
+from slowpoints._drawing.view import fit_pca
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slowpoints._analysis.connections import Connections, Edges
-from slowpoints._analysis.endings import Outcome
+from slowpoints._connections.connections import Connections, Edges
+from slowpoints._connections.outcome import Outcome
 from slowpoints._core import arguments
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import (
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import (
     axis_labels,
     draw_points,
     finish,
@@ -17,9 +17,9 @@ from slowpoints._plots.drawing import (
     style,
     style_axes,
 )
-from slowpoints._plots.layout import draw_legend
-from slowpoints._plots.marks import Group, groups_of
-from slowpoints._plots.view import Projection, View, check_finite, fit_pca
+from slowpoints._drawing.layout import draw_legend
+from slowpoints._drawing.marks import Group, groups_of
+from slowpoints._drawing.view import Projection, View, check_finite, fit_pca
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:

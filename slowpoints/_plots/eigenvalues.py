@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.status import Status, counted
 from slowpoints._core.types import Number
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import scale_of_marks
-from slowpoints._plots.layout import draw_plane
-from slowpoints._plots.marks import Group, groups_of
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import scale_of_marks
+from slowpoints._drawing.layout import draw_plane
+from slowpoints._drawing.marks import Group, groups_of
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import Status, counted
 
 if TYPE_CHECKING:
     import matplotlib.axes

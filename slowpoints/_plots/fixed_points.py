@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import (
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import (
     axis_labels,
     draw_points,
     draw_segments,
@@ -22,16 +22,16 @@ from slowpoints._plots.drawing import (
     style,
     style_axes,
 )
-from slowpoints._plots.layout import (
+from slowpoints._drawing.layout import (
     draw_color_bar,
     draw_figure_legend,
     draw_legend,
     fill_figure,
     is_narrow,
 )
-from slowpoints._plots.marks import Group
-from slowpoints._plots.scene import Eigenvectors, Scene, Trials, scene_of
-from slowpoints._plots.view import View
+from slowpoints._drawing.marks import Group
+from slowpoints._drawing.scene import Eigenvectors, Scene, Trials, scene_of
+from slowpoints._drawing.view import View
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:

@@ -12,20 +12,20 @@ from jaxtyping import Array, Bool, Float
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import (
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import (
     draw_points,
     scale_of_marks,
 )
-from slowpoints._plots.layout import draw_plane
-from slowpoints._plots.marks import groups_of
-from slowpoints._plots.view import fit_pca
+from slowpoints._drawing.layout import draw_plane
+from slowpoints._drawing.marks import groups_of
+from slowpoints._drawing.view import fit_pca
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.trace import traced
+from slowpoints._pipeline.parts import brief
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.parts import brief
-from slowpoints._transition.base import Transition
-from slowpoints._transition.continuous_time import ContinuousTime
-from slowpoints._transition.convert import as_transition
-from slowpoints._transition.trace import traced
 
 if TYPE_CHECKING:
     import matplotlib.axes

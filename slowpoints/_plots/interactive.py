@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from slowpoints._core import arguments
-from slowpoints._plots.coloring import scale_of_colors
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import axis_labels
-from slowpoints._plots.scene import Scene
+from slowpoints._drawing.coloring import scale_of_colors
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import axis_labels
+from slowpoints._drawing.scene import Scene
 from slowpoints._points.summary import columns
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from slowpoints._analysis.line_attractor import LineAttractor
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
-from slowpoints._plots.coloring import Coloring
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
-from slowpoints._plots.layout import draw_figure_legend, is_narrow
-from slowpoints._plots.marks import groups_of
-from slowpoints._plots.view import fit_pca
+from slowpoints._drawing.coloring import Coloring
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
+from slowpoints._drawing.layout import draw_figure_legend, is_narrow
+from slowpoints._drawing.marks import groups_of
+from slowpoints._drawing.view import fit_pca
+from slowpoints._modes.line_attractor import LineAttractor
 
 if TYPE_CHECKING:
     import matplotlib.figure

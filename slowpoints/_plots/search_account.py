@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from slowpoints._account import Account, account
 from slowpoints._core import arguments
-from slowpoints._core.status import Status
-from slowpoints._plots.config import PlotConfig
-from slowpoints._plots.drawing import finish, new_figure, scale_of_marks, style
-from slowpoints._plots.layout import draw_figure_legend, is_narrow
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import finish, new_figure, scale_of_marks, style
+from slowpoints._drawing.layout import draw_figure_legend, is_narrow
+from slowpoints._pipeline.account import Account, account
+from slowpoints._pipeline.parts import Part, all_points, brief, count_of
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.parts import Part, all_points, brief, count_of
+from slowpoints._points.status import Status
 
 if TYPE_CHECKING:
     import matplotlib.figure

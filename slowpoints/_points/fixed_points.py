@@ -20,10 +20,10 @@ from jaxtyping import Complex, Float, Int
 from slowpoints._core import arguments
 from slowpoints._core.arrays import rows_of
 from slowpoints._core.types import Number, RealArray
-from slowpoints._points import linear_dynamics
+from slowpoints._linear_algebra import linear_dynamics
+from slowpoints._linear_algebra.spectra import relative_speed, spectra_of, square_jacobians
 from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.points_file import read_points, write_points
-from slowpoints._points.spectra import relative_speed, spectra_of, square_jacobians
 from slowpoints._points.summary import columns, lines, order
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from slowpoints._core.files import replaced
 from slowpoints._core.npz import read_npz
-from slowpoints._core.status import Status
+from slowpoints._points.status import Status
 
 _FORMAT_VERSION = 4
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Num
 
-from slowpoints._core.status import Status, counted, words
-from slowpoints._points.linear_dynamics import LINE_TOL, rounded_turn, slowest
+from slowpoints._linear_algebra.linear_dynamics import LINE_TOL, rounded_turn, slowest
+from slowpoints._points.status import Status, counted, words
 
 _RESOLVED = 100
 """An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time

@@ -1,1 +1,5 @@
-"""How a state is taken to a fixed point or a slow point, and how many are at a time."""
+"""The methods that take a state to a fixed point or a slow point, and when they end.
+
+To read first: `base`, rows that share lanes, and `termination`, why a row ends. The default is
+`krylov_trust_region`, which hands rows from one method to the next.
+"""

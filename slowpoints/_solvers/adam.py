@@ -8,11 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number
+from slowpoints._linear_algebra.loops import varying
+from slowpoints._network.base import Transition
+from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.base import AbstractRowSolver, Found, Report, Stopping, check_settings
-from slowpoints._solvers.loops import varying
 from slowpoints._solvers.termination import End
-from slowpoints._transition.base import Transition
-from slowpoints._transition.speed import half_squared_norm
 
 _VECTORS = 15
 """How many vectors of `n_states` float64 each row in work holds."""

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._solvers.loops import varying
+from slowpoints._linear_algebra.loops import varying
+from slowpoints._network.base import Transition
 from slowpoints._solvers.termination import End
-from slowpoints._transition.base import Transition
 
 _VECTORS_PER_LANE = 150
 """How many vectors of `n_states` float32 each row in work holds: two bases, the trial states, and

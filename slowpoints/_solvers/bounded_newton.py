@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from slowpoints._core.types import Number
-from slowpoints._solvers import lapack
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import one_by_one, varying
+from slowpoints._network.base import Transition
+from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
-from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.radius import typical_length
 from slowpoints._solvers.termination import End, rounding_floor, step_is_negligible
-from slowpoints._transition.base import Transition
-from slowpoints._transition.speed import half_squared_norm
 
 _MATRICES = 4
 """How many matrices of `n_states` x `n_states` float64 each row in work holds."""

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slowpoints._solvers.loops import varying
-from slowpoints._transition.base import Transition
+from slowpoints._linear_algebra.loops import varying
+from slowpoints._network.base import Transition
 
 
 def residual_and_curvature(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints._core.types import Number
+from slowpoints._network.base import Transition
 from slowpoints._solvers.base import (
     AbstractRowSolver,
     AbstractSolver,
@@ -21,7 +22,6 @@ from slowpoints._solvers.kink_newton import KinkNewton
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.newton_krylov import NewtonKrylov
 from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, WHOLE, SubspaceTrustRegion
-from slowpoints._transition.base import Transition
 
 _LEAVE_AFTER = 5
 """After this many consecutive iterations with little gain, a row leaves the Krylov space."""

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from slowpoints._solvers import lapack
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import one_by_one
+from slowpoints._network.base import Transition
+from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints._solvers.curvature import residual_and_curvature
-from slowpoints._solvers.loops import one_by_one
 from slowpoints._solvers.termination import End, rounding_of_q
-from slowpoints._transition.base import Transition
-from slowpoints._transition.speed import half_squared_norm
 
 _PLACE = 1e-5
 """Of the state's size: a row ends after a step that is no longer than this. The next one would be

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
+from slowpoints._linear_algebra.krylov import gcr
+from slowpoints._network.base import Transition
+from slowpoints._network.precision import with_precision
+from slowpoints._network.q_fn import half_squared_norm
+from slowpoints._network.trapping import kept_inside
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
-from slowpoints._solvers.krylov import gcr
 from slowpoints._solvers.radius import drawn, first_radius, longest_radius
 from slowpoints._solvers.termination import End, rounding_floor
-from slowpoints._transition.base import Transition
-from slowpoints._transition.precision import with_precision
-from slowpoints._transition.speed import half_squared_norm
-from slowpoints._transition.trapping import kept_inside
 
 _AT_REST = 1e-5
 """At a fixed point the moves shrink with `q`. If `q` only fades, as in the tails of saturating

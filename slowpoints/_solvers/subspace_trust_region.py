@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.types import Number
-from slowpoints._solvers import lapack
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import one_by_one, varying
+from slowpoints._network.base import Transition
+from slowpoints._network.precision import with_precision
+from slowpoints._network.q_fn import half_squared_norm
+from slowpoints._network.trapping import is_outside, kept_inside
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
-from slowpoints._solvers.loops import one_by_one, varying
 from slowpoints._solvers.radius import first_radius, longest_radius
 from slowpoints._solvers.subproblem import minimise_within
 from slowpoints._solvers.subspaces import gradient_krylov_space, slow_space, whole_space
@@ -24,10 +28,6 @@ from slowpoints._solvers.termination import (
     rounding_of_q,
     step_is_negligible,
 )
-from slowpoints._transition.base import Transition
-from slowpoints._transition.precision import with_precision
-from slowpoints._transition.speed import half_squared_norm
-from slowpoints._transition.trapping import is_outside, kept_inside
 
 DENSE_LIMIT = 1024
 """Up to this many states, Jacobians are formed and factorised. The Krylov space of larger networks

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slowpoints._solvers import lapack
-from slowpoints._solvers.krylov import arnoldi
-from slowpoints._solvers.loops import one_by_one
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.krylov import arnoldi
+from slowpoints._linear_algebra.loops import one_by_one
 
 
 class Subspace(NamedTuple):

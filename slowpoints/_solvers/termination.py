@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._core.types import RealArray
-from slowpoints._solvers import lapack
-from slowpoints._transition.base import Transition
-from slowpoints._transition.speed import half_squared_norm
+from slowpoints._linear_algebra import lapack
+from slowpoints._network.base import Transition
+from slowpoints._network.q_fn import half_squared_norm
 
 NEWTON_TOLERANCE = 5e-7
 """At a fixed point, Newton's step is at most this fraction of the square root of `n_states`, or of

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import slowpoints
-from slowpoints._core.status import counted
+from slowpoints._points.status import counted
 
 from . import networks, points
 from .networks import Network

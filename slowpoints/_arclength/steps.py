@@ -1,0 +1,431 @@
+"""Follow curves of fixed points by pseudo-arclength, all side by side.
+
+A curve is the set of `y = (x, sigma)` with `H(y) = 0`, where `H` is `G(x, s) - x` and `sigma` runs
+from 0 to 1 while `s` runs through the span. It is followed by its arclength, so folds, where it
+turns back in `s`, are places like any other (Keller 1977; Allgower & Georg 1990, "Numerical
+continuation methods: an introduction").
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from slowpoints._core.arrays import in_chunks, power_of_two
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import RealArray
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.krylov import gcr
+from slowpoints._linear_algebra.loops import one_by_one
+from slowpoints._network.base import Transition
+
+MOST_CORRECTIONS = 8
+"""From a good guess, four or five corrections leave only rounding. If it takes more than this, the
+step along the curve was too long."""
+
+_EASY_CORRECTIONS = 5
+"""Steps that take no more than this may become longer."""
+
+_LEAST_GAIN = 0.5
+"""Each correction is shorter than the last by this factor, or the guess was too far off."""
+
+_ROUNDINGS = 8
+"""What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
+
+_REFINEMENTS = 4
+"""Each leaves a hundredth of the error of the tangent, or less."""
+
+_LEAST_COSINE = 0.94
+"""A step may turn the tangent by no more than 20 degrees. Longer steps cut corners, and may land on
+another curve."""
+
+_EASY_COSINE = 0.985
+"""Steps that turn it by less than 10 degrees may become longer."""
+
+_MOST_CORRECTED = 0.3
+"""The correction may be no longer than this part of the step, for the same reason."""
+
+_LEAST_STEP = {8: 1e-9, 4: 1e-6}
+"""If steps of this length fail, the curve has an end or a corner there (in float64 and float32)."""
+
+_MOST_OF_SPAN = 0.05
+"""No step passes more of the span than this, however long it may be otherwise."""
+
+_BEYOND_SPAN = 1.1
+"""The step that leaves the span is longer than the way to its end by this factor: networks need not
+make sense far outside."""
+
+_AT_CORNERS = {8: 1e-7, 4: 1e-4}
+"""Steps below this length may turn by more, as where a piecewise linear unit has its kink."""
+
+_AT_BRANCH_POINTS = {8: 2e-5, 4: 2e-2}
+"""Steps below this length may change the orientation: where curves cross, it changes however short
+the step is (in float64 and float32). Curves that only come close, after a small perturbation of
+such a crossing, are told from those that cross if they are farther apart than this. Rounding alone
+moves the curves of a pitchfork apart by its third root."""
+
+_WARY = 2
+"""A step that would change the orientation is halved. If so many in a row are then possible, the
+crossing that seemed to be there is none, and steps may become longer again."""
+
+_MOST_AT_CORNERS = 3.0
+"""The correction is then at most so many steps long: it would be longer if the curve had a jump."""
+
+_BEHIND = 1e-3
+"""So far behind a corner the slope is that of the other side, and no further corner near by."""
+
+_BACK = 0.999
+"""A curve that leads back in the direction it came from, to within three degrees, has an end."""
+
+_MOST_INVERTED = 48
+"""Matrices of up to this size are inverted: then all lanes are solved for at once. Of larger ones
+the inverse takes three times as long as the factors, which are used lane by lane."""
+
+_KRYLOV_VECTORS, _KRYLOV_RESTARTS = 20, 12
+"""Without matrices, the systems are solved in Krylov spaces of so many vectors, anew for the rest
+that is left, so many times at most."""
+
+_KRYLOV_REST = 1e-3
+"""A system is solved when this part of its right-hand side is left: as each correction starts from
+what the last one left, more precision would be wasted."""
+
+
+_ROWS_AT_A_TIME = {17: 64, 65: 16, 257: 4}
+"""Curves in up to so many dimensions are computed for so many rows at a time, however many there
+are: rows that only fill up take some milliseconds, and compiling a program for another number of
+rows takes a second. In more dimensions a row takes longer than that."""
+
+
+def rows_at_a_time(n: int, d1: int) -> int:
+    """Return how many of `n` rows to compute at a time, in `d1` dimensions."""
+    sizes = [rows for most, rows in _ROWS_AT_A_TIME.items() if d1 <= most]
+    return sizes[0] if sizes else power_of_two(max(n, 1))
+
+
+def n_computed(n: int, d1: int) -> int:
+    """Return for how many rows to compute something where `n` are needed, all at a time."""
+    return max(rows_at_a_time(n, d1), power_of_two(max(n, 1)))
+
+
+def of_rows(program: Callable[..., Any], curve: "Curve", *rows: Shaped[np.ndarray, "n ..."]) -> Any:
+    """Return on the host what a function of a curve and rows makes of any number of rows."""
+    n, d1 = rows[0].shape
+    return jax.device_get(in_chunks(program, curve, rows_at_a_time(n, d1), *rows))
+
+
+class Curve(eqx.Module):
+    """The equations `H(y) = 0` of a family of points.
+
+    Attributes:
+        G: the transition of the states `[d]` and of `s`, or `f` of a flow. The states are in units
+            of about their size, and so are all thresholds here: where sizes are `1 + |y|`, the 1 is
+            such a unit, and the length of the span.
+        origin: the `s` at `sigma = 0`.
+        length: by how much `s` is greater at `sigma = 1`.
+        is_flow: whether `G` is the `f` of a flow.
+        without_matrices: whether to solve linear systems by products with Jacobians alone.
+    """
+
+    G: Transition
+    origin: Float[Array, ""]
+    length: Float[Array, ""]
+    is_flow: bool = eqx.field(static=True)
+    without_matrices: bool = eqx.field(static=True)
+
+    def __call__(self, y: Float[Array, " d1"]) -> Float[Array, " d"]:
+        """Return `H(y)`."""
+        x = y[:-1]
+        out = self.G(x, self.origin + self.length * y[-1:]).astype(x.dtype)
+        return out if self.is_flow else out - x
+
+
+class Lanes(NamedTuple):
+    """Where each lane is, and where it goes from there.
+
+    Attributes:
+        y: `[lanes, d + 1]` points of the curves.
+        tangent: `[lanes, d + 1]` unit vectors along them.
+        step: `[lanes]` the length of the next step.
+        orientation: `[lanes]` the sign of the determinant of the slopes of `H` and the tangent; 0
+            if it is not known.
+        wary: `[lanes]` how many more steps are to be no longer than the last.
+        running: `[lanes]` whether it is followed further: neither out of the span nor stuck.
+    """
+
+    y: Float[Array, "lanes d1"]
+    tangent: Float[Array, "lanes d1"]
+    step: Float[Array, " lanes"]
+    orientation: Float[Array, " lanes"]
+    wary: Int[Array, " lanes"]
+    running: Bool[Array, " lanes"]
+
+
+class Corrected(NamedTuple):
+    """Points of curves, near those that were guessed.
+
+    Attributes:
+        y: `[..., lanes, d + 1]` the points.
+        tangent: `[..., lanes, d + 1]` unit tangents there, on the side of the normal.
+        orientation: `[..., lanes]` the sign of the determinant of the slopes of `H` and the
+            tangent, from the guess, which is close by; 0 if it is not known.
+        n_steps: `[..., lanes]` the steps of Newton's method that were taken.
+        is_on_curve: `[..., lanes]` whether it converged.
+    """
+
+    y: Float[RealArray, "*steps lanes d1"]
+    tangent: Float[RealArray, "*steps lanes d1"]
+    orientation: Float[RealArray, "*steps lanes"]
+    n_steps: Int[RealArray, "*steps lanes"]
+    is_on_curve: Bool[RealArray, "*steps lanes"]
+
+
+@CompiledOnce
+def values(curve: Curve, y: Float[Array, "n d1"]) -> Float[Array, "n d"]:
+    """Return `H(y)` of each row."""
+    return jax.vmap(curve)(y)
+
+
+@CompiledOnce
+def corrected(
+    curve: Curve, guess: Float[Array, "lanes d1"], normal: Float[Array, "lanes d1"]
+) -> Corrected:
+    """Move each guess onto its curve, within the plane through it that has this normal.
+
+    With matrices, that of the guess serves for all steps (the chord method): a good guess is so
+    close that each step leaves a hundredth of the error or less, and a step costs no more than
+    `H`. Without, each step is one of Newton's.
+    """
+    eps = float(jnp.finfo(guess.dtype).eps)
+    solve, orientation = _solver_at(curve, guess, normal)
+
+    class Carry(NamedTuple):
+        y: Array
+        size: Array
+        n: Array
+        done: Array
+        failed: Array
+
+    def step(c: Carry) -> Carry:
+        H = jax.vmap(curve)(c.y)
+        off_plane = jnp.sum(normal * (guess - c.y), axis=1, keepdims=True)
+        delta = solve(curve, c.y, normal, jnp.concatenate([-H, off_plane], axis=1))
+        scale = 1 + jnp.linalg.norm(c.y, axis=1)
+        exact = jnp.linalg.norm(H, axis=1) <= _ROUNDINGS * eps * scale
+        size = jnp.linalg.norm(delta, axis=1)
+        active = ~c.done & ~c.failed
+        diverges = ~exact & ~(size <= _LEAST_GAIN * c.size)  # NaN included
+        moves = active & ~exact & ~diverges
+        return Carry(
+            jnp.where(moves[:, None], c.y + delta, c.y),
+            jnp.where(active, size, c.size),
+            c.n + active,
+            c.done | (active & exact) | (moves & (size <= _ROUNDINGS * eps * scale)),
+            c.failed | (active & diverges),
+        )
+
+    def goes_on(c: Carry) -> Array:
+        return jnp.any(~c.done & ~c.failed & (c.n < MOST_CORRECTIONS))
+
+    lanes = guess.shape[0]
+    no = jnp.zeros(lanes, bool)
+    size, n_steps = jnp.full(lanes, jnp.inf, guess.dtype), jnp.zeros(lanes, int)
+    c = jax.lax.while_loop(goes_on, step, Carry(guess, size, n_steps, no, no))
+    tangent = _tangent(curve, c.y, normal, solve)
+    is_on_curve = c.done & jnp.isfinite(tangent).all(axis=1)
+    return Corrected(c.y, tangent, orientation, c.n, is_on_curve)
+
+
+@CompiledOnce
+def follow(
+    curve: Curve, lanes: Lanes, longest: Float[Array, ""], n_attempts: int
+) -> tuple[Lanes, Corrected]:
+    """Try `n_attempts` steps along each curve.
+
+    Args:
+        curve: its equations.
+        lanes: where to start.
+        longest: the longest step.
+        n_attempts: how many steps to try, those that fail included.
+
+    Returns:
+        Where the lanes are now, and `[n_attempts, lanes, ...]` the points that they reached, of
+        which only those `is_on_curve` count.
+    """
+
+    def attempt_if_any(lanes: Lanes, _: None) -> tuple[Lanes, Corrected]:
+        no, zero = jnp.zeros_like(lanes.running), jnp.zeros(lanes.step.shape, int)
+        nothing = Corrected(lanes.y, lanes.tangent, lanes.orientation, zero, no)
+        return jax.lax.cond(jnp.any(lanes.running), attempt, lambda lanes: (lanes, nothing), lanes)
+
+    def attempt(lanes: Lanes) -> tuple[Lanes, Corrected]:
+        y, tangent, step, orientation, wary, running = lanes
+        # Not far out of the span.
+        to_end = jnp.where(tangent[:, -1] >= 0, 1 - y[:, -1], y[:, -1])
+        in_span = jnp.maximum(jnp.abs(tangent[:, -1]), tiny)
+        step = jnp.minimum(step, jnp.maximum(_BEYOND_SPAN * to_end / in_span, least))
+        guess = y + step[:, None] * tangent
+        new = corrected(curve, guess, tangent)
+        cosine = jnp.sum(new.tangent * tangent, axis=1)
+        off = jnp.linalg.norm(new.y - guess, axis=1) / step
+        straight = (cosine >= _LEAST_COSINE) & (off <= _MOST_CORRECTED)
+        corner = (step <= _AT_CORNERS[size]) & (off <= _MOST_AT_CORNERS) & (wary == 0)
+        crosses = new.orientation * orientation < 0
+        too_far = crosses & (step > _AT_BRANCH_POINTS[size])
+        good = running & new.is_on_curve & (straight | corner) & ~too_far
+        easy = good & (new.n_steps <= _EASY_CORRECTIONS) & (cosine >= _EASY_COSINE)
+        factor = jnp.where(easy & (wary == 0), 2.0, jnp.where(good, 1.0, 0.5))
+        inside = (new.y[:, -1] >= 0) & (new.y[:, -1] <= 1)
+        stuck = ~good & (step <= least)
+        moved = good[:, None]
+        # Of a step that fails, the tangent may be NaN.
+        tangent = jnp.where(moved, new.tangent, tangent)
+        in_span = jnp.maximum(jnp.abs(tangent[:, -1]), tiny)
+        most = jnp.minimum(longest, _MOST_OF_SPAN / in_span)
+        lanes = Lanes(
+            jnp.where(moved, new.y, y),
+            tangent,
+            jnp.where(running, jnp.minimum(step * factor, most), step),
+            jnp.where(good, new.orientation, orientation),
+            jnp.where(too_far, _WARY, jnp.maximum(wary - good, 0)),
+            running & ~stuck & (inside | ~good),
+        )
+        return lanes, new._replace(is_on_curve=good)
+
+    size = lanes.y.dtype.itemsize
+    least, tiny = _LEAST_STEP[size], jnp.finfo(lanes.y.dtype).tiny
+    return jax.lax.scan(attempt_if_any, lanes, None, length=n_attempts)
+
+
+def hermite(
+    theta: Float[RealArray, "*#b 1"],
+    y: tuple[Float[RealArray, "*#b d1"], Float[RealArray, "*#b d1"]],
+    tangent: tuple[Float[RealArray, "*#b d1"], Float[RealArray, "*#b d1"]],
+    length: Float[RealArray, "*#b 1"] | None = None,
+) -> Any:
+    """Return the cubic between two points with these tangents, at `theta` from 0 to 1.
+
+    The result, `[..., d + 1]`, is backed like the points. If the points and unit tangents were
+    projected to fewer dimensions, `length` is how far apart the points are in all of them.
+    """
+    left, right = y
+    chord = ((right - left) ** 2).sum(axis=-1, keepdims=True) ** 0.5
+    scale: Any = chord if length is None else length
+    rest = 1 - theta
+    bend_left = scale * tangent[0] - (right - left)
+    bend_right = (right - left) - scale * tangent[1]
+    return rest * left + theta * right + theta * rest * (rest * bend_left + theta * bend_right)
+
+
+# ---- linear systems in the plane -----------------------------------------------------------------
+
+_Solve = Callable[[Curve, Array, Array, Array], Array]
+"""From a curve, points, normals and right-hand sides `[lanes, d + 1]` to solutions."""
+
+
+def _solver_at(curve: Curve, at: Array, normal: Array) -> tuple[_Solve, Array]:
+    """Return how to solve systems near the points `at`, and the signs of their determinants."""
+    if curve.without_matrices:
+        return _by_products, jnp.zeros_like(at[:, 0])
+    slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
+    matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
+    few = matrices.shape[1] <= _MOST_INVERTED
+
+    def decomposed(matrix: Array) -> tuple[Any, Array]:
+        factors = lapack.lu_factor(matrix)
+        eye = jnp.eye(matrix.shape[0], dtype=at.dtype)
+        return lapack.lu_solve(factors, eye) if few else factors, _sign(*factors)
+
+    parts, signs = one_by_one(decomposed, matrices)
+
+    def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
+        if few:
+            return jnp.einsum("lij,lj->li", parts, b)
+        return one_by_one(lambda lane: lapack.lu_solve(*lane), (parts, b))
+
+    return solve, signs
+
+
+def _sign(lu: Float[Array, "d1 d1"], pivots: Int[Array, " d1"]) -> Array:
+    """Return the sign of a determinant, from the factors of the matrix; 0 if it is not known."""
+    n_swaps = jnp.sum(pivots != jnp.arange(pivots.size))
+    diagonal = jnp.prod(jnp.sign(jnp.diagonal(lu)))
+    sign = jnp.where(n_swaps % 2 == 1, -diagonal, diagonal)
+    return jnp.where(jnp.isfinite(sign), sign, 0)
+
+
+def _by_products(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
+    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        x, rest, n = carry
+        more, _ = gcr(matvec, rest, min(_KRYLOV_VECTORS, b.shape[1]))
+        x = x + more
+        return x, b - matvec(x), n + 1
+
+    def matvec(v: Array) -> Array:
+        return _product(curve, y, normal, v)
+
+    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
+        _, rest, n = carry
+        goal = _KRYLOV_REST * jnp.linalg.norm(b, axis=1)
+        return jnp.any(jnp.linalg.norm(rest, axis=1) > goal) & (n < _KRYLOV_RESTARTS)
+
+    start = jnp.zeros_like(b), b, jnp.asarray(0)
+    return jax.lax.while_loop(unfinished, again, start)[0]
+
+
+def _product(curve: Curve, y: Array, normal: Array, v: Array) -> Array:
+    """Return the products of the bordered matrices at `y` with `v`."""
+
+    def one(y: Array, normal: Array, v: Array) -> Array:
+        return jnp.append(jax.jvp(curve, (y,), (v,))[1], jnp.dot(normal, v))
+
+    return jax.vmap(one)(y, normal, v)
+
+
+def _tangent(curve: Curve, y: Array, normal: Array, solve: _Solve) -> Array:
+    """Return unit vectors along the curves, on the side of the normals."""
+    along = jnp.zeros_like(y).at[:, -1].set(1)
+    t = normal
+    for _ in range(_REFINEMENTS):  # the systems are not solved exactly, or for a point close by
+        t = t + solve(curve, y, normal, along - _product(curve, y, normal, t))
+    return t / jnp.linalg.norm(t, axis=1, keepdims=True)
+
+
+@CompiledOnce
+def beyond_corner(
+    curve: Curve, y: Float[Array, "lanes d1"], tangent: Float[Array, "lanes d1"]
+) -> Corrected:
+    """Return points of the curves beyond corners that turn back, where no step leads on.
+
+    Where units are piecewise linear, a curve may turn by more than a right angle. Behind the corner
+    the equations have another slope, and its null vector, one way or the other, leads on.
+
+    Args:
+        curve: the equations.
+        y: `[lanes, d + 1]` the last points before the corners.
+        tangent: `[lanes, d + 1]` the tangents there.
+
+    Returns:
+        Points close by, and tangents that lead away from the corners. Where none leads on, the row
+        is not on the curve.
+    """
+    behind = y + _BEHIND * tangent
+    solve, _ = _solver_at(curve, behind, tangent)
+    direction = _tangent(curve, behind, tangent, solve)
+    found = []
+    for way in (direction, -direction):
+        new = corrected(curve, y + _BEHIND * way, way)
+        step = (new.y - y) / jnp.linalg.norm(new.y - y, axis=1, keepdims=True)
+        goes_back = jnp.sum(step * tangent, axis=1) < -_BACK
+        away = jnp.sum(step * way, axis=1) > _LEAST_COSINE
+        found.append(new._replace(is_on_curve=new.is_on_curve & away & ~goes_back))
+    first, second = found
+    use = first.is_on_curve
+
+    def choose(a: Any, b: Any) -> Array:
+        return jnp.where(use.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return Corrected(*map(choose, first, second))

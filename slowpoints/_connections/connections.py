@@ -1,0 +1,527 @@
+"""`connections`: which points are joined by trajectories that leave saddles."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int
+
+from slowpoints._completeness.degree import counted_rows
+from slowpoints._connections.outcome import (
+    GIVEN,
+    REACH,
+    Endings,
+    Outcome,
+    Places,
+    Starts,
+    check_map,
+    enabled,
+    follow,
+    paths,
+    refined,
+    size_of,
+    spacing,
+    speeds,
+    working_dtype,
+)
+from slowpoints._core import arguments
+from slowpoints._linear_algebra.spectra import MOST_NEUTRAL, NEUTRAL_ROUNDINGS, NEUTRAL_SPEEDS
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
+from slowpoints._network.sizes import units_of
+from slowpoints._network.units import InUnits
+from slowpoints._points.decompose import decompose
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.jacobians import jacobians
+from slowpoints._points.traced import traced_for
+
+_START = 1 / 3
+"""Trajectories start at `eps ** _START` of the way to the next point. What they miss of the
+unstable manifold grows with the square of this distance, and what rounding does to their direction
+with its inverse; this balances the two."""
+
+_PER_DOUBLING = 4
+"""On each side of a saddle of index 1, other trajectories start from so many distances for each
+factor of 2 by which a deviation grows in a step. If it grows by less than a fifth, as in steps of a
+simulation, none do: the states along one trajectory are then the whole side, as in a flow."""
+
+_MOST_BETWEEN = 16
+"""No more distances than these, however fast deviations grow."""
+
+
+class Edges(eqx.Module):
+    """Trajectories that leave saddles: see [`connections`][slowpoints.connections].
+
+    Attributes:
+        saddle: `[m]` the row of the saddle from which each one starts.
+        side: `[m]` 1 or -1, to which side of the saddle. The entry of a direction that is largest
+            in magnitude is positive on side 1; if entries of the states differ in scale by more
+            than a thousand, the one that is largest relative to its own scale.
+        direction: `[m]` the number of the direction. The first ones, as many as the saddle's index,
+            are along the eigenvectors of its unstable eigenvalues, in their order. A complex pair
+            has two of these, the real and the imaginary part of its eigenvector. Higher numbers are
+            directions between these.
+        alternates: `[m]` whether an eigenvalue of the direction is real and negative, so that the
+            trajectory changes sides in each step. Both sides then have the same trajectory, but for
+            one step.
+        splits: `[m]` of saddles of index 1, whether others of the trajectories on this side end
+            elsewhere, as far as some of them tell: where this one ends is then a matter of where
+            exactly it starts. Trajectories that are still moving do not count.
+        outcome: `[m]` how each one ended, in the numbers of [`Outcome`][slowpoints.Outcome].
+        attractor: `[m]` the row of the point where it arrived, or -1. It is hardly ever another
+            saddle: see `index`.
+        index: `[m]` the index of that point, 0 for an attractor; or -1.
+        n_steps: `[m]` how many steps it took.
+        period: `[m]` the number of steps of the cycle on which it ended; 1 at rest, 0 if it is
+            still moving, or left.
+        end: `[m, n_states]` its last state.
+        path: `[m, n_path, n_states]` states along it, evenly spaced, of an alternating one every
+            second state only.
+    """
+
+    saddle: Int[np.ndarray, " m"]
+    side: Int[np.ndarray, " m"]
+    direction: Int[np.ndarray, " m"]
+    alternates: Bool[np.ndarray, " m"]
+    splits: Bool[np.ndarray, " m"]
+    outcome: Int[np.ndarray, " m"]
+    attractor: Int[np.ndarray, " m"]
+    index: Int[np.ndarray, " m"]
+    n_steps: Int[np.ndarray, " m"]
+    period: Int[np.ndarray, " m"]
+    end: Float[np.ndarray, "m n_states"]
+    path: Float[np.ndarray, "m n_path n_states"]
+
+    def __len__(self) -> int:
+        return len(self.saddle)
+
+    def __getitem__(self, index: Any) -> "Edges":
+        """Select edges by a slice, a mask or an index array."""
+        return jax.tree.map(lambda column: column[index], self)
+
+
+class Connections(eqx.Module):
+    """The points and the trajectories between them: see [`connections`][slowpoints.connections].
+
+    Attributes:
+        points: the points as they were given, backed by NumPy; with eigenvalues and `is_stable`, as
+            computed here, if they had none.
+        index: `[n]` the number of unstable directions of each row; -1 for rows that are invalid, or
+            no fixed points, or whose Jacobians are not finite. An eigenvalue that may be 1, as far
+            as rounding and the speed tell, is not unstable.
+        is_stable: `[n]` which of the rows are attractors.
+        edges: the trajectories.
+    """
+
+    points: FixedPoints
+    index: Int[np.ndarray, " n"]
+    is_stable: Bool[np.ndarray, " n"]
+    edges: Edges
+
+    def to_networkx(self) -> Any:
+        """Return a `networkx.MultiDiGraph`.
+
+        Its nodes are the rows with a known index, with attributes `index`, `is_stable` and `xstar`.
+        Its edges are the trajectories that arrived, from the saddle to the point, with attributes
+        `side`, `direction`, `alternates`, `splits` and `n_steps`. Trajectories that arrived nowhere
+        are in the graph's attribute `unresolved`, a list of pairs of a saddle and an outcome in
+        words.
+
+        Raises:
+            ImportError: if NetworkX is not installed.
+        """
+        try:
+            import networkx
+        except ImportError as error:
+            raise ImportError(
+                "Connections.to_networkx: NetworkX is not installed; `pip install networkx`, or "
+                '`pip install -e ".[networkx]"` in the checkout of slowpoints.'
+            ) from error
+        graph, edges = networkx.MultiDiGraph(), self.edges
+        for row in np.flatnonzero(self.index >= 0).tolist():
+            known = {"index": int(self.index[row]), "is_stable": bool(self.is_stable[row])}
+            graph.add_node(row, **known, xstar=self.points.xstar[row])
+        told = ("side", "direction", "alternates", "splits", "n_steps")
+        for i in np.flatnonzero(edges.attractor >= 0):
+            record = {name: getattr(edges, name)[i].item() for name in told}
+            graph.add_edge(edges.saddle[i].item(), edges.attractor[i].item(), **record)
+        astray = np.flatnonzero(edges.attractor < 0)
+        graph.graph["unresolved"] = [
+            (edges.saddle[i].item(), str(Outcome(edges.outcome[i]))) for i in astray
+        ]
+        return graph
+
+    def print_summary(self, max_rows: int = 30) -> None:
+        """Print how many trajectories there are and where they ended, and a table of the saddles.
+
+        Args:
+            max_rows: the largest number of lines in the table.
+        """
+        max_rows = arguments.whole("Connections.print_summary", "max_rows", max_rows)
+        for line in self._lines(max_rows):
+            print(line)
+
+    def __repr__(self) -> str:
+        return (
+            f"Connections(n_points={self.points.n}, n_saddles={len(np.unique(self.edges.saddle))}, "
+            f"n_edges={len(self.edges)}, n_arrived={np.sum(self.edges.attractor >= 0)})"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(self._totals())
+
+    def _totals(self) -> Iterator[str]:
+        edges = self.edges
+        n_saddles = len(np.unique(edges.saddle))
+        leave = "trajectory leaves" if len(edges) == 1 else "trajectories leave"
+        arrive = "arrives" if np.sum(edges.index == 0) == 1 else "arrive"
+        yield (
+            f"{len(edges)} {leave} {n_saddles} saddle{'s' * (n_saddles != 1)}; "
+            f"{np.sum(edges.index == 0)} {arrive} at attractors and {np.sum(edges.index > 0)} at "
+            "other saddles."
+        )
+        for outcome in Outcome:
+            if outcome != Outcome.ARRIVED and (n := np.sum(edges.outcome == outcome)):
+                yield f"{n} unresolved: {outcome}{self._periods(outcome)}"
+        if n := np.sum(edges.splits):
+            yield f"Sides of saddles on which some trajectories end elsewhere: {n}"
+        if n := np.sum(self.index < 0):
+            yield f"Rows that are left out, as not known to be fixed points: {n}"
+
+    def _periods(self, outcome: Outcome) -> str:
+        if outcome != Outcome.CYCLE:
+            return ""
+        found = np.unique(self.edges.period[self.edges.outcome == outcome])
+        return f" of {', '.join(map(str, found))} steps"
+
+    def _lines(self, max_rows: int) -> Iterator[str]:
+        yield "\n=== Connections Summary ==="
+        yield from self._totals()
+        saddles = np.unique(self.edges.saddle)
+        if saddles.size == 0 or max_rows == 0:
+            return
+        yield ""
+        yield f"{'saddle':>6}  {'index':>5}  leads to (trajectories)"
+        for saddle in saddles[:max_rows]:
+            own = self.edges[self.edges.saddle == saddle]
+            rows, counts = np.unique(own.attractor[own.attractor >= 0], return_counts=True)
+            ends = [f"{row} ({k})" for row, k in zip(rows, counts, strict=True)]
+            astray = own.outcome[own.attractor < 0]
+            ends += [f"{Outcome(code)} ({np.sum(astray == code)})" for code in np.unique(astray)]
+            yield f"{saddle:>6}  {self.index[saddle]:>5}  {', '.join(ends)}"
+        if saddles.size > max_rows:
+            yield f"... and {saddles.size - max_rows} more"
+
+
+def connections(
+    F: Any,
+    fps: FixedPoints,
+    *,
+    n_directions: int = 8,
+    max_steps: int = 10_000,
+    n_path: int = 32,
+) -> Connections:
+    """Follow the trajectories that leave each saddle along its unstable directions.
+
+    From a saddle with one unstable direction, one trajectory is followed on each side. They show
+    which attractors are neighbours: the two at which they end share a boundary, the saddle's stable
+    manifold. In a flow, there are no others. But a network moves in steps, and if these are large,
+    the states of a trajectory are only some of those on the curve along which states leave to this
+    side. The curve can cross a boundary, and then trajectories that start in between end elsewhere.
+    Some of these are followed as well, and `Edges.splits` says whether any does. A saddle of index
+    `k` has a sphere of trajectories. Of these, those along its eigenvectors are followed, and
+    `n_directions` others.
+
+    Everything is computed in float64 if the network can be evaluated in it. Each point is first
+    refined by Newton's method, and its Jacobian decomposed. Trajectories start closer to the saddle
+    than a hundred thousandth of the distance to the point next to it.
+
+    A trajectory *arrives* at a stable point if it comes within a thousandth of the distance from
+    there to the next point, and this distance then halves. Near another saddle it can linger for
+    long and yet pass by, so there it arrives only if it is at rest, to rounding. This happens in
+    networks of uncoupled units, and whenever symmetry holds a trajectory on the saddle's stable
+    manifold and rounding keeps the symmetry. In other networks the trajectories from a saddle of
+    index 2 that end at one of index 1 are in between those that are followed. They separate the
+    ones that lead to different attractors.
+
+    Other directions than the eigenvectors are spread evenly where trajectories leave the
+    neighbourhood of the saddle, as far as possible: they start closer to the saddle along its
+    faster directions, which would otherwise win. Along an eigenvector there is nothing else to win
+    but rounding. That happens if another eigenvalue has a logarithm more than three times as large,
+    and then it is by chance where the trajectory along the slower one ends.
+
+    Runs on the host, not inside `jit`, and decomposes all Jacobians anew, even if `fps` has them.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
+            continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`:
+            it has the same fixed points and, if `dt` is small, the same unstable directions.
+        fps: distinct points with `xstar` and `inputs`. Rows that are invalid, rows whose `status`
+            is not that of a fixed point, and rows from which Newton's method finds none within a
+            thousandth of their size, have no edges. Trajectories end
+            only at points under the same input, and of the same condition if there is `cond_id`.
+        n_directions: how many directions to follow, both ways, from each saddle of index 2 or
+            more, besides its eigenvectors. They are always the same ones.
+        max_steps: how many steps each trajectory may take.
+        n_path: how many states to keep of each trajectory, for figures.
+
+    Returns:
+        The points and the trajectories.
+
+    Raises:
+        TypeError: if `F` is not of a known kind, or in continuous time; or `fps` is not a
+            `FixedPoints`, is traced, or in half precision.
+        ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
+            states, or a number is out of range.
+    """
+    caller = "connections"
+    F = as_transition(F)
+    arguments.fields(caller, fps, FixedPoints, "xstar", "inputs")
+    check_map(caller, F, fps=fps)
+    n_directions = arguments.whole(caller, "n_directions", n_directions)
+    max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
+    n_path = arguments.whole(caller, "n_path", n_path)
+    F = traced_for(caller, F, fps)
+    if fps.n_states == 0:
+        was = f"has shape {tuple(fps.xstar.shape)}"
+        arguments.refuse(caller, "fps.xstar", was, "at least one state", ValueError)
+    points = fps.to_numpy()
+    counted = counted_rows(points) & np.isfinite(points.xstar).all(axis=1)
+    begun = None if points.x_init is None else points.x_init[counted]
+    unit = units_of(points.xstar[counted], begun)
+    F = InUnits(F, unit)
+    exact = _Exact.of(F, points, np.flatnonzero(counted), unit)
+    if not points.has_decomposed_jacobians:
+        points = points.replace(**exact.spectra(points))
+    starts, edges = _leaving(exact, n_directions)
+    edge, others = _between(exact, starts, edges["alternates"])
+    both = Starts(*(np.concatenate(pair) for pair in zip(starts, others, strict=True)))
+    ends = follow(F, both, exact.places(), max_steps)  # together: one program to compile
+    found = Endings(*(column[: len(starts.x)] for column in ends))
+    splits = _splits(ends, edge, len(starts.x))
+    path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
+    arrived = found.place >= 0
+    row = np.where(arrived, exact.rows[found.place], -1)
+    index = np.full(points.n, -1)
+    index[exact.rows] = exact.index
+    is_stable = np.zeros(points.n, bool)
+    is_stable[exact.rows] = exact.is_stable
+    return Connections(
+        points=points,
+        index=index,
+        is_stable=is_stable,
+        edges=Edges(
+            **edges,
+            splits=splits,
+            outcome=found.outcome,
+            attractor=row,
+            index=np.where(arrived, index[row], -1),
+            n_steps=found.n_steps,
+            period=found.period,
+            end=(unit * found.x).astype(found.x.dtype),
+            path=(unit * path).astype(path.dtype),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exact:
+    """The rows that are fixed points, in the precision of the computation and in units."""
+
+    rows: Int[np.ndarray, " k"]
+    """Their numbers among the points that were given."""
+    unit: Float[np.ndarray, " n_states"]
+    """What their states and eigenvectors are given in units of."""
+    x: Float[np.ndarray, "k n_states"]
+    u: Float[np.ndarray, "k n_inputs"]
+    eigval: Complex[np.ndarray, "k n_states"]
+    eigvec: Complex[np.ndarray, "k n_states n_states"]
+    grows: Bool[np.ndarray, "k n_states"]
+    is_stable: Bool[np.ndarray, " k"]
+    group: Int[np.ndarray, " k"]
+    """Equal for those under the same input and of the same condition."""
+    spacing: Float[np.ndarray, " k"]
+    """The distance to the next point of the group."""
+
+    @property
+    def index(self) -> Int[np.ndarray, " k"]:
+        """The number of unstable directions of each point."""
+        return self.grows.sum(axis=1)
+
+    def places(self) -> Places:
+        """Return the points as places where trajectories may end."""
+        return Places(self.x, self.group, self.is_stable, REACH * self.spacing)
+
+    def spectra(self, fps: FixedPoints) -> dict[str, Any]:
+        """Return the fields with eigenvalues for all rows, NaN for those that are not points."""
+        n, d = fps.n, fps.n_states
+        kind = np.result_type(fps.xstar.dtype, np.complex64)
+        values, vectors = np.full((n, d), np.nan, kind), np.full((n, d, d), np.nan, kind)
+        stable = np.zeros(n, bool)
+        own = self.unit[:, None] * self.eigvec
+        own = own / np.linalg.norm(own, axis=1, keepdims=True)
+        values[self.rows], vectors[self.rows] = self.eigval, own
+        stable[self.rows] = self.is_stable
+        return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": stable}
+
+    @classmethod
+    def of(
+        cls,
+        F: Transition,
+        fps: FixedPoints,
+        rows: Int[np.ndarray, " k"],
+        unit: Float[np.ndarray, " n_states"],
+    ) -> "_Exact":
+        """Refine some of the points, and decompose their Jacobians.
+
+        Args:
+            F: the network of states in these units.
+            fps: the points, not in units. Only those that Newton's method confirms are kept.
+            rows: the numbers of those that are fixed points.
+            unit: what states are given in units of.
+        """
+        dtype = working_dtype(F, fps.xstar, fps.inputs)
+        u = fps.inputs[rows].astype(dtype)
+        given = (fps.xstar[rows] / unit).astype(dtype)
+        x = refined(F, given, u)
+        with enabled(dtype):
+            # Weights of a lower precision count for what they are.
+            exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
+        speed = speeds(F, x, u)
+        known = np.isfinite(exact.eigval_J_xstar).all(axis=1)
+        known &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
+        known &= speed <= np.sqrt(np.finfo(dtype).eps) * size_of(x)
+        rows, x, u, exact, speed = rows[known], x[known], u[known], exact[known], speed[known]
+        # As for `is_stable`: what may be 1 does not grow.
+        margin = NEUTRAL_ROUNDINGS * np.finfo(dtype).eps
+        margin = margin + np.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL)
+        condition = 0 * rows if fps.cond_id is None else fps.cond_id[rows]
+        group = np.unique(np.c_[u, condition], axis=0, return_inverse=True)[1].reshape(-1)
+        return cls(
+            rows=rows,
+            unit=unit,
+            x=x,
+            u=u,
+            eigval=exact.eigval_J_xstar,
+            eigvec=exact.eigvec_J_xstar,
+            grows=np.abs(exact.eigval_J_xstar) > 1 + margin[:, None],
+            is_stable=exact.is_stable,
+            group=group,
+            spacing=spacing(x, group),
+        )
+
+
+# ---- directions ----------------------------------------------------------------------------------
+
+
+def _leaving(exact: _Exact, n_directions: int) -> tuple[Starts, dict[str, Any]]:
+    """Return the states from which trajectories leave all saddles, and what is known of each."""
+    near = float(np.finfo(exact.x.dtype).eps) ** _START
+    offsets, homes, numbers, alternates = [np.zeros((0, exact.x.shape[1]))], [], [], []
+    for i in np.flatnonzero(exact.index):
+        vectors, values = _unstable_directions(exact.eigval[i], exact.eigvec[i], exact.grows[i])
+        weights = np.concatenate([np.eye(len(vectors)), spread(len(vectors), n_directions)])
+        own = near * weights * _relative(np.abs(values), near) @ vectors
+        # Along an eigenvector alone, there is nothing that could win.
+        own[: len(vectors)] = near * vectors
+        offsets.append(exact.spacing[i] * own)
+        homes += [i] * len(own)
+        numbers += range(len(own))
+        flips = (np.imag(values) == 0) & (np.real(values) < 0)
+        alternates += ((weights != 0) & flips).any(axis=1).tolist()
+    offset = np.concatenate(offsets)
+    home = np.repeat(np.array(homes, int), 2)
+    side = np.tile([1, -1], len(offset))
+    x = exact.x[home] + side[:, None] * np.repeat(offset, 2, axis=0)
+    whole = np.ones(len(home), exact.x.dtype)
+    starts = Starts(x.astype(exact.x.dtype), exact.u[home], exact.group[home], home, whole)
+    return starts, {
+        "saddle": exact.rows[home],
+        "side": side,
+        "direction": np.repeat(np.array(numbers, int), 2),
+        "alternates": np.repeat(np.array(alternates, bool), 2),
+    }
+
+
+def _between(
+    exact: _Exact, starts: Starts, alternates: Bool[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " b"], Starts]:
+    """Return starts on the sides of saddles of index 1 that lie on no trajectory yet.
+
+    On a side where deviations grow by a factor, every trajectory has one state among those of which
+    the distances from the saddle differ by less than this factor.
+
+    Returns:
+        The number of the edge that each of them is beside, and the starts.
+    """
+    largest = np.abs(exact.eigval).max(axis=1, initial=0.0)[starts.home]
+    # One that changes sides is back on its own after two steps.
+    growth = np.where(exact.index[starts.home] == 1, largest ** (1 + alternates), 1.0)
+    n = np.clip(np.ceil(_PER_DOUBLING * np.log2(growth)), 1, 1 + _MOST_BETWEEN).astype(int)
+    edge = np.repeat(np.arange(len(n)), n - 1)
+    number = np.concatenate([np.zeros(0), *(np.arange(1, k) for k in n)])
+    nearer = growth[edge] ** (-number / n[edge])
+    x, u, group, home, part = (column[edge] for column in starts)
+    x = exact.x[home] + nearer[:, None] * (x - exact.x[home])
+    return edge, Starts(x.astype(exact.x.dtype), u, group, home, part)
+
+
+def _splits(ends: Endings, edge: Int[np.ndarray, " b"], m: int) -> Bool[np.ndarray, " m"]:
+    """Return on which of `m` edges another trajectory, the last ones of `ends`, ends elsewhere."""
+    differs = (ends.outcome[m:] != ends.outcome[edge]) | (ends.place[m:] != ends.place[edge])
+    ended = (ends.outcome[m:] != Outcome.MOVING) & (ends.outcome[edge] != Outcome.MOVING)
+    return np.bincount(edge, weights=differs & ended, minlength=m) > 0
+
+
+def _unstable_directions(
+    eigval: Complex[np.ndarray, " d"], eigvec: Complex[np.ndarray, "d d"], grows: Any
+) -> tuple[Float[np.ndarray, "k d"], Complex[np.ndarray, " k"]]:
+    """Return real vectors of length 1 that span the unstable space, and their eigenvalues.
+
+    The members of a complex pair follow each other. The first has the real part of the eigenvector,
+    the second the imaginary part.
+    """
+    values = eigval[grows]
+    vectors = eigvec[:, grows].T
+    is_complex = np.imag(values) != 0
+    is_second = is_complex & (np.cumsum(is_complex) % 2 == 0)
+    parts = np.where(is_second[:, None], np.imag(vectors), np.real(vectors))
+    parts = parts / np.linalg.norm(parts, axis=1, keepdims=True)
+    largest = np.take_along_axis(parts, np.abs(parts).argmax(axis=1)[:, None], axis=1)
+    return parts * np.sign(largest), values
+
+
+def _relative(growth: Float[np.ndarray, " k"], near: float) -> Float[np.ndarray, " k"]:
+    """Return how far from the saddle to start along each direction, the slowest one at 1.
+
+    From `near ** a`, with `a` proportional to the logarithm of its growth, each direction takes the
+    same time to leave. None starts closer than `near ** 2`: the curvature of the manifold would
+    have more to say about it than its own start.
+    """
+    rate = np.log(growth)
+    return near ** (np.minimum(rate / rate.min(), 2) - 1)
+
+
+def spread(dimension: int, n: int) -> Float[np.ndarray, "n dimension"]:
+    """Return `n` directions that, with their opposites, are spread over the sphere; none in 1-D.
+
+    In the plane they are at equal angles. In more dimensions they are a low-discrepancy sequence
+    (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences"), by way of the normal
+    distribution.
+    """
+    if dimension < 2 or n == 0:
+        return np.zeros((0, dimension))
+    if dimension == 2:
+        angle = np.pi * (np.arange(n) + 0.25) / n  # never along an axis
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    base = 2.0
+    for _ in range(50):  # the root of `x ** (dimension + 1) == x + 1`
+        base = (1 + base) ** (1 / (dimension + 1))
+    steps = base ** -np.arange(1.0, dimension + 1)
+    uniform = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1
+    normal = np.asarray(jax.scipy.special.ndtri(jnp.asarray(uniform)), float)
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)

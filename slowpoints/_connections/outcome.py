@@ -1,0 +1,448 @@
+"""Where trajectories under a constant input end: at a known point, elsewhere, or not at all."""
+
+import contextlib
+import enum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core import arguments
+from slowpoints._core.arrays import power_of_two
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import RealArray
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import one_by_one
+from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.precision import computes_in_float64, with_precision
+
+
+class Outcome(enum.IntEnum):
+    """Where a trajectory ended. Printed, an outcome is in words, such as "still moving"."""
+
+    ARRIVED = 1
+    """At one of the points that are known."""
+    ELSEWHERE = 2
+    """At rest to rounding, at a fixed point that is not among those that are known."""
+    CYCLE = 3
+    """On a cycle of at least two steps: it came back to one of its own states, to rounding."""
+    MOVING = 4
+    """Still moving after `max_steps`: on a limit cycle that never closes exactly, on a chaotic set,
+    or slow."""
+    LEFT = 5
+    """NaN, infinite, or so far out that it will hardly return."""
+
+    def __str__(self) -> str:
+        return _WORDS[self]
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+_WORDS = {
+    Outcome.ARRIVED: "arrived",
+    Outcome.ELSEWHERE: "at rest elsewhere",
+    Outcome.CYCLE: "on a cycle",
+    Outcome.MOVING: "still moving",
+    Outcome.LEFT: "left",
+}
+
+REACH = 1e-3
+"""The neighbourhood of a point reaches this part of the way to the point next to it. So close to a
+stable point the dynamics are linear, unless that other point is just about to merge with it."""
+
+_SHRUNK = 0.5
+"""A trajectory has arrived at a stable point if, after it came within reach, its distance shrank to
+this part. Getting within reach takes ten times as long, even along the slowest direction."""
+
+_ROUNDINGS = 8
+"""A state that moves by at most so many units in the last place is at rest. The last steps towards
+a fixed point round by one or two."""
+
+_SIZE = 1.0
+"""States are given in units of their own size (`InUnits`), so this is the size of a typical one. It
+counts for those that are at the origin, where a network rounds as elsewhere."""
+
+_COPIES = 100
+"""Copies of a point differ by so many units in the last place, after Newton's method, or less."""
+
+_FAR = 1e6
+"""A state farther out than this many times the known points and its start has left."""
+
+_DEPARTED = 10
+"""A trajectory that starts next to a point has left it when it is so many times as far from it."""
+
+
+GIVEN = 1e-3
+"""An attractor is refined by no more than this, relative to its size: it is a point that was found,
+and not just a state that leads to one."""
+
+
+class Places(NamedTuple):
+    """Points at which trajectories may end."""
+
+    x: Float[Any, "n n_states"]
+    """The points, as exactly as the network's precision allows."""
+    group: Int[Any, " n"]
+    """A trajectory can end at the points of its own group only."""
+    is_stable: Bool[Any, " n"]
+    """Which of them are stable."""
+    reach: Float[Any, " n"]
+    """How far their neighbourhoods reach."""
+
+
+class Starts(NamedTuple):
+    """States from which trajectories start."""
+
+    x: Float[Any, "m n_states"]
+    """The states."""
+    u: Float[Any, "m n_inputs"]
+    """Their constant inputs."""
+    group: Int[Any, " m"]
+    """The points at which each of them may end."""
+    home: Int[Any, " m"]
+    """The number of the point next to which it starts, which it has to leave; or -1."""
+    part: Float[Any, " m"]
+    """To what part of their reach it has to come to points before it may have arrived, from 0 to 1.
+    What starts closer than their reach has to be followed as long as what comes from outside."""
+
+
+class Endings(NamedTuple):
+    """Where trajectories ended."""
+
+    x: Float[Any, "m n_states"]
+    """The last states."""
+    outcome: Int[Any, " m"]
+    """Numbers of `Outcome`."""
+    place: Int[Any, " m"]
+    """The numbers of the points at which they arrived, or -1."""
+    n_steps: Int[Any, " m"]
+    """How many steps they took."""
+    period: Int[Any, " m"]
+    """The number of steps of the cycle on which they are, 1 at rest, 0 if neither is known."""
+
+
+def check_map(caller: str, F: Transition, **values: Any) -> None:
+    """Check that a network can be iterated, on the host.
+
+    Raises:
+        TypeError: if it is in continuous time, or it or one of the values is traced.
+    """
+    if isinstance(F, ContinuousTime):
+        expected = "a map, such as the step `lambda x, u: x + dt * f(x, u)` of a simulation"
+        arguments.refuse(caller, "F", "is in continuous time", expected, TypeError)
+    for name, value in {"F": F, **values}.items():
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+            expected = "to be called outside of `jit`"
+            arguments.refuse(caller, name, "is traced", expected, TypeError)
+
+
+def size_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
+    """Return the size of states that are given in units of their own size, for thresholds."""
+    return _SIZE + np.linalg.norm(x, axis=-1)
+
+
+# ---- precision -----------------------------------------------------------------------------------
+
+
+def working_dtype(F: Transition, x: RealArray, u: RealArray) -> np.dtype[Any]:
+    """Return float64, or the type of `x` if the network does not compute in float64."""
+    narrow = jnp.asarray(x)
+    wide = computes_in_float64(F)
+    return np.dtype(np.float64) if wide else np.dtype(narrow.dtype)
+
+
+def enabled(dtype: np.dtype[Any]) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which JAX computes in `dtype`."""
+    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+
+
+def refined(
+    F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
+) -> Float[np.ndarray, "n n_states"]:
+    """Return fixed points in the precision of `x`, from ones of a lower precision.
+
+    Newton's method is run for a few steps, and a step counts only if the speed falls.
+    """
+    if len(x) == 0:
+        return x
+    rows = np.arange(power_of_two(len(x))) % len(x)
+    with enabled(x.dtype):
+        F = with_precision(F, x.dtype)
+        return np.asarray(_refined(F, jnp.asarray(x[rows]), jnp.asarray(u[rows])))[: len(x)]
+
+
+_NEWTON_STEPS = 6
+"""From float32 to float64 it takes one or two; more if a point is about to merge with another."""
+
+
+@CompiledOnce
+def _refined(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Float[Array, "n n_states"]:
+    def one(row: tuple[Array, Array]) -> Array:
+        x, u = row
+
+        def residual(x: Array) -> Array:
+            return F(x, u).astype(x.dtype) - x
+
+        def step(x: Array, _: None) -> tuple[Array, None]:
+            new = x - lapack.solve(jax.jacfwd(residual)(x), residual(x))
+            better = jnp.linalg.norm(residual(new)) < jnp.linalg.norm(residual(x))
+            return jnp.where(better, new, x), None  # NaN is not better
+
+        return jax.lax.scan(step, x, None, length=_NEWTON_STEPS)[0]
+
+    return one_by_one(one, (x, u))
+
+
+def speeds(
+    F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
+) -> Float[np.ndarray, " n"]:
+    """Return how far states move in one step, in the precision of `x`."""
+    with enabled(x.dtype):
+        return np.asarray(_speeds(with_precision(F, x.dtype), jnp.asarray(x), jnp.asarray(u)))
+
+
+@CompiledOnce
+def _speeds(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Float[Array, " n"]:
+    return jnp.linalg.norm(jax.vmap(F)(x, u).astype(x.dtype) - x, axis=1)
+
+
+# ---- trajectories --------------------------------------------------------------------------------
+
+
+def spacing(
+    x: Float[np.ndarray, "n n_states"], group: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return the distance from each point to the nearest other one of its group.
+
+    Points that differ from it by no more than rounding are copies of it, and no others.
+
+    For a point that is alone, it is the point's own norm, or the size of states if that is more.
+    """
+    if len(x) == 0:
+        return np.zeros(0, x.dtype)
+    rows = np.arange(power_of_two(len(x))) % len(x)
+    with enabled(x.dtype):
+        found = np.asarray(_spacing(x[rows], group[rows], rows))[: len(x)]
+    return np.where(np.isfinite(found), found, np.maximum(_SIZE, np.linalg.norm(x, axis=1)))
+
+
+@CompiledOnce
+def _spacing(
+    x: Float[Array, "n n_states"], group: Int[Array, " n"], number: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    def one(row: tuple[Array, Array, Array]) -> Array:
+        own, own_group, own_number = row
+        others = (group == own_group) & (number != own_number)
+        apart = jnp.linalg.norm(x - own, axis=1)
+        others &= apart > _COPIES * jnp.finfo(x.dtype).eps * (_SIZE + jnp.linalg.norm(own))
+        return jnp.min(jnp.where(others, apart, jnp.inf))
+
+    return jax.lax.map(one, (x, group, number))
+
+
+def follow(F: Transition, starts: Starts, places: Places, max_steps: int) -> Endings:
+    """Iterate the network from all starts side by side, until each trajectory has ended.
+
+    States are in units of their own size.
+
+    A trajectory has arrived at a stable point if it is within reach of it and its distance has
+    shrunk since it came there. It has arrived at any other point only if it is at rest there, to
+    rounding: near a saddle it may linger for long, and yet pass by.
+
+    Args:
+        F: the network.
+        starts: where trajectories start, in the precision to compute in.
+        places: where they may end.
+        max_steps: how many steps they may take.
+    """
+    m, n = len(starts.x), len(places.x)
+    if m == 0:
+        none = np.zeros(0, np.int32)
+        return Endings(np.asarray(starts.x), none, none, none, none)
+    dtype = np.dtype(starts.x.dtype)
+    # Powers of two, so that few sizes are compiled. What is added repeats what is there.
+    rows = np.arange(power_of_two(m)) % m
+    with enabled(dtype):
+        columns = np.arange(power_of_two(n)) % n
+        found = _follow(
+            with_precision(F, dtype),
+            Starts(*(jnp.asarray(a[rows]) for a in starts)),
+            Places(*(jnp.asarray(a[columns]) for a in places)),
+            jnp.asarray(max_steps, np.int32),
+        )
+        return Endings(*(np.asarray(a)[:m] for a in found))
+
+
+class _Flight(NamedTuple):
+    """The trajectories on their way."""
+
+    x: Array
+    outcome: Array
+    place: Array
+    n_steps: Array
+    period: Array
+    near: Array  # the point within whose reach each of them is, or -1
+    entered: Array  # how far from it they were when they came there
+    has_left: Array  # whether they have left the point next to which they started
+    saved: Array  # their states at the last step whose number is a power of two (Brent 1980)
+    saved_at: Array
+    step: Array
+
+
+@CompiledOnce
+def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array, ""]) -> Endings:
+    x, u, group, home, part = starts
+    m, eps = x.shape[0], jnp.finfo(x.dtype).eps
+    centre = jnp.mean(places.x, axis=0)
+    points = places.x - centre
+    squared = jnp.sum(points * points, axis=1)
+    size = jnp.max(jnp.linalg.norm(places.x, axis=1))
+    far = _FAR * (_SIZE + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
+    barred = jnp.asarray(group)[:, None] != places.group
+    from_home = jnp.linalg.norm(x - places.x[home], axis=1)
+
+    def step(flight: _Flight) -> _Flight:
+        before = flight.x
+        moved = jax.vmap(F)(before, u).astype(x.dtype)
+        is_out = ~jnp.isfinite(moved).all(axis=1) | ~(jnp.linalg.norm(moved, axis=1) <= far)
+        step, norm = flight.step + 1, jnp.linalg.norm(moved, axis=1)
+        still = _ROUNDINGS * eps * (_SIZE + norm)
+        # Products tell which point is the nearest; the distance itself they would round.
+        closeness = jnp.where(barred, jnp.inf, squared - 2 * (moved - centre) @ points.T)
+        nearest = jnp.argmin(closeness, axis=1).astype(np.int32)
+        distance = jnp.linalg.norm(moved - places.x[nearest], axis=1)
+        has_left = flight.has_left | (
+            jnp.linalg.norm(moved - places.x[home], axis=1) > _DEPARTED * from_home
+        )
+        reach = jnp.maximum(part * places.reach[nearest], 2 * still)
+        within = (distance <= reach) & ~jnp.all(barred, axis=1)
+        stays = within & (nearest == flight.near)
+        entered = jnp.where(stays, flight.entered, distance)
+        settled = places.is_stable[nearest] & stays & (distance <= _SHRUNK * entered)
+        rests = has_left & (jnp.linalg.norm(moved - before, axis=1) <= still)
+        returns = has_left & (jnp.linalg.norm(moved - flight.saved, axis=1) <= still)
+        arrived = settled | (rests & within)
+
+        outcome = jnp.where(returns, Outcome.CYCLE, 0)
+        outcome = jnp.where(rests, Outcome.ELSEWHERE, outcome)
+        outcome = jnp.where(arrived, Outcome.ARRIVED, outcome)
+        outcome = jnp.where(is_out, Outcome.LEFT, outcome).astype(np.int32)
+        period = jnp.where(returns, step - flight.saved_at, 0)
+        period = jnp.where(arrived | rests, 1, period).astype(np.int32)
+        saves = step & (step - 1) == 0
+
+        on = flight.outcome == 0
+        return _Flight(
+            x=jnp.where(on[:, None], moved, before),
+            outcome=jnp.where(on, outcome, flight.outcome),
+            place=jnp.where(on & (outcome == Outcome.ARRIVED), nearest, flight.place),
+            n_steps=jnp.where(on, step, flight.n_steps),
+            period=jnp.where(on & ~is_out, period, flight.period),
+            near=jnp.where(within, nearest, -1),
+            entered=entered,
+            has_left=has_left,
+            saved=jnp.where(saves, moved, flight.saved),
+            saved_at=jnp.where(saves, step, flight.saved_at),
+            step=step,
+        )
+
+    zero = jnp.zeros(m, np.int32)
+    start = _Flight(
+        x=x,
+        outcome=zero,
+        place=zero - 1,
+        n_steps=zero,
+        period=zero,
+        near=zero - 1,
+        entered=jnp.full(m, jnp.inf, x.dtype),
+        has_left=jnp.asarray(home) < 0,
+        saved=x,
+        saved_at=jnp.zeros((), np.int32),
+        step=jnp.zeros((), np.int32),
+    )
+    end = jax.lax.while_loop(
+        lambda flight: jnp.any(flight.outcome == 0) & (flight.step < max_steps), step, start
+    )
+    outcome = jnp.where(end.outcome == 0, np.int32(Outcome.MOVING), end.outcome)
+    return Endings(end.x, outcome, end.place, end.n_steps, end.period)
+
+
+def paths(
+    F: Transition,
+    starts: Starts,
+    n_steps: Int[np.ndarray, " m"],
+    stride: Int[np.ndarray, " m"],
+    n_path: int,
+) -> Float[np.ndarray, "m n_path n_states"]:
+    """Return states of each trajectory, the first and the last ones included, evenly along it.
+
+    Args:
+        F: the network.
+        starts: where the trajectories start.
+        n_steps: how many steps they take.
+        stride: 2 for those of which only every second state counts, else 1.
+        n_path: how many states.
+    """
+    m, dtype = len(starts.x), np.dtype(starts.x.dtype)
+    if m == 0 or n_path == 0:
+        return np.zeros((m, n_path, starts.x.shape[1]), dtype)
+    rows = np.arange(power_of_two(m)) % m
+    with enabled(dtype):
+        x, u = (jnp.asarray(a[rows]) for a in (starts.x, starts.u))
+        steps, every = (jnp.asarray(a[rows], np.int32) for a in (n_steps, stride))
+        return np.asarray(_paths(with_precision(F, dtype), x, u, steps, every, n_path))[:m]
+
+
+@CompiledOnce
+def _paths(
+    F: Transition,
+    x: Float[Array, "m n_states"],
+    u: Float[Array, "m n_inputs"],
+    n_steps: Int[Array, " m"],
+    stride: Int[Array, " m"],
+    n_path: int,
+) -> Float[Array, "m n_path n_states"]:
+    most, row = jnp.max(n_steps), jnp.arange(x.shape[0])
+
+    def advance(t: Array, x: Array, last: Array) -> tuple[Array, Array, Array]:
+        x = jax.vmap(F)(x, u).astype(x.dtype)
+        counts = (t <= n_steps) & (t % stride == 0) & jnp.isfinite(x).all(axis=1)
+        last_new = jnp.where(counts[:, None], x, last)
+        return x, last_new, jnp.linalg.norm(last_new - last, axis=1)
+
+    def measure(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        t, x, last, length = carry
+        x, last, way = advance(t, x, last)
+        return t + 1, x, last, length + way
+
+    zero, one = jnp.zeros(x.shape[0], x.dtype), jnp.ones((), np.int32)
+    *_, length = jax.lax.while_loop(lambda c: c[0] <= most, measure, (one, x, x, zero))
+
+    def record(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        t, x, last, way_so_far, kept = carry
+        x, last, way = advance(t, x, last)
+        way = way_so_far + way
+        part = way / jnp.where(length > 0, length, 1)
+        slot = jnp.clip(jnp.ceil(part * (n_path - 1)).astype(np.int32), 0, n_path - 1)
+        return t + 1, x, last, way, kept.at[row, slot].set(last)
+
+    empty = jnp.full((x.shape[0], n_path, x.shape[1]), jnp.nan, x.dtype).at[:, 0].set(x)
+    start = (one, x, x, zero, empty)
+    *_, kept = jax.lax.while_loop(lambda c: c[0] <= most, record, start)
+
+    def fill(previous: Array, states: Array) -> tuple[Array, Array]:
+        # Steps that are longer than the intervals leave some of these without a state.
+        states = jnp.where(jnp.isnan(states), previous, states)
+        return states, states
+
+    _, filled = jax.lax.scan(fill, x, jnp.moveaxis(kept, 1, 0))
+    return jnp.moveaxis(filled, 0, 1)

@@ -1,0 +1,297 @@
+"""Tubes around curves of fixed points, in each of which one curve is proven and no other.
+
+A tube is around a step of a curve, from `y0` to `y1`. Let `m(p)` be the point at the part `p` of
+the way, with the middle at 0, and `c` the unit vector along it. For each `p` from `-1/2` to `1/2`,
+and a little beyond, Krawczyk's test shows that there is exactly one `z` across the step, `c z = 0`,
+with all entries below a radius, such that `H(m(p) + z) = 0`: with an approximate inverse `C` of the
+slopes of `H` above `c`, the map `z -> z - C (H(m(p) + z), c z)` contracts by `L` over the tube, and
+moves 0 by no more than `q` for any `p`, with `q + L r < r`. So the tube holds one curve, which
+leads from its one end to the other (compare Gameiro, Lessard & Mischaikow 2008; Rump 2010). As
+steps are given by arclength, folds are places like any other. Where curves cross, there is no such
+tube.
+
+Successive tubes overlap, and the curves in them are one if the point in which the first leaves its
+tube is inside of the next.
+
+In a tube, the difference of two points of the curve is `M^-1 (0, 1)`, times a number, for some `M`
+among the slopes. If the last entry of these vectors has a sign, the curve passes each `s` once.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._arclength.arcs import Chain
+from slowpoints._arclength.steps import Curve
+from slowpoints._continuation.refinement import middles
+from slowpoints._core.arrays import power_of_two
+from slowpoints._intervals.balls import Ball, matmul
+from slowpoints._intervals.enclosure import NotCovered
+from slowpoints._intervals.interpreter import Program
+from slowpoints._linear_algebra.signs import inverses
+from slowpoints._network.base import Transition
+
+_MARGIN = 0.05
+"""Tubes reach beyond both ends of their steps by this part of their length: they overlap."""
+
+_LEAST_RADIUS = 1e-8
+"""Tubes around straight lines are this wide, for rounding."""
+
+_MOST_CONTRACTION = 0.5
+"""Steps over which, without any radius, `L` is more than this are divided."""
+
+_WIDENINGS = 3
+"""So many radii are tried, each twice the last."""
+
+_SHORTEST = 1e-6
+"""Steps of this arclength, for which there is no tube, are not divided further."""
+
+_SHORTEST_AT_FOLDS, _NARROW_AT_FOLDS = 2e-6, 1e-9
+"""Steps that may turn back in `s` are divided down to this arclength, or until their tubes take up
+no more than this part of the span, about the square of their arclength."""
+
+_BESIDE_CROSSINGS = 1e-4
+"""Steps of up to this arclength next to where there is no tube belong to that."""
+
+_MOST_TURNS = 2**11
+"""If more steps than this may turn back, it is not a few folds that they do so at, but the curve
+leads across `s` all along, and they are not divided further."""
+
+_MOST_STEPS = 2**15
+"""So many steps, of all curves together, are looked at."""
+
+_MOST_ENTRIES = 2**20
+"""Steps are looked at together as long as their slopes have no more entries than this."""
+
+NO_TUBE = (
+    f"no tube, down to a length of {_SHORTEST:g}, holds one branch and no other, as where branches "
+    "cross or come as close, or where it turns as sharply"
+)
+TURNS = "it may turn back there more than once"
+TOO_MANY = f"there were more than {_MOST_STEPS} steps to look at"
+NOT_REACHED = "no point of the branch between two others is found"
+NOT_LINKED = "two tubes are not proven to hold the same branch"
+LOCAL = (NO_TUBE, TURNS)
+"""What leaves open what happens there, but not where the branch goes on from there."""
+
+
+class Proof(NamedTuple):
+    """What is proven about the steps of a curve, `k` of them.
+
+    Attributes:
+        exists: `[k]` whether a tube around the step holds one curve and no other, which is also the
+            one in the tube before.
+        passes_once: `[k]` whether the curve passes each `s` there once.
+        radius: `[k]` of the tube.
+        reason: `[k]` why not, or empty.
+    """
+
+    exists: Bool[np.ndarray, " k"]
+    passes_once: Bool[np.ndarray, " k"]
+    radius: Float[np.ndarray, " k"]
+    reason: np.ndarray
+
+
+class _Tubes(NamedTuple):
+    """Tubes around steps.
+
+    Attributes:
+        exists: whether each is one.
+        passes_once: see `Proof`.
+        radius: of the tube.
+        reach: `[k, 2]` how far the curve's points across the ends of the step are from these.
+    """
+
+    exists: Bool[np.ndarray, " k"]
+    passes_once: Bool[np.ndarray, " k"]
+    radius: Float[np.ndarray, " k"]
+    reach: Float[np.ndarray, "k 2"]
+
+
+def proven(curve: Curve, chains: list[Chain]) -> tuple[list[Chain], list[Proof]]:
+    """Prove tubes around curves, dividing their steps as far as need be.
+
+    Returns:
+        The curves, with the points that were inserted, and what is proven about their steps.
+    """
+    chains = list(chains)
+    prover = _Prover(curve)
+    tubes = [_nothing(len(chain.y) - 1) for chain in chains]
+    reasons = [np.full(len(chain.y) - 1, "", object) for chain in chains]
+    is_open = [np.ones(len(chain.y) - 1, bool) for chain in chains]
+    n_looked_at = 0
+    while True:
+        steps = [(i, int(k)) for i, open_ in enumerate(is_open) for k in np.flatnonzero(open_)]
+        if not steps:
+            break
+        numbers, at = np.array(steps).T
+        n_looked_at += len(steps)
+        y0, y1 = (np.array([chains[i].y[k + side] for i, k in steps], float) for side in (0, 1))
+        try:
+            found = prover(y0, y1)
+        except NotCovered as operation:
+            for reason in reasons:
+                reason[:] = f"{operation} is not covered"
+            break
+        length = np.linalg.norm(y1 - y0, axis=1)
+        extent = np.abs(y1 - y0)[:, -1] + 2 * found.radius
+        is_short = (length <= _SHORTEST_AT_FOLDS) | (extent <= _NARROW_AT_FOLDS)
+        may_turn = found.exists & ~found.passes_once
+        is_done = found.exists & (~may_turn | is_short | (np.sum(may_turn) > _MOST_TURNS))
+        is_short = ~found.exists & (length <= _SHORTEST)
+        divides = ~is_done & ~is_short & (n_looked_at < _MOST_STEPS)
+        why = np.where(found.exists, np.where(found.passes_once, "", TURNS), NO_TUBE).astype(object)
+        why[~is_done & ~is_short & ~divides] = TOO_MANY
+        rows = np.flatnonzero(divides)
+        is_good = np.zeros(len(steps), bool)
+        middle, is_good[rows] = middles(curve, chains, [steps[row] for row in rows])
+        why[rows] = np.where(is_good[rows], "", NOT_REACHED)
+        for i in np.unique(numbers):
+            mine = np.flatnonzero(numbers == i)
+            for old, new in zip(tubes[i], found, strict=True):
+                old[at[mine]] = new[mine]
+            reasons[i][at[mine]] = why[mine]
+            is_open[i][:] = False
+            split = mine[is_good[mine]]
+            if not split.size:
+                continue
+            k, use = at[split], np.searchsorted(rows, split)
+            chains[i] = chains[i]._replace(
+                y=np.insert(chains[i].y, k + 1, middle.y[use], axis=0),
+                tangent=np.insert(chains[i].tangent, k + 1, middle.tangent[use], axis=0),
+            )
+            is_open[i][k] = True
+            is_open[i] = np.insert(is_open[i], k + 1, True)
+            reasons[i] = np.insert(reasons[i], k + 1, "")
+            tubes[i] = _Tubes(*(np.insert(part, k + 1, part[k], axis=0) for part in tubes[i]))
+    return chains, [_linked(*parts) for parts in zip(chains, tubes, reasons, strict=True)]
+
+
+def _nothing(n: int) -> _Tubes:
+    no = np.zeros(n, bool)
+    return _Tubes(no, no.copy(), np.zeros(n), np.full((n, 2), np.inf))
+
+
+def _linked(chain: Chain, tubes: _Tubes, reason: np.ndarray) -> Proof:
+    """Return the tubes that hold the curve of those before them."""
+    y = np.asarray(chain.y, np.float64)
+    length = np.linalg.norm(np.diff(y, axis=0), axis=1)
+    rounding = 16 * np.finfo(np.float64).eps * np.abs(y).max(initial=0)
+    room = 0.5 * np.minimum(_MARGIN * length, tubes.radius) * tubes.exists
+    needed = y.shape[1] * (tubes.reach + rounding)
+    holds_ends = tubes.exists & (needed <= room[:, None]).all(axis=1)
+    same = needed[:-1, 1] <= room[1:]
+    exists = holds_ends & np.concatenate([[True], same])
+    if chain.ended_by[0] == "closed" and len(exists):
+        gap = np.linalg.norm(y[-1] - y[0])
+        exists[0] &= y.shape[1] * (tubes.reach[-1, 1] + gap + rounding) <= room[0]
+    why = reason.copy()
+    why[~exists & np.isin(why, ("", TURNS))] = NOT_LINKED
+    # Right beside a crossing, points are too imprecise for the tubes that are proven there.
+    for run in _runs(~exists):
+        if np.any(why[run] == NO_TUBE):
+            why[run] = np.where(length[run] <= _BESIDE_CROSSINGS, NO_TUBE, why[run])
+    return Proof(exists, exists & tubes.passes_once, np.where(exists, tubes.radius, 0), why)
+
+
+def _runs(mask: Bool[np.ndarray, " k"]) -> list[slice]:
+    """Return where the mask is true without a break."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    return [slice(*ends) for ends in edges.reshape(-1, 2)]
+
+
+class _Equations(Transition):
+    """`H` as a function that programs are made of."""
+
+    curve: Curve
+
+    def __call__(self, y: Float[Array, " d1"], u: Float[Array, " 0"]) -> Float[Array, " d"]:
+        """Return `H(y)`."""
+        return self.curve(y)
+
+
+class _Prover:
+    """Krawczyk's test with the parameter; see the top of this module."""
+
+    def __init__(self, curve: Curve):
+        self._curve = curve
+        self._dtype = curve.origin.dtype
+        self._programs: dict[int, Program] = {}
+
+    def __call__(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
+        d1 = y0.shape[1]
+        at_a_time = max(1, _MOST_ENTRIES // d1**2)
+        parts = []
+        for first in range(0, len(y0), at_a_time):
+            part = slice(first, first + at_a_time)
+            n = len(y0[part])
+            rows = np.arange(power_of_two(n)) % n
+            with np.errstate(all="ignore"):
+                found = self._tubes(y0[part][rows], y1[part][rows])
+            parts.append(_Tubes(*(values[:n] for values in found)))
+        return _Tubes(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _program(self, shape: tuple[int, ...]) -> Program:
+        n = shape[0]
+        if n not in self._programs:
+            y, nothing = np.zeros(shape, self._dtype), np.zeros((n, 0), self._dtype)
+            self._programs[n] = Program(_Equations(self._curve), y, nothing)
+        return self._programs[n]
+
+    def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
+        program, d = self._program(y0.shape), y0.shape[1] - 1
+        middle, step = 0.5 * (y0 + y1), y1 - y0
+        length = np.linalg.norm(step, axis=1)
+        normal = (step / length[:, None])[:, None]  # [k, 1, d1]
+        at_middle, slope = program.linearised(Ball(middle))
+        C = inverses(np.concatenate([slope.mid, normal], axis=1))
+        part = 0.5 + _MARGIN
+
+        def over(radius: Any) -> tuple[Any, Any, Any]:
+            """Return `L`, `q`, and by how much directions along the curve differ from `C e`."""
+            reach = (part * np.abs(step) + radius[:, None]) * (1 + 2.0**-40)
+            _, slope = program.linearised(Ball(middle, reach))
+            border = np.zeros_like(normal)
+            M = Ball(
+                np.concatenate([slope.mid, normal], axis=1),
+                np.concatenate([np.broadcast_to(slope.radius, slope.shape), border], axis=1),
+            )
+            rest = Ball(np.eye(d + 1)) - matmul(Ball(C), M)
+            contraction = np.max(Ball(rest.magnitude).sum((2,)).magnitude, axis=1)
+            along = matmul(slope, Ball(step[..., None])) * Ball(np.zeros(1), np.full(1, part))
+            H = at_middle.map(lambda a: np.asarray(a)[..., None]) + along
+            moved = np.max(matmul(Ball(C[:, :, :d]), H).magnitude, axis=(1, 2))
+            turned = matmul(rest, Ball(C[:, :, d:])).magnitude[..., 0]
+            return contraction, moved, turned
+
+        contraction, moved, _ = over(np.zeros(len(y0)))
+        short = contraction <= _MOST_CONTRACTION
+        first = np.where(short, 2 * moved / (1 - contraction), 0)
+        radius = np.maximum(first, _LEAST_RADIUS)
+        exists = np.zeros(len(y0), bool)
+        best = np.zeros(len(y0)), np.full(len(y0), np.inf), np.full((len(y0), d + 1), np.inf)
+        for _ in range(_WIDENINGS):
+            contraction, moved, turned = over(radius)
+            proves = short & ~exists
+            proves &= (moved + contraction * radius) * (1 + 2.0**-40) < radius
+            exists |= proves
+            mask = proves[:, None]
+            best = (
+                np.where(proves, radius, best[0]),
+                np.where(proves, contraction, best[1]),
+                np.where(mask, turned, best[2]),
+            )
+            if np.all(exists | ~short):
+                break
+            radius = np.where(exists, radius, 2 * radius)
+        radius, contraction, turned = best
+        spread = turned[:, -1] + contraction / (1 - contraction) * turned.max(axis=1)
+        passes_once = exists & (np.abs(C[:, -1, -1]) > spread * (1 + 2.0**-40))
+        reach = np.full((len(y0), 2), np.inf)
+        for side, end in enumerate((y0, y1)):
+            H = program.value(Ball(end)).map(lambda a: np.asarray(a)[..., None])
+            off = np.max(matmul(Ball(C[:, :, :d]), H).magnitude, axis=(1, 2))
+            inside = exists & ((off + contraction * radius) * (1 + 2.0**-40) < radius)
+            reach[:, side] = np.where(inside, off / (1 - contraction) * (1 + 2.0**-40), np.inf)
+        return _Tubes(exists, passes_once, radius, reach)

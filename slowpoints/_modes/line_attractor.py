@@ -1,0 +1,281 @@
+"""`line_attractor`: a curve through slow points, and the dynamics along it."""
+
+import warnings
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._modes.curves import Curve, arclength, order_along, projected, smooth
+from slowpoints._modes.linear_modes import linear_modes
+from slowpoints._modes.own_units import directions_of_states, in_units
+from slowpoints._modes.slow_manifold import slowest_axis
+from slowpoints._network.sizes import relative_units
+from slowpoints._points.fixed_points import FixedPoints
+
+LEAST_POINTS = 5
+"""Through any few points there is a curve, which says nothing."""
+
+MOST_POINTS = 4096
+"""Of more points, the distances between all of them would take more than a gigabyte."""
+
+THIN = 0.12
+"""Points are on a curve if the curve through its neighbours misses a typical point by at most this
+fraction of the spread of all points. A sheet, disc or cloud of 20 points or more is missed by 0.14
+or more, and a line or ring with noise of 3 % of its spread by up to 0.09."""
+
+_ROUNDINGS = 2
+"""Points are at one place if they differ by so many units in the last place of the states."""
+
+
+class LineAttractor(eqx.Module):
+    """A curve through slow points: see [`line_attractor`][slowpoints.line_attractor].
+
+    `n` points in their order along the curve, `N` states. Times are in units of `dt`. Lengths,
+    the angle and the drift are in states of the largest entries if others are smaller by a factor
+    of more than 1,024.
+
+    Attributes:
+        points: the points, in their order along the curve.
+        rows: `[n]` which rows of `fps` these are.
+        arclength: `[n]` how far along the curve each point is, from 0.
+        length: the length of the curve; of a ring, all around.
+        is_closed: whether the curve is a ring. It then starts after its largest gap.
+        curve: `[n, N]` the point of the smooth curve that belongs to each point.
+        tangent: `[n, N]` the direction of the curve there, of norm 1, towards its end.
+        residual: `[n]` the distance of each point from the curve.
+        is_on_curve: `[n]` whether that is at most 0.12 times the spread of all points. Single
+            points that are not on the curve do not draw it aside.
+        direction: `[n, N]` the right eigenvector of the slowest mode, of norm 1, on the side of the
+            tangent; of a complex pair, the longer axis of its plane.
+        selection: `[n, N]` the selection vector of the slowest mode, with the same sign: what moves
+            the state along the line. NaN if the mode is one of a complex pair.
+        angle: `[n]` the angle between the tangent and the right eigenvector, or the plane, of the
+            slowest mode, in degrees from 0 to 90.
+        time_constant: `[n]` of the slowest mode; negative if deviations grow.
+        drift: `[n]` how fast the state moves along the tangent, in states per unit of time. Where
+            it changes from positive to negative the state comes to rest, and where it changes from
+            negative to positive it leaves. NaN where the points near by leave open which way the
+            curve goes: `tangent` and `angle` are NaN there, too.
+        thickness: by how much the curve through its neighbours misses a typical point, as a
+            fraction of the spread of all points (the root mean square of their distances from their
+            mean).
+        is_one_dimensional: whether that is little, so that the points are on a curve.
+        dt: how long a step takes.
+    """
+
+    points: FixedPoints
+    rows: Int[np.ndarray, " n"]
+    arclength: Float[np.ndarray, " n"]
+    length: float
+    is_closed: bool
+    curve: Float[np.ndarray, "n d"]
+    tangent: Float[np.ndarray, "n d"]
+    residual: Float[np.ndarray, " n"]
+    is_on_curve: Bool[np.ndarray, " n"]
+    direction: Float[np.ndarray, "n d"]
+    selection: Float[np.ndarray, "n d"]
+    angle: Float[np.ndarray, " n"]
+    time_constant: Float[np.ndarray, " n"]
+    drift: Float[np.ndarray, " n"]
+    thickness: float
+    is_one_dimensional: bool
+    dt: float = 1.0
+
+    def __str__(self) -> str:
+        kind = "ring" if self.is_closed else "line"
+        text = "" if self.is_one_dimensional else "The points are not on a curve. "
+        on = self.is_on_curve.copy() if self.is_on_curve.any() else np.ones(self.points.n, bool)
+        text += (
+            f"A {kind} of length {self.length:.3g} through {self.is_on_curve.sum()} of "
+            f"{self.points.n} points"
+        )
+        on &= np.isfinite(self.angle)  # through far too few points, a curve has no direction
+        if not on.any():
+            return f"{text}. Its direction is known at none of these."
+        angle, lasts = self.angle[on], float(np.median(np.abs(self.time_constant[on])))
+        text = (
+            f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
+            f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
+            f"most {angle.max():.1f}. These modes last {lasts:.4g} (median); drift along it up to "
+            f"{np.abs(self.drift[on]).max():.2g}."
+        )
+        unknown = int(np.sum(np.isnan(self.drift)))
+        if unknown:
+            text += (
+                f" The direction of the curve, and with it the angle and the drift (NaN), is not "
+                f"known at {unknown} of the {self.points.n} points."
+            )
+        return text
+
+
+def line_attractor(
+    fps: FixedPoints,
+    *,
+    toward: Float[RealArray, " n_states"] | None = None,
+    dt: Number = 1.0,
+) -> LineAttractor:
+    """Fit a curve through slow points, and compare it with the dynamics at each of them.
+
+    On a line attractor, the slowest mode points along the line, lasts long, and the state hardly
+    drifts (Mante et al. 2013, fig. 5 and 6; Sussillo & Barak 2013). This function measures at each
+    point how far this is true.
+
+    Points are ordered along the longest path of their minimum spanning tree, which follows lines
+    that bend in any dimension. If its ends are next to each other, the points are on a ring. The
+    curve at each point is a parabola that is fitted to its neighbours. Points of the tree's
+    branches are at first where their branch leaves the path; then all points are projected onto the
+    curve, which is fitted anew in the order that results. Whether the points are on a
+    curve at all is measured by how far the curve through its neighbours misses each point.
+
+    Lengths, the angle and the drift are Euclidean. Only entries of the states that are smaller than
+    all others by a factor of more than 1,024, by their largest size among the points and their
+    `x_init`, are measured in a unit of their own, the power of two in which they are about as
+    large, so that lengths are in states of the largest entries. Positions and vectors of norm 1 are
+    those of the states as they are given.
+
+    Args:
+        fps: slow points with `xstar`, `F_xstar` and `J_xstar`, all under one input, such as
+            `slow_manifold(F, x0, u).points`. Invalid rows do not count.
+        toward: `[n_states]` what a line runs towards, such as a column of the readout. By default
+            the largest entry of the way from its first point to its last is positive. A ring always
+            runs counter-clockwise in the plane of its first two principal components, whose largest
+            entries are positive.
+        dt: how long a step takes (in continuous time, a unit of time of `f`), for times and rates.
+
+    Returns:
+        The curve, and at each point its tangent, the slowest mode, the angle between the two, and
+        the drift along the curve.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if a field is missing or not finite, if there are fewer than 5 valid rows or
+            more than 4096, if they are at fewer than 5 places or all at one to rounding, or if they
+            differ in their inputs or conditions.
+
+    Warns:
+        UserWarning: if the points are not on a curve.
+    """
+    caller = "line_attractor"
+    arguments.fields(caller, fps, FixedPoints, "xstar", "F_xstar", "J_xstar")
+    dt = float(arguments.positive(caller, "dt", dt))
+    if toward is not None:
+        toward = arguments.array(caller, "toward", toward, (fps.n_states,), finite=True)
+    rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(np.asarray(fps.valid))
+    if not LEAST_POINTS <= len(rows) <= MOST_POINTS:
+        expected = (
+            f"{LEAST_POINTS} to {MOST_POINTS}: `slow_manifold` finds points along a line, and "
+            "`unique` with a larger `tol` leaves fewer"
+        )
+        arguments.refuse(caller, "fps", f"has {len(rows)} valid rows", expected, ValueError)
+    fps = fps.to_numpy()[rows]
+    for name in ("xstar", "F_xstar", "J_xstar"):
+        arguments.check_finite(caller, f"fps.{name}", getattr(fps, name))
+    arguments.array(caller, "fps.F_xstar", fps.F_xstar, fps.xstar.shape)
+    for name in ("inputs", "cond_id"):
+        value = getattr(fps, name)
+        if value is not None and np.any(value != value[0]):
+            expected = "points under one input: one curve each"
+            arguments.refuse(caller, f"fps.{name}", "differ", expected, ValueError)
+    unit = relative_units(fps.xstar, fps.x_init)
+    toward = None if toward is None else unit * np.asarray(toward, np.float64)
+    x = fps.xstar.astype(np.float64) / unit
+    with np.errstate(over="ignore"):
+        spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
+    if not np.isfinite(spread):
+        was = f"has states of up to {np.abs(x).max():.2g}"
+        arguments.refuse(caller, "fps.xstar", was, "states whose squares are finite", ValueError)
+    rounding = _ROUNDINGS * np.finfo(fps.xstar.dtype).eps * np.linalg.norm(x, axis=1).max()
+    if spread <= rounding:
+        was = "has all rows at one place, to rounding"
+        arguments.refuse(caller, "fps", was, "a line of them", ValueError)
+
+    n_places = len(np.unique(x, axis=0))
+    if n_places < LEAST_POINTS:
+        was = f"has rows at {n_places} places only"
+        arguments.refuse(caller, "fps", was, f"rows at {LEAST_POINTS} or more", ValueError)
+
+    # Ties between distances are broken by the points, and not by the order of the rows.
+    by_value = np.lexsort(x.T)
+    rows, fps, x = rows[by_value], fps[by_value], x[by_value]
+    order = order_along(x)
+    order = arclength(smooth(x, order), order)
+    curve = smooth(x, order)
+    # Before points are projected, by which a curve winds its way to those of a sheet, too.
+    thickness = float(np.median(_missed(x, curve))) / spread
+    order = projected(x, curve, order)
+    order = arclength(smooth(x, order), order)
+    along = np.argsort(order.place, kind="stable")
+    if _runs_backwards(x[along], order.is_closed, toward):
+        along = along[::-1]
+        order = order._replace(place=order.place.max() - order.place)
+    rows, fps, x = rows[along], fps[along], x[along]
+    order = order._replace(place=order.place[along])
+    curve = smooth(x, order)
+    is_on_curve = _away(x, curve) <= THIN * spread
+    if thickness <= THIN and not is_on_curve.all():
+        curve = smooth(x, order, is_on_curve)  # not drawn aside by single points
+        is_on_curve = _away(x, curve) <= THIN * spread
+    if thickness > THIN:
+        warnings.warn(
+            f"{caller}: the {len(rows)} points are not on a curve: one through its neighbours "
+            f"misses a typical point by {thickness:.0%} of the spread of all. They may be on a "
+            "surface, or too far apart.",
+            stacklevel=2,
+        )
+    own = in_units(fps, unit)
+    modes = linear_modes(own, dt=dt)
+    direction = slowest_axis(modes)
+    side = np.where(np.einsum("nd,nd->n", direction, curve.tangent) < 0, -1.0, 1.0)[:, None]
+    basis, _ = np.linalg.qr(np.where(modes.is_real[:, None, None], 0, modes.plane))
+    in_plane = np.linalg.norm(np.einsum("ndk,nd->nk", basis, curve.tangent), axis=1)
+    cosine = np.where(
+        modes.is_real, np.abs(np.einsum("nd,nd->n", direction, curve.tangent)), in_plane
+    )
+    moved = own.F_xstar.astype(np.float64) - own.xstar
+    direction, longer = directions_of_states(side * direction, unit)
+    return LineAttractor(
+        points=fps,
+        rows=rows,
+        arclength=order.place,
+        length=order.length,
+        is_closed=order.is_closed,
+        curve=unit * curve.position,
+        tangent=directions_of_states(curve.tangent, unit)[0],
+        residual=_away(x, curve),
+        is_on_curve=is_on_curve,
+        direction=direction,
+        selection=side * modes.selection / unit / longer,
+        angle=np.degrees(np.arccos(np.clip(cosine, 0, 1))),
+        time_constant=modes.time_constants[:, 0],
+        drift=np.einsum("nd,nd->n", moved, curve.tangent) / dt,
+        thickness=thickness,
+        is_one_dimensional=thickness <= THIN,
+        dt=dt,
+    )
+
+
+def _away(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:
+    return np.linalg.norm(x - curve.position, axis=1)
+
+
+def _missed(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:
+    """Return how far the curve would be from each point if this had not drawn it to itself."""
+    return _away(x, curve) / np.maximum(1 - curve.own_weight, np.finfo(float).eps)
+
+
+def _runs_backwards(
+    x: Float[np.ndarray, "n d"], is_closed: bool, toward: Float[RealArray, " d"] | None
+) -> bool:
+    """Return whether points that are in order along a curve are in the opposite of our order."""
+    if is_closed:
+        _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+        axes = axes[:2]
+        largest = np.argmax(np.abs(axes), axis=1)
+        axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
+        a, b = ((x - x.mean(axis=0)) @ axes.T).T
+        return bool(np.sum(a * np.roll(b, -1) - b * np.roll(a, -1)) < 0)  # twice the area
+    way = x[-1] - x[0]
+    return bool((way[np.argmax(np.abs(way))] if toward is None else way @ toward) < 0)

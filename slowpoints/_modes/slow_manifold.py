@@ -1,0 +1,229 @@
+"""`slow_manifold`: states spread along lines, rings and surfaces on which a network is slow."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from slowpoints._core import arguments
+from slowpoints._core.arrays import power_of_two
+from slowpoints._core.types import Number, RealArray
+from slowpoints._linear_algebra.cores import one_thread_for_lapack
+from slowpoints._modes.curves import same_side
+from slowpoints._modes.linear_modes import LinearModes, linear_modes
+from slowpoints._modes.own_units import directions_of_states, in_units
+from slowpoints._modes.shortest_steps import ShortestSteps
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime, linearised_part
+from slowpoints._network.sizes import relative_units
+from slowpoints._network.trace import traced
+from slowpoints._network.units import InUnits
+from slowpoints._points.decompose import decompose
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.jacobians import jacobians
+from slowpoints._points.unique import unique
+from slowpoints._search.optimize_batch import optimize_batch
+from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+
+PARTS = 40
+"""Unless told otherwise, points are this fraction of the manifold's extent apart, or more: a line
+then has up to 40 points and a ring up to 126, which shows their shape and costs little."""
+
+
+class SlowManifold(eqx.Module):
+    """Points on a slow manifold: see [`slow_manifold`][slowpoints.slow_manifold].
+
+    `n` points, `N` states. Times are in units of `dt`. Distances and the drift are in states of the
+    largest entries if others are smaller by a factor of more than 1,024.
+
+    Attributes:
+        points: the points, with Jacobians, eigenvalues and `hits`, the number of rows that each
+            stands for. `status` is `WITHIN_TOLERANCE` for states on the manifold where the search
+            stopped, and `SLOW_POINT` or `FIXED_POINT` only for what was found to be one.
+        direction: `[n, N]` the right eigenvector of each point's slowest mode, of norm 1. The signs
+            agree from each point to its neighbours. If the slowest mode is one of a complex pair,
+            this is the longer axis of its plane.
+        drift: `[n]` how fast the state moves along `direction`: the product with `F(x) - x`, or in
+            continuous time with `f(x)`, in states per unit of time.
+        time_constant: `[n]` of the slowest mode; negative if deviations grow.
+        frequency: `[n]` of the slowest mode, in cycles per unit of time; not 0 if it is one of a
+            complex pair.
+        spacing: points are more than this far apart, and each row that was kept is within it of
+            one of them.
+        rows: every row of the search, in the order of `x0`.
+        is_kept: which rows are on the manifold, valid and with `q < q_max`.
+    """
+
+    points: FixedPoints
+    direction: Float[np.ndarray, "n d"]
+    drift: Float[np.ndarray, " n"]
+    time_constant: Float[np.ndarray, " n"]
+    frequency: Float[np.ndarray, " n"]
+    spacing: float
+    rows: FixedPoints
+    is_kept: Bool[np.ndarray, " n_rows"]
+
+    def __str__(self) -> str:
+        n_dropped = int(np.sum(~self.is_kept))
+        text = (
+            f"{self.points.n} points, more than {self.spacing:.2g} apart, for "
+            f"{self.is_kept.sum()} rows; {n_dropped} rows did not get below `q_max`."
+        )
+        if self.points.n:
+            text += (
+                f" The slowest modes last {np.abs(self.time_constant).min():.3g} or more; drift up "
+                f"to {np.abs(self.drift).max():.2g}."
+            )
+        return text
+
+
+def slow_manifold(
+    F: Any,
+    x0: Float[RealArray, "n n_states"],
+    u: Float[RealArray, " n_inputs"] | Float[RealArray, "1 n_inputs"],
+    q_max: Number = 1e-5,
+    *,
+    spacing: Number | None = None,
+    max_iters: int = 5000,
+    dt: Number = 1.0,
+) -> SlowManifold:
+    """Spread points along the lines, rings and surfaces on which a network hardly moves.
+
+    A search for fixed points slides along a line attractor until it reaches one of a few points.
+    Here, each row ends as soon as `q < q_max` (Sussillo & Barak 2013, on slow points), near where
+    it reached the manifold, so rows that start along the whole manifold cover it: start from states
+    that the network visits. Steps leave out the directions in which the network is slow, along
+    which Newton's step would lead to a fixed point, if there is one. Rows that do not get below
+    `q_max` in this way are searched by [`KrylovTrustRegion`][slowpoints.KrylovTrustRegion] with
+    `polish=False`, and may slide along the manifold. Then the rows are thinned out to points that
+    are some distance apart, those of lowest `q` first, whatever the order of the rows.
+
+    Lengths and speeds are Euclidean. Only entries of the states that are smaller than all others in
+    `x0` by a factor of more than 1,024 are measured in a unit of their own, the power of two in
+    which they are about as large, so that `q_max`, `spacing` and the drift are in states of the
+    largest entries. Positions, their `qstar` and directions of norm 1 are those of the states as
+    they are given.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x0: `[n, n_states]` the states to start from.
+        u: `[n_inputs]` or `[1, n_inputs]` the constant input.
+        q_max: the speed `q` below which a state counts as slow. A state with `q = 1e-5` moves by
+            0.0045 in a step.
+        spacing: the distance between points; by default a fortieth of the extent of the rows, twice
+            the largest distance from their mean. 0 keeps all rows that differ.
+        max_iters: the largest number of iterations of a row.
+        dt: how long a step takes (in continuous time, a unit of time of `F`), for times and rates.
+
+    Returns:
+        The points, with their local direction, drift and time constant, and all rows.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range, or the model does not map states to
+            states.
+
+    Warns:
+        UserWarning: if no row gets below `q_max`.
+    """
+    caller = "slow_manifold"
+    F = as_transition(F)
+    x0 = arguments.array(caller, "x0", x0, ("n", "n_states"), floating=True)
+    arguments.check_precision(caller, "x0", x0.dtype)
+    if x0.shape[1] == 0:
+        was = f"has shape {tuple(x0.shape)}"
+        arguments.refuse(caller, "x0", was, "at least one state", ValueError)
+    u = arguments.array(caller, "u", u, ("n_inputs",), (1, "n_inputs"), finite=True)
+    q_max = arguments.positive(caller, "q_max", q_max)
+    spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
+    max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
+    dt = float(arguments.positive(caller, "dt", dt))
+    unit = relative_units(x0)
+    rows = _rows_in(unit, F, x0, u, {"max_iters": max_iters, "tol_q": q_max})
+    is_kept = _is_slow(rows, q_max)
+    if not is_kept.any():
+        known = rows.qstar[np.isfinite(rows.qstar)]
+        lowest = f"the lowest is {known.min():.2g}" if known.size else "it is finite at none"
+        warnings.warn(
+            f"{caller}: of {rows.n} rows none has q < `q_max` = {q_max:.2g}; "
+            f"{lowest if rows.n else 'there are none'}.",
+            stacklevel=2,
+        )
+    kept, rows = rows[is_kept], _from_units(rows, unit)
+    if spacing is None:
+        from_mean = kept.xstar - kept.xstar.mean(axis=0) if kept.n else kept.xstar
+        spacing = 2 * float(np.linalg.norm(from_mean, axis=1).max(initial=0.0)) / PARTS
+    points = _from_units(unique(kept, spacing).compact().to_numpy(), unit)
+    with one_thread_for_lapack():  # as for the modes
+        points = decompose(jacobians(F, points)).to_numpy()
+    own = in_units(points, unit)
+    modes = linear_modes(own, dt=dt)
+    direction = slowest_axis(modes)
+    if points.n:
+        direction = direction * same_side(own.xstar, direction, 0)[:, None]
+    moved = own.F_xstar.astype(np.float64) - own.xstar
+    return SlowManifold(
+        points,
+        directions_of_states(direction, unit)[0],
+        np.einsum("nd,nd->n", moved, direction) / dt,
+        modes.time_constants[:, 0],
+        modes.frequencies[:, 0],
+        float(spacing),
+        rows,
+        is_kept,
+    )
+
+
+def _rows_in(
+    unit: Float[np.ndarray, " n_states"], F: Transition, x0: Any, u: Any, stopping: dict[str, Any]
+) -> FixedPoints:
+    """Search in these units, and return rows in them."""
+    if (unit == 1).all():
+        return _rows(F, x0, u, stopping)
+    dtype = jax.dtypes.canonicalize_dtype(x0.dtype)
+    # Here, as a model that returns a single number would be spread out by the units.
+    F = traced("slow_manifold", F, x0.shape[1], u.shape[-1], dtype, states="x0", inputs="u")
+    part = InUnits(linearised_part(F), jnp.asarray(unit, dtype))
+    F = ContinuousTime(part) if isinstance(F, ContinuousTime) else part
+    return _rows(F, x0 / unit.astype(dtype), u, stopping)
+
+
+def _from_units(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> FixedPoints:
+    """Return rows that were found in units as states, with the `q` of states."""
+    return in_units(fps, 1 / unit)
+
+
+def _rows(F: Transition, x0: Any, u: Any, stopping: dict[str, Any]) -> FixedPoints:
+    """Take each row the shortest way to a slow state, or if that fails by steps of any length."""
+    rows = optimize_batch(F, x0, u, solver=ShortestSteps(), **stopping).to_numpy()
+    left = np.flatnonzero(~_is_slow(rows, stopping["tol_q"]) & np.isfinite(rows.qstar))
+    if left.size == 0:
+        return rows
+    # Powers of two, so that few sizes are compiled. What is added repeats what is there.
+    some = left[np.arange(power_of_two(left.size)) % left.size]
+    solver = KrylovTrustRegion(polish=False)
+    again = optimize_batch(F, x0[some], u, solver=solver, **stopping).to_numpy()
+    found = {name: np.array(getattr(rows, name)) for name in rows.array_fields if name in _FOUND}
+    for name, values in found.items():
+        values[left] = getattr(again, name)[: left.size]
+    return rows.replace(**found)
+
+
+_FOUND = ("xstar", "F_xstar", "qstar", "dq", "n_iters", "status", "valid")
+"""What a search tells of a row."""
+
+
+def _is_slow(rows: FixedPoints, q_max: Number) -> Bool[np.ndarray, " n"]:
+    return rows.valid & np.isfinite(rows.qstar) & (rows.qstar < q_max)
+
+
+def slowest_axis(modes: LinearModes) -> Float[np.ndarray, "n d"]:
+    """Return the direction of each slowest mode, of norm 1: of a pair, its plane's longer axis."""
+    axis = modes.plane[:, :, 0]
+    axis = axis / np.linalg.norm(axis, axis=1, keepdims=True)
+    return np.where(modes.is_real[:, None], modes.direction, axis)

@@ -1,0 +1,317 @@
+"""`find_fixed_points`: the whole way from initial states to analysed fixed points."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Shaped
+
+from slowpoints._core import arguments
+from slowpoints._core.digests import setting_as_text
+from slowpoints._core.types import Number, RealArray, Scalar
+from slowpoints._core.warn import warn
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.network import digest_of_network
+from slowpoints._pipeline.account import account
+from slowpoints._pipeline.across_processes import (
+    check_agreement,
+    refused_together,
+    searches_together,
+    spread_across_processes,
+    unique_across_processes,
+)
+from slowpoints._pipeline.between import search_between_points
+from slowpoints._pipeline.select import at_most, check_selection, ending_tolerance, select
+from slowpoints._points.decompose import decompose
+from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.jacobians import jacobians
+from slowpoints._points.status import Status
+from slowpoints._points.unique import unique
+from slowpoints._search.optimize_batch import check_rows, check_search, optimize_batch
+from slowpoints._solvers.base import AbstractSolver, Report
+
+
+def find_fixed_points(
+    F: Any,
+    x_init: Float[RealArray, "n n_states"],
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"],
+    *,
+    solver: AbstractSolver | None = None,
+    max_iters: int | Int[Array, ""] = 5000,
+    tol_q: Scalar = 1e-12,
+    tol_dq: Scalar = 1e-20,
+    cond_id: Shaped[RealArray, " n"] | None = None,
+    tol_unique: Number = 1e-3,
+    within_conditions: bool = False,
+    outlier_distance_scale: Number | None = 10.0,
+    outlier_q_scale: Number | None = None,
+    final_q_threshold: Number | None = 1e-8,
+    max_n_unique: Number = np.inf,
+    keep_unfinished: bool = True,
+    search_between: bool = False,
+    compute_jacobians: bool = True,
+    decompose_jacobians: bool = True,
+    memory_limit: int | None = None,
+    rows_at_a_time: int | None = None,
+    progress: Callable[[FixedPoints], None] | None = None,
+    report: Report | None = None,
+    mesh: Mesh | Literal["local"] | None = "local",
+    across_processes: bool = False,
+) -> tuple[FixedPoints, FixedPoints]:
+    """Search from each state, and keep and linearise the distinct fixed points.
+
+    In this order: optimise; drop rows that are not finite or that escaped, such as those in the
+    tails of saturating units, whose `q` is low but falls without end; keep one row per point; drop
+    far points; continue the search from points with an outlying `q`; drop points with a high `q`
+    and, if asked to, those at which no row came to an end; keep the best; if asked to, search for
+    fixed points between those that are kept; compute Jacobians and eigenvalues.
+
+    States that a network visits lead to its attractors, and often to none of the saddles between
+    them. With `search_between`, states between the first points are searched from as well: minima
+    of `q` on straight lines from one fixed point to another and, where the signs of `det(I - J)`
+    show that points are missing (see [`degree`][slowpoints.degree]), states halfway. These are at
+    most as many as `x_init`, and few if they find nothing. What they lead to is among the points
+    with 0 `hits`, and no row of the second result. Nothing is searched for between points where
+    `I - J` is singular, as on a line attractor; where there are more than half as many fixed points
+    as rows, so that more starts find as many, or more than 1,024 under one input; where a rule has
+    dropped a fixed point or `progress` ended the search. If `max_n_unique` limits the points, those
+    that rows led to come first.
+
+    Outside `jit`, the points that are kept are returned without gaps. Inside, where shapes are
+    static, there are as many rows as initial states, or `max_n_unique` if that is given, and the
+    points that are kept are the `valid` rows.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x_init: `[n, n_states]` the states to start from.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
+        solver: see [`optimize_batch`][slowpoints.optimize_batch], also for the next four arguments.
+        max_iters: the largest number of iterations of a row.
+        tol_q: a `q` that is low enough, or `final_q_threshold` if that is less; rows of most
+            solvers go on below it unless told otherwise.
+        tol_dq: a row ends when an iteration changes `q` by less than this (Adam: times the learning
+            rate).
+        cond_id: `[n]` condition numbers, which are passed on to the result.
+        tol_unique: points at most this far apart, in the joint `(x, u)` space, count as one.
+        within_conditions: whether only points with the same `cond_id` can count as one.
+        outlier_distance_scale: drop points farther from the centroid of `x_init` than this many
+            times the mean distance of `x_init` from it; `None` keeps all.
+        outlier_q_scale: continue the search from points with `q` above this many times the median;
+            `None` skips this.
+        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        max_n_unique: keep at most this many points, those with the lowest `q`.
+        keep_unfinished: whether to keep points at which no row came to an end, since iterations or
+            progress ran out while `q` was falling. Those whose `q` is no more than rounding, as on
+            a line of fixed points, are kept in any case.
+        search_between: whether to search from states between the fixed points that rows led to, as
+            said above; with Jacobians, and not inside `jit`.
+        compute_jacobians: whether to fill `J_xstar` and `dFdu`.
+        decompose_jacobians: whether to fill the eigenvalues, eigenvectors and `is_stable` as well.
+        memory_limit: the bytes that the search may take besides its result; by default a quarter of
+            the machine's memory.
+        rows_at_a_time: search in chunks of this many rows; by default as many as fit.
+        progress: called with the rows of each chunk when it is done. If it raises `StopIteration`,
+            the search ends there, and both results are about the rows up to the end of that chunk.
+        report: called on the host every few iterations.
+        mesh: divide the rows among the devices of this mesh. `"local"` means all of this process's
+            devices if there is more than one, and `None` the default device. Inside `jit`, the
+            default means `None`.
+        across_processes: whether all processes of a job of `jax.distributed` make this call
+            together, each with states of its own; not inside `jit`. The distinct points are then
+            those of all processes together, the same in each process, while the second result
+            holds only the rows of this process. If one of them raises an error, all of them do.
+
+    Returns:
+        The distinct points, with the number of rows at each in `hits`, and all `n` rows of the
+        search in the order of `x_init`. `status` says for each row how its search ended, and
+        [`account`][slowpoints.account] what was dropped.
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range, or an input is not finite, or the
+            model does not map states to states.
+        TypeError: if an argument is of the wrong kind.
+
+    With `across_processes`, the process that refuses its input raises one of these errors, and the
+    others a `ValueError` that says which process it was, and why. An argument that has to be the
+    same everywhere, such as the model or a tolerance, and is not, is a `ValueError` in all.
+
+    Warns:
+        UserWarning: if rows that ended at fixed points are dropped for their distance or their
+            `q`; if many rows that ended at slow points or unfinished are; or if no point is kept.
+            The warning says why, and which setting keeps them. There are no warnings inside `jit`.
+    """
+    caller = "find_fixed_points"
+    joins = searches_together(caller, across_processes)
+    together = partial(refused_together, caller, joins)
+    with together():
+        F = as_transition(F)
+        numbers = check_search(
+            caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time
+        )
+        max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
+        selection = check_selection(
+            caller,
+            tol_unique=tol_unique,
+            outlier_distance_scale=outlier_distance_scale,
+            outlier_q_scale=outlier_q_scale,
+            final_q_threshold=final_q_threshold,
+            max_n_unique=max_n_unique,
+        )
+        tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = (
+            selection
+        )
+        for name, value in (
+            ("within_conditions", within_conditions),
+            ("keep_unfinished", keep_unfinished),
+            ("search_between", search_between),
+            ("compute_jacobians", compute_jacobians),
+            ("decompose_jacobians", decompose_jacobians),
+            ("across_processes", across_processes),
+        ):
+            arguments.flag(caller, name, value)
+        arguments.function(caller, "progress", progress)
+        arguments.function(caller, "report", report)
+        arguments.devices(caller, mesh)
+        # Whatever the solver, points are verified by Newton's method in the end.
+        F, x_init, inputs, cond_id = check_rows(
+            caller, F, x_init, inputs, cond_id, forward_mode=True
+        )
+        if within_conditions and cond_id is None:
+            raise ValueError(
+                f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
+                "`within_conditions` is set."
+            )
+        if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
+            try:
+                np.unique(np.asarray(cond_id))
+            except TypeError as error:
+                raise TypeError(
+                    f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
+                    f"({error}); expected labels of one type, since `within_conditions` is set."
+                ) from error
+        search: dict[str, Any] = {
+            "solver": solver,
+            "max_iters": max_iters,
+            "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
+            "tol_dq": tol_dq,
+        }
+        rules: dict[str, Any] = {
+            "within_conditions": within_conditions,
+            "outlier_distance_scale": outlier_distance_scale,
+            "outlier_q_scale": outlier_q_scale,
+            "final_q_threshold": final_q_threshold,
+            "max_n_unique": max_n_unique,
+            "keep_unfinished": keep_unfinished,
+        }
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
+        for wrong, where in (
+            (traced, "inside `jit`"),
+            (not compute_jacobians, "without Jacobians"),
+        ):
+            if search_between and wrong:
+                raise ValueError(f"{caller}: `search_between` does not work {where}.")
+        if mesh == "local":
+            devices = jax.local_devices()
+            mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
+        elif (
+            mesh is not None
+            and not traced
+            and not set(mesh.devices.flat) <= set(jax.local_devices())
+        ):
+            raise ValueError(
+                f"{caller}: `mesh` holds devices of other processes; expected devices of this one, "
+                "with `across_processes=True` where all processes search together."
+            )
+        texts = {}
+        if across_processes:
+            if traced:
+                raise ValueError(f"{caller}: `across_processes` does not work inside `jit`.")
+            of_all = search | rules | {"tol_unique": tol_unique}
+            texts = _what_must_agree(F, x_init, inputs, cond_id, **of_all)
+    if across_processes:
+        check_agreement(caller, **texts)
+    stopped = False
+
+    def watched(rows: FixedPoints) -> None:
+        nonlocal stopped
+        try:
+            progress(rows)  # pyright: ignore[reportOptionalCall]
+        except StopIteration:
+            stopped = not across_processes  # or processes would differ in what they search for
+            raise
+
+    with together():
+        all_fps = optimize_batch(
+            F,
+            x_init,
+            inputs,
+            cond_id=cond_id,
+            memory_limit=memory_limit,
+            rows_at_a_time=rows_at_a_time,
+            progress=None if progress is None else watched,
+            report=report,
+            mesh=mesh,
+            **search,
+        )
+        all_fps = all_fps.replace(tol_unique=tol_unique)
+        if mesh is not None and not traced:
+            # What is left is little. Condition numbers may be of a type that no device holds.
+            numbers = all_fps.replace(cond_id=None)
+            all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
+        if across_processes:
+            jax.block_until_ready(all_fps)  # an error of the search is raised here, if not before
+
+    if across_processes:
+        fps = unique_across_processes(all_fps, within_conditions=within_conditions)
+        start = spread_across_processes(all_fps.x_init)
+        cond_id = fps.cond_id
+        fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
+    else:
+        fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
+        start = all_fps.x_init
+    n_exact, n_rows = 0, 0
+    if search_between:
+        n_exact, n_rows = _n_fixed_points(fps), int(np.asarray(fps.hits).sum())
+    fps = select(F, fps, start, **rules, **search)
+    if not traced:
+        told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
+        if told.warning:
+            warn(f"{caller}: {told.warning}")
+    if compute_jacobians:
+        fps = jacobians(F, fps)
+        # If a rule has dropped a fixed point, the signs of the others tell nothing.
+        if search_between and not stopped and n_exact == _n_fixed_points(fps):
+            # How many points are kept is decided when all are known.
+            kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
+            how = search | {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
+            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=how)
+            fps = at_most(fps, max_n_unique)
+        fps = decompose(fps) if decompose_jacobians else fps
+    return fps, all_fps
+
+
+def _n_fixed_points(fps: FixedPoints) -> int:
+    exact = np.asarray(fps.status) == Status.FIXED_POINT
+    return int(np.sum(exact if fps.valid is None else exact & np.asarray(fps.valid)))
+
+
+def _what_must_agree(
+    F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any
+) -> dict[str, str]:
+    """Return what makes all processes search the same model in the same way, as text."""
+    texts = {name: setting_as_text(value) for name, value in settings.items()}
+    texts["number of states"] = str(x_init.shape[1])
+    texts["number of inputs"] = str(inputs.shape[1])
+    texts["F"] = digest_of_network(F)
+    texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
+    if texts["type of cond_id"] == "object":
+        raise TypeError(
+            "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
+            "processes; expected numbers or strings."
+        )
+    return texts

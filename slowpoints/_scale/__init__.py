@@ -1,1 +1,0 @@
-"""Searches that outgrow one process or one sitting."""
