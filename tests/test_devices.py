@@ -248,7 +248,7 @@ def run_marked(*marks):
     """Run the tests that are marked as needing four devices."""
     tests = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", " and ".join(marks)]
-    files = [path for path in tests.glob("test_*.py") if "mark.devices" in path.read_text()]
+    files = [path for path in tests.rglob("test_*.py") if "mark.devices" in path.read_text()]
     done = subprocess.run(
         [*command, *map(str, files)],
         cwd=tests.parent,

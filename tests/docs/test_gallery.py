@@ -14,7 +14,7 @@ from PIL import Image
 import slowpoints
 from slowpoints._drawing.marks import MARKS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GALLERY = DOCS / "gallery"
 SCRIPTS = sorted(path for path in GALLERY.glob("*.py") if path.stem != "make")

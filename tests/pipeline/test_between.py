@@ -7,12 +7,12 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 
 import slowpoints
 from slowpoints import Status
-from tests import networks
 
 find_fixed_points = partial(slowpoints.find_fixed_points, search_between=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.fast
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "run_page.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "run_page.py"
 if not SCRIPT.is_file():
     pytest.skip("docs/ is left out of this installation", allow_module_level=True)
 spec = importlib.util.spec_from_file_location("run_page", SCRIPT)

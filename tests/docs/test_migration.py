@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from model_checks import fast_compilation as fast_compilation
 
-PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "migration.md"
 BLOCKS = re.findall(r"^```(python|py)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
 OTHERS = ("FixedPointFinderTorch", "plot_utils")
 

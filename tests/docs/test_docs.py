@@ -16,7 +16,7 @@ import slowpoints
 
 pytestmark = pytest.mark.fast
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
@@ -91,7 +91,8 @@ def test_results_are_called_by_their_public_names_before_these_are_used():
     # In a process of its own, since here everything has been loaded.
     program = """if True:
         import sys, slowpoints, jax.numpy as jnp
-        assert not any(name.startswith(("slowpoints._modes.", "slowpoints._continuation.")) for name in sys.modules)
+        later = ("slowpoints._modes.", "slowpoints._continuation.")
+        assert not any(name.startswith(later) for name in sys.modules)
         one = jnp.ones(1)
         fps, _ = slowpoints.find_all(lambda x, s: jnp.tanh(0.5 * x + s), (-one, one), 0 * one)
         branches = slowpoints.continuation(lambda x, s: jnp.tanh(0.5 * x + s), fps, (0.0, 0.1))

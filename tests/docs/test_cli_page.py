@@ -15,7 +15,7 @@ import pytest
 from slowpoints import FixedPoints
 from slowpoints._cli import main
 
-PAGE = Path(__file__).parents[1] / "docs" / "guide" / "command_line.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "command_line.md"
 TEXT = PAGE.read_text() if PAGE.is_file() else ""  # docs may be left out of an installation
 
 

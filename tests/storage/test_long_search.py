@@ -32,7 +32,7 @@ from slowpoints._core.records import read_record, write_record
 from slowpoints.solvers import Found
 
 N_INITS, CHUNK = 44, 8  # five chunks, and one of four rows
-VERSION_1 = Path(__file__).parent / "cases" / "format_1"
+VERSION_1 = Path(__file__).parents[1] / "cases" / "format_1"
 
 
 @cache
@@ -251,7 +251,7 @@ sys.stdin.read()
 
 KILLED = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from test_long_search import search
 search({directory!r}, n_inits={n_inits}).run(max_chunks=1)
 print("running", flush=True)
@@ -267,7 +267,8 @@ def test_killed_at_random_instants_it_is_the_same_to_the_bit(tmp_path, n_kills):
 
     def command_in(name):
         """Return a process of its own: this one compiles without optimisation, and rounds apart."""
-        settings = {"tests": str(Path(__file__).parent), "directory": str(tmp_path / name)}
+        paths = [str(Path(__file__).parents[k]) for k in (0, 1)]
+        settings = {"paths": paths, "directory": str(tmp_path / name)}
         return [sys.executable, "-c", KILLED.format(**settings, n_inits=n_inits)]
 
     # What a run spends on compilation, the next one need not.

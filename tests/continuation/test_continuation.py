@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import found_in, in_float64, trained
 
 import slowpoints
 from slowpoints import FixedPoints, PlotConfig, Status
 from slowpoints._arclength.arcs import crossings
 from slowpoints._continuation import events as branch_events
 from slowpoints._continuation.events import _Piece as Piece
-from tests.networks import found_in, in_float64, trained
 
 _FOLDS = {1.5: 0.2075464553, 2.0: 0.5328399754, 3.0: 1.3032739080}
 

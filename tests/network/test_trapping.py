@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from jax.nn import hard_sigmoid, relu, relu6, sigmoid
+from networks import case, trained
 
 import slowpoints
 from slowpoints import Adam, ContinuousTime, Status, account, find_fixed_points, optimize_batch
@@ -17,7 +18,6 @@ from slowpoints._network.as_transition import as_transition
 from slowpoints._network.trace import traced
 from slowpoints._network.trapping import MARGIN, Box, is_outside, trapping_box
 from slowpoints._network.units import InUnits
-from tests.networks import case, trained
 
 N, M = 6, 2
 

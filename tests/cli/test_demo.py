@@ -31,7 +31,7 @@ from slowpoints.flipflop import (
     trials,
 )
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 UNITS, BITS = 8, 2
 SMALL = ("--units", UNITS, "--bits", BITS, "--steps", 420, "--seed", 1)
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from chromium import browser as browser
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = "<body><script src='../iframe-worker.js'></script></body>"
 WORKER = "addEventListener('message', (event) => postMessage([event.data, 2 * event.data]))"
 ASK = """async () => {

@@ -9,7 +9,7 @@ import slowpoints
 
 pytestmark = pytest.mark.fast
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "citing.md").read_text()
 CFF = (DOCS / "CITATION.cff").read_text()
 ENTRIES = dict(re.findall(r"^@\w+\{(\w+),\n(.*?)^\}$", PAGE, re.M | re.S))

@@ -154,7 +154,7 @@ def decompositions_in(source):
 MODULES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if path.name != "lapack.py" and path.parent.name != "models"
+    if path.name != "lapack.py" and path.parent.name not in ("frameworks", "torch_graphs")
 )
 
 

@@ -22,7 +22,7 @@ from slowpoints._proofs.lifting import depends_on_all, lifted, returned
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "published"
+PUBLISHED = Path(__file__).parents[3] / "shared" / "cases" / "published"
 
 
 def weights(n, rank, seed, gain=2.0, noise=1.0):

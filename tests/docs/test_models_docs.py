@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from model_checks import fast_compilation as fast_compilation
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 TEXT = PAGE.read_text() if PAGE.is_file() else ""  # docs may be left out of an installation
 BLOCKS = [
     (TEXT.rfind("\n#", 0, block.start()), block["code"])

@@ -33,7 +33,7 @@ layers, ops = keras.layers, keras.ops
 # Of Keras' own variables, when NumPy makes arrays of them.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-FILES = Path(__file__).parent / "cases" / "keras"
+FILES = Path(__file__).parents[1] / "cases" / "keras"
 N_IN, N = 3, 5
 
 
@@ -562,7 +562,7 @@ def test_another_backend_is_refused_with_what_to_do():
         "import keras; from slowpoints import as_transition\n"
         "cell = keras.layers.GRUCell(2); cell.build((None, 1)); as_transition(cell)"
     )
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     env = os.environ | {"KERAS_BACKEND": "numpy", "PYTHONPATH": root}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]

@@ -47,7 +47,7 @@ from slowpoints.flipflop import FlipFlopNetwork
 
 pytestmark = pytest.mark.checks_input
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # The modules, whose names the commands have as well.
 FIND, PLOT, BENCH = (import_module(f"slowpoints._cli.{name}") for name in ("find", "plot", "bench"))
 N = 64  # states to search from
