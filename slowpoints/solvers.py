@@ -11,7 +11,3 @@ from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion as KrylovT
 from slowpoints._solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from slowpoints._solvers.newton_krylov import NewtonKrylov as NewtonKrylov
 from slowpoints._solvers.termination import End as End
-
-for _own in (AbstractRowSolver, End, Found, Report, Stopping):  # the others are the package's
-    _own.__module__ = "slowpoints.solvers"
-del _own  # pyright: ignore[reportPossiblyUnboundVariable]
