@@ -189,6 +189,22 @@ def test_every_paper_that_the_reference_cites_is_in_its_literature():
         assert any(authors.startswith(first) and y == year for authors, y in entries), (names, year)
 
 
+def test_the_places_where_to_add_something_exist():
+    page = (DOCS / "architecture.md").read_text()
+    rooms, where = page.split("## Where to add")
+    table = re.findall(r"^\| (`_.+?) \|", rooms, re.M)
+    listed = {name.rstrip("/") for cell in table for name in re.findall(r"`(\S+?)`", cell)}
+    package = Path(slowpoints.__file__).parent
+    there = {path.name for path in package.iterdir() if path.suffix not in (".pyi", ".typed")}
+    assert listed == there - {"__init__.py", "__pycache__", "py.typed"}
+    places = re.findall(r"`((?:_|slowpoints/|tests/)[\w./]+?/?)`", page)
+    assert len(places) > 20
+    for place in places:
+        root = DOCS.parent if place.startswith(("slowpoints/", "tests/")) else package
+        assert (root / place).exists(), place
+    assert where.count("\n- **") >= 6
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (DOCS.parent / ".mkdocs.yml").read_text()
     listed = re.findall(r"[\w/]+\.md", navigation)
