@@ -35,7 +35,7 @@ from ._solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquar
 from ._solvers.adam import Adam as Adam
 
 # Where compiled programs are kept.
-from ._core.programs import cache_programs as cache_programs
+from ._core.program_folder import cache_programs as cache_programs
 
 # What solvers of one's own are made of.
 from . import solvers as solvers
@@ -81,7 +81,7 @@ from ._modes.line_attractor import line_attractor as line_attractor
 from ._storage.search import Search as Search
 
 # The documented class, and what goes with it.
-from ._finder import FixedPointFinder as FixedPointFinder
+from ._finder.fixed_point_finder import FixedPointFinder as FixedPointFinder
 from ._drawing.config import PlotConfig as PlotConfig
 from ._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
 from ._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from slowpoints._drawing.config import PlotConfig
-from slowpoints._finder import FixedPointFinder
+from slowpoints._finder.fixed_point_finder import FixedPointFinder
 from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status, counted, words

@@ -28,7 +28,7 @@ from slowpoints import as_transition
 from slowpoints._intervals import interpreter
 from slowpoints._intervals.balls import Ball
 from slowpoints._intervals.enclosure import Decision, Enclosure, NotCovered, with_slope
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.rules import RULES
 
 N_STATES = 3
@@ -690,7 +690,7 @@ def check(steps, seed, n_rows, rules=RULES):
     before, flint.ctx.prec = flint.ctx.prec, 200
     try:
         with jax.enable_x64(True):
-            jaxpr = Program(as_transition(transition(steps)), box.mid, u)._program
+            jaxpr = EnclosedProgram(as_transition(transition(steps)), box.mid, u)._program
             slope = Ball(np.broadcast_to(np.eye(N_STATES), (n_rows, N_STATES, N_STATES)))
             x = drawn_from(box, lockstep.rng, 1.0)
             lockstep.run(jaxpr.jaxpr, jaxpr.consts, [Enclosure(box, slope), u], [x, u])

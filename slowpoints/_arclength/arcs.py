@@ -7,27 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slowpoints._arclength.steps import (
-    Curve,
-    Lanes,
-    beyond_corner,
-    corrected,
-    follow,
-    hermite,
-    of_rows,
-    values,
-)
+from slowpoints._arclength.curve import Curve, of_rows
+from slowpoints._arclength.joins import Join, joins
+from slowpoints._arclength.on_curve import OnCurve, Trail, across, on_curve
+from slowpoints._arclength.steps import Lanes, beyond_corner, hermite, take_steps
 from slowpoints._core.arrays import put
 
 _ATTEMPTS = 16
 """So many steps are tried before the host looks at where the lanes are."""
-
-_SAME = {8: 1e-8, 4: 1e-3}
-"""A curve that comes this close to a point that others start from, in about its direction, goes
-through it. Newton's method leaves less than a hundredth of this (in float64 and float32)."""
-
-_SAME_DIRECTION = 0.7
-"""Curves that cross elsewhere close by do so at an angle."""
 
 _FIRST_STEP = 0.01
 """Short enough for most networks; it doubles while the steps are easy."""
@@ -39,16 +26,6 @@ float64 and float32)."""
 
 Side = int
 """In which direction a curve is followed from a point: 1 along its tangent, or -1."""
-
-
-class OnCurve(NamedTuple):
-    """What `Corrected` holds, backed by NumPy, for `n` rows."""
-
-    y: Float[np.ndarray, "*steps n d1"]
-    tangent: Float[np.ndarray, "*steps n d1"]
-    orientation: Float[np.ndarray, "*steps n"]
-    n_steps: Int[np.ndarray, "*steps n"]
-    is_on_curve: Bool[np.ndarray, "*steps n"]
 
 
 class Port(NamedTuple):
@@ -90,28 +67,6 @@ class Chain(NamedTuple):
     starts: tuple[int, ...]
 
 
-def on_curve(
-    curve: Curve, guess: Float[np.ndarray, "n d1"], normal: Float[np.ndarray, "n d1"]
-) -> OnCurve:
-    """Return `corrected` for any number of rows."""
-    if len(guess) == 0:
-        nothing = np.zeros(0, guess.dtype)
-        return OnCurve(guess, guess, nothing, np.zeros(0, int), np.zeros(0, bool))
-    return OnCurve(*of_rows(corrected, curve, guess, normal))
-
-
-def residuals(curve: Curve, y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d"]:
-    """Return `H(y)` of any number of rows."""
-    return of_rows(values, curve, y) if len(y) else y[:, :-1]
-
-
-def across(y: Float[np.ndarray, "n d1"]) -> Float[np.ndarray, "n d1"]:
-    """Return the normals of the planes of constant `s` through some points."""
-    normal = np.zeros_like(y)
-    normal[:, -1] = 1
-    return normal
-
-
 def arcs_from(
     curve: Curve,
     starts: OnCurve,
@@ -131,70 +86,115 @@ def arcs_from(
     Returns:
         The arc from each side of each point.
     """
-    n = len(starts.y)
-    ports = [Port(start, side) for side in (1, -1) for start in range(n)]
-    y = np.concatenate([starts.y, starts.y])
-    tangent = np.concatenate([starts.tangent, -starts.tangent])
-    step = np.full(2 * n, min(_FIRST_STEP, longest), y.dtype)
-    orientation = np.concatenate([starts.orientation, -starts.orientation])
-    wary = np.zeros(2 * n, int)
-    inside = _goes_inside(y, tangent)
-    trails = [([y[i].copy()], [tangent[i].copy()], [orientation[i]]) for i in range(2 * n)]
-    arcs = {ports[i]: _arc(trails[i], "span") for i in np.flatnonzero(~inside)}
-    to_cut: list[Port] = []
-    corners = np.zeros(2 * n, int)  # how long each trail was at its last corner
-    live = np.flatnonzero(inside)
+    progress = _Progress(starts, min(_FIRST_STEP, longest))
+    live = progress.begin()
     while live.size:
-        moving = (y, tangent, step, orientation, wary)
+        on_way, path = progress.advance(curve, live, longest)
+        arrivals = joins(curve, progress.trails, live, path, starts)
+        for place, lane in enumerate(live.tolist()):
+            if progress.is_known(lane):  # the other end of one that arrived here
+                continue
+            taken, trail = path.is_on_curve[:, place], progress.trails[lane]
+            new = path.y[taken, place], path.tangent[taken, place], path.orientation[taken, place]
+            if place in arrivals:
+                progress.arrive(lane, new, arrivals[place], starts)
+                continue
+            trail.extend(*new)
+            if not on_way[place] or len(trail.y) >= most_steps:
+                progress.end_or_turn(curve, lane, most_steps)
+        live = np.array([lane for lane in live.tolist() if not progress.is_known(lane)], int)
+    left_span = progress.left_span
+    cut = _cut(curve, [progress.arcs[port] for port in left_span])
+    return progress.arcs | dict(zip(left_span, cut, strict=True))
+
+
+class _Progress:
+    """How far curves are followed. From each start, there are two lanes, one on each side.
+
+    Attributes:
+        trails: what each lane has passed so far.
+        arcs: what is known of the curves, from each side of each start.
+        left_span: the sides from which the last step leads out of the span.
+    """
+
+    def __init__(self, starts: OnCurve, first_step: float) -> None:
+        n, y = len(starts.y), np.concatenate([starts.y, starts.y])
+        tangent = np.concatenate([starts.tangent, -starts.tangent])
+        orientation = np.concatenate([starts.orientation, -starts.orientation])
+        self._first_step = first_step
+        self._ports = [Port(start, side) for side in (1, -1) for start in range(n)]
+        # The parts of `Lanes`, all but `running`.
+        self._y, self._tangent, self._step = y, tangent, np.full(2 * n, first_step, y.dtype)
+        self._orientation, self._wary = orientation, np.zeros(2 * n, int)
+        self._corners = np.zeros(2 * n, int)  # how long each trail was at its last corner
+        self.trails = [
+            Trail([y[i].copy()], [tangent[i].copy()], [orientation[i]]) for i in range(2 * n)
+        ]
+        self.arcs: dict[Port, Arc] = {}
+        self.left_span: list[Port] = []
+
+    def begin(self) -> Int[np.ndarray, " lanes"]:
+        """Return the lanes that are to be followed, all but those that leave the span at once."""
+        inside = _goes_inside(self._y, self._tangent)
+        for lane in np.flatnonzero(~inside):
+            self.arcs[self._ports[lane]] = _arc(self.trails[lane], "span")
+        return np.flatnonzero(inside)
+
+    def is_known(self, lane: int) -> bool:
+        """Return whether the arc of a lane is known, so that it need not be followed further."""
+        return self._ports[lane] in self.arcs
+
+    def advance(
+        self, curve: Curve, live: Int[np.ndarray, " lanes"], longest: float
+    ) -> tuple[Bool[np.ndarray, " lanes"], OnCurve]:
+        """Try some steps along some lanes; return which may go on, and what they tried to reach."""
+        moving = (self._y, self._tangent, self._step, self._orientation, self._wary)
         (*moved, on_way), path = _followed(curve, [part[live] for part in moving], longest)
         for part, new in zip(moving, moved, strict=True):
             part[live] = new
-        segments = _segments(trails, live, path)
-        joins = _joins(curve, segments, starts)
-        for place, lane in enumerate(live):
-            port, trail = ports[lane], trails[lane]
-            if port in arcs:  # the other end of one that arrived here
-                continue
-            taken = path.is_on_curve[:, place]
-            new = path.y[taken, place], path.tangent[taken, place], path.orientation[taken, place]
-            if place in joins:
-                count, start, at, along = joins[place]
-                side = 1 if along @ starts.tangent[start] < 0 else -1
-                end = at, along, -side * starts.orientation[start]
-                for values, more, last in zip(trail, new, end, strict=True):
-                    values.extend([*more[:count], last])
-                other = Port(start, side)
-                arcs[port] = _arc(trail, "joined", other)
-                arcs[other] = arcs[port].reversed("joined", port)
-                continue
-            for values, more in zip(trail, new, strict=True):
-                values.extend(more)
-            if on_way[place] and len(trail[0]) < most_steps:
-                continue
-            if not 0 <= y[lane, -1] <= 1:
-                arcs[port] = _arc(trail, "span")
-                to_cut.append(port)
-            elif len(trail[0]) >= most_steps:
-                arcs[port] = _arc(trail, "max_steps")
-            else:
-                beyond = _beyond_corner(curve, y[lane], tangent[lane])
-                if beyond is None or len(trail[0]) == corners[lane]:
-                    arcs[port] = _arc(trail, "stuck")
-                    continue
-                y[lane], tangent[lane] = beyond
-                orientation[lane], wary[lane] = 0, 0
-                step[lane] = min(_FIRST_STEP, longest)
-                for values, value in zip(trail, (*beyond, 0.0), strict=True):
-                    values.append(value)
-                corners[lane] = len(trail[0])
-        live = np.array([i for i in live if ports[i] not in arcs], int)
-    return arcs | dict(zip(to_cut, _cut(curve, [arcs[port] for port in to_cut]), strict=True))
+        return on_way, path
+
+    def arrive(self, lane: int, new: tuple[Any, Any, Any], join: Join, starts: OnCurve) -> None:
+        """Let a lane end where it arrives at a start, and so also the lane that comes from there.
+
+        Args:
+            lane: its number.
+            new: its new points, also those after the arrival, with tangents and orientations.
+            join: where it arrives.
+            starts: the points from which curves are followed.
+        """
+        side = 1 if join.tangent @ starts.tangent[join.start] < 0 else -1
+        end = join.y, join.tangent, -side * starts.orientation[join.start]
+        trail, port, other = self.trails[lane], self._ports[lane], Port(join.start, side)
+        trail.extend(*([*more[: join.n_before], last] for more, last in zip(new, end, strict=True)))
+        self.arcs[port] = _arc(trail, "joined", other)
+        self.arcs[other] = self.arcs[port].reversed("joined", port)
+
+    def end_or_turn(self, curve: Curve, lane: int, most_steps: int) -> None:
+        """Let a lane end that cannot go on, unless it is at a corner behind which it goes on."""
+        port, trail = self._ports[lane], self.trails[lane]
+        if not 0 <= self._y[lane, -1] <= 1:
+            self.arcs[port] = _arc(trail, "span")
+            self.left_span.append(port)
+        elif len(trail.y) >= most_steps:
+            self.arcs[port] = _arc(trail, "max_steps")
+        else:
+            beyond = _beyond_corner(curve, self._y[lane], self._tangent[lane])
+            if beyond is None or len(trail.y) == self._corners[lane]:
+                self.arcs[port] = _arc(trail, "stuck")
+                return
+            y, tangent = beyond
+            self._y[lane], self._tangent[lane] = y, tangent
+            self._orientation[lane], self._wary[lane] = 0, 0
+            self._step[lane] = self._first_step
+            trail.extend([y], [tangent], [0.0])
+            self._corners[lane] = len(trail.y)
 
 
 def _followed(
     curve: Curve, moving: list[np.ndarray], longest: float
 ) -> tuple[tuple[np.ndarray, ...], OnCurve]:
-    """Return what `follow` makes of any number of lanes, all of them running."""
+    """Return what `take_steps` makes of any number of lanes, all of them running."""
     most = put(longest, moving[0].dtype)
 
     def swapped(path: Any) -> Any:
@@ -202,7 +202,7 @@ def _followed(
 
     def some(curve: Curve, *moving: np.ndarray) -> Any:
         lanes = Lanes(*map(put, moving), running=put(np.ones(len(moving[0]), bool)))
-        ends, path = jax.device_get(follow(curve, lanes, most, _ATTEMPTS))
+        ends, path = jax.device_get(take_steps(curve, lanes, most, _ATTEMPTS))
         return ends, swapped(path)
 
     ends, path = of_rows(some, curve, *moving)
@@ -331,101 +331,6 @@ def _passing(
 # ---- what the host looks at ----------------------------------------------------------------------
 
 
-class _Segments(NamedTuple):
-    """Pieces between successive points of lanes."""
-
-    place: Int[np.ndarray, " m"]
-    """Which of the lanes it is in, and after how many new points it begins."""
-    n_before: Int[np.ndarray, " m"]
-    left: Float[np.ndarray, "m d1"]
-    right: Float[np.ndarray, "m d1"]
-    tangent_left: Float[np.ndarray, "m d1"]
-    tangent_right: Float[np.ndarray, "m d1"]
-    is_first: Bool[np.ndarray, " m"]
-    """Whether it begins where the lane does."""
-
-
-def _segments(
-    trails: list[tuple[list, list, list]],
-    live: Int[np.ndarray, " lanes"],
-    path: OnCurve,
-) -> _Segments | None:
-    rows = []
-    for place, lane in enumerate(live):
-        points, tangents = ([part[-1]] for part in trails[lane][:2])
-        taken = path.is_on_curve[:, place]
-        points = [*points, *path.y[taken, place]]
-        tangents = [*tangents, *path.tangent[taken, place]]
-        fresh = len(trails[lane][0]) == 1
-        for k in range(len(points) - 1):
-            ends = points[k], points[k + 1], tangents[k], tangents[k + 1]
-            rows.append((place, k, *ends, fresh and k == 0))
-    if not rows:
-        return None
-    return _Segments(*(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def _joins(
-    curve: Curve, segments: _Segments | None, starts: OnCurve
-) -> dict[int, tuple[int, int, np.ndarray, np.ndarray]]:
-    """Return at which of the `starts` lanes arrive, if at any.
-
-    Returns:
-        For a lane by its place: after how many new points, the number of the start, the point, and
-        the tangent of the lane there.
-    """
-    if segments is None:
-        return {}
-    which, start = _close_by(segments, starts.y)
-    if which.size == 0:
-        return {}
-    part = _Segments(*(a[which] for a in segments))
-    target, chord = starts.y[start], part.right - part.left
-    theta = np.sum((target - part.left) * chord, axis=1) / np.sum(chord**2, axis=1)
-    theta = theta[:, None]
-    guess = hermite(theta, (part.left, part.right), (part.tangent_left, part.tangent_right))
-    normal = chord / np.linalg.norm(chord, axis=1, keepdims=True)
-    guess = guess + normal * np.sum(normal * (target - guess), axis=1, keepdims=True)
-    found = on_curve(curve, guess, normal)
-    same = _SAME[target.dtype.itemsize]
-    scale = 1 + np.linalg.norm(target, axis=1)
-    is_there = found.is_on_curve & (np.linalg.norm(found.y - target, axis=1) <= same * scale)
-    cosine = np.sum(found.tangent * starts.tangent[start], axis=1)
-    is_there &= np.abs(cosine) >= _SAME_DIRECTION
-    # A lane does not arrive where it starts, unless it has been elsewhere.
-    is_there &= ~(part.is_first & (np.linalg.norm(part.left - target, axis=1) <= same * scale))
-    joins: dict[int, tuple[int, int, np.ndarray, np.ndarray]] = {}
-    for i in sorted(np.flatnonzero(is_there), key=lambda i: (part.n_before[i], theta[i, 0])):
-        joins.setdefault(
-            int(part.place[i]),
-            (int(part.n_before[i]), int(start[i]), starts.y[start[i]], found.tangent[i]),
-        )
-    return joins
-
-
-def _close_by(
-    segments: _Segments, y: Float[np.ndarray, "n d1"]
-) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
-    """Return the pairs of a segment and a point that it may lead through."""
-    length = np.linalg.norm(segments.right - segments.left, axis=1)
-    pairs = []
-    at_a_time = max(1, 2**22 // max(1, len(y)))
-    for first in range(0, len(length), at_a_time):
-        part = slice(first, first + at_a_time)
-        left, right, reach = segments.left[part], segments.right[part], length[part, None]
-        near = np.ones((len(left), len(y)), bool)
-        for end in (left, right):
-            squared = np.sum(end**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * end @ y.T
-            near &= squared <= (1.1 * reach) ** 2 + 1e-9 * (1 + squared)
-        chord = right - left
-        theta = (chord @ y.T - np.sum(chord * left, axis=1)[:, None]) / reach**2
-        near &= (theta > 0) & (theta <= 1)
-        which, start = np.nonzero(near)
-        pairs.append((which + first, start))
-    which, start = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    return which, start
-
-
 def _goes_inside(
     y: Float[np.ndarray, "lanes d1"], tangent: Float[np.ndarray, "lanes d1"]
 ) -> Bool[np.ndarray, " lanes"]:
@@ -434,7 +339,7 @@ def _goes_inside(
     return ~outwards
 
 
-def _arc(trail: tuple[list, list, list], ended_by: str, joined: Port | None = None) -> Arc:
+def _arc(trail: Trail, ended_by: str, joined: Port | None = None) -> Arc:
     y, tangent, orientation = map(np.array, trail)
     return Arc(y, tangent, orientation, ended_by, joined)
 

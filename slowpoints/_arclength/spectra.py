@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from slowpoints._arclength.steps import Curve, of_rows
+from slowpoints._arclength.curve import Curve, of_rows
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._linear_algebra.cores import one_thread_for_lapack, side_by_side
 from slowpoints._linear_algebra.krylov import arnoldi

@@ -6,22 +6,16 @@ turns back in `s`, are places like any other (Keller 1977; Allgower & Georg 1990
 continuation methods: an introduction").
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
-from slowpoints._core.arrays import in_chunks, power_of_two
+from slowpoints._arclength.bordered_systems import solver_at, tangents
+from slowpoints._arclength.curve import Curve
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
-from slowpoints._linear_algebra import lapack
-from slowpoints._linear_algebra.krylov import gcr
-from slowpoints._linear_algebra.loops import one_by_one
-from slowpoints._network.base import Transition
 
 MOST_CORRECTIONS = 8
 """From a good guess, four or five corrections leave only rounding. If it takes more than this, the
@@ -35,9 +29,6 @@ _LEAST_GAIN = 0.5
 
 _ROUNDINGS = 8
 """What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
-
-_REFINEMENTS = 4
-"""Each leaves a hundredth of the error of the tangent, or less."""
 
 _LEAST_COSINE = 0.94
 """A step may turn the tangent by no more than 20 degrees. Longer steps cut corners, and may land on
@@ -81,67 +72,6 @@ _BEHIND = 1e-3
 _BACK = 0.999
 """A curve that leads back in the direction it came from, to within three degrees, has an end."""
 
-_MOST_INVERTED = 48
-"""Matrices of up to this size are inverted: then all lanes are solved for at once. Of larger ones
-the inverse takes three times as long as the factors, which are used lane by lane."""
-
-_KRYLOV_VECTORS, _KRYLOV_RESTARTS = 20, 12
-"""Without matrices, the systems are solved in Krylov spaces of so many vectors, anew for the rest
-that is left, so many times at most."""
-
-_KRYLOV_REST = 1e-3
-"""A system is solved when this part of its right-hand side is left: as each correction starts from
-what the last one left, more precision would be wasted."""
-
-
-_ROWS_AT_A_TIME = {17: 64, 65: 16, 257: 4}
-"""Curves in up to so many dimensions are computed for so many rows at a time, however many there
-are: rows that only fill up take some milliseconds, and compiling a program for another number of
-rows takes a second. In more dimensions a row takes longer than that."""
-
-
-def rows_at_a_time(n: int, d1: int) -> int:
-    """Return how many of `n` rows to compute at a time, in `d1` dimensions."""
-    sizes = [rows for most, rows in _ROWS_AT_A_TIME.items() if d1 <= most]
-    return sizes[0] if sizes else power_of_two(max(n, 1))
-
-
-def n_computed(n: int, d1: int) -> int:
-    """Return for how many rows to compute something where `n` are needed, all at a time."""
-    return max(rows_at_a_time(n, d1), power_of_two(max(n, 1)))
-
-
-def of_rows(program: Callable[..., Any], curve: "Curve", *rows: Shaped[np.ndarray, "n ..."]) -> Any:
-    """Return on the host what a function of a curve and rows makes of any number of rows."""
-    n, d1 = rows[0].shape
-    return jax.device_get(in_chunks(program, curve, rows_at_a_time(n, d1), *rows))
-
-
-class Curve(eqx.Module):
-    """The equations `H(y) = 0` of a family of points.
-
-    Attributes:
-        G: the transition of the states `[d]` and of `s`, or `f` of a flow. The states are in units
-            of about their size, and so are all thresholds here: where sizes are `1 + |y|`, the 1 is
-            such a unit, and the length of the span.
-        origin: the `s` at `sigma = 0`.
-        length: by how much `s` is greater at `sigma = 1`.
-        is_flow: whether `G` is the `f` of a flow.
-        without_matrices: whether to solve linear systems by products with Jacobians alone.
-    """
-
-    G: Transition
-    origin: Float[Array, ""]
-    length: Float[Array, ""]
-    is_flow: bool = eqx.field(static=True)
-    without_matrices: bool = eqx.field(static=True)
-
-    def __call__(self, y: Float[Array, " d1"]) -> Float[Array, " d"]:
-        """Return `H(y)`."""
-        x = y[:-1]
-        out = self.G(x, self.origin + self.length * y[-1:]).astype(x.dtype)
-        return out if self.is_flow else out - x
-
 
 class Lanes(NamedTuple):
     """Where each lane is, and where it goes from there.
@@ -184,12 +114,6 @@ class Corrected(NamedTuple):
 
 
 @CompiledOnce
-def values(curve: Curve, y: Float[Array, "n d1"]) -> Float[Array, "n d"]:
-    """Return `H(y)` of each row."""
-    return jax.vmap(curve)(y)
-
-
-@CompiledOnce
 def corrected(
     curve: Curve, guess: Float[Array, "lanes d1"], normal: Float[Array, "lanes d1"]
 ) -> Corrected:
@@ -200,7 +124,7 @@ def corrected(
     `H`. Without, each step is one of Newton's.
     """
     eps = float(jnp.finfo(guess.dtype).eps)
-    solve, orientation = _solver_at(curve, guess, normal)
+    solve, orientation = solver_at(curve, guess, normal)
 
     class Carry(NamedTuple):
         y: Array
@@ -234,13 +158,13 @@ def corrected(
     no = jnp.zeros(lanes, bool)
     size, n_steps = jnp.full(lanes, jnp.inf, guess.dtype), jnp.zeros(lanes, int)
     c = jax.lax.while_loop(goes_on, step, Carry(guess, size, n_steps, no, no))
-    tangent = _tangent(curve, c.y, normal, solve)
+    tangent = tangents(curve, c.y, normal, solve)
     is_on_curve = c.done & jnp.isfinite(tangent).all(axis=1)
     return Corrected(c.y, tangent, orientation, c.n, is_on_curve)
 
 
 @CompiledOnce
-def follow(
+def take_steps(
     curve: Curve, lanes: Lanes, longest: Float[Array, ""], n_attempts: int
 ) -> tuple[Lanes, Corrected]:
     """Try `n_attempts` steps along each curve.
@@ -320,80 +244,6 @@ def hermite(
     return rest * left + theta * right + theta * rest * (rest * bend_left + theta * bend_right)
 
 
-# ---- linear systems in the plane -----------------------------------------------------------------
-
-_Solve = Callable[[Curve, Array, Array, Array], Array]
-"""From a curve, points, normals and right-hand sides `[lanes, d + 1]` to solutions."""
-
-
-def _solver_at(curve: Curve, at: Array, normal: Array) -> tuple[_Solve, Array]:
-    """Return how to solve systems near the points `at`, and the signs of their determinants."""
-    if curve.without_matrices:
-        return _by_products, jnp.zeros_like(at[:, 0])
-    slopes = jax.vmap(jax.jacfwd(curve))(at)  # [lanes, d, d + 1]
-    matrices = jnp.concatenate([slopes, normal[:, None]], axis=1)
-    few = matrices.shape[1] <= _MOST_INVERTED
-
-    def decomposed(matrix: Array) -> tuple[Any, Array]:
-        factors = lapack.lu_factor(matrix)
-        eye = jnp.eye(matrix.shape[0], dtype=at.dtype)
-        return lapack.lu_solve(factors, eye) if few else factors, _sign(*factors)
-
-    parts, signs = one_by_one(decomposed, matrices)
-
-    def solve(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
-        if few:
-            return jnp.einsum("lij,lj->li", parts, b)
-        return one_by_one(lambda lane: lapack.lu_solve(*lane), (parts, b))
-
-    return solve, signs
-
-
-def _sign(lu: Float[Array, "d1 d1"], pivots: Int[Array, " d1"]) -> Array:
-    """Return the sign of a determinant, from the factors of the matrix; 0 if it is not known."""
-    n_swaps = jnp.sum(pivots != jnp.arange(pivots.size))
-    diagonal = jnp.prod(jnp.sign(jnp.diagonal(lu)))
-    sign = jnp.where(n_swaps % 2 == 1, -diagonal, diagonal)
-    return jnp.where(jnp.isfinite(sign), sign, 0)
-
-
-def _by_products(curve: Curve, y: Array, normal: Array, b: Array) -> Array:
-    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        x, rest, n = carry
-        more, _ = gcr(matvec, rest, min(_KRYLOV_VECTORS, b.shape[1]))
-        x = x + more
-        return x, b - matvec(x), n + 1
-
-    def matvec(v: Array) -> Array:
-        return _product(curve, y, normal, v)
-
-    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-        _, rest, n = carry
-        goal = _KRYLOV_REST * jnp.linalg.norm(b, axis=1)
-        return jnp.any(jnp.linalg.norm(rest, axis=1) > goal) & (n < _KRYLOV_RESTARTS)
-
-    start = jnp.zeros_like(b), b, jnp.asarray(0)
-    return jax.lax.while_loop(unfinished, again, start)[0]
-
-
-def _product(curve: Curve, y: Array, normal: Array, v: Array) -> Array:
-    """Return the products of the bordered matrices at `y` with `v`."""
-
-    def one(y: Array, normal: Array, v: Array) -> Array:
-        return jnp.append(jax.jvp(curve, (y,), (v,))[1], jnp.dot(normal, v))
-
-    return jax.vmap(one)(y, normal, v)
-
-
-def _tangent(curve: Curve, y: Array, normal: Array, solve: _Solve) -> Array:
-    """Return unit vectors along the curves, on the side of the normals."""
-    along = jnp.zeros_like(y).at[:, -1].set(1)
-    t = normal
-    for _ in range(_REFINEMENTS):  # the systems are not solved exactly, or for a point close by
-        t = t + solve(curve, y, normal, along - _product(curve, y, normal, t))
-    return t / jnp.linalg.norm(t, axis=1, keepdims=True)
-
-
 @CompiledOnce
 def beyond_corner(
     curve: Curve, y: Float[Array, "lanes d1"], tangent: Float[Array, "lanes d1"]
@@ -413,8 +263,8 @@ def beyond_corner(
         is not on the curve.
     """
     behind = y + _BEHIND * tangent
-    solve, _ = _solver_at(curve, behind, tangent)
-    direction = _tangent(curve, behind, tangent, solve)
+    solve, _ = solver_at(curve, behind, tangent)
+    direction = tangents(curve, behind, tangent, solve)
     found = []
     for way in (direction, -direction):
         new = corrected(curve, y + _BEHIND * way, way)

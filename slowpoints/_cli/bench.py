@@ -18,7 +18,7 @@ from slowpoints._cli.model import MODEL_HELP, importable, load_model
 from slowpoints._cli.options import SolverName, option_names
 from slowpoints._cli.record import as_json, plain
 from slowpoints._core.version import __version__
-from slowpoints._finder import FixedPointFinder
+from slowpoints._finder.fixed_point_finder import FixedPointFinder
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 

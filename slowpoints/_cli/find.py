@@ -28,7 +28,7 @@ from slowpoints._cli.interrupt import first_interrupt_asks
 from slowpoints._cli.model import MODEL_HELP, importable, load_model, load_object
 from slowpoints._cli.options import arguments_of_search, finder_options, option_names
 from slowpoints._cli.record import as_json, points_as_json, record_of_search, save_with_record
-from slowpoints._finder import FixedPointFinder
+from slowpoints._finder.fixed_point_finder import FixedPointFinder
 from slowpoints._pipeline.across_processes import refused_together
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import counted
@@ -155,32 +155,18 @@ def find(
     except (TypeError, ValueError) as error:
         raise click.UsageError(sentence(error, option_names())) from error
     with together():
-        n_inits = search["n_inits"]
-        search["state_traj"] = trajectories(search["state_traj"])
-        if (valid := search["valid_bxt"]) is not None:
-            search["valid_bxt"] = valid[None] if valid.ndim == 1 else valid
-        inputs = search["inputs"] = inputs_of(network, search["inputs"], say=finder.verbose)
+        _complete(search, network, say=finder.verbose)
         finder._check(**search)
         if not force:  # after all else, so that a command with another mistake is not sent twice
             _check_that_new(out, all_rows)
 
-    started, n_done, stopped = time.perf_counter(), 0, False
-    with first_interrupt_asks(_answer(finder)) as interrupt:
-
-        def progress(rows: FixedPoints) -> None:
-            nonlocal n_done, stopped
-            n_done += rows.n
-            if interrupt.requested and n_done < n_inits:
-                stopped = True
-                raise StopIteration
-
-        with contextlib.redirect_stdout(_InOptions(sys.stderr if to_json else sys.stdout)):
-            fps, rows = finder.find_fixed_points(**search, progress=progress)
-    stopped = stopped and (finder.rounds is None or finder.rounds.ended_by == "progress")
+    started = time.perf_counter()
+    fps, rows, stopped = _search(finder, search, sys.stderr if to_json else sys.stdout)
+    inputs = search["inputs"]
     record = record_of_search(
         finder._account(fps, rows),
         command=typed(context),
-        settings=options | {"n_inits": n_inits, "noise_scale": search["noise_scale"]},
+        settings=options | {name: search[name] for name in ("n_inits", "noise_scale")},
         inputs=inputs if len(inputs) == 1 else None,
         interrupted=stopped,
         rounds=finder.rounds and str(finder.rounds),
@@ -197,9 +183,46 @@ def find(
         elif finder.verbose:
             show = f"{context.find_root().command_path} show {shlex.quote(str(out))}"
             click.echo(f"\nWritten: {out}. `{show}` prints a table of the points.")
-    if stopped:
+    _exit_unless_found(context, fps, out, f"{rows.n} of {search['n_inits']}" if stopped else None)
+
+
+def _complete(search: dict[str, Any], network: Any, say: bool) -> None:
+    """Read the trajectories, and put in what the command line leaves out."""
+    search["state_traj"] = trajectories(search["state_traj"])
+    if (valid := search["valid_bxt"]) is not None:
+        search["valid_bxt"] = valid[None] if valid.ndim == 1 else valid
+    search["inputs"] = inputs_of(network, search["inputs"], say=say)
+
+
+def _search(
+    finder: FixedPointFinder, search: dict[str, Any], to: Any
+) -> tuple[FixedPoints, FixedPoints, bool]:
+    """Return the points, all rows, and whether Ctrl-C ended the search; print its progress `to`."""
+    n_inits, n_done, stopped = search["n_inits"], 0, False
+    with first_interrupt_asks(_answer(finder)) as interrupt:
+
+        def progress(rows: FixedPoints) -> None:
+            nonlocal n_done, stopped
+            n_done += rows.n
+            if interrupt.requested and n_done < n_inits:
+                stopped = True
+                raise StopIteration
+
+        with contextlib.redirect_stdout(_InOptions(to)):
+            fps, rows = finder.find_fixed_points(**search, progress=progress)
+    return fps, rows, stopped and (finder.rounds is None or finder.rounds.ended_by == "progress")
+
+
+def _exit_unless_found(
+    context: click.Context, fps: FixedPoints, out: Path, searched: str | None
+) -> None:
+    """Exit with another code than 0 if the search was interrupted, or kept no point.
+
+    `searched` says how many of the states an interrupted search got to.
+    """
+    if searched is not None:
         click.echo(
-            f"Interrupted: {rows.n} of {n_inits} states were searched from, and {out} holds what "
+            f"Interrupted: {searched} states were searched from, and {out} holds what "
             f"these led to, {counted(fps.status, 'distinct')}.",
             err=True,
         )

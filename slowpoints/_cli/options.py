@@ -13,7 +13,7 @@ import click
 
 from slowpoints._cli.arrays import ARRAY_HELP, ArrayFile, Inputs
 from slowpoints._cli.command import Option, in_options
-from slowpoints._finder import FixedPointFinder
+from slowpoints._finder.fixed_point_finder import FixedPointFinder
 
 _ITSELF = ("self", "rnn_model", "progress")
 """Arguments that are no options: the command's own argument, and what the command uses itself."""

@@ -10,11 +10,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Bool, Float, PRNGKeyArray
 
+from slowpoints._completeness.kinds_of_start import KINDS, Known
+from slowpoints._completeness.rows_in_vain import Vain
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._linear_algebra.signs import signs_of
 from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
 from slowpoints._network.trace import traced
 from slowpoints._pipeline.select import check_selection, ending_tolerance, select
 from slowpoints._points.decompose import decompose
@@ -23,20 +26,14 @@ from slowpoints._points.jacobians import jacobians
 from slowpoints._points.neighbours import nearest
 from slowpoints._points.status import Status
 from slowpoints._points.unique import unique
-from slowpoints._search.optimize_batch import check_search, optimize_batch
+from slowpoints._search.check_search import check_search
+from slowpoints._search.optimize_batch import optimize_batch
 from slowpoints._search.sample import check_draw, check_trajectories, sample_states
 from slowpoints._solvers.base import AbstractSolver
-
-_ERROR = 0.05
-"""How probable it is at most that the coverage of a search is ever less than what is said."""
 
 _EVEN = 0.5
 """This part of a round's rows is divided evenly among the kinds of start, so that each goes on
 being tried; the rest goes to those that found points lately."""
-
-_MOST_REACH = 1.0
-"""Starts are drawn from a box that reaches beyond the visited states by at most this many times
-their range, even if points lie farther out."""
 
 _LEAST_COMPILED = 16
 """Jacobians of so few points take less time than a program for still fewer takes to compile."""
@@ -157,21 +154,9 @@ def search_until(
         TypeError: if an argument is of the wrong kind, or traced.
     """
     caller = "search_until"
-    F = as_transition(F)
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, state_traj, inputs))):
-        expected = "to be called outside of `jit`"
-        arguments.refuse(caller, "state_traj", "is traced", expected, TypeError)
-    coverage = arguments.number(caller, "coverage", coverage, finite=True)
-    if coverage >= 1:
-        expected = "a number below 1, since no search is sure to have seen everything"
-        arguments.refuse(caller, "coverage", f"is {coverage}", expected, ValueError)
-    if degree is not None and (
-        isinstance(degree, bool) or not isinstance(degree, (int, np.integer))
-    ):
-        expected = "a whole number, or None"
-        arguments.refuse(caller, "degree", arguments.found(degree), expected, TypeError)
-    most = arguments.whole(caller, "max_rows", max_rows, least=1)
-    size = min(arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1), most)
+    F = _not_traced(caller, F, state_traj, inputs)
+    end = _checked_end(caller, coverage, degree, max_rows)
+    size = min(arguments.whole(caller, "rows_at_a_time", rows_at_a_time, least=1), end.max_rows)
     check_draw(caller, size, noise_scale)
     max_iters, tol_q, tol_dq, *_ = check_search(caller, solver, max_iters, tol_q, tol_dq)
     rules = {
@@ -186,54 +171,112 @@ def search_until(
     arguments.flag(caller, "compute_jacobians", compute_jacobians)
     arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
     arguments.function(caller, "progress", progress)
-    state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=True)
-    dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
-    u = arguments.inputs_of_rows(caller, inputs, 1, "search", dtype)
-    F = traced(caller, F, state_traj.shape[2], u.shape[1], dtype, states="state_traj")
+    F, state_traj, valid_bxt, u = _checked_network(caller, F, state_traj, valid_bxt, inputs)
     key = arguments.random_key(caller, key)
-    state_traj = jnp.asarray(state_traj, dtype)
-    search = {
-        "solver": solver,
-        "max_iters": max_iters,
-        "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
-        "tol_dq": tol_dq,
-    }
+    tol_q = ending_tolerance(solver, tol_q, final_q_threshold)
+    search = {"solver": solver, "max_iters": max_iters, "tol_q": tol_q, "tol_dq": tol_dq}
 
-    drawn = sample_states(key, state_traj, size, noise_scale, valid_bxt)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    rounds = _Search(F, _visited(state_traj, valid_bxt), rng, float(tol_unique))
-    starts, kinds = np.asarray(drawn), ["trajectories"] * size
-    parts: list[FixedPoints] = []
-    ended_by = "max_rows"
-    while True:
-        part = optimize_batch(F, starts, u, **search).to_numpy().replace(tol_unique=tol_unique)
-        parts.append(part)
-        stopped = False
-        if progress is not None:
-            try:
-                progress(part)
-            except StopIteration:
-                stopped = True
-        rounds.learn(part, kinds)
-        sums = rounds.sum_of_signs()
-        by_degree = degree is not None and sums is not None
-        if rounds.coverage() >= coverage and (not by_degree or sums == degree):
-            ended_by = "coverage and degree" if by_degree else "coverage"
-            break
-        if stopped:
-            ended_by = "progress"
-            break
-        n_left = most - sum(part.n for part in parts)
-        if n_left == 0:
-            break
-        starts, kinds = rounds.starts(min(size, n_left))
-    all_fps = FixedPoints.concatenate(parts)
+    def searched(starts: Any) -> FixedPoints:
+        return optimize_batch(F, starts, u, **search).to_numpy().replace(tol_unique=tol_unique)
+
+    starts = np.asarray(sample_states(key, state_traj, size, noise_scale, valid_bxt))
+    rounds = _Search(F, _visited(state_traj, valid_bxt), key, float(tol_unique))
+    all_fps, ended_by = _in_rounds(rounds, starts, searched, end, progress)
     fps = select(F, unique(all_fps, tol_unique), all_fps.x_init, **rules, **search)
     if compute_jacobians:
         fps = jacobians(F, fps)
         fps = decompose(fps) if decompose_jacobians else fps
-    told = Rounds(ended_by, all_fps.n, rounds.coverage(), rounds.sum_of_signs(), rounds.found())
-    return fps, all_fps, told
+    return fps, all_fps, rounds.told(ended_by, all_fps.n)
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _not_traced(caller: str, F: Any, state_traj: Any, inputs: Any) -> Transition:
+    """Return the transition, after a check that nothing is traced."""
+    F = as_transition(F)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, state_traj, inputs))):
+        expected = "to be called outside of `jit`"
+        arguments.refuse(caller, "state_traj", "is traced", expected, TypeError)
+    return F
+
+
+def _checked_end(caller: str, coverage: Any, degree: Any, max_rows: Any) -> "_End":
+    coverage = arguments.number(caller, "coverage", coverage, finite=True)
+    if coverage >= 1:
+        expected = "a number below 1, since no search is sure to have seen everything"
+        arguments.refuse(caller, "coverage", f"is {coverage}", expected, ValueError)
+    if degree is not None and (
+        isinstance(degree, bool) or not isinstance(degree, (int, np.integer))
+    ):
+        expected = "a whole number, or None"
+        arguments.refuse(caller, "degree", arguments.found(degree), expected, TypeError)
+    return _End(coverage, degree, arguments.whole(caller, "max_rows", max_rows, least=1))
+
+
+def _checked_network(
+    caller: str, F: Transition, state_traj: Any, valid_bxt: Any, inputs: Any
+) -> tuple[Transition, Any, Any, Any]:
+    """Return the network, traced, with the states, which of them count, and the input."""
+    state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=True)
+    dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
+    u = arguments.inputs_of_rows(caller, inputs, 1, "search", dtype)
+    F = traced(caller, F, state_traj.shape[2], u.shape[1], dtype, states="state_traj")
+    return F, jnp.asarray(state_traj, dtype), valid_bxt, u
+
+
+# ---- rounds --------------------------------------------------------------------------------------
+
+
+class _End(NamedTuple):
+    """When a search ends."""
+
+    coverage: float
+    degree: Any
+    max_rows: int
+
+    def reached(self, rounds: "_Search", n_rows: int, is_stopped: bool) -> str | None:
+        """Return by what a search ends after so many rows, or `None` if it goes on."""
+        sums = rounds.sum_of_signs()
+        by_degree = self.degree is not None and sums is not None
+        if rounds.coverage() >= self.coverage and (not by_degree or sums == self.degree):
+            return "coverage and degree" if by_degree else "coverage"
+        if is_stopped:
+            return "progress"
+        return "max_rows" if n_rows == self.max_rows else None
+
+
+def _in_rounds(
+    rounds: "_Search",
+    starts: Float[np.ndarray, "size n_states"],
+    searched: Callable[[Any], FixedPoints],
+    end: _End,
+    progress: Callable[[FixedPoints], None] | None,
+) -> tuple[FixedPoints, str]:
+    """Search round after round, from these starts at first; return all rows, and what ended it."""
+    size, kinds = len(starts), ["trajectories"] * len(starts)
+    parts: list[FixedPoints] = []
+    while True:
+        part = searched(starts)
+        parts.append(part)
+        is_stopped = _is_stopped(progress, part)
+        rounds.learn(part, kinds)
+        n_rows = sum(part.n for part in parts)
+        ended_by = end.reached(rounds, n_rows, is_stopped)
+        if ended_by is not None:
+            return FixedPoints.concatenate(parts), ended_by
+        starts, kinds = rounds.starts(min(size, end.max_rows - n_rows))
+
+
+def _is_stopped(progress: Callable[[FixedPoints], None] | None, part: FixedPoints) -> bool:
+    """Show the rows of a round to `progress`, and return whether this ends the search."""
+    if progress is None:
+        return False
+    try:
+        progress(part)
+    except StopIteration:
+        return True
+    return False
 
 
 def _visited(state_traj: Any, valid_bxt: Any) -> Float[np.ndarray, "k n_states"]:
@@ -243,118 +286,17 @@ def _visited(state_traj: Any, valid_bxt: Any) -> Float[np.ndarray, "k n_states"]
     return visited[np.isfinite(visited).all(axis=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Vain:
-    """The rows that have found nothing new lately, and what they say about the coverage.
-
-    The rows since a round that found something are a run. During a run nothing that is known
-    changes, nor the way in which starts are drawn. If the coverage is less than `c`, the run comes
-    to `log(error) / log(c)` rows only with the probability `error`, so that one run may be looked
-    at as often as one likes (Clopper & Pearson 1934 for one look). But each run is a new chance to
-    be wrong. So the k-th one is granted the part `1 / (k (k + 1))` of the error: these add up to 1
-    over however many runs, and by Boole's inequality the search as a whole is wrong with no more
-    than the probability `_ERROR` (Lan & DeMets 1983, "Discrete sequential boundaries for clinical
-    trials", call this spending the error).
-
-    Attributes:
-        n_rows: the length of the run so far.
-        run: its number, from 1.
-    """
-
-    n_rows: int = 0
-    run: int = 1
-
-    def after(self, n_rows: int, found: bool) -> "Vain":
-        """Return what is known after a round of so many rows."""
-        return Vain(0, self.run + 1) if found else Vain(self.n_rows + n_rows, self.run)
-
-    def coverage(self) -> float:
-        """Return a lower bound of the share of starts that lead to points that are known."""
-        error = _ERROR / (self.run * (self.run + 1))
-        return error ** (1 / self.n_rows) if self.n_rows else 0.0
-
-
-class _Known(NamedTuple):
-    """What starts are made of."""
-
-    visited: Float[np.ndarray, "k n_states"]
-    """States of the trajectories."""
-    points: Float[np.ndarray, "p n_states"]
-    """The distinct points."""
-    origins: Float[np.ndarray, "w n_states"]
-    """Saddles, one row for each of their unstable directions."""
-    directions: Float[np.ndarray, "w n_states"]
-    """These directions, of length 1."""
-
-    def box(self) -> tuple[Any, Any]:
-        """Return the lowest and the highest values of the states that are known."""
-        low, high = self.visited.min(axis=0), self.visited.max(axis=0)
-        if len(self.points):
-            # Not ever farther out, as it would go on a line of fixed points without an end.
-            reach = _MOST_REACH * (high - low)
-            least, most = low - reach, high + reach
-            low = np.minimum(low, np.maximum(self.points.min(axis=0), least))
-            high = np.maximum(high, np.minimum(self.points.max(axis=0), most))
-        return low, high
-
-
-# Each kind of start takes a generator, what is known, and how many starts to draw.
-
-
-def _from_trajectories(rng: Any, known: _Known, n: int) -> Any:
-    spread = known.visited.std(axis=0)
-    noise = rng.uniform(0, 2, (n, 1)) * rng.standard_normal((n, spread.size)) * spread
-    return known.visited[rng.integers(len(known.visited), size=n)] + noise
-
-
-def _between_points(rng: Any, known: _Known, n: int) -> Any:
-    a, b = (known.points[rng.integers(len(known.points), size=n)] for _ in range(2))
-    return _jittered(rng, known, a + rng.uniform(-0.25, 1.25, (n, 1)) * (b - a))
-
-
-def _parallelograms(rng: Any, known: _Known, n: int) -> Any:
-    a, b, c = (known.points[rng.integers(len(known.points), size=n)] for _ in range(3))
-    return _jittered(rng, known, a + b - c)
-
-
-def _out_of_saddles(rng: Any, known: _Known, n: int) -> Any:
-    chosen = rng.integers(len(known.origins), size=n)
-    low, high = known.box()
-    length = np.linalg.norm(high - low) * 10 ** rng.uniform(-2, 0, (n, 1))
-    sides = rng.choice([-1.0, 1.0], (n, 1))
-    return known.origins[chosen] + sides * length * known.directions[chosen]
-
-
-def _anywhere(rng: Any, known: _Known, n: int) -> Any:
-    low, high = known.box()
-    margin = 0.1 * (high - low)
-    return rng.uniform(low - margin, high + margin, (n, low.size))
-
-
-def _jittered(rng: Any, known: _Known, x: Any) -> Any:
-    low, high = known.box()
-    return x + 0.02 * (high - low) * rng.standard_normal(x.shape)
-
-
-_KINDS: dict[str, Callable[[Any, _Known, int], Any]] = {
-    "trajectories": _from_trajectories,
-    "between points": _between_points,
-    "parallelograms": _parallelograms,
-    "out of saddles": _out_of_saddles,
-    "anywhere": _anywhere,
-}
-
-
 class _Search:
     """What is known after some rounds, and the starts of the next one."""
 
-    def __init__(self, F: Any, visited: Float[np.ndarray, "k n_states"], rng: Any, tol: float):
-        self._F, self._rng, self._tol = F, rng, tol
+    def __init__(self, F: Any, visited: Float[np.ndarray, "k n_states"], key: Any, tol: float):
+        self._F, self._tol = F, tol
+        self._rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
         none = np.zeros((0, visited.shape[1]), visited.dtype)
-        self._known = _Known(visited, none, none, none)
+        self._known = Known(visited, none, none, none)
         self._signs = np.zeros(0, int)
-        self._n_rows, self._n_new = dict.fromkeys(_KINDS, 0), dict.fromkeys(_KINDS, 0)
-        self._score = dict.fromkeys(_KINDS, 0.0)
+        self._n_rows, self._n_new = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+        self._score = dict.fromkeys(KINDS, 0.0)
         self._vain: Vain | None = None
 
     # ---- starts --------------------------------------------------------------------------------
@@ -364,7 +306,7 @@ class _Search:
         known = self._known
         able = [
             kind
-            for kind in _KINDS
+            for kind in KINDS
             if not (kind == "between points" and len(known.points) < 2)
             and not (kind == "parallelograms" and len(known.points) < 3)
             and not (kind == "out of saddles" and len(known.origins) == 0)
@@ -374,7 +316,7 @@ class _Search:
         if score.any():
             share = _EVEN * share + (1 - _EVEN) * score / score.sum()
         counts = self._rng.multinomial(size, share).tolist()
-        drawn = [_KINDS[kind](self._rng, known, n) for kind, n in zip(able, counts, strict=True)]
+        drawn = [KINDS[kind](self._rng, known, n) for kind, n in zip(able, counts, strict=True)]
         kinds = [kind for kind, n in zip(able, counts, strict=True) for _ in range(n)]
         return np.concatenate(drawn).astype(known.visited.dtype), kinds
 
@@ -385,7 +327,7 @@ class _Search:
         is_new = self._is_new(part)
         # All rows are passed on, so that the same program is run in each round.
         finders = np.flatnonzero(unique(part.replace(valid=is_new), self._tol).valid)
-        for kind in _KINDS:
+        for kind in KINDS:
             self._n_rows[kind] += kinds.count(kind)
             new = sum(kinds[row] == kind for row in finders)
             self._n_new[kind] += new
@@ -428,6 +370,7 @@ class _Search:
         """Return the sum of the signs of `det(I - J)`; `None` if one of them is not known."""
         return int(self._signs.sum()) if self._signs.all() else None
 
-    def found(self) -> dict[str, tuple[int, int]]:
-        """Return how many rows had each kind of start, and how many new points they found."""
-        return {kind: (self._n_rows[kind], self._n_new[kind]) for kind in _KINDS}
+    def told(self, ended_by: str, n_rows: int) -> Rounds:
+        """Return how the search went."""
+        found = {kind: (self._n_rows[kind], self._n_new[kind]) for kind in KINDS}
+        return Rounds(ended_by, n_rows, self.coverage(), self.sum_of_signs(), found)

@@ -10,15 +10,17 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slowpoints._connections.bisection import SECTIONS, UNKNOWN, crossing
 from slowpoints._connections.outcome import (
-    GIVEN,
     REACH,
     Outcome,
     Places,
     Starts,
     check_map,
+    run_until_ended,
+)
+from slowpoints._connections.refined_points import (
+    GIVEN,
     enabled,
-    follow,
-    refined,
+    refined_points,
     size_of,
     speeds,
     working_dtype,
@@ -230,7 +232,7 @@ class _Pairs(eqx.Module):
             F = with_precision(F, dtype)
         ends, flaw = [], np.full(len(a), "", object)
         for name, given in (("a", a), ("b", b)):
-            x = refined(F, given.astype(dtype), u)
+            x = refined_points(F, given.astype(dtype), u)
             with enabled(dtype):
                 fps = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u)))
             rounding = np.sqrt(np.finfo(dtype).eps) * size_of(x)
@@ -267,7 +269,7 @@ class _Pairs(eqx.Module):
             np.ones(2 * n, bool),
             np.tile(REACH * self.distance, 2).astype(x.dtype),
         )
-        found = follow(self.F, starts, places, self.max_steps)
+        found = run_until_ended(self.F, starts, places, self.max_steps)
         label = np.where(found.outcome == Outcome.MOVING, UNKNOWN, _OTHER + found.outcome)
         arrived = found.outcome == Outcome.ARRIVED
         return np.where(arrived, found.place >= n, label).reshape(n, k)

@@ -1,56 +1,24 @@
 """`connections`: which points are joined by trajectories that leave saddles."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from slowpoints._completeness.degree import counted_rows
-from slowpoints._connections.outcome import (
-    GIVEN,
-    REACH,
-    Endings,
-    Outcome,
-    Places,
-    Starts,
-    check_map,
-    enabled,
-    follow,
-    paths,
-    refined,
-    size_of,
-    spacing,
-    speeds,
-    working_dtype,
-)
+from slowpoints._connections.exact_points import ExactPoints
+from slowpoints._connections.leaving import between, leaving
+from slowpoints._connections.outcome import Endings, Outcome, Starts, check_map, run_until_ended
+from slowpoints._connections.paths import paths
 from slowpoints._core import arguments
-from slowpoints._linear_algebra.spectra import MOST_NEUTRAL, NEUTRAL_ROUNDINGS, NEUTRAL_SPEEDS
 from slowpoints._network.as_transition import as_transition
-from slowpoints._network.base import Transition
 from slowpoints._network.sizes import units_of
 from slowpoints._network.units import InUnits
-from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.jacobians import jacobians
 from slowpoints._points.traced import traced_for
-
-_START = 1 / 3
-"""Trajectories start at `eps ** _START` of the way to the next point. What they miss of the
-unstable manifold grows with the square of this distance, and what rounding does to their direction
-with its inverse; this balances the two."""
-
-_PER_DOUBLING = 4
-"""On each side of a saddle of index 1, other trajectories start from so many distances for each
-factor of 2 by which a deviation grows in a step. If it grows by less than a fifth, as in steps of a
-simulation, none do: the states along one trajectory are then the whole side, as in a flow."""
-
-_MOST_BETWEEN = 16
-"""No more distances than these, however fast deviations grow."""
 
 
 class Edges(eqx.Module):
@@ -294,13 +262,13 @@ def connections(
     begun = None if points.x_init is None else points.x_init[counted]
     unit = units_of(points.xstar[counted], begun)
     F = InUnits(F, unit)
-    exact = _Exact.of(F, points, np.flatnonzero(counted), unit)
+    exact = ExactPoints.of(F, points, np.flatnonzero(counted), unit)
     if not points.has_decomposed_jacobians:
         points = points.replace(**exact.spectra(points))
-    starts, edges = _leaving(exact, n_directions)
-    edge, others = _between(exact, starts, edges["alternates"])
+    starts, edges = leaving(exact, n_directions)
+    edge, others = between(exact, starts, edges["alternates"])
     both = Starts(*(np.concatenate(pair) for pair in zip(starts, others, strict=True)))
-    ends = follow(F, both, exact.places(), max_steps)  # together: one program to compile
+    ends = run_until_ended(F, both, exact.places(), max_steps)  # together: one program to compile
     found = Endings(*(column[: len(starts.x)] for column in ends))
     splits = _splits(ends, edge, len(starts.x))
     path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
@@ -328,200 +296,8 @@ def connections(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Exact:
-    """The rows that are fixed points, in the precision of the computation and in units."""
-
-    rows: Int[np.ndarray, " k"]
-    """Their numbers among the points that were given."""
-    unit: Float[np.ndarray, " n_states"]
-    """What their states and eigenvectors are given in units of."""
-    x: Float[np.ndarray, "k n_states"]
-    u: Float[np.ndarray, "k n_inputs"]
-    eigval: Complex[np.ndarray, "k n_states"]
-    eigvec: Complex[np.ndarray, "k n_states n_states"]
-    grows: Bool[np.ndarray, "k n_states"]
-    is_stable: Bool[np.ndarray, " k"]
-    group: Int[np.ndarray, " k"]
-    """Equal for those under the same input and of the same condition."""
-    spacing: Float[np.ndarray, " k"]
-    """The distance to the next point of the group."""
-
-    @property
-    def index(self) -> Int[np.ndarray, " k"]:
-        """The number of unstable directions of each point."""
-        return self.grows.sum(axis=1)
-
-    def places(self) -> Places:
-        """Return the points as places where trajectories may end."""
-        return Places(self.x, self.group, self.is_stable, REACH * self.spacing)
-
-    def spectra(self, fps: FixedPoints) -> dict[str, Any]:
-        """Return the fields with eigenvalues for all rows, NaN for those that are not points."""
-        n, d = fps.n, fps.n_states
-        kind = np.result_type(fps.xstar.dtype, np.complex64)
-        values, vectors = np.full((n, d), np.nan, kind), np.full((n, d, d), np.nan, kind)
-        stable = np.zeros(n, bool)
-        own = self.unit[:, None] * self.eigvec
-        own = own / np.linalg.norm(own, axis=1, keepdims=True)
-        values[self.rows], vectors[self.rows] = self.eigval, own
-        stable[self.rows] = self.is_stable
-        return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": stable}
-
-    @classmethod
-    def of(
-        cls,
-        F: Transition,
-        fps: FixedPoints,
-        rows: Int[np.ndarray, " k"],
-        unit: Float[np.ndarray, " n_states"],
-    ) -> "_Exact":
-        """Refine some of the points, and decompose their Jacobians.
-
-        Args:
-            F: the network of states in these units.
-            fps: the points, not in units. Only those that Newton's method confirms are kept.
-            rows: the numbers of those that are fixed points.
-            unit: what states are given in units of.
-        """
-        dtype = working_dtype(F, fps.xstar, fps.inputs)
-        u = fps.inputs[rows].astype(dtype)
-        given = (fps.xstar[rows] / unit).astype(dtype)
-        x = refined(F, given, u)
-        with enabled(dtype):
-            # Weights of a lower precision count for what they are.
-            exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
-        speed = speeds(F, x, u)
-        known = np.isfinite(exact.eigval_J_xstar).all(axis=1)
-        known &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
-        known &= speed <= np.sqrt(np.finfo(dtype).eps) * size_of(x)
-        rows, x, u, exact, speed = rows[known], x[known], u[known], exact[known], speed[known]
-        # As for `is_stable`: what may be 1 does not grow.
-        margin = NEUTRAL_ROUNDINGS * np.finfo(dtype).eps
-        margin = margin + np.minimum(NEUTRAL_SPEEDS * speed, MOST_NEUTRAL)
-        condition = 0 * rows if fps.cond_id is None else fps.cond_id[rows]
-        group = np.unique(np.c_[u, condition], axis=0, return_inverse=True)[1].reshape(-1)
-        return cls(
-            rows=rows,
-            unit=unit,
-            x=x,
-            u=u,
-            eigval=exact.eigval_J_xstar,
-            eigvec=exact.eigvec_J_xstar,
-            grows=np.abs(exact.eigval_J_xstar) > 1 + margin[:, None],
-            is_stable=exact.is_stable,
-            group=group,
-            spacing=spacing(x, group),
-        )
-
-
-# ---- directions ----------------------------------------------------------------------------------
-
-
-def _leaving(exact: _Exact, n_directions: int) -> tuple[Starts, dict[str, Any]]:
-    """Return the states from which trajectories leave all saddles, and what is known of each."""
-    near = float(np.finfo(exact.x.dtype).eps) ** _START
-    offsets, homes, numbers, alternates = [np.zeros((0, exact.x.shape[1]))], [], [], []
-    for i in np.flatnonzero(exact.index):
-        vectors, values = _unstable_directions(exact.eigval[i], exact.eigvec[i], exact.grows[i])
-        weights = np.concatenate([np.eye(len(vectors)), spread(len(vectors), n_directions)])
-        own = near * weights * _relative(np.abs(values), near) @ vectors
-        # Along an eigenvector alone, there is nothing that could win.
-        own[: len(vectors)] = near * vectors
-        offsets.append(exact.spacing[i] * own)
-        homes += [i] * len(own)
-        numbers += range(len(own))
-        flips = (np.imag(values) == 0) & (np.real(values) < 0)
-        alternates += ((weights != 0) & flips).any(axis=1).tolist()
-    offset = np.concatenate(offsets)
-    home = np.repeat(np.array(homes, int), 2)
-    side = np.tile([1, -1], len(offset))
-    x = exact.x[home] + side[:, None] * np.repeat(offset, 2, axis=0)
-    whole = np.ones(len(home), exact.x.dtype)
-    starts = Starts(x.astype(exact.x.dtype), exact.u[home], exact.group[home], home, whole)
-    return starts, {
-        "saddle": exact.rows[home],
-        "side": side,
-        "direction": np.repeat(np.array(numbers, int), 2),
-        "alternates": np.repeat(np.array(alternates, bool), 2),
-    }
-
-
-def _between(
-    exact: _Exact, starts: Starts, alternates: Bool[np.ndarray, " m"]
-) -> tuple[Int[np.ndarray, " b"], Starts]:
-    """Return starts on the sides of saddles of index 1 that lie on no trajectory yet.
-
-    On a side where deviations grow by a factor, every trajectory has one state among those of which
-    the distances from the saddle differ by less than this factor.
-
-    Returns:
-        The number of the edge that each of them is beside, and the starts.
-    """
-    largest = np.abs(exact.eigval).max(axis=1, initial=0.0)[starts.home]
-    # One that changes sides is back on its own after two steps.
-    growth = np.where(exact.index[starts.home] == 1, largest ** (1 + alternates), 1.0)
-    n = np.clip(np.ceil(_PER_DOUBLING * np.log2(growth)), 1, 1 + _MOST_BETWEEN).astype(int)
-    edge = np.repeat(np.arange(len(n)), n - 1)
-    number = np.concatenate([np.zeros(0), *(np.arange(1, k) for k in n)])
-    nearer = growth[edge] ** (-number / n[edge])
-    x, u, group, home, part = (column[edge] for column in starts)
-    x = exact.x[home] + nearer[:, None] * (x - exact.x[home])
-    return edge, Starts(x.astype(exact.x.dtype), u, group, home, part)
-
-
 def _splits(ends: Endings, edge: Int[np.ndarray, " b"], m: int) -> Bool[np.ndarray, " m"]:
     """Return on which of `m` edges another trajectory, the last ones of `ends`, ends elsewhere."""
     differs = (ends.outcome[m:] != ends.outcome[edge]) | (ends.place[m:] != ends.place[edge])
     ended = (ends.outcome[m:] != Outcome.MOVING) & (ends.outcome[edge] != Outcome.MOVING)
     return np.bincount(edge, weights=differs & ended, minlength=m) > 0
-
-
-def _unstable_directions(
-    eigval: Complex[np.ndarray, " d"], eigvec: Complex[np.ndarray, "d d"], grows: Any
-) -> tuple[Float[np.ndarray, "k d"], Complex[np.ndarray, " k"]]:
-    """Return real vectors of length 1 that span the unstable space, and their eigenvalues.
-
-    The members of a complex pair follow each other. The first has the real part of the eigenvector,
-    the second the imaginary part.
-    """
-    values = eigval[grows]
-    vectors = eigvec[:, grows].T
-    is_complex = np.imag(values) != 0
-    is_second = is_complex & (np.cumsum(is_complex) % 2 == 0)
-    parts = np.where(is_second[:, None], np.imag(vectors), np.real(vectors))
-    parts = parts / np.linalg.norm(parts, axis=1, keepdims=True)
-    largest = np.take_along_axis(parts, np.abs(parts).argmax(axis=1)[:, None], axis=1)
-    return parts * np.sign(largest), values
-
-
-def _relative(growth: Float[np.ndarray, " k"], near: float) -> Float[np.ndarray, " k"]:
-    """Return how far from the saddle to start along each direction, the slowest one at 1.
-
-    From `near ** a`, with `a` proportional to the logarithm of its growth, each direction takes the
-    same time to leave. None starts closer than `near ** 2`: the curvature of the manifold would
-    have more to say about it than its own start.
-    """
-    rate = np.log(growth)
-    return near ** (np.minimum(rate / rate.min(), 2) - 1)
-
-
-def spread(dimension: int, n: int) -> Float[np.ndarray, "n dimension"]:
-    """Return `n` directions that, with their opposites, are spread over the sphere; none in 1-D.
-
-    In the plane they are at equal angles. In more dimensions they are a low-discrepancy sequence
-    (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences"), by way of the normal
-    distribution.
-    """
-    if dimension < 2 or n == 0:
-        return np.zeros((0, dimension))
-    if dimension == 2:
-        angle = np.pi * (np.arange(n) + 0.25) / n  # never along an axis
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    base = 2.0
-    for _ in range(50):  # the root of `x ** (dimension + 1) == x + 1`
-        base = (1 + base) ** (1 / (dimension + 1))
-    steps = base ** -np.arange(1.0, dimension + 1)
-    uniform = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1
-    normal = np.asarray(jax.scipy.special.ndtri(jnp.asarray(uniform)), float)
-    return normal / np.linalg.norm(normal, axis=1, keepdims=True)

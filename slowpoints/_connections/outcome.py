@@ -1,6 +1,5 @@
 """Where trajectories under a constant input end: at a known point, elsewhere, or not at all."""
 
-import contextlib
 import enum
 from typing import Any, NamedTuple
 
@@ -10,15 +9,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from slowpoints._connections.refined_points import SIZE, enabled
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.programs import CompiledOnce
-from slowpoints._core.types import RealArray
-from slowpoints._linear_algebra import lapack
-from slowpoints._linear_algebra.loops import one_by_one
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
-from slowpoints._network.precision import computes_in_float64, with_precision
+from slowpoints._network.precision import with_precision
 
 
 class Outcome(enum.IntEnum):
@@ -63,23 +60,11 @@ _ROUNDINGS = 8
 """A state that moves by at most so many units in the last place is at rest. The last steps towards
 a fixed point round by one or two."""
 
-_SIZE = 1.0
-"""States are given in units of their own size (`InUnits`), so this is the size of a typical one. It
-counts for those that are at the origin, where a network rounds as elsewhere."""
-
-_COPIES = 100
-"""Copies of a point differ by so many units in the last place, after Newton's method, or less."""
-
 _FAR = 1e6
 """A state farther out than this many times the known points and its start has left."""
 
 _DEPARTED = 10
 """A trajectory that starts next to a point has left it when it is so many times as far from it."""
-
-
-GIVEN = 1e-3
-"""An attractor is refined by no more than this, relative to its size: it is a point that was found,
-and not just a state that leads to one."""
 
 
 class Places(NamedTuple):
@@ -141,115 +126,7 @@ def check_map(caller: str, F: Transition, **values: Any) -> None:
             arguments.refuse(caller, name, "is traced", expected, TypeError)
 
 
-def size_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
-    """Return the size of states that are given in units of their own size, for thresholds."""
-    return _SIZE + np.linalg.norm(x, axis=-1)
-
-
-# ---- precision -----------------------------------------------------------------------------------
-
-
-def working_dtype(F: Transition, x: RealArray, u: RealArray) -> np.dtype[Any]:
-    """Return float64, or the type of `x` if the network does not compute in float64."""
-    narrow = jnp.asarray(x)
-    wide = computes_in_float64(F)
-    return np.dtype(np.float64) if wide else np.dtype(narrow.dtype)
-
-
-def enabled(dtype: np.dtype[Any]) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which JAX computes in `dtype`."""
-    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
-
-
-def refined(
-    F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
-) -> Float[np.ndarray, "n n_states"]:
-    """Return fixed points in the precision of `x`, from ones of a lower precision.
-
-    Newton's method is run for a few steps, and a step counts only if the speed falls.
-    """
-    if len(x) == 0:
-        return x
-    rows = np.arange(power_of_two(len(x))) % len(x)
-    with enabled(x.dtype):
-        F = with_precision(F, x.dtype)
-        return np.asarray(_refined(F, jnp.asarray(x[rows]), jnp.asarray(u[rows])))[: len(x)]
-
-
-_NEWTON_STEPS = 6
-"""From float32 to float64 it takes one or two; more if a point is about to merge with another."""
-
-
-@CompiledOnce
-def _refined(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
-) -> Float[Array, "n n_states"]:
-    def one(row: tuple[Array, Array]) -> Array:
-        x, u = row
-
-        def residual(x: Array) -> Array:
-            return F(x, u).astype(x.dtype) - x
-
-        def step(x: Array, _: None) -> tuple[Array, None]:
-            new = x - lapack.solve(jax.jacfwd(residual)(x), residual(x))
-            better = jnp.linalg.norm(residual(new)) < jnp.linalg.norm(residual(x))
-            return jnp.where(better, new, x), None  # NaN is not better
-
-        return jax.lax.scan(step, x, None, length=_NEWTON_STEPS)[0]
-
-    return one_by_one(one, (x, u))
-
-
-def speeds(
-    F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
-) -> Float[np.ndarray, " n"]:
-    """Return how far states move in one step, in the precision of `x`."""
-    with enabled(x.dtype):
-        return np.asarray(_speeds(with_precision(F, x.dtype), jnp.asarray(x), jnp.asarray(u)))
-
-
-@CompiledOnce
-def _speeds(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
-) -> Float[Array, " n"]:
-    return jnp.linalg.norm(jax.vmap(F)(x, u).astype(x.dtype) - x, axis=1)
-
-
-# ---- trajectories --------------------------------------------------------------------------------
-
-
-def spacing(
-    x: Float[np.ndarray, "n n_states"], group: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    """Return the distance from each point to the nearest other one of its group.
-
-    Points that differ from it by no more than rounding are copies of it, and no others.
-
-    For a point that is alone, it is the point's own norm, or the size of states if that is more.
-    """
-    if len(x) == 0:
-        return np.zeros(0, x.dtype)
-    rows = np.arange(power_of_two(len(x))) % len(x)
-    with enabled(x.dtype):
-        found = np.asarray(_spacing(x[rows], group[rows], rows))[: len(x)]
-    return np.where(np.isfinite(found), found, np.maximum(_SIZE, np.linalg.norm(x, axis=1)))
-
-
-@CompiledOnce
-def _spacing(
-    x: Float[Array, "n n_states"], group: Int[Array, " n"], number: Int[Array, " n"]
-) -> Float[Array, " n"]:
-    def one(row: tuple[Array, Array, Array]) -> Array:
-        own, own_group, own_number = row
-        others = (group == own_group) & (number != own_number)
-        apart = jnp.linalg.norm(x - own, axis=1)
-        others &= apart > _COPIES * jnp.finfo(x.dtype).eps * (_SIZE + jnp.linalg.norm(own))
-        return jnp.min(jnp.where(others, apart, jnp.inf))
-
-    return jax.lax.map(one, (x, group, number))
-
-
-def follow(F: Transition, starts: Starts, places: Places, max_steps: int) -> Endings:
+def run_until_ended(F: Transition, starts: Starts, places: Places, max_steps: int) -> Endings:
     """Iterate the network from all starts side by side, until each trajectory has ended.
 
     States are in units of their own size.
@@ -300,13 +177,14 @@ class _Flight(NamedTuple):
 
 @CompiledOnce
 def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array, ""]) -> Endings:
+    """Iterate the network until each trajectory has ended: see `run_until_ended`."""
     x, u, group, home, part = starts
-    m, eps = x.shape[0], jnp.finfo(x.dtype).eps
+    eps = jnp.finfo(x.dtype).eps
     centre = jnp.mean(places.x, axis=0)
     points = places.x - centre
     squared = jnp.sum(points * points, axis=1)
     size = jnp.max(jnp.linalg.norm(places.x, axis=1))
-    far = _FAR * (_SIZE + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
+    far = _FAR * (SIZE + jnp.maximum(size, jnp.linalg.norm(x, axis=1)))
     barred = jnp.asarray(group)[:, None] != places.group
     from_home = jnp.linalg.norm(x - places.x[home], axis=1)
 
@@ -315,7 +193,7 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
         moved = jax.vmap(F)(before, u).astype(x.dtype)
         is_out = ~jnp.isfinite(moved).all(axis=1) | ~(jnp.linalg.norm(moved, axis=1) <= far)
         step, norm = flight.step + 1, jnp.linalg.norm(moved, axis=1)
-        still = _ROUNDINGS * eps * (_SIZE + norm)
+        still = _ROUNDINGS * eps * (SIZE + norm)
         # Products tell which point is the nearest; the distance itself they would round.
         closeness = jnp.where(barred, jnp.inf, squared - 2 * (moved - centre) @ points.T)
         nearest = jnp.argmin(closeness, axis=1).astype(np.int32)
@@ -332,10 +210,7 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
         returns = has_left & (jnp.linalg.norm(moved - flight.saved, axis=1) <= still)
         arrived = settled | (rests & within)
 
-        outcome = jnp.where(returns, Outcome.CYCLE, 0)
-        outcome = jnp.where(rests, Outcome.ELSEWHERE, outcome)
-        outcome = jnp.where(arrived, Outcome.ARRIVED, outcome)
-        outcome = jnp.where(is_out, Outcome.LEFT, outcome).astype(np.int32)
+        outcome = _outcomes(returns, rests, arrived, is_out)
         period = jnp.where(returns, step - flight.saved_at, 0)
         period = jnp.where(arrived | rests, 1, period).astype(np.int32)
         saves = step & (step - 1) == 0
@@ -355,8 +230,19 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
             step=step,
         )
 
-    zero = jnp.zeros(m, np.int32)
-    start = _Flight(
+    end = jax.lax.while_loop(
+        lambda flight: jnp.any(flight.outcome == 0) & (flight.step < max_steps),
+        step,
+        _begun(x, home),
+    )
+    outcome = jnp.where(end.outcome == 0, np.int32(Outcome.MOVING), end.outcome)
+    return Endings(end.x, outcome, end.place, end.n_steps, end.period)
+
+
+def _begun(x: Float[Array, "m n_states"], home: Int[Array, " m"]) -> _Flight:
+    """Return the trajectories before their first step."""
+    m, zero = x.shape[0], jnp.zeros(x.shape[0], np.int32)
+    return _Flight(
         x=x,
         outcome=zero,
         place=zero - 1,
@@ -369,80 +255,11 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
         saved_at=jnp.zeros((), np.int32),
         step=jnp.zeros((), np.int32),
     )
-    end = jax.lax.while_loop(
-        lambda flight: jnp.any(flight.outcome == 0) & (flight.step < max_steps), step, start
-    )
-    outcome = jnp.where(end.outcome == 0, np.int32(Outcome.MOVING), end.outcome)
-    return Endings(end.x, outcome, end.place, end.n_steps, end.period)
 
 
-def paths(
-    F: Transition,
-    starts: Starts,
-    n_steps: Int[np.ndarray, " m"],
-    stride: Int[np.ndarray, " m"],
-    n_path: int,
-) -> Float[np.ndarray, "m n_path n_states"]:
-    """Return states of each trajectory, the first and the last ones included, evenly along it.
-
-    Args:
-        F: the network.
-        starts: where the trajectories start.
-        n_steps: how many steps they take.
-        stride: 2 for those of which only every second state counts, else 1.
-        n_path: how many states.
-    """
-    m, dtype = len(starts.x), np.dtype(starts.x.dtype)
-    if m == 0 or n_path == 0:
-        return np.zeros((m, n_path, starts.x.shape[1]), dtype)
-    rows = np.arange(power_of_two(m)) % m
-    with enabled(dtype):
-        x, u = (jnp.asarray(a[rows]) for a in (starts.x, starts.u))
-        steps, every = (jnp.asarray(a[rows], np.int32) for a in (n_steps, stride))
-        return np.asarray(_paths(with_precision(F, dtype), x, u, steps, every, n_path))[:m]
-
-
-@CompiledOnce
-def _paths(
-    F: Transition,
-    x: Float[Array, "m n_states"],
-    u: Float[Array, "m n_inputs"],
-    n_steps: Int[Array, " m"],
-    stride: Int[Array, " m"],
-    n_path: int,
-) -> Float[Array, "m n_path n_states"]:
-    most, row = jnp.max(n_steps), jnp.arange(x.shape[0])
-
-    def advance(t: Array, x: Array, last: Array) -> tuple[Array, Array, Array]:
-        x = jax.vmap(F)(x, u).astype(x.dtype)
-        counts = (t <= n_steps) & (t % stride == 0) & jnp.isfinite(x).all(axis=1)
-        last_new = jnp.where(counts[:, None], x, last)
-        return x, last_new, jnp.linalg.norm(last_new - last, axis=1)
-
-    def measure(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        t, x, last, length = carry
-        x, last, way = advance(t, x, last)
-        return t + 1, x, last, length + way
-
-    zero, one = jnp.zeros(x.shape[0], x.dtype), jnp.ones((), np.int32)
-    *_, length = jax.lax.while_loop(lambda c: c[0] <= most, measure, (one, x, x, zero))
-
-    def record(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        t, x, last, way_so_far, kept = carry
-        x, last, way = advance(t, x, last)
-        way = way_so_far + way
-        part = way / jnp.where(length > 0, length, 1)
-        slot = jnp.clip(jnp.ceil(part * (n_path - 1)).astype(np.int32), 0, n_path - 1)
-        return t + 1, x, last, way, kept.at[row, slot].set(last)
-
-    empty = jnp.full((x.shape[0], n_path, x.shape[1]), jnp.nan, x.dtype).at[:, 0].set(x)
-    start = (one, x, x, zero, empty)
-    *_, kept = jax.lax.while_loop(lambda c: c[0] <= most, record, start)
-
-    def fill(previous: Array, states: Array) -> tuple[Array, Array]:
-        # Steps that are longer than the intervals leave some of these without a state.
-        states = jnp.where(jnp.isnan(states), previous, states)
-        return states, states
-
-    _, filled = jax.lax.scan(fill, x, jnp.moveaxis(kept, 1, 0))
-    return jnp.moveaxis(filled, 0, 1)
+def _outcomes(returns: Array, rests: Array, arrived: Array, is_out: Array) -> Int[Array, " m"]:
+    """Return how each trajectory has ended, by the last of these that is so; 0 if none is."""
+    outcome = jnp.where(returns, Outcome.CYCLE, 0)
+    outcome = jnp.where(rests, Outcome.ELSEWHERE, outcome)
+    outcome = jnp.where(arrived, Outcome.ARRIVED, outcome)
+    return jnp.where(is_out, Outcome.LEFT, outcome).astype(np.int32)

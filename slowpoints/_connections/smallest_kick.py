@@ -11,15 +11,17 @@ from jaxtyping import Array, Float, Int
 
 from slowpoints._connections.bisection import crossing
 from slowpoints._connections.outcome import (
-    GIVEN,
     REACH,
     Outcome,
     Places,
     Starts,
     check_map,
+    run_until_ended,
+)
+from slowpoints._connections.refined_points import (
+    GIVEN,
     enabled,
-    follow,
-    refined,
+    refined_points,
     size_of,
     speeds,
     working_dtype,
@@ -254,7 +256,7 @@ class _Basin(eqx.Module):
         with enabled(work):
             F = with_precision(F, work)
         u = u.astype(work)
-        exact = refined(F, x.astype(work), u)
+        exact = refined_points(F, x.astype(work), u)
         size = float(size_of(exact)[0])
         if not np.linalg.norm(exact - x) <= GIVEN * size:
             was = (
@@ -283,7 +285,7 @@ class _Basin(eqx.Module):
         starts = Starts(x, u, np.full(k, group), np.full(k, -1), part)
         reach = np.full(1, REACH, self.a.dtype)
         here = Places(self.a[None], np.zeros(1, int), np.ones(1, bool), reach)
-        return follow(self.F, starts, here, self.max_steps)
+        return run_until_ended(self.F, starts, here, self.max_steps)
 
     def until_rest(self, x: Any, u: Any) -> Float[np.ndarray, "k n_states"]:
         """Return the states when they have come to rest."""

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
-from slowpoints._arclength.arcs import across, crossings, on_curve, residuals
-from slowpoints._arclength.steps import Curve, n_computed
+from slowpoints._arclength.arcs import crossings
+from slowpoints._arclength.curve import Curve, n_computed
+from slowpoints._arclength.on_curve import across, on_curve, residuals
 from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
 from slowpoints._core.types import Number

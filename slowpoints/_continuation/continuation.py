@@ -9,22 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
-from slowpoints._arclength.arcs import (
-    Chain,
-    OnCurve,
-    across,
-    arcs_from,
-    chains_of,
-    crossings,
-    on_curve,
-)
-from slowpoints._arclength.spectra import Spectra, spectra
-from slowpoints._arclength.steps import Curve
-from slowpoints._continuation.branches import Branch, Branches, Event, Unproven, in_other_units
-from slowpoints._continuation.events import events_on
-from slowpoints._continuation.refinement import refined
+from slowpoints._arclength.curve import Curve
+from slowpoints._continuation.branches import Branches
+from slowpoints._continuation.family import NOT_CONVERGED, Family
 from slowpoints._continuation.state_sizes import state_units
 from slowpoints._core import arguments
 from slowpoints._core.types import Number
@@ -49,24 +38,6 @@ Above, a product with a Jacobian costs so much less than the Jacobian that produ
 
 _LEADING = 16
 """So many eigenvalues are computed of larger networks."""
-
-_SAME = 1e-5
-"""Points at the same `s` that are no farther apart than this, relative to their size, are one."""
-
-_NEAR = 1e-2
-"""A known point may be this far from its curve, relative to its size, as float32 leaves it."""
-
-_NOT_CONVERGED = "Newton's method does not converge to a fixed point near it"
-
-_BEYOND = 0.05
-"""Tubes reach beyond their steps by this part of their length."""
-
-_WIDTHS = (0.3, 1.0, 3.0)
-"""Searches start from states of the branches with noise of these standard deviations, in turn,
-relative to that of the states: close to what is known, among it, and beyond."""
-
-_LEAST_REACH = 0.1
-"""The standard deviation of the states is taken to be at least this, in their units."""
 
 
 def continuation(
@@ -143,11 +114,7 @@ def continuation(
     caller = "continuation"
     G = as_transition(G)
     G, x, s, ends = _checked_points(caller, G, fps, span)
-    longest = arguments.number(caller, "max_step", max_step, or_none=True)
-    if longest is None:
-        longest = _MAX_STEP * max(1.0, (fps.n_states / _FEW_UNITS) ** 0.5)
-    if longest == 0:
-        arguments.refuse(caller, "max_step", "is 0", "a number above 0", ValueError)
+    longest = _checked_longest(caller, max_step, fps.n_states)
     most = arguments.whole(caller, "max_steps", max_steps, least=1)
     n_starts = arguments.whole(caller, "n_starts", n_starts, least=1)
     n_leading = arguments.whole(caller, "n_eigvals", n_eigvals, least=1, or_none=True)
@@ -161,241 +128,52 @@ def continuation(
     dtype = np.dtype(np.float64) if is_double else x.dtype
     with jax.enable_x64(True) if is_double else contextlib.nullcontext():
         G = with_precision(G, dtype)
-        f, is_flow = linearised_part(G), isinstance(G, ContinuousTime)
         reasons = _reasons(fps)
         rows = np.flatnonzero([not reason for reason in reasons])
-        unit = state_units(f, is_flow, x[rows].astype(dtype), s[rows].astype(dtype), ends)
-        curve = Curve(
-            InUnits(f, jnp.asarray(unit)),
-            jnp.asarray(ends[0], dtype),
-            jnp.asarray(ends[1] - ends[0], dtype),
-            is_flow,
-            fps.n_states > _MOST_UNITS,
-        )
-        family = _Family(curve, unit, float(longest), most, min(n_leading, fps.n_states))
+        curve, unit = _curve_of(G, x[rows].astype(dtype), s[rows].astype(dtype), ends)
+        family = Family(curve, unit, float(longest), most, min(n_leading, fps.n_states))
         not_followed = {row: reason for row, reason in enumerate(reasons) if reason}
         not_followed |= family.follow(family.positions(x[rows], s[rows, 0]), rows)
         searched = {}
         for i, place in enumerate(places):
             x_init = family.starts(n_starts, jax.random.fold_in(random_key, i), x)
-            found = _searched(G, x_init, place)
-            known, new = family.told_apart(family.positions(found, np.full(len(found), place)))
-            lost = family.follow(new, -1 - np.arange(len(new)))  # they are rows of no argument
-            searched[place] = (known, len(new) - len(lost))
-            if lost:
+            known, n_new, n_lost = _search_for_others(family, G, x_init, place)
+            searched[place] = (known, n_new - n_lost)
+            if n_lost:
                 warnings.warn(
-                    f"{caller}: {len(lost)} of {len(new)} points found at s = {place:.6g} "
-                    f"are not followed: {_NOT_CONVERGED}.",
+                    f"{caller}: {n_lost} of {n_new} points found at s = {place:.6g} "
+                    f"are not followed: {NOT_CONVERGED}.",
                     stacklevel=2,
                 )
         return family.branches(G, ends, not_followed, searched, certify)
 
 
-class _Family:
-    """The curves that were followed so far, backed by NumPy."""
-
-    def __init__(
-        self,
-        curve: Curve,
-        unit: Float[np.ndarray, " d"],
-        longest: float,
-        most: int,
-        n_leading: int,
-    ):
-        self._curve, self._longest, self._most, self._n_leading = curve, longest, most, n_leading
-        self._unit = unit
-        self._chains: list[Chain] = []
-        self._rows: list[tuple[int, ...]] = []
-
-    def positions(self, x: Any, s: Any) -> Float[np.ndarray, "n d1"]:
-        """Return `(x, sigma)`, with the states in their units."""
-        sigma = (np.asarray(s, np.float64) - float(self._curve.origin)) / float(self._curve.length)
-        y = np.concatenate([x / self._unit, np.clip(sigma, 0, 1)[:, None]], axis=1)
-        return y.astype(self._curve.origin.dtype)
-
-    def follow(self, y: Float[np.ndarray, "n d1"], rows: np.ndarray) -> dict[int, str]:
-        """Follow the curves through some points; return the rows that are on none, and why."""
-        starts, is_good = _onto_curves(self._curve, y)
-        why = {int(row): _NOT_CONVERGED for row in rows[~is_good]}
-        kept, rows_at = _distinct(starts.y, np.flatnonzero(is_good))
-        if kept:
-            starts = OnCurve(*(part[kept] for part in starts))
-            arcs = arcs_from(self._curve, starts, self._longest, self._most)
-            for chain in chains_of(arcs):
-                self._chains.append(chain)
-                on_it = [int(rows[i]) for start in chain.starts for i in rows_at[kept[start]]]
-                self._rows.append(tuple(row for row in on_it if row >= 0))
-        return why
-
-    def starts(self, n_starts: int, key: Any, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Return states to search from, around those of the curves, or else around `x`."""
-        seen = [self._unit * chain.y[:, :-1] for chain in self._chains]
-        states = np.concatenate(seen) if seen else np.asarray(x, self._curve.origin.dtype)
-        pick, noise = jax.random.split(key)
-        drawn = np.asarray(jax.random.randint(pick, (n_starts,), 0, len(states)))
-        shift = np.asarray(jax.random.normal(noise, (n_starts, states.shape[1]), states.dtype))
-        spread = float(np.std(states / self._unit, axis=0).mean())
-        reach = max(spread, _LEAST_REACH) * self._unit
-        widths = np.array(_WIDTHS)[np.arange(n_starts) % len(_WIDTHS), None]
-        return (states[drawn] + widths * reach * shift).astype(states.dtype)
-
-    def told_apart(self, y: Float[np.ndarray, "n d1"]) -> tuple[int, Float[np.ndarray, "k d1"]]:
-        """Return how many points at one `s` are on the curves, and those that are not."""
-        if len(y) == 0 or not self._chains:
-            return 0, y
-        near, _ = crossings([(chain.y, chain.tangent) for chain in self._chains], y[0, -1])
-        if len(near) == 0:
-            return 0, y
-        known = on_curve(self._curve, near, across(near))
-        known = np.where(known.is_on_curve[:, None], known.y, near)
-        distance = np.linalg.norm(y[:, None] - known, axis=2).min(axis=1)
-        is_new = distance > _SAME * (1 + np.linalg.norm(y, axis=1))
-        return int(np.sum(~is_new)), y[is_new]
-
-    def branches(
-        self,
-        G: Transition,
-        ends: tuple[float, float],
-        not_followed: dict[int, str],
-        searched: dict[float, tuple[int, int]],
-        certify: bool,
-    ) -> Branches:
-        """Return the curves with their eigenvalues and what happens on them."""
-        proofs = [None] * len(self._chains)
-        found = self._spectra()
-        self._chains, found = refined(self._curve, self._chains, found, self._n_leading)
-        if certify:
-            # Only here, so that importing the package stays quick.
-            from slowpoints._continuation.tubes import proven
-
-            self._chains, proofs = proven(self._curve, self._chains)
-            found = self._spectra()
-        branches = tuple(
-            Branch(
-                s=self._parameter(chain.y[:, -1]),
-                xstar=self._unit * chain.y[:, :-1],
-                tangent=in_other_units(chain.tangent, self._unit),
-                eigvals=values.eigvals,
-                index=values.indices,
-                ended_by=chain.ended_by,
-                rows=rows,
-                is_proven=None if proof is None else proof.exists,
-            )
-            for chain, values, rows, proof in zip(
-                self._chains, found, self._rows, proofs, strict=True
-            )
-        )
-        events = tuple(
-            Event(
-                kind=event.kind,
-                s=float(self._parameter(event.y[-1])),
-                xstar=self._unit * event.y[:-1],
-                branch=event.chain,
-                place=event.place,
-                eigval=event.eigval,
-                uncertainty=event.width * abs(float(self._curve.length)),
-            )
-            for event in events_on(self._curve, self._chains, found, self._n_leading)
-        )
-        unproven = self._unproven(proofs) if certify else None
-        return Branches(
-            branches, events, ends, not_followed, searched, unproven, G, self._curve, self._unit
-        )
-
-    def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
-        """Return what is not proven, in order along each branch; steps in a row are one."""
-        from slowpoints._continuation.tubes import LOCAL
-
-        gaps = []
-        for number, (chain, proof) in enumerate(zip(self._chains, proofs, strict=True)):
-            sigma = np.asarray(chain.y[:, -1], np.float64)
-            open_ends = _open_ends(chain.ended_by, sigma)
-            if open_ends[0] is not None:
-                gaps.append((number, *open_ends[0], f"it ended by {chain.ended_by[0]!r}"))
-            k = 0
-            while k < len(proof.exists):
-                if proof.passes_once[k]:
-                    k += 1
-                    continue
-                first, why = k, proof.reason[k]
-                while k < len(proof.exists) and not proof.passes_once[k] and proof.reason[k] == why:
-                    k += 1
-                reach = proof.radius[first:k].max() + _BEYOND * np.ptp(sigma[first : k + 1])
-                low, high = sigma[first : k + 1].min() - reach, sigma[first : k + 1].max() + reach
-                if why not in LOCAL:  # the branch may have gone anywhere
-                    at = self._parameter(0.5 * (low + high))
-                    low, high, why = 0.0, 1.0, f"{why} near s = {at:.10g}: it may go elsewhere"
-                gaps.append((number, max(low, 0.0), min(high, 1.0), why))
-            if open_ends[1] is not None:
-                gaps.append((number, *open_ends[1], f"it ended by {chain.ended_by[1]!r}"))
-        ends = [sorted((self._parameter(low), self._parameter(high))) for _, low, high, _ in gaps]
-        return tuple(
-            Unproven(number, (float(low), float(high)), why)
-            for (number, _, _, why), (low, high) in zip(gaps, ends, strict=True)
-        )
-
-    def _spectra(self) -> list[Spectra]:
-        """Return the eigenvalues along each curve; all are computed together."""
-        if not self._chains:
-            return []
-        sizes = np.cumsum([len(chain.y) for chain in self._chains])[:-1]
-        y = np.concatenate([chain.y for chain in self._chains])
-        found = spectra(self._curve, y, self._n_leading)
-        parts = (np.split(part, sizes) for part in found)
-        return [Spectra(*part) for part in zip(*parts, strict=True)]
-
-    def _parameter(self, sigma: Any) -> Any:
-        return float(self._curve.origin) + float(self._curve.length) * sigma
+def _curve_of(
+    G: Transition,
+    x: Float[np.ndarray, "n d"],
+    s: Float[np.ndarray, "n 1"],
+    ends: tuple[float, float],
+) -> tuple[Curve, Float[np.ndarray, " d"]]:
+    """Return the equations of the branches, in units of the states, and these units."""
+    f, is_flow, d = linearised_part(G), isinstance(G, ContinuousTime), x.shape[1]
+    unit = state_units(f, is_flow, x, s, ends)
+    origin, length = jnp.asarray(ends[0], x.dtype), jnp.asarray(ends[1] - ends[0], x.dtype)
+    return Curve(InUnits(f, jnp.asarray(unit)), origin, length, is_flow, d > _MOST_UNITS), unit
 
 
-def _open_ends(
-    ended_by: tuple[str, str], sigma: Float[np.ndarray, " k"]
-) -> list[tuple[float, float] | None]:
-    """Return, for each end of a branch that may go on within the span, where it may be."""
-    found: list[tuple[float, float] | None] = []
-    for why, at in zip(ended_by, (sigma[0], sigma[-1]), strict=True):
-        if why == "closed" or (why == "span" and at in (0, 1)):
-            found.append(None)
-        elif why == "span":  # right at a fold
-            found.append((min(at, round(at)), max(at, round(at))))
-        else:
-            found.append((0.0, 1.0))
-    return found
+def _search_for_others(
+    family: Family, G: Transition, x_init: Float[np.ndarray, "n d"], s: float
+) -> tuple[int, int, int]:
+    """Search at `s`, and follow what is on no branch yet.
 
-
-def _onto_curves(
-    curve: Curve, y: Float[np.ndarray, "n d1"]
-) -> tuple[OnCurve, Bool[np.ndarray, " n"]]:
-    """Return the points of curves at known points, and which are there."""
-    found = on_curve(curve, y, across(y))
-    if not found.is_on_curve.all():
-        # At a fold, the plane of constant `s` only touches the curve; another one crosses it.
-        normal = np.random.default_rng(0).normal(size=y.shape).astype(y.dtype)
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        other = on_curve(curve, y, normal)
-        found = OnCurve(
-            *(
-                np.where(found.is_on_curve.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-                for a, b in zip(found, other, strict=True)
-            )
-        )
-    moved = np.linalg.norm(found.y - y, axis=1)
-    return found, found.is_on_curve & (moved <= _NEAR * (1 + np.linalg.norm(y, axis=1)))
-
-
-def _distinct(
-    y: Float[np.ndarray, "n d1"], rows: Int[np.ndarray, " k"]
-) -> tuple[list[int], dict[int, list[int]]]:
-    """Return the first row of each point, and for each of these all rows that are this point."""
-    kept: list[int] = []
-    rows_at: dict[int, list[int]] = {}
-    for i in map(int, rows):
-        distance = np.linalg.norm(y[kept] - y[i], axis=1)
-        close = np.flatnonzero(distance <= _SAME * (1 + np.linalg.norm(y[i])))
-        if close.size == 0:
-            kept.append(i)
-        rows_at.setdefault(kept[close[0]] if close.size else i, []).append(i)
-    return kept, rows_at
+    Returns:
+        How many points are on known branches, how many are not, and how many of these cannot be
+        followed.
+    """
+    found = _searched(G, x_init, s)
+    known, new = family.told_apart(family.positions(found, np.full(len(found), s)))
+    lost = family.follow(new, -1 - np.arange(len(new)))  # they are rows of no argument
+    return known, len(new), len(lost)
 
 
 def _searched(
@@ -465,6 +243,16 @@ def _checked_span(caller: str, span: Any) -> tuple[float, float]:
     if not (np.isfinite(low) and np.isfinite(high)) or low == high:
         refuse("two different finite numbers", ValueError)
     return low, high
+
+
+def _checked_longest(caller: str, max_step: Any, n_states: int) -> Number:
+    """Return the longest step, which depends on the number of states if it is not given."""
+    longest = arguments.number(caller, "max_step", max_step, or_none=True)
+    if longest is None:
+        longest = _MAX_STEP * max(1.0, (n_states / _FEW_UNITS) ** 0.5)
+    if longest == 0:
+        arguments.refuse(caller, "max_step", "is 0", "a number above 0", ValueError)
+    return longest
 
 
 def _checked_places(caller: str, search_at: Any, ends: tuple[float, float]) -> list[float]:

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slowpoints._arclength.arcs import Chain, on_curve
+from slowpoints._arclength.arcs import Chain
+from slowpoints._arclength.curve import Curve
+from slowpoints._arclength.on_curve import on_curve
 from slowpoints._arclength.spectra import Spectra, growth, neutral, rank_deficits, spectra
-from slowpoints._arclength.steps import Curve, hermite
+from slowpoints._arclength.steps import hermite
 
 _NARROW = 1e-10
 """Pieces of a curve are divided down to this arclength. In float32 it is `1e-5`."""
@@ -54,7 +56,7 @@ _CROSSES = {8: 1e-6, 4: 1e-2}
 proportion to the distance from the crossing, of which the place is known to about `_AROUND^3`."""
 
 
-class Found(NamedTuple):
+class StabilityChange(NamedTuple):
     """A change of stability on a curve.
 
     Attributes:
@@ -114,7 +116,7 @@ class _Piece(NamedTuple):
 
 def events_on(
     curve: Curve, chains: list[Chain], spectra_of: list[Spectra], n_leading: int
-) -> list[Found]:
+) -> list[StabilityChange]:
     """Return the changes of stability on some curves, in order along each.
 
     Pieces between successive points of which the index, or the direction in `s`, differs are
@@ -233,7 +235,7 @@ def _where_to_divide(
     return np.stack([low, high], axis=1)
 
 
-def _sorted_out(pieces: list[_Piece], together: float, is_flow: bool) -> list[Found]:
+def _sorted_out(pieces: list[_Piece], together: float, is_flow: bool) -> list[StabilityChange]:
     pieces = sorted(pieces, key=lambda piece: (piece.chain, piece.place))
     groups: list[list[_Piece]] = []
     for piece in pieces:
@@ -264,7 +266,7 @@ def _is_one(last: _Piece, piece: _Piece, together: float) -> bool:
     return bool(distance <= together or (abs(apart[-1]) <= _SAME_S and distance <= 200 * together))
 
 
-def _event(piece: _Piece, is_flow: bool) -> Found:
+def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     """Name what crosses, and interpolate where it does."""
     crossing = [_nearest(values, is_flow) for values in piece.eigvals]
     if np.isnan(crossing).any():  # without matrices, some eigenvalues do not converge
@@ -287,10 +289,14 @@ def _event(piece: _Piece, is_flow: bool) -> Found:
     place = piece.place[0] + theta * (piece.place[1] - piece.place[0])
     along = piece.y[1] - piece.y[0]
     along = along / np.linalg.norm(along)
-    return Found(kind, piece.chain, float(place), y, complex(value), width, along, piece.turns)
+    return StabilityChange(
+        kind, piece.chain, float(place), y, complex(value), width, along, piece.turns
+    )
 
 
-def _with_precise_branch_points(curve: Curve, events: list[Found], n_leading: int) -> list[Found]:
+def _with_precise_branch_points(
+    curve: Curve, events: list[StabilityChange], n_leading: int
+) -> list[StabilityChange]:
     """Interpolate each branch point from points of its curve on both sides."""
     rows = [i for i, event in enumerate(events) if event.kind == "branch_point"]
     if not rows:
@@ -320,7 +326,9 @@ def _with_precise_branch_points(curve: Curve, events: list[Found], n_leading: in
     return events
 
 
-def _with_crossings(curve: Curve, events: list[Found], n_leading: int) -> list[Found]:
+def _with_crossings(
+    curve: Curve, events: list[StabilityChange], n_leading: int
+) -> list[StabilityChange]:
     """Let folds at which the slopes are linearly dependent be branch points.
 
     Several branches may cross at one point. Next to it, eigenvalues are imprecise, and the index

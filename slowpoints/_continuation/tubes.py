@@ -23,12 +23,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._arclength.arcs import Chain
-from slowpoints._arclength.steps import Curve
-from slowpoints._continuation.refinement import middles
+from slowpoints._arclength.curve import Curve
+from slowpoints._continuation.refined_curves import middles
 from slowpoints._core.arrays import power_of_two
 from slowpoints._intervals.balls import Ball, matmul
 from slowpoints._intervals.enclosure import NotCovered
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._linear_algebra.signs import inverses
 from slowpoints._network.base import Transition
 
@@ -217,7 +217,7 @@ class _Prover:
     def __init__(self, curve: Curve):
         self._curve = curve
         self._dtype = curve.origin.dtype
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[int, EnclosedProgram] = {}
 
     def __call__(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
         d1 = y0.shape[1]
@@ -232,11 +232,11 @@ class _Prover:
             parts.append(_Tubes(*(values[:n] for values in found)))
         return _Tubes(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _program(self, shape: tuple[int, ...]) -> Program:
+    def _program(self, shape: tuple[int, ...]) -> EnclosedProgram:
         n = shape[0]
         if n not in self._programs:
             y, nothing = np.zeros(shape, self._dtype), np.zeros((n, 0), self._dtype)
-            self._programs[n] = Program(_Equations(self._curve), y, nothing)
+            self._programs[n] = EnclosedProgram(_Equations(self._curve), y, nothing)
         return self._programs[n]
 
     def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:

@@ -211,13 +211,13 @@ class _Proven:
         Rows about which no more is proven in these units than before keep what they have.
         """
         from slowpoints._intervals.balls import Ball
-        from slowpoints._intervals.interpreter import Program
+        from slowpoints._intervals.interpreter import EnclosedProgram
         from slowpoints._intervals.krawczyk import boxes_around
         from slowpoints._intervals.stability import count_unstable
 
         x = (self.x[rows] / unit).astype(self.x.dtype)  # by powers of two
         in_units = F if np.all(unit == 1) else InUnits(F, unit.astype(self.x.dtype))
-        boxes = boxes_around(Program(in_units, x, self.u[rows]), x.astype(np.float64))
+        boxes = boxes_around(EnclosedProgram(in_units, x, self.u[rows]), x.astype(np.float64))
         # The centre and its box within a ball around `xstar`, and that in the outer box.
         moved = np.abs(boxes.centre - x)
         radius = _around(moved, boxes.inner, np.ones(x.shape[1]))

@@ -64,7 +64,7 @@ _ON_UNDECIDED_NUMBERS = (
 """What may be done with whole numbers that stand for undecided truth values, as in `lax.cond`."""
 
 
-class Program:
+class EnclosedProgram:
     """A network, for a number of rows at once, as a program that enclosures can pass through.
 
     It is traced in the precision of the states, so that numbers in the network's code are rounded

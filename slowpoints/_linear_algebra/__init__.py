@@ -1,4 +1,4 @@
 """Decompositions, spectra and signs of determinants, one matrix after another.
 
-To read first: `loops`, which says why, and `lapack`. Nothing here knows a `FixedPoints`.
+To read first: `loops`, which says why, and `lapack`. `stability` says when a point is stable.
 """

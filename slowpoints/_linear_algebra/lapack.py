@@ -18,7 +18,7 @@ import numpy as np
 from jax.scipy import linalg
 from jaxtyping import Array, Complex, Float, Num
 
-from slowpoints._core.programs import before_reading
+from slowpoints._core.program_folder import before_reading
 from slowpoints._linear_algebra.loops import one_after_another
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

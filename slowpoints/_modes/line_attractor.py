@@ -1,6 +1,7 @@
 """`line_attractor`: a curve through slow points, and the dynamics along it."""
 
 import warnings
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
-from slowpoints._modes.curves import Curve, arclength, order_along, projected, smooth
+from slowpoints._modes.curves import Curve, Order, arclength, order_along, projected, smooth
 from slowpoints._modes.linear_modes import linear_modes
 from slowpoints._modes.own_units import directions_of_states, in_units
 from slowpoints._modes.slow_manifold import slowest_axis
@@ -163,6 +164,44 @@ def line_attractor(
     dt = float(arguments.positive(caller, "dt", dt))
     if toward is not None:
         toward = arguments.array(caller, "toward", toward, (fps.n_states,), finite=True)
+    rows, fps = _checked_rows(caller, fps)
+    unit = relative_units(fps.xstar, fps.x_init)
+    toward = None if toward is None else unit * np.asarray(toward, np.float64)
+    x = fps.xstar.astype(np.float64) / unit
+    spread = _checked_spread(caller, fps, x)
+    # Ties between distances are broken by the points, and not by the order of the rows.
+    by_value = np.lexsort(x.T)
+    rows, fps, x = rows[by_value], fps[by_value], x[by_value]
+    thickness, places = _places_along(x, spread)
+    along, order = _in_our_order(x, places, toward)
+    rows, fps, x = rows[along], fps[along], x[along]
+    curve, is_on_curve = _fitted(x, order, thickness, spread)
+    if thickness > THIN:
+        warnings.warn(
+            f"{caller}: the {len(rows)} points are not on a curve: one through its neighbours "
+            f"misses a typical point by {thickness:.0%} of the spread of all. They may be on a "
+            "surface, or too far apart.",
+            stacklevel=2,
+        )
+    return LineAttractor(
+        points=fps,
+        rows=rows,
+        arclength=order.place,
+        length=order.length,
+        is_closed=order.is_closed,
+        curve=unit * curve.position,
+        tangent=directions_of_states(curve.tangent, unit)[0],
+        residual=_away(x, curve),
+        is_on_curve=is_on_curve,
+        **_dynamics_along(curve, in_units(fps, unit), unit, dt),
+        thickness=thickness,
+        is_one_dimensional=thickness <= THIN,
+        dt=dt,
+    )
+
+
+def _checked_rows(caller: str, fps: FixedPoints) -> tuple[Int[np.ndarray, " n"], FixedPoints]:
+    """Return which rows are valid, and these, under one input and with finite numbers."""
     rows = np.arange(fps.n) if fps.valid is None else np.flatnonzero(np.asarray(fps.valid))
     if not LEAST_POINTS <= len(rows) <= MOST_POINTS:
         expected = (
@@ -179,9 +218,11 @@ def line_attractor(
         if value is not None and np.any(value != value[0]):
             expected = "points under one input: one curve each"
             arguments.refuse(caller, f"fps.{name}", "differ", expected, ValueError)
-    unit = relative_units(fps.xstar, fps.x_init)
-    toward = None if toward is None else unit * np.asarray(toward, np.float64)
-    x = fps.xstar.astype(np.float64) / unit
+    return rows, fps
+
+
+def _checked_spread(caller: str, fps: FixedPoints, x: Float[np.ndarray, "n d"]) -> float:
+    """Return the root mean square distance of states, in units, from their mean."""
     with np.errstate(over="ignore"):
         spread = float(np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))))
     if not np.isfinite(spread):
@@ -196,36 +237,47 @@ def line_attractor(
     if n_places < LEAST_POINTS:
         was = f"has rows at {n_places} places only"
         arguments.refuse(caller, "fps", was, f"rows at {LEAST_POINTS} or more", ValueError)
+    return spread
 
-    # Ties between distances are broken by the points, and not by the order of the rows.
-    by_value = np.lexsort(x.T)
-    rows, fps, x = rows[by_value], fps[by_value], x[by_value]
-    order = order_along(x)
-    order = arclength(smooth(x, order), order)
-    curve = smooth(x, order)
+
+def _places_along(x: Float[np.ndarray, "n d"], spread: float) -> tuple[float, Order]:
+    """Return by how much a curve misses a typical point, in spreads, and where along it all are."""
+    first = order_along(x)
+    by_length = arclength(smooth(x, first), first)
+    curve = smooth(x, by_length)
     # Before points are projected, by which a curve winds its way to those of a sheet, too.
     thickness = float(np.median(_missed(x, curve))) / spread
-    order = projected(x, curve, order)
-    order = arclength(smooth(x, order), order)
-    along = np.argsort(order.place, kind="stable")
-    if _runs_backwards(x[along], order.is_closed, toward):
+    onto_curve = projected(x, curve, by_length)
+    return thickness, arclength(smooth(x, onto_curve), onto_curve)
+
+
+def _in_our_order(
+    x: Float[np.ndarray, "n d"], places: Order, toward: Float[RealArray, " d"] | None
+) -> tuple[Int[np.ndarray, " n"], Order]:
+    """Return the numbers of the points in order along the curve, and their places in this order."""
+    along = np.argsort(places.place, kind="stable")
+    if _runs_backwards(x[along], places.is_closed, toward):
         along = along[::-1]
-        order = order._replace(place=order.place.max() - order.place)
-    rows, fps, x = rows[along], fps[along], x[along]
-    order = order._replace(place=order.place[along])
+        places = places._replace(place=places.place.max() - places.place)
+    return along, places._replace(place=places.place[along])
+
+
+def _fitted(
+    x: Float[np.ndarray, "n d"], order: Order, thickness: float, spread: float
+) -> tuple[Curve, Bool[np.ndarray, " n"]]:
+    """Return the curve through points in order, and which of them are on it."""
     curve = smooth(x, order)
     is_on_curve = _away(x, curve) <= THIN * spread
     if thickness <= THIN and not is_on_curve.all():
         curve = smooth(x, order, is_on_curve)  # not drawn aside by single points
         is_on_curve = _away(x, curve) <= THIN * spread
-    if thickness > THIN:
-        warnings.warn(
-            f"{caller}: the {len(rows)} points are not on a curve: one through its neighbours "
-            f"misses a typical point by {thickness:.0%} of the spread of all. They may be on a "
-            "surface, or too far apart.",
-            stacklevel=2,
-        )
-    own = in_units(fps, unit)
+    return curve, is_on_curve
+
+
+def _dynamics_along(
+    curve: Curve, own: FixedPoints, unit: Float[np.ndarray, " d"], dt: float
+) -> dict[str, Any]:
+    """Return the fields of `LineAttractor` that compare a curve with the dynamics at its points."""
     modes = linear_modes(own, dt=dt)
     direction = slowest_axis(modes)
     side = np.where(np.einsum("nd,nd->n", direction, curve.tangent) < 0, -1.0, 1.0)[:, None]
@@ -236,25 +288,13 @@ def line_attractor(
     )
     moved = own.F_xstar.astype(np.float64) - own.xstar
     direction, longer = directions_of_states(side * direction, unit)
-    return LineAttractor(
-        points=fps,
-        rows=rows,
-        arclength=order.place,
-        length=order.length,
-        is_closed=order.is_closed,
-        curve=unit * curve.position,
-        tangent=directions_of_states(curve.tangent, unit)[0],
-        residual=_away(x, curve),
-        is_on_curve=is_on_curve,
-        direction=direction,
-        selection=side * modes.selection / unit / longer,
-        angle=np.degrees(np.arccos(np.clip(cosine, 0, 1))),
-        time_constant=modes.time_constants[:, 0],
-        drift=np.einsum("nd,nd->n", moved, curve.tangent) / dt,
-        thickness=thickness,
-        is_one_dimensional=thickness <= THIN,
-        dt=dt,
-    )
+    return {
+        "direction": direction,
+        "selection": side * modes.selection / unit / longer,
+        "angle": np.degrees(np.arccos(np.clip(cosine, 0, 1))),
+        "time_constant": modes.time_constants[:, 0],
+        "drift": np.einsum("nd,nd->n", moved, curve.tangent) / dt,
+    }
 
 
 def _away(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:

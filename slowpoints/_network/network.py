@@ -12,15 +12,14 @@ from jaxtyping import Array, Float
 
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition
+from slowpoints._network.derivative import has_tangent, with_zeros
 from slowpoints._network.program import (
     CALLS,
     Line,
     Number,
     Program,
     Value,
-    has_tangent,
     is_fixed,
-    with_zeros,
 )
 
 

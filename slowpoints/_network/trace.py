@@ -20,7 +20,8 @@ from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.frameworks.contents import put_back
 from slowpoints._network.network import Network
-from slowpoints._network.program import Program, read
+from slowpoints._network.program import Program
+from slowpoints._network.read_program import read_program
 
 
 def traced(
@@ -161,7 +162,7 @@ def _traced_once(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Net
         raise _NoStateError(found)
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise ModelError(f"the model's next state has dtype {out.dtype}; expected a real one.")
-    program, arrays = read(jaxpr)
+    program, arrays = read_program(jaxpr)
     return Network(tuple(arrays), program)
 
 

@@ -7,16 +7,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.digests import setting_as_text
 from slowpoints._core.types import Number, RealArray, Scalar
 from slowpoints._core.warn import warn
 from slowpoints._network.as_transition import as_transition
-from slowpoints._network.network import digest_of_network
+from slowpoints._network.base import Transition
 from slowpoints._pipeline.account import account
 from slowpoints._pipeline.across_processes import (
     check_agreement,
@@ -26,14 +24,29 @@ from slowpoints._pipeline.across_processes import (
     unique_across_processes,
 )
 from slowpoints._pipeline.between import search_between_points
-from slowpoints._pipeline.select import at_most, check_selection, ending_tolerance, select
+from slowpoints._pipeline.select import at_most, check_selection, select
+from slowpoints._pipeline.settings import (
+    CALLER,
+    Selection,
+    Settings,
+    Stages,
+    Start,
+    check_conditions,
+    check_flags,
+    check_stages,
+    devices_of,
+    settings_of,
+    what_must_agree,
+)
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
 from slowpoints._points.status import Status
 from slowpoints._points.unique import unique
-from slowpoints._search.optimize_batch import check_rows, check_search, optimize_batch
-from slowpoints._solvers.base import AbstractSolver, Report
+from slowpoints._search.check_search import check_rows, check_search
+from slowpoints._search.optimize_batch import optimize_batch
+from slowpoints._solvers.base import AbstractSolver
+from slowpoints._solvers.report import Report
 
 
 def find_fixed_points(
@@ -145,96 +158,47 @@ def find_fixed_points(
             `q`; if many rows that ended at slow points or unfinished are; or if no point is kept.
             The warning says why, and which setting keeps them. There are no warnings inside `jit`.
     """
-    caller = "find_fixed_points"
-    joins = searches_together(caller, across_processes)
-    together = partial(refused_together, caller, joins)
+    together = partial(refused_together, CALLER, searches_together(CALLER, across_processes))
     with together():
         F = as_transition(F)
         numbers = check_search(
-            caller, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time
+            CALLER, solver, max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time
         )
-        max_iters, tol_q, tol_dq, memory_limit, rows_at_a_time = numbers
-        selection = check_selection(
-            caller,
-            tol_unique=tol_unique,
-            outlier_distance_scale=outlier_distance_scale,
-            outlier_q_scale=outlier_q_scale,
-            final_q_threshold=final_q_threshold,
-            max_n_unique=max_n_unique,
+        selection = Selection(
+            tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique
         )
-        tol_unique, outlier_distance_scale, outlier_q_scale, final_q_threshold, max_n_unique = (
-            selection
-        )
-        for name, value in (
-            ("within_conditions", within_conditions),
-            ("keep_unfinished", keep_unfinished),
-            ("search_between", search_between),
-            ("compute_jacobians", compute_jacobians),
-            ("decompose_jacobians", decompose_jacobians),
-            ("across_processes", across_processes),
-        ):
-            arguments.flag(caller, name, value)
-        arguments.function(caller, "progress", progress)
-        arguments.function(caller, "report", report)
-        arguments.devices(caller, mesh)
+        selection = Selection(*check_selection(CALLER, **selection._asdict()))
+        stages = Stages(search_between, compute_jacobians, decompose_jacobians, across_processes)
+        check_flags(within_conditions, keep_unfinished, stages)
+        arguments.function(CALLER, "progress", progress)
+        arguments.function(CALLER, "report", report)
+        arguments.devices(CALLER, mesh)
         # Whatever the solver, points are verified by Newton's method in the end.
-        F, x_init, inputs, cond_id = check_rows(
-            caller, F, x_init, inputs, cond_id, forward_mode=True
-        )
-        if within_conditions and cond_id is None:
-            raise ValueError(
-                f"{caller}: `cond_id` is None; expected one label for each row of `x_init`, since "
-                "`within_conditions` is set."
-            )
-        if within_conditions and isinstance(cond_id, np.ndarray) and cond_id.dtype.kind == "O":
-            try:
-                np.unique(np.asarray(cond_id))
-            except TypeError as error:
-                raise TypeError(
-                    f"{caller}: `cond_id` holds objects that cannot be told apart by their order "
-                    f"({error}); expected labels of one type, since `within_conditions` is set."
-                ) from error
-        search: dict[str, Any] = {
-            "solver": solver,
-            "max_iters": max_iters,
-            "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
-            "tol_dq": tol_dq,
-        }
-        rules: dict[str, Any] = {
-            "within_conditions": within_conditions,
-            "outlier_distance_scale": outlier_distance_scale,
-            "outlier_q_scale": outlier_q_scale,
-            "final_q_threshold": final_q_threshold,
-            "max_n_unique": max_n_unique,
-            "keep_unfinished": keep_unfinished,
-        }
-        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, x_init, inputs)))
-        for wrong, where in (
-            (traced, "inside `jit`"),
-            (not compute_jacobians, "without Jacobians"),
-        ):
-            if search_between and wrong:
-                raise ValueError(f"{caller}: `search_between` does not work {where}.")
-        if mesh == "local":
-            devices = jax.local_devices()
-            mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 and not traced else None
-        elif (
-            mesh is not None
-            and not traced
-            and not set(mesh.devices.flat) <= set(jax.local_devices())
-        ):
-            raise ValueError(
-                f"{caller}: `mesh` holds devices of other processes; expected devices of this one, "
-                "with `across_processes=True` where all processes search together."
-            )
-        texts = {}
-        if across_processes:
-            if traced:
-                raise ValueError(f"{caller}: `across_processes` does not work inside `jit`.")
-            of_all = search | rules | {"tol_unique": tol_unique}
-            texts = _what_must_agree(F, x_init, inputs, cond_id, **of_all)
+        start = Start(*check_rows(CALLER, F, x_init, inputs, cond_id, forward_mode=True))
+        check_conditions(within_conditions, start.cond_id)
+        settings = settings_of(solver, numbers, selection, within_conditions, keep_unfinished)
+        check_stages(stages, start.is_traced)
+        mesh = devices_of(mesh, start.is_traced)
+        texts = what_must_agree(start, settings) if across_processes else {}
     if across_processes:
-        check_agreement(caller, **texts)
+        check_agreement(CALLER, **texts)
+    with together():
+        all_fps, stopped = _search_rows(start, settings, mesh, progress, report, across_processes)
+    return _keep_and_linearise(start, settings, stages, all_fps, stopped), all_fps
+
+
+# ---- the stages ----------------------------------------------------------------------------------
+
+
+def _search_rows(
+    start: Start,
+    settings: Settings,
+    mesh: Mesh | None,
+    progress: Callable[[FixedPoints], None] | None,
+    report: Report | None,
+    across_processes: bool,
+) -> tuple[FixedPoints, bool]:
+    """Search from all rows; return what they ended at, and whether `progress` ended the search."""
     stopped = False
 
     def watched(rows: FixedPoints) -> None:
@@ -245,73 +209,84 @@ def find_fixed_points(
             stopped = not across_processes  # or processes would differ in what they search for
             raise
 
-    with together():
-        all_fps = optimize_batch(
-            F,
-            x_init,
-            inputs,
-            cond_id=cond_id,
-            memory_limit=memory_limit,
-            rows_at_a_time=rows_at_a_time,
-            progress=None if progress is None else watched,
-            report=report,
-            mesh=mesh,
-            **search,
-        )
-        all_fps = all_fps.replace(tol_unique=tol_unique)
-        if mesh is not None and not traced:
-            # What is left is little. Condition numbers may be of a type that no device holds.
-            numbers = all_fps.replace(cond_id=None)
-            all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
-        if across_processes:
-            jax.block_until_ready(all_fps)  # an error of the search is raised here, if not before
-
+    all_fps = optimize_batch(
+        start.F,
+        start.x_init,
+        start.inputs,
+        cond_id=start.cond_id,
+        progress=None if progress is None else watched,
+        report=report,
+        mesh=mesh,
+        **settings.limits,
+        **settings.search,
+    )
+    all_fps = all_fps.replace(tol_unique=settings.tol_unique)
+    if mesh is not None and not start.is_traced:
+        # What is left is little. Condition numbers may be of a type that no device holds.
+        numbers = all_fps.replace(cond_id=None)
+        all_fps = jax.device_put(numbers, mesh.devices.flat[0]).replace(cond_id=all_fps.cond_id)
     if across_processes:
-        fps = unique_across_processes(all_fps, within_conditions=within_conditions)
-        start = spread_across_processes(all_fps.x_init)
-        cond_id = fps.cond_id
-        fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
-    else:
-        fps = unique(all_fps, tol_unique, within_conditions=within_conditions)
-        start = all_fps.x_init
+        jax.block_until_ready(all_fps)  # an error of the search is raised here, if not before
+    return all_fps, stopped
+
+
+def _keep_and_linearise(
+    start: Start, settings: Settings, stages: Stages, all_fps: FixedPoints, stopped: bool
+) -> FixedPoints:
+    """Go from the rows of a search to the points that are returned, stage by stage."""
+    F = start.F
+    fps, starts = _distinct(all_fps, settings, stages.across_processes)
     n_exact, n_rows = 0, 0
-    if search_between:
+    if stages.search_between:
         n_exact, n_rows = _n_fixed_points(fps), int(np.asarray(fps.hits).sum())
-    fps = select(F, fps, start, **rules, **search)
-    if not traced:
-        told = account(fps, all_fps, max_iters=int(max_iters), F=F, **rules)
-        if told.warning:
-            warn(f"{caller}: {told.warning}")
-    if compute_jacobians:
+    fps = select(F, fps, starts, **settings.rules, **settings.search)
+    if not start.is_traced:
+        _warn_of_dropped(F, fps, all_fps, settings)
+    if stages.compute_jacobians:
         fps = jacobians(F, fps)
         # If a rule has dropped a fixed point, the signs of the others tell nothing.
-        if search_between and not stopped and n_exact == _n_fixed_points(fps):
-            # How many points are kept is decided when all are known.
-            kept = rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
-            how = search | {"memory_limit": memory_limit, "rows_at_a_time": rows_at_a_time}
-            fps = search_between_points(F, fps, start, n_rows, rules=kept, search=how)
-            fps = at_most(fps, max_n_unique)
-        fps = decompose(fps) if decompose_jacobians else fps
-    return fps, all_fps
+        if stages.search_between and not stopped and n_exact == _n_fixed_points(fps):
+            fps = _with_points_between(F, fps, starts, n_rows, settings)
+        fps = decompose(fps) if stages.decompose_jacobians else fps
+    return fps
+
+
+def _distinct(
+    all_fps: FixedPoints, settings: Settings, across_processes: bool
+) -> tuple[FixedPoints, Any]:
+    """Return one row per point, and where the search started; of all processes, if asked to."""
+    within_conditions = settings.rules["within_conditions"]
+    if not across_processes:
+        fps = unique(all_fps, settings.tol_unique, within_conditions=within_conditions)
+        return fps, all_fps.x_init
+    fps = unique_across_processes(all_fps, within_conditions=within_conditions)
+    starts = spread_across_processes(all_fps.x_init)
+    cond_id = fps.cond_id
+    fps = jax.tree.map(jnp.asarray, fps.replace(cond_id=None)).replace(cond_id=cond_id)
+    return fps, starts
+
+
+def _warn_of_dropped(
+    F: Transition, fps: FixedPoints, all_fps: FixedPoints, settings: Settings
+) -> None:
+    """Warn if what was dropped calls for a change of the settings."""
+    max_iters = int(settings.search["max_iters"])
+    told = account(fps, all_fps, max_iters=max_iters, F=F, **settings.rules)
+    if told.warning:
+        warn(f"{CALLER}: {told.warning}")
+
+
+def _with_points_between(
+    F: Transition, fps: FixedPoints, starts: Any, n_rows: int, settings: Settings
+) -> FixedPoints:
+    """Search for fixed points between those that are known, and keep the best of all."""
+    # How many points are kept is decided when all are known.
+    kept = settings.rules | {"outlier_q_scale": None, "max_n_unique": np.inf}
+    how = settings.search | settings.limits
+    fps = search_between_points(F, fps, starts, n_rows, rules=kept, search=how)
+    return at_most(fps, settings.rules["max_n_unique"])
 
 
 def _n_fixed_points(fps: FixedPoints) -> int:
     exact = np.asarray(fps.status) == Status.FIXED_POINT
     return int(np.sum(exact if fps.valid is None else exact & np.asarray(fps.valid)))
-
-
-def _what_must_agree(
-    F: Any, x_init: Any, inputs: Any, cond_id: Any, **settings: Any
-) -> dict[str, str]:
-    """Return what makes all processes search the same model in the same way, as text."""
-    texts = {name: setting_as_text(value) for name, value in settings.items()}
-    texts["number of states"] = str(x_init.shape[1])
-    texts["number of inputs"] = str(inputs.shape[1])
-    texts["F"] = digest_of_network(F)
-    texts["type of cond_id"] = str(None if cond_id is None else np.asarray(cond_id).dtype)
-    if texts["type of cond_id"] == "object":
-        raise TypeError(
-            "find_fixed_points: `cond_id` holds Python objects, which cannot be sent to other "
-            "processes; expected numbers or strings."
-        )
-    return texts

@@ -66,19 +66,10 @@ def sentence(
     if part.status == Status.ESCAPED:
         where = _where(n, n_outside)
         return f"{n} escaped: {where} (Start closer to states that the network visits.)"
-    if part.status == Status.UNFINISHED:
-        text = f"{n} ended unfinished{_why(n_falling, n_stalled)}, {_q_range(part)}"
-        if n_level == n:
-            text = f"{n} ended unfinished, {_q_range(part)}, which is no more than rounding"
-        elif n_level:
-            text = f"{text}, which is no more than rounding for {n_level}"
-    elif part.status == Status.WITHIN_TOLERANCE:
-        text = f"{n} stopped at q < `tol_q`, at {count_of(all_points(part), 'distinct state')}"
-    else:
-        text = f"{n} ended at {count_of(all_points(part), str(part.status))}"
-    single = part.n_points == 1
+    text = _ended(part, n_level, n_falling, n_stalled)
     if not rule:
         return text + _kept(part)
+    single = part.n_points == 1
     if rule == "unknown":
         verb, them = ("is", "it") if single else ("are", "them")
         return (
@@ -100,11 +91,30 @@ def sentence(
         return f"{text}, from which {value} had the search go on to another point."
     if part.status == Status.UNFINISHED:
         return f"{text}, not below {value}."
+    return f"{text} that {'is' if single else 'are'} not below {value}: {_not_below(part, points)}"
+
+
+def _ended(part: Part, n_level: int, n_falling: int, n_stalled: int) -> str:
+    """Say how many rows ended, and at what."""
+    n = part.n_rows
+    if part.status == Status.WITHIN_TOLERANCE:
+        return f"{n} stopped at q < `tol_q`, at {count_of(all_points(part), 'distinct state')}"
+    if part.status != Status.UNFINISHED:
+        return f"{n} ended at {count_of(all_points(part), str(part.status))}"
+    if n_level == n:
+        return f"{n} ended unfinished, {_q_range(part)}, which is no more than rounding"
+    text = f"{n} ended unfinished{_why(n_falling, n_stalled)}, {_q_range(part)}"
+    return f"{text}, which is no more than rounding for {n_level}" if n_level else text
+
+
+def _not_below(part: Part, points: list[tuple[float, int]]) -> str:
+    """List points by their `q`, which a threshold drops, and say which threshold keeps them."""
     alike = _by_q(points)
     shown = alike if len(alike) <= _LISTED else [alike[0], alike[-1]]
     listed = ", ".join(shown)
     if len(alike) > _LISTED:
         listed = f"the lowest and the highest are {listed}"
+    single, rule = part.n_points == 1, part.dropped_by
     low, high = (_above(points[i][0]) for i in (0, -1))
     advice = f"{rule}={brief(low)} keeps {'it' if single else 'the lowest'}"
     if not single:
@@ -113,7 +123,7 @@ def sentence(
             if low == high
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
-    return f"{text} that {'is' if single else 'are'} not below {value}: {listed}. {advice}."
+    return f"{listed}. {advice}."
 
 
 def _where(n: int, n_outside: int) -> str:

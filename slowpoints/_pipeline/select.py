@@ -18,7 +18,8 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.traced import traced_for
 from slowpoints._points.unique import unique
-from slowpoints._search.optimize_batch import check_search, optimize_batch
+from slowpoints._search.check_search import check_search
+from slowpoints._search.optimize_batch import optimize_batch
 from slowpoints._solvers.adam import Adam
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._solvers.termination import rounding_floor
@@ -193,11 +194,17 @@ def _is_far(
     start: Spread,
     scale: Scalar,
 ) -> Bool[RealArray, " n"]:
-    xp, x, centroid, typical, scale = with_library(x, *start, scale)
-    with np.errstate(all="ignore"):
-        distance = xp.linalg.norm(x - centroid, axis=1)
+    distance = distance_from(start, x)
+    _, distance, typical, scale = with_library(distance, start.distance, scale)
     # Identical initial states have no scale to judge by.
     return (typical > 0) & (distance > scale * typical)
+
+
+def distance_from(start: Spread, x: Float[RealArray, "n n_states"]) -> Float[RealArray, " n"]:
+    """Return how far states are from the centroid of the initial states."""
+    xp, x, centroid = with_library(x, start.centroid)
+    with np.errstate(all="ignore"):
+        return xp.linalg.norm(x - centroid, axis=1)
 
 
 def is_on_its_way(

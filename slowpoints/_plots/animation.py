@@ -78,24 +78,9 @@ def animate_fixed_points(
         color_by,
         None,
     )
-    if scene.coloring.values is not None:
-        was = f"is {color_by!r}" if isinstance(color_by, str) else "has numbers"
-        expected = "None, 'cond_id' or labels of the trials"
-        arguments.refuse(_CALLER, "color_by", was, expected, ValueError)
-    n_steps = scene.view.trajectories.shape[1]
-    if n_steps < 2:
-        was = f"has shape {np.shape(state_traj)}, and {n_steps} time step(s) to show"
-        arguments.refuse(_CALLER, "state_traj", was, "at least 2 steps", ValueError)
-    fps = arguments.whole(_CALLER, "config.fps", config.fps, least=1)
-    per_frame = 1.0
-    if config.time_steps_per_second is not None:
-        rate = arguments.positive(
-            _CALLER, "config.time_steps_per_second", config.time_steps_per_second
-        )
-        per_frame = float(rate) / fps
+    _check_scene(scene, state_traj, color_by)
+    fps, times = _frames(scene.view.trajectories.shape[1], config)
     writer = None if config.save_path is None else _writer(Path(config.save_path))
-    # The last frame shows the last step, even if no frame falls on it.
-    times = np.append(np.arange(0, n_steps - 1, per_frame), n_steps - 1.0)
     with style(config):
         fig = new_figure(config)
         ax = new_axes(fig, n_axes)
@@ -113,6 +98,31 @@ def animate_fixed_points(
 
             plt.show()
     return animation
+
+
+def _check_scene(scene: Scene, state_traj: Any, color_by: Any) -> None:
+    """Check that trajectories can be shown as they run, and have a color each."""
+    if scene.coloring.values is not None:
+        was = f"is {color_by!r}" if isinstance(color_by, str) else "has numbers"
+        expected = "None, 'cond_id' or labels of the trials"
+        arguments.refuse(_CALLER, "color_by", was, expected, ValueError)
+    n_steps = scene.view.trajectories.shape[1]
+    if n_steps < 2:
+        was = f"has shape {np.shape(state_traj)}, and {n_steps} time step(s) to show"
+        arguments.refuse(_CALLER, "state_traj", was, "at least 2 steps", ValueError)
+
+
+def _frames(n_steps: int, config: PlotConfig) -> tuple[int, Float[np.ndarray, " frames"]]:
+    """Return how many frames to show per second, and at which time each of them is."""
+    fps = arguments.whole(_CALLER, "config.fps", config.fps, least=1)
+    per_frame = 1.0
+    if config.time_steps_per_second is not None:
+        rate = arguments.positive(
+            _CALLER, "config.time_steps_per_second", config.time_steps_per_second
+        )
+        per_frame = float(rate) / fps
+    # The last frame shows the last step, even if no frame falls on it.
+    return fps, np.append(np.arange(0, n_steps - 1, per_frame), n_steps - 1.0)
 
 
 def _frame(ax: Any, scene: Scene) -> Callable[[int | float], list[Any]]:

@@ -8,14 +8,9 @@ from jaxtyping import Array, Complex, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
-from slowpoints._linear_algebra.spectra import (
-    arnoldi,
-    as_fields,
-    leading_of_matrices,
-    relative_speed,
-    spectra_of,
-    square_jacobians,
-)
+from slowpoints._linear_algebra.leading_eigenpairs import leading_eigenpairs, leading_of_matrices
+from slowpoints._linear_algebra.spectra import as_fields, spectra_of, square_jacobians
+from slowpoints._linear_algebra.stability import relative_speed
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
@@ -93,6 +88,6 @@ def _leading_of_jacobians(
 ) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
     def one(x: Array, u: Array) -> tuple[Array, Array]:
         _, jvp = jax.linearize(lambda x: F(x, u), x)
-        return arnoldi(jvp, x, k, continuous_time)
+        return leading_eigenpairs(jvp, x, k, continuous_time)
 
     return jax.vmap(one)(x, u)

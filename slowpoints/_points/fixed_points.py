@@ -12,18 +12,19 @@ from importlib import import_module
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Complex, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import rows_of
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra import linear_dynamics
-from slowpoints._linear_algebra.spectra import relative_speed, spectra_of, square_jacobians
+from slowpoints._linear_algebra.spectra import spectra_of, square_jacobians
+from slowpoints._linear_algebra.stability import relative_speed
 from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.points_file import read_points, write_points
+from slowpoints._points.pytree import register_as_pytree
+from slowpoints._points.rows import joined_field, row_index
 from slowpoints._points.summary import columns, lines, order
 
 
@@ -176,31 +177,8 @@ class FixedPoints:
 
     def __getitem__(self, index: Any) -> "FixedPoints":
         """Select rows by an int (which keeps the row axis), a slice, a mask or an index array."""
-        if isinstance(index, (np.ndarray, jax.Array)) and index.ndim == 0 and index.dtype != bool:
-            index = index[None] if isinstance(index, Tracer) else int(index)
-        if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
-            row = int(index)
-            if not -self.n <= row < self.n:
-                raise IndexError(f"row {row} is out of range for {self.n} fixed points")
-            row %= self.n
-            return self[row : row + 1]
-        if not isinstance(index, (slice, jax.Array)):
-            given, index = index, np.asarray(index)
-            index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
-            if index.dtype.kind not in "biu":
-                raise TypeError(
-                    f"FixedPoints: the index {arguments.found(given)}; expected an int, a slice, a "
-                    f"mask ({self.n},) or an array of ints."
-                )
-            if index.dtype == bool and index.shape != (self.n,):
-                raise IndexError(f"mask of shape {index.shape}, expected ({self.n},)")
-            if (
-                index.dtype != bool
-                and index.size
-                and not (-self.n <= index.min() and index.max() < self.n)
-            ):
-                raise IndexError(f"row indices out of range for {self.n} fixed points: {index}")
-        return self._map_rows(lambda value: rows_of(value, index))
+        rows = row_index(index, self.n)
+        return self._map_rows(lambda value: rows_of(value, rows))
 
     def compact(self) -> "FixedPoints":
         """Drop the invalid rows. Not inside `jit`, because the number of rows changes."""
@@ -242,15 +220,10 @@ class FixedPoints:
                 fps if fps.valid is not None else fps.replace(valid=np.ones(fps.n, bool))
                 for fps in fps_seq
             ]
-        joined = {}
-        for name in FixedPoints.array_fields:
-            values = [getattr(fps, name) for fps in fps_seq]
-            present = [value for value in values if value is not None]
-            if present and len(present) < len(values):
-                raise ValueError(f"FixedPoints.concatenate: `{name}` is missing in some objects.")
-            if present:
-                numpy_backed = all(isinstance(value, np.ndarray) for value in present)
-                joined[name] = (np if numpy_backed else jnp).concatenate(present)
+        joined = {
+            name: joined_field(name, [getattr(fps, name) for fps in fps_seq])
+            for name in FixedPoints.array_fields
+        }
         return first.replace(**joined)
 
     # ---- comparison ----------------------------------------------------------------------------
@@ -607,26 +580,4 @@ def _joint(fps: FixedPoints) -> Float[np.ndarray, "n d"]:
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def _flatten(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
-    children = tuple(getattr(fps, name) for name in FixedPoints.array_fields)
-    return children, tuple(getattr(fps, name) for name in FixedPoints._settings)
-
-
-def _flatten_with_keys(fps: FixedPoints) -> tuple[tuple[Any, ...], Any]:
-    children, static = _flatten(fps)
-    names = FixedPoints.array_fields
-    keyed = [(jax.tree_util.GetAttrKey(k), v) for k, v in zip(names, children, strict=True)]
-    return tuple(keyed), static
-
-
-def _unflatten(static: Any, children: Any) -> FixedPoints:
-    # Bypasses the checks: transformations put tracers, batches and placeholders into the fields.
-    fps = object.__new__(FixedPoints)
-    for name, value in zip(FixedPoints.array_fields, children, strict=True):
-        setattr(fps, name, value)
-    for name, value in zip(FixedPoints._settings, static, strict=True):
-        setattr(fps, name, value)
-    return fps
-
-
-jax.tree_util.register_pytree_with_keys(FixedPoints, _flatten_with_keys, _unflatten, _flatten)
+register_as_pytree(FixedPoints, FixedPoints.array_fields, FixedPoints._settings)

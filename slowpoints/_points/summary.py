@@ -124,26 +124,38 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     if "type" not in shown:
         return
     flow = fps.continuous_time
-    leading = shown["leading_eigenvalue"]
     step = 1.0 if dt is None else dt
     # In continuous time, rounding is relative to rates that this table does not know.
-    longest = np.inf if flow else 1 / (_RESOLVED * float(np.finfo(leading.dtype).eps))
+    eps = float(np.finfo(shown["leading_eigenvalue"].dtype).eps)
+    longest = np.inf if flow else 1 / (_RESOLVED * eps)
     shown["type"] = _with_growth(shown["type"], fps.eigval_J_xstar[in_order], flow)
     turn = rounded_turn(fps.eigval_J_xstar[in_order])
+    texts = _texts({"row": rows, **_written(shown, flow, step, longest, turn)})
+    yield ""
+    yield from _laid_out(texts)
+    if fps.n > max_rows:
+        yield f"... and {fps.n - max_rows} more"
+    yield from textwrap.wrap(_meaning(texts, flow, dt, step * longest), _WIDTH)
+
+
+def _written(
+    shown: dict[str, Any], flow: bool, step: float, longest: float, turn: Any
+) -> dict[str, Any]:
+    """Return the columns of the table under their headings; `None` for one that is not known."""
+    leading = shown["leading_eigenvalue"]
 
     def frequencies(name: str, eigval: Num[np.ndarray, " n"]) -> list[str]:
         # As `types` has it, what turns by no more than rounding does not turn.
         is_still = (np.abs(np.imag(eigval)) <= turn) & ((np.real(eigval) > 0) | flow)
         return _formatted(np.where(is_still, 0.0, shown[name] / step), ".3g")
 
-    table = {
-        "row": rows,
+    return {
         "condition": shown.get("condition"),
         "status": shown.get("status"),
         "period": shown.get("period"),
         "cycle": shown.get("cycle_id"),
         "type": shown["type"],
-        "q": None if fps.qstar is None else _formatted(shown["q"], ".1e"),
+        "q": _formatted(shown["q"], ".1e") if "q" in shown else None,
         "hits": shown.get("hits"),
         "Re eigenvalue" if flow else "|eigenvalue|": _formatted(
             leading.real if flow else np.abs(leading), ".4g"
@@ -153,22 +165,31 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         "slowest\nmode": _times(shown["slowest_time_constant"], step, longest),
         "its\nfrequency": frequencies("slowest_frequency", shown["slowest_eigenvalue"]),
     }
+
+
+def _texts(table: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the known columns as text, each below the two lines of its heading."""
     headings = {name: ["", *name.split("\n")][-2:] for name in table}
-    texts = {
+    return {
         name: [*headings[name], *map(str, value)]
         for name, value in table.items()
         if value is not None
     }
+
+
+def _laid_out(texts: dict[str, list[str]]) -> Iterator[str]:
+    """Yield the lines of the table."""
     widths = {name: max(map(len, text)) for name, text in texts.items()}
-    yield ""
-    for i in range(len(shown["type"]) + 2):
+    for i in range(len(texts["type"])):
         line = (
             text[i].ljust(widths[name]) if name == "type" else text[i].rjust(widths[name])
             for name, text in texts.items()
         )
         yield "  ".join(line).rstrip()
-    if fps.n > max_rows:
-        yield f"... and {fps.n - max_rows} more"
+
+
+def _meaning(texts: dict[str, list[str]], flow: bool, dt: float | None, longest: float) -> str:
+    """Say what the columns mean; `longest` is in the unit of the time constants."""
     one, several = ("unit of time", "units of time") if flow else ("step", "steps")
     unit = several if dt is None else f"the unit of dt, in which one {one} is {dt:g}"
     meaning = (
@@ -178,16 +199,16 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     )
     if any(_IS_LONGER in text for name in _TIMES for text in texts[name]):
         meaning += (
-            f" {_bound(step * longest)} is what rounding does not tell from infinity, nor a "
+            f" {_bound(longest)} is what rounding does not tell from infinity, nor a "
             "deviation that decays from one that grows."
         )
-    if any("line direction" in kind for kind in shown["type"]):
+    if any("line direction" in kind for kind in texts["type"]):
         meaning += (
             f" A line direction has an eigenvalue within {LINE_TOL} of {0 if flow else 1}; types "
             "count it neither as stable nor as unstable, while the numbers of unstable directions "
             "above count it as one or the other."
         )
-    yield from textwrap.wrap(meaning, _WIDTH)
+    return meaning
 
 
 _TIMES, _IS_LONGER = ("time\nconstant", "slowest\nmode"), ">"

@@ -15,8 +15,8 @@ from slowpoints._core.types import RealArray, Scalar
 from slowpoints._network.as_transition import as_transition
 from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._points.same_points import one_row_per_point
 from slowpoints._points.traced import traced_for
+from slowpoints._points.unique_by_certificate import one_row_per_point
 
 
 def unique(

@@ -46,7 +46,7 @@ def joined(parts: list[Parts], n_states: int) -> Parts:
     return Parts(*(np.concatenate(end) for end in ends))
 
 
-class Found:
+class SettledParts:
     """Parts of the box that are settled, and those that are not."""
 
     def __init__(
@@ -128,7 +128,7 @@ class Found:
         return f"the fixed points that were found may not be all. {'. '.join(parts)}."
 
 
-def branch(found: Found, low: Any, high: Any, most: Any) -> None:
+def branch(found: SettledParts, low: Any, high: Any, most: Any) -> None:
     """Divide the box from `low` to `high`, looking at no more than `most` parts.
 
     Raises:
@@ -187,7 +187,7 @@ def distinct(
     return kept, doubtful
 
 
-def _look_at(found: Found, boxes: Parts) -> tuple[Parts, Parts, Any]:
+def _look_at(found: SettledParts, boxes: Parts) -> tuple[Parts, Parts, Any]:
     """Return boxes with exactly one fixed point, what is open, and how slopes vary over the latter.
 
     What is open has been cut down to where fixed points can be.

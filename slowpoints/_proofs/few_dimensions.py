@@ -13,13 +13,13 @@ from jaxtyping import Float
 
 from slowpoints._intervals.balls import Ball, from_bounds, matmul
 from slowpoints._intervals.enclosure import Enclosure, NotCovered
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.krawczyk import settled
 from slowpoints._linear_algebra.signs import inverses
 from slowpoints._proofs.branch_and_prune import (
     SMALLEST,
-    Found,
     Parts,
+    SettledParts,
     branch,
     distinct,
     joined,
@@ -83,7 +83,7 @@ class _Drive:
         return matmul(z, Ball(self.along.T)) + Ball(self.origin, self.rest)
 
 
-def _drive(program: Program, low: Any, high: Any) -> _Drive | None:
+def _drive(program: EnclosedProgram, low: Any, high: Any) -> _Drive | None:
     """Return what drives the states of a box, or `None` if that is not known or not of low rank.
 
     Raises:
@@ -134,7 +134,7 @@ class _DrivenMap:
     Over a box of `z`, it holds one map for each deviation of the states within `rest`.
     """
 
-    def __init__(self, program: Program, n_rows: int, drive: _Drive):
+    def __init__(self, program: EnclosedProgram, n_rows: int, drive: _Drive):
         self._program, self.n_rows, self._drive = program, n_rows, drive
 
     def value(self, z: Ball) -> Ball:
@@ -163,7 +163,7 @@ class _DrivenMap:
 
 
 def by_few_dimensions(
-    program: Callable[[int], Program], low: Any, high: Any, most: Any, found: Found
+    program: Callable[[int], EnclosedProgram], low: Any, high: Any, most: Any, found: SettledParts
 ) -> bool:
     """Find all fixed points in a box, if they are along at most half as many directions as states.
 
@@ -199,7 +199,7 @@ def by_few_dimensions(
             n_rows = one_row.free_length(n)
             return _DrivenMap(program(n_rows), n_rows, drive)
 
-        parts = Found(driven, smallest, drive.n_slopes)
+        parts = SettledParts(driven, smallest, drive.n_slopes)
         branch(parts, z_low, z_high, most)
     except NotCovered:
         return False
@@ -215,7 +215,7 @@ def by_few_dimensions(
     return True
 
 
-def _look_at_all_units(found: Found, x: Ball, low: Any, high: Any) -> None:
+def _look_at_all_units(found: SettledParts, x: Ball, low: Any, high: Any) -> None:
     """Decide about boxes of states, each of which may hold a fixed point."""
     below, above = x.bounds()
     rows = np.flatnonzero(np.all((below <= high) & (above >= low), axis=1))

@@ -108,18 +108,18 @@ def find_all(
 
 def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Any:
     """Find the points by the first method that the network is fit for."""
-    from slowpoints._intervals.interpreter import Program
-    from slowpoints._proofs.branch_and_prune import SMALLEST, Found, Parts, branch
-    from slowpoints._proofs.contracting import by_contraction
+    from slowpoints._intervals.interpreter import EnclosedProgram
+    from slowpoints._proofs.branch_and_prune import SMALLEST, Parts, SettledParts, branch
+    from slowpoints._proofs.by_contraction import by_contraction
     from slowpoints._proofs.few_dimensions import by_few_dimensions
     from slowpoints._proofs.piecewise_linear import by_regions
 
     @functools.cache
-    def program(n: int) -> Program:
-        return Program(F, np.zeros((n, low.size), u.dtype), np.tile(u, (n, 1)))
+    def program(n: int) -> EnclosedProgram:
+        return EnclosedProgram(F, np.zeros((n, low.size), u.dtype), np.tile(u, (n, 1)))
 
     side = high - low
-    found = Found(program, SMALLEST * np.where(side > 0, side, 1.0), low.size**2)
+    found = SettledParts(program, SMALLEST * np.where(side > 0, side, 1.0), low.size**2)
     found.points = by_contraction(F, u, low, high)
     if found.points is not None:
         return found

@@ -19,7 +19,7 @@ from slowpoints._intervals.enclosure import (
     enclosure_of,
     with_slope,
 )
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.rules import RULES
 
 _LINEAR = (
@@ -55,7 +55,7 @@ _PRODUCTS = ("mul", "dot_general")
 """Operations that are linear if no more than one of their operands depends on the state."""
 
 
-def lifted(program: Program, box: Ball, n_returned: int) -> tuple[Ball, Ball, Ball]:
+def lifted(program: EnclosedProgram, box: Ball, n_returned: int) -> tuple[Ball, Ball, Ball]:
     """Return `A`, `B` and `y` of a network over a box of states.
 
     For any two states of the box, the next states differ by `A (x - x') + B (y(x) - y(x'))`, for
@@ -96,7 +96,7 @@ def lifted(program: Program, box: Ball, n_returned: int) -> tuple[Ball, Ball, Ba
     return A, B, Ball(np.concatenate([*mids, *empty]), np.concatenate([*radii, *empty]))
 
 
-def returned(program: Program, x: Enclosure) -> Enclosure:
+def returned(program: EnclosedProgram, x: Enclosure) -> Enclosure:
     """Return what the nonlinear operations return, `[n, n_returned]`.
 
     Args:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from slowpoints._intervals.balls import Ball, from_bounds, matmul
 from slowpoints._intervals.enclosure import NotCovered
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.krawczyk import settled
 from slowpoints._intervals.regions import Regions
 from slowpoints._linear_algebra.signs import inverses
@@ -46,10 +46,10 @@ def by_regions(
         not known. `None` if the network is not piecewise linear, or has too many kinks.
     """
     n_states = low.size
-    one_row = Program(F, np.zeros((1, n_states), u.dtype), u[None])
+    one_row = EnclosedProgram(F, np.zeros((1, n_states), u.dtype), u[None])
 
-    def prepared(n_rows: int) -> tuple[Program, Ball]:
-        program = Program(F, np.zeros((n_rows, n_states), u.dtype), np.tile(u, (n_rows, 1)))
+    def prepared(n_rows: int) -> tuple[EnclosedProgram, Ball]:
+        program = EnclosedProgram(F, np.zeros((n_rows, n_states), u.dtype), np.tile(u, (n_rows, 1)))
         return program, from_bounds(np.tile(low, (n_rows, 1)), np.tile(high, (n_rows, 1)))
 
     n_rows = one_row.free_length(1)
@@ -97,7 +97,7 @@ def by_regions(
     return single, open_boxes
 
 
-def _fixed_points(box: Ball, slope: Ball, program: Program, regions: Regions) -> Ball:
+def _fixed_points(box: Ball, slope: Ball, program: EnclosedProgram, regions: Regions) -> Ball:
     """Return where the fixed point of each region's affine map is."""
     n_states = box.shape[1]
     centre, eye = Ball(box.mid), Ball(np.eye(n_states))
@@ -121,7 +121,7 @@ def _at_kinks(F: Transition, u: Any, candidates: Ball) -> tuple[list[Any], list[
     single, left = [], []
     x = candidates.mid
     if len(x):
-        program = Program(F, x.astype(u.dtype), np.tile(u, (len(x), 1)))
+        program = EnclosedProgram(F, x.astype(u.dtype), np.tile(u, (len(x), 1)))
         centre, _, outer = settled(program, candidates)
         for state, radius, middle in zip(centre, outer, x, strict=True):
             (single if radius > 0 else left).append(

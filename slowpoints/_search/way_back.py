@@ -1,6 +1,6 @@
 """Whether a row that ended far from its start is on a curve of points, and in no tail.
 
-`_is_on_a_line` in `verdict` knows straight lines, in few operations, for every row. Here,
+`is_on_a_line` in `questions` knows straight lines, in few operations, for every row. Here,
 curves and surfaces are followed back, bend by bend, for the few rows that call for it, once the
 search is over.
 """
@@ -12,11 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from slowpoints._core.arrays import place_of
 from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.base import Transition
+from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._solvers.termination import NEWTON_TOLERANCE, flattened, rounded, shortest_step
+from slowpoints._network.trapping.trapping_box import is_outside
+from slowpoints._network.units import InUnits
+from slowpoints._points.status import Status
+from slowpoints._solvers.termination import (
+    JUDGED_DENSELY,
+    NEWTON_TOLERANCE,
+    flattened,
+    rounded,
+    shortest_step,
+)
 
 _STRIDE = 0.2
 """The longest step, as a part of the way: a tail cannot be stepped over, since `q` rises in it at
@@ -46,6 +58,38 @@ _CORRECTIONS = 4
 
 _AT_A_TIME = 8
 """So many rows are looked at in one call of the program, one after another."""
+
+
+def back_along_curves(
+    F: Transition,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Take rows for escaped no longer that came along a curve on which `q` is as low all the way.
+
+    Inside `jit`, where a program for it would be compiled with every search, they stay escaped.
+    """
+    x, status = found["xstar"], found["status"]
+    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
+        return found
+    asked = np.asarray(status) == Status.ESCAPED
+    if not np.any(asked):
+        return found
+    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
+    in_unit = np.asarray(unit, dtype)
+    in_units = InUnits(with_precision(F, dtype), in_unit)
+    y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
+    is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
+    asked &= is_small & ~is_outside(in_units, y)
+    rows, u = np.flatnonzero(asked), np.asarray(inputs, dtype)
+    eps = float(jnp.finfo(x.dtype).eps)
+    led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
+    kept = np.array(status)
+    kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
+    told = {"status": kept, "valid": kept < Status.ESCAPED}
+    return found | {name: jax.device_put(value, place_of(status)) for name, value in told.items()}
 
 
 def came_along_a_curve(

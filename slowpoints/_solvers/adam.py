@@ -11,7 +11,8 @@ from slowpoints._core.types import Number
 from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._solvers.base import AbstractRowSolver, Found, Report, Stopping, check_settings
+from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
+from slowpoints._solvers.report import Report
 from slowpoints._solvers.termination import End
 
 _VECTORS = 15

@@ -1,10 +1,8 @@
 """What a solver is, and how rows that end at different times share a fixed number of lanes."""
 
 import abc
-import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from slowpoints._core import arguments
 from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
+from slowpoints._solvers.report import Report
 from slowpoints._solvers.termination import End
 
 _VECTORS_PER_LANE = 150
@@ -72,57 +71,6 @@ class Found(NamedTuple):
         n = x.shape[0]
         inf, zero = jnp.full(n, jnp.inf, x.dtype), jnp.zeros(n, int)
         return Found(x, inf, inf, zero, zero)
-
-
-class Report(eqx.Module):
-    """Tells the host how far a loop is, by calling `callback(iteration, q, dq, lr)` now and then.
-
-    `iteration` counts the steps that the loop has taken with all rows in work. A solver with
-    several phases has a loop, and so a count, for each. If the callback has an argument `phase`, it
-    is given the name of the solver at work, by keyword. `q` and `dq` are those of the rows in work,
-    and NaN for lanes that have no row left. `lr` is the learning rate, or `None`.
-
-    Attributes:
-        callback: what is called.
-        every: how many iterations lie between two calls.
-    """
-
-    callback: Callable[..., None] = eqx.field(static=True)
-    every: int = eqx.field(static=True, default=100)
-
-    def __call__(
-        self,
-        iteration: Int[Array, ""],
-        q: Float[Array, " lanes"],
-        dq: Float[Array, " lanes"],
-        lr: Float[Array, ""] | None = None,
-        *,
-        phase: str = "",
-    ) -> None:
-        """Call back if it is time."""
-        callback = partial(self.callback, phase=phase) if self._takes_phase() else self.callback
-
-        def call() -> None:
-            jax.debug.callback(callback, iteration, q, dq, lr)
-
-        jax.lax.cond(iteration % self.every == 0, call, lambda: None)
-
-    def _takes_phase(self) -> bool:
-        try:
-            parameters = inspect.signature(self.callback).parameters.values()
-        except (TypeError, ValueError):  # for some functions that are not written in Python
-            return False
-        return any(p.name == "phase" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-class RowState(Protocol):
-    """What every row solver's state holds, besides what it needs itself."""
-
-    x: Float[Array, "lanes n_states"]
-    q: Float[Array, " lanes"]
-    dq: Float[Array, " lanes"]
-    n_iters: Int[Array, " lanes"]
-    end: Int[Array, " lanes"]
 
 
 def check_settings(
@@ -267,7 +215,10 @@ class AbstractRowSolver(AbstractSolver):
 
     @abc.abstractmethod
     def init(self, x: Float[Array, "lanes n_states"]) -> Any:
-        """Return the state of rows that start at `x`, without evaluating anything."""
+        """Return the state of rows that start at `x`, without evaluating anything.
+
+        It is a named tuple with at least the fields of `Found`.
+        """
 
     @abc.abstractmethod
     def step(
@@ -309,60 +260,91 @@ class AbstractRowSolver(AbstractSolver):
         The new iterations are added to the rows' counts, and `max_iters` bounds their sum. Fields
         of the rows' states that are named in `start_with` start with its values.
         """
-        n = found.x.shape[0]
-        lanes = min(self.lanes, n)
-        if n == 0:
+        if found.x.shape[0] == 0:
             return found
         unfinished = unfinished & (found.n_iters < stopping.max_iters)
         queue = jnp.argsort(~unfinished)  # stable: the unfinished rows, in their order
         n_queued = jnp.sum(unfinished)
-
-        def start(place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
-            row = queue[jnp.minimum(place, n - 1)]
-            state = self.init(found.x[row])
-            given = {name: values[row] for name, values in start_with.items()}
-            return row, state._replace(n_iters=found.n_iters[row], **given), inputs[row]
-
-        def step(carry: Any) -> Any:
-            place, row, u, state, _, iteration = carry
-            state = self.step(F, u, state, stopping)
-            if report is not None:
-                # A lane without a row repeats the last one, which does not count as a row in work.
-                q, dq = (jnp.where(place < n_queued, a, jnp.nan) for a in (state.q, state.dq))
-                report(iteration, q, dq, phase=self.phase)
-            ended = (state.end != End.NONE) | (state.n_iters >= stopping.max_iters)
-            return place, row, u, state, ended & (place < n_queued), iteration + 1
-
-        def until_some_end(carry: Any) -> Any:
-            # The results stay outside of the inner loop, which would have to copy them.
-            (place, row, u, state, free, iteration), taken, out = carry
-            place = jnp.where(free, taken + jnp.cumsum(free) - 1, place)
-            row, state, u = jax.tree.map(
-                lambda a, b: jnp.where(free.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
-                start(place),
-                (row, state, u),
-            )
-            taken = taken + jnp.sum(free)
-            work = place, row, u, state, jnp.zeros_like(free), iteration
-            work = jax.lax.while_loop(lambda work: ~jnp.any(work[4]), step, work)
-            _, row, _, state, ended, _ = work
-            target = jnp.where(ended, row, n)  # a row out of range is not written
-            new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
-            out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
-            return work, taken, out
-
-        def some_are_left(carry: Any) -> Array:
-            (place, _, _, _, free, _), taken, _ = carry
-            return (taken < n_queued) | jnp.any(~free & (place < n_queued))
-
-        # At first, all lanes are free.
-        place = jnp.full(lanes, n)
-        like = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(start, place))
-        row, state, u = like
-        work = place, row, u, state, jnp.ones(lanes, bool), jnp.asarray(1)
-        carry = varying((work, jnp.asarray(0), found), (F, found, inputs, stopping, start_with))
-        *_, out = jax.lax.while_loop(some_are_left, until_some_end, carry)
+        lanes = _Lanes(self, F, found, inputs, stopping, report, start_with, queue, n_queued)
+        carry = varying(lanes.at_first(), (F, found, inputs, stopping, start_with))
+        *_, out = jax.lax.while_loop(lanes.some_are_left, lanes.until_some_end, carry)
         return out
+
+
+class _Work(NamedTuple):
+    """What the lanes are at."""
+
+    place: Int[Array, " lanes"]  # in the queue: a lane beyond its end has no row
+    row: Int[Array, " lanes"]
+    u: Float[Array, "lanes n_inputs"]
+    state: Any
+    free: Bool[Array, " lanes"]  # whether the row has ended
+    iteration: Int[Array, ""]
+
+
+class _Lanes(NamedTuple):
+    """The loop in which lanes take rows from a queue."""
+
+    solver: AbstractRowSolver
+    F: Transition
+    found: Found
+    inputs: Float[Array, "n n_inputs"]
+    stopping: Stopping
+    report: Report | None
+    start_with: dict[str, Shaped[Array, "n ..."]]
+    queue: Int[Array, " n"]
+    n_queued: Int[Array, ""]
+
+    def at_first(self) -> tuple[_Work, Array, Found]:
+        """Return the work of lanes that are all free, how many rows are taken, and the results."""
+        n = self.found.x.shape[0]
+        place = jnp.full(min(self.solver.lanes, n), n)
+        like = jax.eval_shape(self.start, place)
+        row, state, u = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+        work = _Work(place, row, u, state, jnp.ones(place.size, bool), jnp.asarray(1))
+        return work, jnp.asarray(0), self.found
+
+    def some_are_left(self, carry: tuple[_Work, Array, Found]) -> Array:
+        """Return whether a row waits or is in work."""
+        work, taken, _ = carry
+        return (taken < self.n_queued) | jnp.any(~work.free & (work.place < self.n_queued))
+
+    def until_some_end(self, carry: tuple[_Work, Array, Found]) -> tuple[_Work, Array, Found]:
+        """Give the free lanes rows, take steps until some rows end, and write down these."""
+        # The results stay outside of the inner loop, which would have to copy them.
+        (place, row, u, state, free, iteration), taken, out = carry
+        place = jnp.where(free, taken + jnp.cumsum(free) - 1, place)
+        row, state, u = jax.tree.map(
+            lambda a, b: jnp.where(free.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+            self.start(place),
+            (row, state, u),
+        )
+        taken = taken + jnp.sum(free)
+        work = _Work(place, row, u, state, jnp.zeros_like(free), iteration)
+        work = jax.lax.while_loop(lambda work: ~jnp.any(work.free), self.step, work)
+        # A row out of range is not written.
+        target, state = jnp.where(work.free, work.row, self.found.x.shape[0]), work.state
+        new = Found(state.x, state.q, state.dq, state.n_iters, state.end)
+        out = jax.tree.map(lambda a, b: a.at[target].set(b, mode="drop"), out, new)
+        return work, taken, out
+
+    def start(self, place: Int[Array, " lanes"]) -> tuple[Array, Any, Array]:
+        """Return the rows at places in the queue, with their states and inputs."""
+        row = self.queue[jnp.minimum(place, self.found.x.shape[0] - 1)]
+        state = self.solver.init(self.found.x[row])
+        given = {name: values[row] for name, values in self.start_with.items()}
+        return row, state._replace(n_iters=self.found.n_iters[row], **given), self.inputs[row]
+
+    def step(self, work: _Work) -> _Work:
+        """Take one step with all rows in work."""
+        place, row, u, state, _, iteration = work
+        state = self.solver.step(self.F, u, state, self.stopping)
+        if self.report is not None:
+            # A lane without a row repeats the last one, which does not count as a row in work.
+            q, dq = (jnp.where(place < self.n_queued, a, jnp.nan) for a in (state.q, state.dq))
+            self.report(iteration, q, dq, phase=self.solver.phase)
+        ended = (state.end != End.NONE) | (state.n_iters >= self.stopping.max_iters)
+        return _Work(place, row, u, state, ended & (place < self.n_queued), iteration + 1)
 
 
 def stages_of(solver: AbstractSolver, n_states: int) -> tuple[AbstractRowSolver, ...]:

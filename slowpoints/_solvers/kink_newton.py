@@ -247,6 +247,22 @@ def _both_sides(
     factor = lapack.cholesky(columns.T @ columns + unused)
     beyond = lapack.cholesky_solve(factor, columns.T @ offset)
     understood = (left <= _LEFT) & jnp.all(jnp.isfinite(beyond))
+    lowest, away = _around(F, x, u, x_size, normals, beyond, A[0])
+    q = half_squared_norm(F_x - x)
+    descent = A[0].T @ r[0]
+    return _Sides(q, found, understood, probe, normals, beyond, descent, H[0], lowest, away)
+
+
+def _around(
+    F: Transition,
+    x: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+    x_size: Float[Array, ""],
+    normals: Float[Array, "kinks n_states"],
+    beyond: Float[Array, " kinks"],
+    A: Float[Array, "n_states n_states"],
+) -> tuple[Bool[Array, ""], Float[Array, " n_states"]]:
+    """Return whether `q` rises all around the place on the kinks, and if not, where it falls."""
 
     def gradient(y: Array) -> Array:
         F_y, vjp = jax.vjp(lambda y: F(y, u), y)
@@ -263,12 +279,9 @@ def _both_sides(
     away = jnp.where(is_zero, steepest, -shortest @ normals)
     # Twice as far as to where `q` would be lowest if nothing else changed.
     fall = -jnp.dot(away, gradients[_where_largest(around @ away)])
-    bend = jnp.sum(jnp.square(A[0] @ away))
+    bend = jnp.sum(jnp.square(A @ away))
     away = jnp.where(bend > 0, 2 * fall / jnp.where(bend > 0, bend, 1), 0) * away
-    lowest = is_zero & jnp.all(rises >= 0)
-    q = half_squared_norm(F_x - x)
-    descent = A[0].T @ r[0]
-    return _Sides(q, found, understood, probe, normals, beyond, descent, H[0], lowest, away)
+    return is_zero & jnp.all(rises >= 0), away
 
 
 def _where_largest(values: Float[Array, " n"]) -> Int[Array, ""]:

@@ -13,7 +13,6 @@ from slowpoints._solvers.base import (
     AbstractRowSolver,
     AbstractSolver,
     Found,
-    Report,
     Stopping,
     check_settings,
     run_stages,
@@ -21,6 +20,7 @@ from slowpoints._solvers.base import (
 from slowpoints._solvers.kink_newton import KinkNewton
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.newton_krylov import NewtonKrylov
+from slowpoints._solvers.report import Report
 from slowpoints._solvers.subspace_trust_region import DENSE_LIMIT, WHOLE, SubspaceTrustRegion
 
 _LEAVE_AFTER = 5

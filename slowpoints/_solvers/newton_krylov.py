@@ -13,7 +13,7 @@ from slowpoints._linear_algebra.krylov import gcr
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import with_precision
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._network.trapping import kept_inside
+from slowpoints._network.trapping.trapping_box import kept_inside
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping, check_settings
 from slowpoints._solvers.radius import drawn, first_radius, longest_radius
 from slowpoints._solvers.termination import End, rounding_floor

@@ -15,7 +15,7 @@ from slowpoints._linear_algebra.loops import one_by_one, varying
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import with_precision
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._network.trapping import is_outside, kept_inside
+from slowpoints._network.trapping.trapping_box import is_outside, kept_inside
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
 from slowpoints._solvers.radius import first_radius, longest_radius
 from slowpoints._solvers.subproblem import minimise_within
@@ -99,13 +99,41 @@ class _State(NamedTuple):
     start: Float[Array, "lanes n_states"]
 
 
-class _Step(NamedTuple):
-    """The quantities by which the steps that rows have just tried are judged."""
+class _Model(NamedTuple):
+    """A model of `q` around states, in a subspace, in units of the residual's length."""
 
+    r: Float[Array, "lanes n_states"]  # the residual
+    q: Float[Array, " lanes"]
+    scale: Float[Array, " lanes"]  # the residual's length
+    V: Float[Array, "lanes m n_states"]  # as in `Subspace`; so are the next two
+    AV: Float[Array, "lanes m n_states"]
+    outside: Callable[[Array], tuple[Array, Array]]
+    Q: Float[Array, "lanes m m"]  # axes in the subspace along which there are no mixed terms
+    eigenvalues: Float[Array, "lanes m"]  # the second derivatives along them
+    gradient: Float[Array, "lanes m"]  # and minus the first
+    dtype: Any  # the precision of the linear algebra
+
+
+class _Tries(NamedTuple):
+    """The steps that minimise the model within each of a few radii."""
+
+    y: Float[Array, "lanes tries m"]  # in terms of `V`
+    shift: Float[Array, "lanes tries"]
+    predicted: Float[Array, "lanes tries"]
+    radius: Float[Array, "lanes tries"]
+    length: Float[Array, "lanes tries"]
+
+
+class _Step(NamedTuple):
+    """The steps that rows have just tried, and the quantities by which these are judged."""
+
+    d: Float[Array, "lanes n_states"]
     q: Float[Array, " lanes"]  # before the step
+    q_new: Float[Array, " lanes"]
+    gain: Float[Array, " lanes"]  # as a fraction of what was predicted
     predicted: Float[Array, " lanes"]
-    length: Float[Array, " lanes"]
     radius: Float[Array, " lanes"]
+    length: Float[Array, " lanes"]
     better: Bool[Array, " lanes"]
 
 
@@ -163,11 +191,47 @@ class SubspaceTrustRegion(AbstractRowSolver):
         stopping: Stopping,
     ) -> _State:
         """Minimise the model of `q` within a few radii at once, and take the longest good step."""
-        x, tiny = state.x, jnp.finfo(state.x.dtype).tiny
+        x, model = state.x, self._model(F, inputs, state)
+        tries = _tries(model, state.radius)
+        inside_box = kept_inside(F)
+
+        def moved(d: Array) -> tuple[Array, Array]:
+            x_new = inside_box(x[:, None] + d)
+            r_new = jax.vmap(jax.vmap(F, (0, None)))(x_new, inputs) - x_new
+            q_new = half_squared_norm(r_new)
+            return r_new, jnp.where(jnp.isfinite(q_new), q_new, jnp.inf)
+
+        d, q_new = _corrected(moved, model, tries)
+        q, step = model.q, _longest_good(x, model.q, d, q_new, tries)
+        at_edge = step.length >= 0.99 * step.radius
+        wider = jnp.where((step.gain > 0.75) & at_edge, 2.5 * step.radius, step.radius)
+        wider = jnp.minimum(wider, jnp.maximum(step.radius, longest_radius(x)))
+        shorter = 0.25 * jnp.minimum(step.radius, step.length)
+        radius = jnp.where(~step.better | (step.gain < 0.25), shorter, wider)
+
+        x = jnp.where(step.better[:, None], inside_box(x + step.d), x)
+        dq = jnp.where(step.better, q - step.q_new, state.dq)
+        q_end = jnp.where(step.better, step.q_new, q)
+        n_poor = jnp.where(~(q_end <= 0.5 * q), state.n_poor + 1, 0)
+        curved = state.curved | (n_poor >= _CURVED_AFTER)
+        mark = jnp.minimum(state.mark, q)
+        halved = q_end <= 0.5 * mark
+        mark = jnp.where(halved, q_end, mark)
+        n_since = jnp.where(halved, 0, state.n_since + 1)
+        end = self._end(state, stopping, step, x, q_end, n_poor, n_since, is_outside(F, x))
+        return _State(
+            x, q_end, dq, state.n_iters + 1, end, radius, n_poor, mark, n_since, curved, state.start
+        )
+
+    def _model(
+        self, F: Transition, inputs: Float[Array, "lanes n_inputs"], state: _State
+    ) -> _Model:
+        """Return the model of `q` around the states."""
+        x = state.x
         F_x, vjp = jax.vjp(lambda x: jax.vmap(F)(x, inputs), x)
         r = F_x - x
         q = half_squared_norm(r)
-        scale = jnp.sqrt(jnp.maximum(2 * q, tiny))
+        scale = jnp.sqrt(jnp.maximum(2 * q, jnp.finfo(x.dtype).tiny))
 
         small = x.shape[1] <= WHOLE
         dtype = x.dtype if small else self.dtype
@@ -184,96 +248,45 @@ class SubspaceTrustRegion(AbstractRowSolver):
         else:
             space = gradient_krylov_space(network, x_low, u_low, unit, _N_VECTORS)
         V, AV = space.V.astype(x.dtype), space.AV.astype(x.dtype)
-        m = V.shape[1]
 
         # In units of the residual's length, `r(x + V y) = r - AV y`.
         B = jnp.einsum("lid,ljd->lij", AV, AV)
         B = B + self._curvature(network, x_low, u_low, space.V, r, state.curved)
         empty = jnp.sum(jnp.square(V), axis=-1) < 0.5
-        B = B + jnp.where(empty[:, :, None] & np.eye(m, dtype=bool), 1, 0)
+        B = B + jnp.where(empty[:, :, None] & np.eye(V.shape[1], dtype=bool), 1, 0)
         eigenvalues, Q = one_by_one(lapack.eigh, jnp.where(jnp.isfinite(B), B, 0))
-
-        def rotated(v: Array) -> Array:
-            return jnp.einsum("lij,...li->...lj", Q, v)
 
         # At a slow point this is a small difference of large numbers.
         unit = r / scale[:, None]
-        gradient = -rotated(jnp.einsum("lmd,ld->lm", V, unit - vjp(unit)[0]))
-        radii = state.radius[:, None] * _SHRINK ** np.arange(_N_RADII)
-        least = (_UNRESOLVED * float(jnp.finfo(dtype).eps)) ** 2
-        y, shift = minimise_within(eigenvalues + least, gradient, radii / scale[:, None])
-        shift = shift + least
-        predicted = -jnp.sum(
-            gradient[:, None] * y + 0.5 * eigenvalues[:, None] * jnp.square(y), axis=-1
-        )
-        predicted = jnp.square(scale)[:, None] * predicted
-        y = scale[:, None, None] * jnp.einsum("lij,ltj->lti", Q, y)
-        length = jnp.linalg.norm(y, axis=-1)
+        gradient = jnp.einsum("lmd,ld->lm", V, unit - vjp(unit)[0])
+        gradient = -jnp.einsum("lij,...li->...lj", Q, gradient)
+        return _Model(r, q, scale, V, AV, space.outside, Q, eigenvalues, gradient, dtype)
 
-        inside_box = kept_inside(F)
+    def _curvature(
+        self,
+        F: Callable[[Array, Array], Array],
+        x: Float[Array, "lanes n_states"],
+        inputs: Float[Array, "lanes n_inputs"],
+        V: Float[Array, "lanes m n_states"],
+        r: Float[Array, "lanes n_states"],
+        curved: Bool[Array, " lanes"],
+    ) -> Float[Array, "lanes m m"]:
+        """Return `V (sum_i r_i Hess F_i) V^T` for the lanes that ask for it, else zero."""
+        r = r.astype(x.dtype)
 
-        def moved(d: Array) -> tuple[Array, Array]:
-            x_new = inside_box(x[:, None] + d)
-            r_new = jax.vmap(jax.vmap(F, (0, None)))(x_new, inputs) - x_new
-            q_new = half_squared_norm(r_new)
-            return r_new, jnp.where(jnp.isfinite(q_new), q_new, jnp.inf)
+        def some() -> Array:
+            def one(x: Array, u: Array, r: Array, V: Array) -> Array:
+                gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
+                products = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(V)
+                S = V @ products.T
+                return (S + S.T) / 2
 
-        def across(y: Array, V: Array) -> Array:
-            return jnp.einsum("ltm,lmd->ltd", y, V)
+            return jax.vmap(one)(x, inputs, r, V)
 
-        first = across(y, V)
-        expected = r[:, None] - across(y, AV)
-        inverse = 1 / jnp.maximum(eigenvalues + shift.T[:, :, None], tiny)  # [tries, lanes, m]
-        r_new, q_new = moved(first)
-        d, corrected = first, first
-        for _ in range(_N_CORRECTIONS):  # as a loop of JAX's, steps would take a tenth longer
-            # Outside of the subspace, Newton's step corrects for what the model missed. Inside,
-            # where `I - J` may be close to singular, the model's own step does.
-            missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
-            outside, left = (a.astype(x.dtype) for a in space.outside(missed.astype(dtype)))
-            inside = rotated(jnp.einsum("lmd,ltd->tlm", AV, left)) * inverse
-            inside = jnp.einsum("lij,tlj->lti", Q, inside)
-            after = corrected + outside + across(inside, V)
-            converges = jnp.linalg.norm(after - first, axis=-1) <= _LONGEST_CORRECTION * length
-            corrected = jnp.where(converges[:, :, None], after, corrected)
-            r_new, q_after = moved(corrected)
-            lower = q_after < q_new
-            d, q_new = jnp.where(lower[:, :, None], corrected, d), jnp.where(lower, q_after, q_new)
-
-        gain = (q[:, None] - q_new) / jnp.maximum(predicted, tiny)
-        good = (gain > 0.1) & (q_new < q[:, None])
-        lowest = q_new <= jnp.min(q_new, axis=1, keepdims=True)
-        pick = _first(jnp.where(jnp.any(good, axis=1, keepdims=True), good, lowest))
-
-        def picked(a: Array) -> Array:
-            return jnp.sum(a, axis=1, where=pick.reshape(*pick.shape, *[1] * (a.ndim - 2)))
-
-        d, q_new, gain, predicted, tried, length = map(
-            picked, (d, q_new, gain, predicted, radii, length)
-        )
-        better = (q - q_new > rounding_of_q(q, x)) & (gain > _WORTH)
-        at_edge = length >= 0.99 * tried
-        wider = jnp.where((gain > 0.75) & at_edge, 2.5 * tried, tried)
-        wider = jnp.minimum(wider, jnp.maximum(tried, longest_radius(x)))
-        shorter = 0.25 * jnp.minimum(tried, length)
-        radius = jnp.where(~better | (gain < 0.25), shorter, wider)
-
-        x = jnp.where(better[:, None], inside_box(x + d), x)
-        dq = jnp.where(better, q - q_new, state.dq)
-        q_end = jnp.where(better, q_new, q)
-        poor = ~(q_end <= 0.5 * q)
-        n_poor = jnp.where(poor, state.n_poor + 1, 0)
-        curved = state.curved | (n_poor >= _CURVED_AFTER)
-        mark = jnp.minimum(state.mark, q)
-        halved = q_end <= 0.5 * mark
-        mark = jnp.where(halved, q_end, mark)
-        n_since = jnp.where(halved, 0, state.n_since + 1)
-        step = _Step(q, predicted, length, tried, better)
-        end = self._end(state, stopping, step, x, q_end, n_poor, n_since, is_outside(F, x))
-        return _State(
-            *(x, q_end, dq, state.n_iters + 1, end, radius),
-            *(n_poor, mark, n_since, curved, state.start),
-        )
+        lanes, m, _ = V.shape
+        none = varying(jnp.zeros((lanes, m, m), V.dtype), (F, x, inputs, V))
+        S = jax.lax.cond(jnp.any(curved), some, lambda: none)
+        return jnp.where(curved[:, None, None], S, 0)
 
     def _end(
         self,
@@ -302,31 +315,72 @@ class SubspaceTrustRegion(AbstractRowSolver):
         end = jnp.where(root, End.ROOT, end)
         return end if self.polish else jnp.where(q < stopping.tol_q, End.TOLERANCE, end)
 
-    def _curvature(
-        self,
-        F: Callable[[Array, Array], Array],
-        x: Float[Array, "lanes n_states"],
-        inputs: Float[Array, "lanes n_inputs"],
-        V: Float[Array, "lanes m n_states"],
-        r: Float[Array, "lanes n_states"],
-        curved: Bool[Array, " lanes"],
-    ) -> Float[Array, "lanes m m"]:
-        """Return `V (sum_i r_i Hess F_i) V^T` for the lanes that ask for it, else zero."""
-        r = r.astype(x.dtype)
 
-        def some() -> Array:
-            def one(x: Array, u: Array, r: Array, V: Array) -> Array:
-                gradient = jax.grad(lambda x: jnp.dot(r, F(x, u)))
-                products = jax.vmap(lambda v: jax.jvp(gradient, (x,), (v,))[1])(V)
-                S = V @ products.T
-                return (S + S.T) / 2
+def _tries(model: _Model, radius: Float[Array, " lanes"]) -> _Tries:
+    """Return the steps that minimise the model within this radius and a few shorter ones."""
+    scale, eigenvalues, gradient = model.scale, model.eigenvalues, model.gradient
+    radii = radius[:, None] * _SHRINK ** np.arange(_N_RADII)
+    least = (_UNRESOLVED * float(jnp.finfo(model.dtype).eps)) ** 2
+    y, shift = minimise_within(eigenvalues + least, gradient, radii / scale[:, None])
+    shift = shift + least
+    lower = gradient[:, None] * y + 0.5 * eigenvalues[:, None] * jnp.square(y)
+    predicted = -jnp.sum(lower, axis=-1)
+    predicted = jnp.square(scale)[:, None] * predicted
+    y = scale[:, None, None] * jnp.einsum("lij,ltj->lti", model.Q, y)
+    return _Tries(y, shift, predicted, radii, jnp.linalg.norm(y, axis=-1))
 
-            return jax.vmap(one)(x, inputs, r, V)
 
-        lanes, m, _ = V.shape
-        none = varying(jnp.zeros((lanes, m, m), V.dtype), (F, x, inputs, V))
-        S = jax.lax.cond(jnp.any(curved), some, lambda: none)
-        return jnp.where(curved[:, None, None], S, 0)
+def _corrected(
+    moved: Callable[[Array], tuple[Array, Array]], model: _Model, tries: _Tries
+) -> tuple[Float[Array, "lanes tries n_states"], Float[Array, "lanes tries"]]:
+    """Return the steps, corrected where that lowers `q`, and `q` after them.
+
+    `moved` tells the residuals and `q` after steps.
+    """
+    r, V, AV = model.r, model.V, model.AV
+    first = jnp.einsum("ltm,lmd->ltd", tries.y, V)
+    expected = r[:, None] - jnp.einsum("ltm,lmd->ltd", tries.y, AV)
+    shifted = model.eigenvalues + tries.shift.T[:, :, None]  # [tries, lanes, m]
+    inverse = 1 / jnp.maximum(shifted, jnp.finfo(r.dtype).tiny)
+    r_new, q_new = moved(first)
+    d, corrected = first, first
+    for _ in range(_N_CORRECTIONS):  # as a loop of JAX's, steps would take a tenth longer
+        # Outside of the subspace, Newton's step corrects for what the model missed. Inside,
+        # where `I - J` may be close to singular, the model's own step does.
+        missed = jnp.where(jnp.isfinite(r_new), r_new - expected, 0)
+        outside, left = (a.astype(r.dtype) for a in model.outside(missed.astype(model.dtype)))
+        inside = jnp.einsum("lmd,ltd->tlm", AV, left)
+        inside = jnp.einsum("lij,...li->...lj", model.Q, inside) * inverse
+        inside = jnp.einsum("lij,tlj->lti", model.Q, inside)
+        after = corrected + outside + jnp.einsum("ltm,lmd->ltd", inside, V)
+        converges = jnp.linalg.norm(after - first, axis=-1) <= _LONGEST_CORRECTION * tries.length
+        corrected = jnp.where(converges[:, :, None], after, corrected)
+        r_new, q_after = moved(corrected)
+        lower = q_after < q_new
+        d, q_new = jnp.where(lower[:, :, None], corrected, d), jnp.where(lower, q_after, q_new)
+    return d, q_new
+
+
+def _longest_good(
+    x: Float[Array, "lanes n_states"],
+    q: Float[Array, " lanes"],
+    d: Float[Array, "lanes tries n_states"],
+    q_new: Float[Array, "lanes tries"],
+    tries: _Tries,
+) -> _Step:
+    """Return the longest step that gains a tenth of what was predicted, or else the best one."""
+    gain = (q[:, None] - q_new) / jnp.maximum(tries.predicted, jnp.finfo(x.dtype).tiny)
+    good = (gain > 0.1) & (q_new < q[:, None])
+    lowest = q_new <= jnp.min(q_new, axis=1, keepdims=True)
+    pick = _first(jnp.where(jnp.any(good, axis=1, keepdims=True), good, lowest))
+
+    def picked(a: Array) -> Array:
+        return jnp.sum(a, axis=1, where=pick.reshape(*pick.shape, *[1] * (a.ndim - 2)))
+
+    of_tries = d, q_new, gain, tries.predicted, tries.radius, tries.length
+    d, q_new, gain, predicted, radius, length = map(picked, of_tries)
+    better = (q - q_new > rounding_of_q(q, x)) & (gain > _WORTH)
+    return _Step(d, q, q_new, gain, predicted, radius, length, better)
 
 
 def _first(of: Bool[Array, "lanes tries"]) -> Bool[Array, "lanes tries"]:

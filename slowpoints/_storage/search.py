@@ -1,7 +1,4 @@
-"""`Search`: a search of any number of states, in chunks that are stored as they are done.
-
-One class, of which a third is documentation: hence the length of this file.
-"""
+"""`Search`: a search of any number of states, in chunks that are stored as they are done."""
 
 import os
 import warnings
@@ -11,26 +8,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import power_of_two
 from slowpoints._core.digests import digest_of_arrays, setting_as_text
 from slowpoints._core.records import digest_of_file, digest_of_record, sync_folder, write_record
 from slowpoints._core.types import Number, RealArray
 from slowpoints._core.version import __version__
 from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
 from slowpoints._network.network import digest_of_network
 from slowpoints._network.trace import traced
 from slowpoints._pipeline.select import check_selection, ending_tolerance, select
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
-from slowpoints._points.unique import unique
-from slowpoints._search.optimize_batch import check_search, optimize_batch
-from slowpoints._search.sample import check_trajectories, sample_states
+from slowpoints._search.check_search import check_search
+from slowpoints._search.optimize_batch import optimize_batch
+from slowpoints._search.sample import check_trajectories
 from slowpoints._solvers.base import AbstractSolver
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+from slowpoints._storage.chunks import Chunks
+from slowpoints._storage.distinct_points import merged, new_points
+from slowpoints._storage.load_search import load, load_rows
 from slowpoints._storage.row_store import RowStore
 from slowpoints._storage.search_folder import (
     FORMAT_VERSION,
@@ -39,10 +39,7 @@ from slowpoints._storage.search_folder import (
     chunk_paths,
     count_chunks,
     has_status,
-    keeps_rows,
-    read_chunk,
     read_chunks,
-    read_manifest,
 )
 
 
@@ -134,24 +131,13 @@ class Search:
         random_seed = arguments.seed(caller, "random_seed", random_seed)
         keep_rows = arguments.flag(caller, "keep_rows", keep_rows)
         arguments.devices(caller, mesh)
-        state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
-        arguments.check_precision(caller, "state_traj", state_traj.dtype)
-        dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
-        row = "of the `n_inits` states"
-        inputs = arguments.inputs_of_rows(caller, inputs, self.n_inits, row, dtype)
-        n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
-        self.F = traced(
-            caller,
-            self.F,
-            n_states,
-            n_inputs,
-            dtype,
-            states="state_traj",
-            forward_mode=solver is None or solver.needs_forward_mode,
+        self.F, state_traj, valid_bxt, inputs = _checked_network(
+            caller, self.F, state_traj, valid_bxt, inputs, self.n_inits, solver
         )
-        self._state_traj, self._inputs = jnp.asarray(state_traj), jnp.asarray(inputs)
-        self._valid_bxt, self._noise_scale = valid_bxt, noise_scale
-        self._key = jax.random.key(random_seed)
+        key = jax.random.key(random_seed)
+        self._chunks = Chunks(
+            self.n_inits, self.chunk, state_traj, valid_bxt, inputs, noise_scale, key
+        )
         self._tol_unique, self._final_q_threshold = float(tol_unique), final_q_threshold
         self._settings: dict[str, Any] = {
             "solver": KrylovTrustRegion() if solver is None else solver,
@@ -159,10 +145,7 @@ class Search:
             "tol_q": ending_tolerance(solver, tol_q, final_q_threshold),
             "tol_dq": tol_dq,
         }
-        if mesh == "local":
-            devices = jax.local_devices()
-            mesh = Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
-        self._mesh = mesh
+        self._mesh = _local_devices() if mesh == "local" else mesh
         settings = self._settings | {
             "chunk": self.chunk,
             "random_seed": random_seed,
@@ -172,21 +155,7 @@ class Search:
             "keep_rows": keep_rows,
         }
         self._rows = RowStore(self.directory) if keep_rows else None
-        self._manifest = begun(
-            self.directory,
-            {
-                "format": FORMAT_VERSION,
-                "settings": {name: setting_as_text(value) for name, value in settings.items()},
-                "digests": {
-                    "F": digest_of_network(self.F),
-                    "state_traj": digest_of_arrays(self._state_traj, valid_bxt),
-                    "inputs": digest_of_arrays(self._inputs),
-                },
-                "environment": self._environment(),
-            },
-            stacklevel=3,
-        )
-        self._parts: list[FixedPoints] = []
+        self._manifest = begun(self.directory, self._manifest_now(settings), stacklevel=3)
         self._read_chunks()
 
     # ---- how far it is -------------------------------------------------------------------------
@@ -194,7 +163,7 @@ class Search:
     @property
     def n_chunks(self) -> int:
         """How many chunks there are in all."""
-        return -(-self.n_inits // self.chunk)
+        return self._chunks.n
 
     @property
     def n_done(self) -> int:
@@ -242,35 +211,11 @@ class Search:
 
     def _search(self, chunk: int) -> FixedPoints:
         """Return all rows of a chunk."""
-        fps = optimize_batch(
-            self.F, self._starts(chunk), self._inputs_of(chunk), mesh=self._mesh, **self._settings
-        )
+        starts, inputs = self._chunks.starts(chunk), self._chunks.inputs_of(chunk)
+        fps = optimize_batch(self.F, starts, inputs, mesh=self._mesh, **self._settings)
         fps = fps.to_numpy().replace(tol_unique=self._tol_unique)
         # A search that was begun by a version without `status` goes on without it.
         return fps if has_status(self._manifest) else fps.replace(status=None)
-
-    def _new_points(self, fps: FixedPoints) -> FixedPoints:
-        """Return those rows of a chunk that survive `unique` together with all stored points."""
-        if self._final_q_threshold:
-            fps = fps.replace(valid=fps.valid & (fps.qstar < self._final_q_threshold))
-        known = _padded(self._parts, fps)
-        survives = np.asarray(unique(FixedPoints.concatenate([known, fps])).valid)
-        return fps[survives[known.n :]].replace(valid=None)
-
-    def _key_of(self, chunk: int) -> PRNGKeyArray:
-        return jax.random.fold_in(self._key, chunk)
-
-    def _rows_of(self, chunk: int) -> tuple[int, int]:
-        return chunk * self.chunk, min((chunk + 1) * self.chunk, self.n_inits)
-
-    def _starts(self, chunk: int) -> Float[Array, "rows n_states"]:
-        first, end = self._rows_of(chunk)
-        key, noise_scale = self._key_of(chunk), self._noise_scale
-        return sample_states(key, self._state_traj, end - first, noise_scale, self._valid_bxt)
-
-    def _inputs_of(self, chunk: int) -> Float[Array, "_ n_inputs"]:
-        first, end = self._rows_of(chunk)
-        return self._inputs if self._inputs.shape[0] == 1 else self._inputs[first:end]
 
     # ---- what was found ------------------------------------------------------------------------
 
@@ -304,18 +249,18 @@ class Search:
         arguments.flag(caller, "decompose_jacobians", decompose_jacobians)
         if self.n_done == 0:
             raise ValueError("Search.result: no chunk is done yet; call `run` first.")
-        fps = jax.tree.map(jnp.asarray, _merged(self._parts))
+        fps = jax.tree.map(jnp.asarray, merged(self._parts))
         fps = select(
             self.F,
             fps,
-            self._starts(0),
+            self._chunks.starts(0),
             outlier_distance_scale=outlier_distance_scale,
             final_q_threshold=self._final_q_threshold,
             max_n_unique=max_n_unique,
         )
         if fps.n == 0 and max_n_unique > 0:
             below = self._final_q_threshold or np.inf
-            n_searched = self._rows_of(self.n_done - 1)[1]
+            n_searched = self._chunks.rows_of(self.n_done - 1)[1]
             warnings.warn(
                 f"{caller}: No point is kept: of the {n_searched} rows searched so far, "
                 f"{sum(part.n for part in self._parts)} distinct ones ended with q < "
@@ -339,13 +284,7 @@ class Search:
             FileNotFoundError: if the directory holds no search, or no chunk is done yet.
             ValueError: if a file is damaged or missing, or of a later format.
         """
-        directory = arguments.path("Search.load", "directory", directory)
-        manifest = read_manifest(directory)
-        n_done = count_chunks(directory)
-        if n_done == 0:
-            raise FileNotFoundError(f"No chunk of {str(directory)!r} is done yet.")
-        chunks = read_chunks(directory, n_done, manifest)
-        return _merged([fps for fps, _ in chunks])
+        return load(directory)
 
     @staticmethod
     def load_rows(directory: str | os.PathLike[str], chunk: int) -> FixedPoints:
@@ -365,28 +304,23 @@ class Search:
             ValueError: if the search does not keep rows, or a file is damaged or missing.
             ImportError: if Zarr is not installed.
         """
-        directory = arguments.path("Search.load_rows", "directory", directory)
-        chunk = arguments.whole("Search.load_rows", "chunk", chunk)
-        manifest = read_manifest(directory)
-        if not keeps_rows(manifest):
-            raise ValueError(
-                f"Search.load_rows: the search in {str(directory)!r} keeps no rows; make it with "
-                "`keep_rows=True`."
-            )
-        n_done = count_chunks(directory)
-        if not 0 <= chunk < n_done:
-            raise FileNotFoundError(
-                f"Search.load_rows: there is no chunk {chunk}; {n_done} chunks of "
-                f"{str(directory)!r} are done."
-            )
-        fps, record = read_chunk(directory, chunk, manifest)
-        if "rows_sha256" not in record:
-            path = chunk_paths(directory, chunk)[1]
-            raise ValueError(f"{str(path)!r} is damaged: it has no `rows_sha256`.")
-        first, end = record["first_row"], record["first_row"] + record["n_rows"]
-        return RowStore(directory).read(first, end, record["rows_sha256"], like=fps)
+        return load_rows(directory, chunk)
 
     # ---- files ---------------------------------------------------------------------------------
+
+    def _manifest_now(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the manifest of a search that begins now."""
+        chunks = self._chunks
+        return {
+            "format": FORMAT_VERSION,
+            "settings": {name: setting_as_text(value) for name, value in settings.items()},
+            "digests": {
+                "F": digest_of_network(self.F),
+                "state_traj": digest_of_arrays(chunks.state_traj, chunks.valid_bxt),
+                "inputs": digest_of_arrays(chunks.inputs),
+            },
+            "environment": self._environment(),
+        }
 
     def _environment(self) -> dict[str, Any]:
         device = jax.local_devices()[0] if self._mesh is None else self._mesh.devices.flat[0]
@@ -399,16 +333,16 @@ class Search:
         }
 
     def _store(self, chunk: int, rows: FixedPoints) -> None:
-        first, end = self._rows_of(chunk)
+        first, end = self._chunks.rows_of(chunk)
         points, path = chunk_paths(self.directory, chunk)
-        fps = self._new_points(rows)
+        fps = new_points(self._parts, rows, self._final_q_threshold)
         fps.save(points)
         sync_folder(self.directory)
         record = {
             "search": digest_of_record(self._manifest),
             "first_row": first,
             "n_rows": end - first,
-            "random_state": self._random_state(chunk),
+            "random_state": self._chunks.random_state(chunk),
             "n_new": fps.n,
             "points_sha256": digest_of_file(points),
         }
@@ -416,11 +350,6 @@ class Search:
             record["rows_sha256"] = self._rows.write(first, rows, self.chunk)
         write_record(path, record)  # as soon as this file is there, the chunk is done
         self._parts.append(fps)
-
-    def _random_state(self, chunk: int) -> dict[str, Any]:
-        key = self._key_of(chunk)
-        implementation, data = jax.random.key_impl(key), jax.random.key_data(key)
-        return {"implementation": str(implementation), "key": np.asarray(data).tolist()}
 
     def _read_chunks(self) -> None:
         """Read the chunks that are stored, and check that they belong to this search."""
@@ -430,35 +359,40 @@ class Search:
                 f"Search: `n_inits` is {self.n_inits}, which is {self.n_chunks} chunks, but "
                 f"{str(self.directory)!r} holds {n_done}."
             )
-        self._parts = []
+        self._parts: list[FixedPoints] = []
         for chunk, (fps, record) in enumerate(read_chunks(self.directory, n_done, self._manifest)):
-            first, end = self._rows_of(chunk)
-            if record["n_rows"] != end - first:
-                raise ValueError(
-                    f"Search: `n_inits` is {self.n_inits}, which gives chunk {chunk} {end - first} "
-                    f"rows, but in {str(self.directory)!r} it has {record['n_rows']}."
-                )
-            if record["first_row"] != first:
-                path = chunk_paths(self.directory, chunk)[1]
-                raise ValueError(f"{str(path)!r} is damaged: `first_row` is not {first}.")
-            if record["random_state"] != self._random_state(chunk):
-                raise ValueError(
-                    f"Search: chunk {chunk} in {str(self.directory)!r} was drawn by another random "
-                    f"state: {record['random_state']}, not {self._random_state(chunk)}."
-                )
+            self._chunks.check(self.directory, chunk, record)
             self._parts.append(fps)
 
 
-def _padded(parts: list[FixedPoints], like: FixedPoints) -> FixedPoints:
-    """Join what is stored, padded with invalid rows: few sizes need few compilations."""
-    # Most chunks of a long search find nothing new.
-    known = FixedPoints.concatenate([like[:0], *(part for part in parts if part.n)])
-    n = known.n
-    size = max(256, power_of_two(n))
-    known = FixedPoints.concatenate([known, like[np.zeros(size - n, int)]])
-    return known.replace(valid=np.arange(size) < n)
+def _checked_network(
+    caller: str,
+    F: Transition,
+    state_traj: Any,
+    valid_bxt: Any,
+    inputs: Any,
+    n_inits: int,
+    solver: AbstractSolver | None,
+) -> tuple[Transition, Any, Any, Any]:
+    """Return the network, traced, with the states, which of them may be drawn, and the inputs."""
+    state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
+    arguments.check_precision(caller, "state_traj", state_traj.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(state_traj.dtype)
+    inputs = arguments.inputs_of_rows(caller, inputs, n_inits, "of the `n_inits` states", dtype)
+    n_states, n_inputs = state_traj.shape[2], inputs.shape[1]
+    F = traced(
+        caller,
+        F,
+        n_states,
+        n_inputs,
+        dtype,
+        states="state_traj",
+        forward_mode=solver is None or solver.needs_forward_mode,
+    )
+    return F, jnp.asarray(state_traj), valid_bxt, jnp.asarray(inputs)
 
 
-def _merged(parts: list[FixedPoints]) -> FixedPoints:
-    # Rows that found nothing new are not stored, so the rows at each point cannot be counted.
-    return unique(FixedPoints.concatenate(parts)).compact().replace(hits=None)
+def _local_devices() -> Mesh | None:
+    """Return all devices of this process, or `None` if there is one only."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None

@@ -2,7 +2,8 @@
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -51,15 +52,33 @@ def plain_arrays_by_path(model: DynamicalSystem) -> dict[str, str]:
 
 def _by_path(model: DynamicalSystem) -> tuple[dict[str, Variable], dict[str, str]]:
     """Return the Variables by path, and what `plain_arrays_by_path` returns."""
+    found = _found_in(model)
+    path = _path_with(found.instance_names)
+    variables = {path(steps): variable for steps, variable in found.variables}
+    return variables, {path(steps): name for steps, name in found.plain}
+
+
+class _Found(NamedTuple):
+    """What a model holds, with the steps that lead there.
+
+    A step is an attribute's name, a position, or a position and a key.
+    """
+
+    variables: list[tuple[list[Any], Variable]]
+    plain: list[tuple[list[Any], str]]
+    """Names of arrays that are no Variables."""
+    instance_names: set[str]
+
+
+def _found_in(model: DynamicalSystem) -> _Found:
+    """Walk through a model: objects and their attributes first, then collections."""
     import brainpy.math as bm
 
     arrays = (bm.Array, jax.Array, np.ndarray)
     direct = (bm.Variable, bm.BrainPyObject, bm.NodeDict, bm.NodeList)
     collections = (dict, list, tuple)
-    found: list[tuple[list[Any], Variable]] = []
+    found = _Found([], [], set())
     views: list[tuple[list[Any], Any]] = []
-    plain: list[tuple[list[Any], str]] = []
-    instance_names: set[str] = set()
     seen: set[int] = set()
     queue: deque[tuple[list[Any], Any]] = deque([([], model)])
     later: deque[tuple[list[Any], Any]] = deque()
@@ -68,15 +87,14 @@ def _by_path(model: DynamicalSystem) -> tuple[dict[str, Variable], dict[str, str
         if id(value) in seen:
             continue
         seen.add(id(value))
-        # A step is an attribute's name, a position, or a position and a key.
         children: list[tuple[Any, Any]] = []
         if isinstance(value, bm.Variable):
             if isinstance(value, bm.VariableView):
                 views.append((steps, value))
             else:
-                found.append((steps, value))
+                found.variables.append((steps, value))
         elif isinstance(value, bm.BrainPyObject):
-            instance_names.add(str(value.name))
+            found.instance_names.add(str(value.name))
             children = list(vars(value).items())
         elif isinstance(value, dict):
             children = [((i, key), child) for i, (key, child) in enumerate(value.items())]
@@ -88,15 +106,19 @@ def _by_path(model: DynamicalSystem) -> tuple[dict[str, Variable], dict[str, str
             elif isinstance(child, collections):
                 later.append(([*steps, step], child))
             elif isinstance(child, arrays) and isinstance(value, bm.BrainPyObject):
-                plain.append(([*steps, step], f"{value.name}.{step}"))
+                found.plain.append(([*steps, step], f"{value.name}.{step}"))
     # A view shows a part of a Variable, which is usually held by another object.
     for steps, target in views:
         while isinstance(target, bm.VariableView):
             target = target._value
         if id(target) not in seen:
             seen.add(id(target))
-            found.append(([*steps, "target"], target))
+            found.variables.append(([*steps, "target"], target))
+    return found
 
+
+def _path_with(instance_names: set[str]) -> Callable[[list[Any]], str]:
+    """Return a function from steps to paths, in which no names of instances occur."""
     # BrainPy makes keys from names of instances, ids (`var140235`) and representations. If they
     # differ from instance to instance, the position in the dictionary replaces them.
     names = "|".join(re.escape(name) for name in instance_names)
@@ -114,5 +136,4 @@ def _by_path(model: DynamicalSystem) -> tuple[dict[str, Variable], dict[str, str
     def path(steps: list[Any]) -> str:
         return "".join(map(label, steps)).removeprefix(".")
 
-    variables = {path(steps): variable for steps, variable in found}
-    return variables, {path(steps): name for steps, name in plain}
+    return path

@@ -22,7 +22,7 @@ from slowpoints import (
     sample_states,
     search_until,
 )
-from slowpoints._completeness.search_until import Vain
+from slowpoints._completeness.rows_in_vain import Vain
 
 N_POINTS = {"tanh": 27, "gru": 27, "lstm": 27, "tanh_4": 27, "tanh_6": 81}
 KINDS = ["trajectories", "between points", "parallelograms", "out of saddles", "anywhere"]

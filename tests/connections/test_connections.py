@@ -24,7 +24,7 @@ from slowpoints import (
     find_fixed_points,
     plot_connections,
 )
-from slowpoints._connections.connections import spread
+from slowpoints._connections.leaving import directions_all_around
 
 NO_INPUT = np.zeros(0, np.float32)
 STABLE = 0.8585596366
@@ -309,13 +309,13 @@ def test_missing_eigenvalues_are_computed_and_given_ones_are_kept():
 
 @pytest.mark.parametrize("dimension", [2, 3, 5])
 def test_directions_are_spread_over_the_sphere(dimension):
-    w = spread(dimension, 64)
+    w = directions_all_around(dimension, 64)
     np.testing.assert_allclose(np.linalg.norm(w, axis=1), 1)
     both = np.concatenate([w, -w])
     np.testing.assert_allclose(both.T @ both / len(both), np.eye(dimension) / dimension, atol=0.03)
     closest = (w @ w.T - 2 * np.eye(len(w))).max()
     assert closest < 0.9999  # none twice
-    np.testing.assert_array_equal(spread(dimension, 64)[:3], w[:3])
+    np.testing.assert_array_equal(directions_all_around(dimension, 64)[:3], w[:3])
 
 
 @pytest.mark.slow

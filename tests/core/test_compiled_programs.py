@@ -20,12 +20,14 @@ from networks import compilations
 
 import slowpoints
 from slowpoints import find_fixed_points
+from slowpoints._core import program_folder as program_files
 from slowpoints._core import programs
-from slowpoints._core.programs import CompiledOnce, text_of_call
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.text_of_call import text_of_call
+from slowpoints._network.comparable import comparable
 from slowpoints._network.network import programs_of
-from slowpoints._network.program import comparable
 from slowpoints._network.trace import traced
-from slowpoints._search import optimize_batch as search_module
+from slowpoints._search.search_in_stages import _run_stage
 
 SCRIPT = """
 import sys
@@ -148,10 +150,10 @@ def test_many_processes_at_once_and_one_that_is_killed(filled, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    before = list(programs._chosen)
+    before = list(program_files._chosen)
     slowpoints.cache_programs(tmp_path)
     yield tmp_path
-    programs._chosen[:] = before
+    program_files._chosen[:] = before
 
 
 def scaled(x, factor):
@@ -159,11 +161,11 @@ def scaled(x, factor):
 
 
 def test_a_call_says_where_programs_are_kept(folder):
-    assert programs.program_folder() == folder
+    assert program_files.program_folder() == folder
     CompiledOnce(scaled)(jnp.ones(3), 2.0)
     assert len(kept(folder)) == 1
     slowpoints.cache_programs(None)
-    assert programs.program_folder() is None
+    assert program_files.program_folder() is None
     CompiledOnce(scaled)(jnp.ones(3), 4.0)
     assert len(kept(folder)) == 1
 
@@ -172,15 +174,15 @@ def test_a_call_says_where_programs_are_kept(folder):
 def test_a_folder_is_a_path(folder):
     with pytest.raises(TypeError, match="cache_programs: `folder` is 3; expected a path"):
         slowpoints.cache_programs(3)
-    assert programs.program_folder() == folder
+    assert program_files.program_folder() == folder
 
 
 def test_the_default_is_the_users_cache_folder(monkeypatch):
-    monkeypatch.setattr(programs, "_chosen", [])
+    monkeypatch.setattr(program_files, "_chosen", [])
     monkeypatch.setenv("SLOWPOINTS_CACHE", "off")
-    assert programs.program_folder() is None
+    assert program_files.program_folder() is None
     monkeypatch.delenv("SLOWPOINTS_CACHE")
-    told = programs.program_folder()
+    told = program_files.program_folder()
     assert told is not None and told.parts[-2:] == ("slowpoints", "programs")
 
 
@@ -218,7 +220,7 @@ def test_texts_of_calls_tell_settings_models_and_sources_apart(folder, monkeypat
     def text(solver, network=lambda x, u: jnp.tanh(2 * x), dtype=np.float32):
         F = traced("test", slowpoints.as_transition(network), 3, 1, np.dtype(np.float32))
         rows = np.ones((4, 3), dtype), np.ones((4, 1), dtype)
-        return text_of_call(search_module._run_stage._f, (F, solver, *rows, None))
+        return text_of_call(_run_stage._f, (F, solver, *rows, None))
 
     default = slowpoints.KrylovTrustRegion()
     known = text(default)
@@ -237,7 +239,8 @@ def test_texts_of_calls_tell_settings_models_and_sources_apart(folder, monkeypat
         others.add(text(default))
     with jax.enable_x64(True):
         others.add(text(default))
-    monkeypatch.setattr(programs, "_source", lambda: "another state of the package")
+    source = "slowpoints._core.text_of_call._source"
+    monkeypatch.setattr(source, lambda: "another state of the package")
     others.add(text(default))
     assert known not in others and None not in others and len(others) == 10
     device = jax.devices()[0]
@@ -264,7 +267,7 @@ def test_a_program_that_has_no_form_on_disk_is_used_all_the_same(folder, monkeyp
     def refuses(program):
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
 
-    monkeypatch.setattr(programs, "serialize", refuses)
+    monkeypatch.setattr(program_files, "serialize", refuses)
     with pytest.warns(UserWarning, match="cannot be kept.*UNIMPLEMENTED"):
         assert CompiledOnce(scaled)(jnp.ones(3), 7.0)["y"][0] == 7
     assert not kept(folder)
@@ -374,7 +377,7 @@ def test_the_folder_is_bounded_and_the_oldest_go_first(folder, monkeypatch):
     sizes = {path: path.stat().st_size for path in kept(folder)}
     oldest = min(sizes, key=lambda path: path.stat().st_mtime)
     most = sum(sizes.values())
-    monkeypatch.setattr(programs, "_MOST_BYTES", most)
+    monkeypatch.setattr(program_files, "_MOST_BYTES", most)
     f(jnp.ones(3), 3.0)
     assert not oldest.exists() and set(kept(folder)) - set(sizes)
     assert not list(folder.glob("*.tmp"))

@@ -30,9 +30,9 @@ from slowpoints._intervals.balls import (
     power,
 )
 from slowpoints._intervals.enclosure import NotCovered
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.rules import MOVED_BY_JAX, RULES
-from slowpoints._proofs.contraction import lipschitz_bound, spectral_norm
+from slowpoints._proofs.lipschitz_bound import lipschitz_bound, spectral_norm
 
 pytestmark = pytest.mark.fast
 
@@ -730,7 +730,7 @@ RADIUS = BOXES.rad[:, 0]
 
 @cache
 def program(name):
-    return Program(as_transition((FUNCTIONS | TREACHEROUS)[name]), BOXES.mid, INPUTS)
+    return EnclosedProgram(as_transition((FUNCTIONS | TREACHEROUS)[name]), BOXES.mid, INPUTS)
 
 
 def samples(box, n_samples=6, seed=2):
@@ -816,7 +816,7 @@ def test_values_and_slopes_over_a_box_hold_those_of_its_states(name):
 def test_slopes_at_a_state_are_the_jacobian(name):
     at = np.flatnonzero(~AT_ZERO & (RADIUS == 0))
     x, u = BOXES.mid[at], INPUTS[at]
-    value, slope = Program(as_transition(FUNCTIONS[name]), x, u).linearised(Ball(x))
+    value, slope = EnclosedProgram(as_transition(FUNCTIONS[name]), x, u).linearised(Ball(x))
     y, J = (a[at] for a in next_states(name))
     np.testing.assert_allclose(value.mid, y[:, 0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(slope.mid, J[:, 0], rtol=1e-10, atol=1e-10)
@@ -833,7 +833,9 @@ def test_slopes_of_a_continuous_unit_are_finite_at_its_kink():
 
 def test_a_stopped_gradient_stops_no_slope():
     F = lambda x, u: lax.stop_gradient(jnp.sin(x)) + x  # noqa: E731
-    _, slope = Program(as_transition(F), BOXES.mid[:2], INPUTS[:2]).linearised(Ball(BOXES.mid[:2]))
+    _, slope = EnclosedProgram(as_transition(F), BOXES.mid[:2], INPUTS[:2]).linearised(
+        Ball(BOXES.mid[:2])
+    )
     true = [np.diag(np.cos(x) + 1) for x in BOXES.mid[:2]]
     np.testing.assert_allclose(slope.mid, true, rtol=1e-12, atol=1e-12)
 
@@ -842,7 +844,7 @@ def test_numbers_of_a_float32_network_are_those_of_a_search():
     """Those in its code are rounded to float32, and nothing that is computed from them is."""
     x, u = np.float32(BOXES.mid[:2]), np.float32(INPUTS[:2])
     F = lambda x, u: 0.1 * x + np.float64(0.3)  # noqa: E731
-    value, slope = Program(as_transition(F), x, u).linearised(Ball(x.astype(np.float64)))
+    value, slope = EnclosedProgram(as_transition(F), x, u).linearised(Ball(x.astype(np.float64)))
     exact = float(np.float32(0.1)) * x.astype(np.float64) + float(np.float32(0.3))
     np.testing.assert_allclose(value.mid, exact, rtol=1e-15)
     np.testing.assert_allclose(slope.mid, [np.eye(N_STATES) * np.float32(0.1)] * 2, rtol=1e-15)
@@ -853,7 +855,7 @@ def test_tracing_does_not_print_the_network(monkeypatch):
     printed = []
     monkeypatch.setattr(eqx.Module, "__repr__", lambda self: printed.append(self) or "")
     F = as_transition(FUNCTIONS["tanh"])
-    Program(F, BOXES.mid[:2], INPUTS[:2])
+    EnclosedProgram(F, BOXES.mid[:2], INPUTS[:2])
     assert not printed
     assert repr(F) == "" and printed
 
@@ -922,7 +924,7 @@ def test_each_rule_is_exercised_by_a_function_of_the_tables(monkeypatch):
     ],
 )
 def test_what_no_rule_covers_is_named(F, operation):
-    compiled = Program(as_transition(F), BOXES.mid, INPUTS)
+    compiled = EnclosedProgram(as_transition(F), BOXES.mid, INPUTS)
     for run in (compiled.value, compiled.linearised):
         with pytest.raises(NotCovered, match=f"`{operation}`"):
             run(BOXES)
@@ -988,7 +990,7 @@ def test_what_is_not_refused_is_right(name):
 
 def test_steps_of_very_large_numbers_hold_them():
     x = np.array([[1.5e308, -1.5e308, 2.0**53, 1e300]])
-    floor = Program(as_transition(lambda x, u: jnp.floor(x)), x, INPUTS[:1])
+    floor = EnclosedProgram(as_transition(lambda x, u: jnp.floor(x)), x, INPUTS[:1])
     with np.errstate(over="ignore", invalid="ignore"):
         value, _ = floor.linearised(Ball(x, np.zeros(x.shape)))
     all_hold(value, np.vectorize(Fraction, otypes=[object])(x))
@@ -1017,7 +1019,7 @@ def test_functions_beyond_their_domain_prove_nothing_and_do_not_warn(name):
     box = Ball(np.full((1, N_STATES), 0.5), np.full((1, N_STATES), 1.0))
     for beyond in BEYOND:
         F = lambda x, u, f=beyond: OF_WHAT_IS_NOT_KNOWN[name](f(x))  # noqa: E731
-        value, slope = Program(as_transition(F), box.mid, INPUTS[:1]).linearised(box)
+        value, slope = EnclosedProgram(as_transition(F), box.mid, INPUTS[:1]).linearised(box)
         assert not value.is_known.any()
         assert not (np.isfinite(slope.mid) & np.isfinite(slope.radius)).all()
 
@@ -1114,7 +1116,9 @@ def test_no_distance_over_a_box_grows_by_more_than_the_lipschitz_bound(name):
 def test_lipschitz_bounds_of_simple_functions_are_close(name):
     F, expected = LIPSCHITZ_CONSTANTS[name]
     around_zero = Ball(np.zeros((1, N_STATES)), np.full((1, N_STATES), 1e-12))
-    bound = lipschitz_bound(Program(as_transition(F), BOXES.mid[:1], INPUTS[:1]), around_zero)
+    bound = lipschitz_bound(
+        EnclosedProgram(as_transition(F), BOXES.mid[:1], INPUTS[:1]), around_zero
+    )
     np.testing.assert_allclose(bound, expected, rtol=1e-10)
 
 

@@ -16,7 +16,7 @@ import slowpoints
 from slowpoints import Adam, ContinuousTime, Status, account, find_fixed_points, optimize_batch
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.trace import traced
-from slowpoints._network.trapping import MARGIN, Box, is_outside, trapping_box
+from slowpoints._network.trapping.trapping_box import MARGIN, Box, is_outside, trapping_box
 from slowpoints._network.units import InUnits
 
 N, M = 6, 2

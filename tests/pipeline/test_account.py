@@ -22,7 +22,7 @@ from slowpoints import (
     select,
     unique,
 )
-from slowpoints._pipeline.account import ROUNDED
+from slowpoints._pipeline.told_apart import ROUNDED
 from slowpoints._points.neighbours import nearest, pairs
 from slowpoints._points.status import counted
 

@@ -11,10 +11,10 @@ from networks import GRUNet, LeakyNet, TanhNet, next_states
 
 from slowpoints import ContinuousTime, as_transition, certify, find_all
 from slowpoints._intervals.balls import Ball, from_bounds
-from slowpoints._intervals.interpreter import Program
-from slowpoints._proofs import contracting
-from slowpoints._proofs.contracting import by_contraction
-from slowpoints._proofs.contraction import lipschitz_bound
+from slowpoints._intervals.interpreter import EnclosedProgram
+from slowpoints._proofs import by_contraction as way_by_contraction
+from slowpoints._proofs.by_contraction import by_contraction
+from slowpoints._proofs.lipschitz_bound import lipschitz_bound
 
 unchecked = pytest.mark.checks_input
 """For tests of many networks: type checks at run time would take ten times as long as they do."""
@@ -70,7 +70,7 @@ def all_of(F, box):
 
 def bound_of(F, box):
     low, high = box
-    program = Program(as_transition(F), np.zeros((1, low.size), np.float32), NO_INPUT[None])
+    program = EnclosedProgram(as_transition(F), np.zeros((1, low.size), np.float32), NO_INPUT[None])
     return lipschitz_bound(program, from_bounds(low[None], high[None]))
 
 
@@ -189,12 +189,12 @@ def test_nothing_is_claimed_from_a_state_that_proves_nothing(precise, monkeypatc
     """Whatever state it starts from, no point is made up, and none is missed."""
     F = as_transition(lambda x, u: 0.875 * x)
     if precise:  # to see the proof alone
-        monkeypatch.setattr(contracting, "_PRECISE", precise)
+        monkeypatch.setattr(way_by_contraction, "_PRECISE", precise)
     decided = []
     for low, high in ((-1.0, 1.0), (-0.1, 1.0), (0.02, 1.0), (0.5, 0.6)):
         for c in np.linspace(low, high, 8):
             state = np.full((1, 2), c)
-            monkeypatch.setattr(contracting, "_state_kept_inside", lambda *_, x=state: x)
+            monkeypatch.setattr(way_by_contraction, "_state_kept_inside", lambda *_, x=state: x)
             found = by_contraction(F, NO_INPUT, *cube(2, low, high))
             decided.append(found is not None)
             assert found is None or len(found) == (low < 0)
@@ -276,7 +276,7 @@ def test_the_bound_of_a_tiny_box_is_the_norm_of_the_jacobian_of_a_saturating_lay
 def test_the_input_counts(inputs):
     """Units that are driven far are flat."""
     F = lambda x, u: jnp.tanh(1.5 * x + u[0])  # noqa: E731
-    program = Program(as_transition(F), np.zeros((1, 2), np.float32), inputs[None])
+    program = EnclosedProgram(as_transition(F), np.zeros((1, 2), np.float32), inputs[None])
     bound = lipschitz_bound(program, Ball(np.zeros((1, 2)), np.ones((1, 2))))
     drive = max(0.0, float(inputs[0]) - 1.5)
     np.testing.assert_allclose(bound, 1.5 / np.cosh(drive) ** 2, rtol=1e-9)

@@ -14,8 +14,8 @@ from test_find_all import all_of, assert_same_points, cube, part_of
 import slowpoints
 from slowpoints import ContinuousTime, as_transition, find_all
 from slowpoints._intervals.balls import Ball, from_bounds, matmul
-from slowpoints._intervals.interpreter import Program
-from slowpoints._proofs.branch_and_prune import SMALLEST, Found
+from slowpoints._intervals.interpreter import EnclosedProgram
+from slowpoints._proofs.branch_and_prune import SMALLEST, SettledParts
 from slowpoints._proofs.few_dimensions import by_few_dimensions
 from slowpoints._proofs.lifting import depends_on_all, lifted, returned
 
@@ -236,10 +236,12 @@ def test_units_that_are_not_linear_beside_others_that_are():
 
 def is_of_few_dimensions(F, n, low=-1.0, high=1.0, most=2**14):
     def program(k):
-        return Program(as_transition(F), np.zeros((k, n), np.float32), np.zeros((k, 0), np.float32))
+        return EnclosedProgram(
+            as_transition(F), np.zeros((k, n), np.float32), np.zeros((k, 0), np.float32)
+        )
 
     ends = cube(n, low, high)
-    found = Found(program, np.full(n, SMALLEST), n * n)
+    found = SettledParts(program, np.full(n, SMALLEST), n * n)
     return by_few_dimensions(program, *ends, most, found)
 
 
@@ -365,12 +367,12 @@ def test_states_differ_by_what_is_linear_and_what_is_returned(name):
     F = as_transition(some_programs()[name])
     rng = np.random.default_rng(4)
     for low, high in ((-1.0, 1.0), (0.25, 0.3), (-0.4, 2.0)):
-        one = Program(F, np.zeros((1, 4), np.float32), np.zeros((1, 0), np.float32))
+        one = EnclosedProgram(F, np.zeros((1, 4), np.float32), np.zeros((1, 0), np.float32))
         box = from_bounds(np.full((1, 4), low), np.full((1, 4), high))
         n_returned = returned(one, depends_on_all(box)).shape[1]
         A, B, y = lifted(one, box, n_returned)
         n = 7  # the length of no other axis
-        rows = Program(F, np.zeros((n, 4), np.float32), np.zeros((n, 0), np.float32))
+        rows = EnclosedProgram(F, np.zeros((n, 4), np.float32), np.zeros((n, 0), np.float32))
         x = rng.uniform(low, high, (n, 4))
         y_x = returned(rows, depends_on_all(Ball(x))).value
         below, above = y.bounds()

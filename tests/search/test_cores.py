@@ -30,6 +30,7 @@ from slowpoints._linear_algebra import cores
 from slowpoints._linear_algebra.cores import one_thread_for_lapack, side_by_side, usable_cores
 from slowpoints._network.trace import traced
 from slowpoints._search import optimize_batch as search_module
+from slowpoints._search.search_in_stages import _rows_of_program
 from slowpoints._solvers.base import Found, stages_of
 
 NO_INPUT = np.zeros(3, np.float32)
@@ -47,13 +48,13 @@ def on_cores(monkeypatch):
 
     def set_to(n):
         threads = []
-        search = search_module._search_in_stages
+        search = search_module.search_in_stages
 
         def watched(*args):
             threads.append(threading.get_ident())
             return search(*args)
 
-        monkeypatch.setattr(search_module, "_search_in_stages", watched)
+        monkeypatch.setattr(search_module, "search_in_stages", watched)
         monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: range(n), raising=False)
         return threads
 
@@ -443,7 +444,7 @@ def test_another_number_of_states_does_not_compile_the_search_again(on_cores):
 
 
 def test_programs_are_of_few_sizes_and_stay_within_the_memory():
-    sizes = search_module._rows_of_program
+    sizes = _rows_of_program
     large = 2**40
     for n_states, expected in ((1, 512), (2048, 512), (2049, 256), (4096, 256), (10**5, 64)):
         assert {sizes(n, n_states, large) for n in (1, 63, 511, 512, 4096)} == {expected}

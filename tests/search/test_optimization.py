@@ -20,7 +20,7 @@ from slowpoints import (
 )
 from slowpoints._search import optimize_batch as search_module
 from slowpoints._search.memory import rows_within
-from slowpoints._search.optimize_batch import _search
+from slowpoints._search.search_in_one_program import search_in_one_program
 from slowpoints.solvers import Stopping
 
 N_ROWS, N_STATES, N_INPUTS = 64, 16, 3
@@ -160,7 +160,11 @@ def taken_by(n, solver, n_states):
     rows, zero = [jnp.zeros((n, size)) for size in (n_states, 1)], jnp.zeros(())
     stopping, unit = Stopping(jnp.asarray(100), zero, zero), jnp.ones(n_states)
     with jax.enable_x64(True):
-        compiled = _search.lower(F, solver, *rows, unit, stopping, None, None).compile().compiled
+        compiled = (
+            search_in_one_program.lower(F, solver, *rows, unit, stopping, None, None)
+            .compile()
+            .compiled
+        )
     analysis = compiled.memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 

@@ -9,7 +9,8 @@ from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Status, optimize_
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.trace import traced
 from slowpoints._network.units import units_of_states
-from slowpoints._search.verdict import Rows, judge, judge_on_host, seen_at_first
+from slowpoints._search.seen_at_first import Rows, seen_at_first
+from slowpoints._search.verdict import judge, judge_on_host
 from slowpoints.solvers import End, Report
 
 NO_INPUT = np.zeros(1, np.float32)

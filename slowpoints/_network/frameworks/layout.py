@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slowpoints._core.arguments import without_torch
 from slowpoints._core.types import RealArray
+from slowpoints._core.without_torch import without_torch
 
 
 @dataclasses.dataclass(frozen=True)

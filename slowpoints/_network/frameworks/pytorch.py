@@ -1,6 +1,6 @@
 """PyTorch's modules, computed by JAX. PyTorch is needed to read the weights and the step.
 
-A module with a step of its own is exported: see `torch_export`. PyTorch's layers and cells are
+A module with a step of its own is exported: see `torch_graphs`. PyTorch's layers and cells are
 written down here. Every layer computes `a = W_ih @ input + b_ih` and `b = W_hh @ h + b_hh`, and
 from these
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slowpoints._core.arguments import without_torch
+from slowpoints._core.without_torch import without_torch
 from slowpoints._network.base import Signature
 from slowpoints._network.frameworks.calling import CallableTransition
 from slowpoints._network.frameworks.layout import StateLayout
@@ -157,7 +157,7 @@ def _exported(
 
 
 def _step(module: Any, signature: Signature | None) -> tuple[TorchStep, str]:
-    from slowpoints._network.torch_graphs.export import Snapshot
+    from slowpoints._network.torch_graphs.snapshot import Snapshot
 
     snapshot = Snapshot(module, signature)
     # An array of JAX if that holds all digits: without x64, not for weights in float64.

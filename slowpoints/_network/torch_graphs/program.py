@@ -30,7 +30,7 @@ class Dtype:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Program:
+class TorchProgram:
     """What a module computes for states and inputs of given shapes, with the weights as arguments.
 
     Programs are equal if all but the weights is equal by value.
@@ -57,7 +57,7 @@ class Program:
         return key.hexdigest()
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Program) and self._key == other._key
+        return isinstance(other, TorchProgram) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -117,7 +117,7 @@ class Programs:
 
     __slots__ = ("_lock", "_made", "_module", "_name")
 
-    def __init__(self, name: str, module: Any, made: dict[Any, Program] | None = None):
+    def __init__(self, name: str, module: Any, made: dict[Any, TorchProgram] | None = None):
         self._name, self._module = name, module
         self._made = dict(made or {})
         self._lock = threading.RLock()
@@ -143,7 +143,7 @@ class Programs:
         # Once there is a program, it is all that a pickle needs, and PyTorch is not.
         return Programs, (self._name, None if self._made else self._module, self._made)
 
-    def of(self, treedef: Any, shapes: tuple[Any, ...], n_inputs: int) -> Program:
+    def of(self, treedef: Any, shapes: tuple[Any, ...], n_inputs: int) -> TorchProgram:
         """Return the program for states of this structure, arrays of these shapes, and inputs."""
         key = treedef, shapes, n_inputs
         with self._lock:

@@ -6,10 +6,7 @@ random numbers go on afterwards as if nothing had happened.
 
 import concurrent.futures
 import contextlib
-import copy
-import dataclasses
 import functools
-import operator
 import random
 import threading
 import warnings
@@ -21,10 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from slowpoints._core.arguments import without_torch
+from slowpoints._core.without_torch import without_torch
 from slowpoints._network.base import ModelError, Signature
 from slowpoints._network.torch_graphs.aten import counterpart
-from slowpoints._network.torch_graphs.program import Dtype, Program, Ref
+from slowpoints._network.torch_graphs.copy_of import copy_of, tensors_of
+from slowpoints._network.torch_graphs.program import TorchProgram
+from slowpoints._network.torch_graphs.read_graph import read_graph
+from slowpoints._network.torch_graphs.step import Step, forms
 
 # Exporting patches parts of PyTorch, and is for one thread at a time.
 _lock = threading.RLock()
@@ -44,7 +44,7 @@ _ALL: tuple[Signature, ...] = (
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _computed(program: Program, weights: dict[str, Any], *point: jax.Array) -> list[jax.Array]:
+def _computed(program: TorchProgram, weights: dict[str, Any], *point: jax.Array) -> list[jax.Array]:
     # Compiled once for all equal programs.
     return program(weights, *point)
 
@@ -69,18 +69,18 @@ class Snapshot:
         if isinstance(module, torch.jit.ScriptModule):
             self.name = getattr(module, "original_name", self.name)
         module = getattr(module, "_orig_mod", module)  # of `torch.compile`
-        self._module = _copy_of(module).eval()
-        if any(nn.parameter.is_lazy(t) or t.is_meta for t in _tensors_of(self._module).values()):
+        self._module = copy_of(module).eval()
+        if any(nn.parameter.is_lazy(t) or t.is_meta for t in tensors_of(self._module).values()):
             raise TypeError(
                 f"as_transition: {self.name} has weights without values; expected a module that "
                 "has been called once, which gives lazy layers theirs, and is not on `meta`."
             )
         self._module = self._module.cpu()
-        tensors = _tensors_of(self._module)
+        tensors = tensors_of(self._module)
         real = [t.dtype for t in tensors.values() if t.is_floating_point()]
         if {torch.float16, torch.bfloat16} & set(real):
             self._module = self._module.float()
-            tensors = _tensors_of(self._module)
+            tensors = tensors_of(self._module)
             real = [torch.float32]
         self._dtype = real[0] if real else torch.get_default_dtype()
         # A tensor with several names, such as tied weights, has the first.
@@ -92,7 +92,9 @@ class Snapshot:
             if first[id(tensor)] == name and (tensor.is_floating_point() or tensor.is_complex())
         }
 
-    def program(self, treedef: Any, shapes: tuple[tuple[int, ...], ...], n_inputs: int) -> Program:
+    def program(
+        self, treedef: Any, shapes: tuple[tuple[int, ...], ...], n_inputs: int
+    ) -> TorchProgram:
         """Return the module's step, for states of a structure with arrays of these shapes.
 
         Raises:
@@ -119,12 +121,12 @@ class Snapshot:
         arrays = [scale * rng.uniform(-1, 1, shape) for shape in (*shapes, (n_inputs,))]
         return [torch.tensor(a, dtype=self._dtype) for a in arrays]
 
-    def _try(self, signature: Signature, treedef: Any, points: Any) -> tuple[list["_Step"], list]:
+    def _try(self, signature: Signature, treedef: Any, points: Any) -> tuple[list[Step], list]:
         """Return the forms of call that work, and what was said where one did not."""
         works, told = [], []
         shapes = [tuple(t.shape) for t in points[0]]
-        for form in _forms(signature, shapes[:-1], shapes[-1][0]):
-            step = _Step(self._module, form, treedef, shapes[:-1], not self.is_default)
+        for form in forms(signature, shapes[:-1], shapes[-1][0]):
+            step = Step(self._module, form, treedef, shapes[:-1], not self.is_default)
             try:
                 step(*_clones(points[0]))
             except Exception as error:  # the user's code may raise errors of any type
@@ -159,7 +161,7 @@ class Snapshot:
             "what is kept a part of the state."
         )
 
-    def _export(self, step: "_Step", point: Any) -> tuple[Program, list[str]]:
+    def _export(self, step: Step, point: Any) -> tuple[TorchProgram, list[str]]:
         """Return the program of a step, and the random operations in it, which give zeros there."""
         try:
             if isinstance(self._module, torch.jit.ScriptModule):
@@ -189,55 +191,9 @@ class Snapshot:
                 "one call for the next; expected the same next state on each call. Make what is "
                 "kept a part of the state, or leave it as it is in `eval()` mode."
             )
-        return self._read(exported)
+        return read_graph(exported, self.name, self._names, self.weights)
 
-    def _read(self, exported: Any) -> tuple[Program, list[str]]:
-        stored = exported.state_dict | exported.constants
-        weights, arguments, known = {}, [], {}
-        nodes = [n for n in exported.graph.nodes if not _name_of(n.target).startswith(_CHECKS)]
-        for node, spec in zip(nodes, exported.graph_signature.input_specs, strict=False):
-            name = self._names.get((spec.target or "").removeprefix("module."))
-            if spec.kind.name == "USER_INPUT":
-                arguments.append(node)
-            elif name in self.weights:
-                weights[node] = name
-            elif spec.target is not None:
-                known[node] = stored[spec.target]
-        # What depends on none of these, such as masks, PyTorch computes now.
-        for node in nodes:
-            is_fixed = node.op == "call_function" and not _is_random(node)
-            if is_fixed and known.keys() >= set(node.all_input_nodes):
-                args, keywords = torch.fx.map_arg((node.args, node.kwargs), known.__getitem__)
-                known[node] = node.target(*args, **keywords)
-        rest = [n for n in nodes if n not in known and n.op != "placeholder"]
-        used = dict.fromkeys(n for node in rest for n in node.all_input_nodes if n in known)
-        constants = [n for n in used if isinstance(known[n], torch.Tensor)]
-        numbered = [*weights, *constants, *arguments, *(n for n in rest if n.op != "output")]
-        refs = {n: known[n] for n in used} | {n: Ref(i) for i, n in enumerate(numbered)}
-        lines, random_operations, outputs = [], [], ()
-        for node in rest:
-            args = _frozen(node.args, refs)
-            if node.op == "output":
-                outputs = args[0][-len(exported.graph_signature.user_outputs) :]
-                continue
-            name, keywords = _name_of(node.target), _frozen_keywords(node.kwargs, refs)
-            if _is_random(node):
-                random_operations.append(name)
-                if isinstance(value := node.meta["val"], torch.Tensor):
-                    # If it makes a difference, two calls of the module differ.
-                    name, args, keywords = "aten.full", (tuple(value.shape), 0.0), ()
-            lines.append((name, args, keywords))
-        missing = dict.fromkeys(name for name, _, _ in lines if counterpart(name) is None)
-        if missing:
-            raise ModelError(
-                f"{self.name} uses operations of PyTorch that have no counterpart here: "
-                f"{', '.join(missing)}. Write that part of the step with others, or the step in "
-                "JAX, as docs/howto/own_model.md does."
-            )
-        arrays = tuple(without_torch(known[n]).copy() for n in constants)
-        return Program(tuple(weights.values()), arrays, tuple(lines), outputs), random_operations
-
-    def _check_others(self, step: "_Step", others: Any, points: Any, expected: Any) -> None:
+    def _check_others(self, step: Step, others: Any, points: Any, expected: Any) -> None:
         """Check that all forms of call that work mean the same, or else which is meant?
 
         Raises:
@@ -253,12 +209,12 @@ class Snapshot:
                         "`dim=-1`, so that both mean the same."
                     )
 
-    def _evaluate(self, program: Program, point: list[torch.Tensor]) -> list[np.ndarray]:
+    def _evaluate(self, program: TorchProgram, point: list[torch.Tensor]) -> list[np.ndarray]:
         with jax.enable_x64(self._dtype == torch.float64):
             found = _computed(program, self.weights, *map(without_torch, point))
             return list(map(np.asarray, found))
 
-    def _check_program(self, program: Program, points: Any, expected: Any) -> None:
+    def _check_program(self, program: TorchProgram, points: Any, expected: Any) -> None:
         """Compare a program with what the module returned, in the module's precision.
 
         Raises:
@@ -281,164 +237,11 @@ class Snapshot:
                 )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    """One way to call a module: the shapes of the input and of the arrays of the state."""
-
-    signature: Signature
-    input: tuple[int, ...]
-    state: tuple[tuple[int, ...], ...]
-
-    def __str__(self) -> str:
-        state = ", ".join(map(_in_words, self.state))
-        state = f"a state {state}" if len(self.state) == 1 else f"a state of arrays {state}"
-        both = [state, f"an input {_in_words(self.input)}"]
-        return " and ".join(both if self.signature in ("state_input", "scan") else both[::-1])
-
-
-def _in_words(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
-
-
-def _forms(signature: Signature, shapes: Any, n_inputs: int) -> Iterator[_Form]:
-    """Yield the ways to call a module by a signature; the first that works is taken."""
-    batched = tuple((1, *shape) for shape in shapes)
-    if signature != "batched_sequence":
-        yield _Form(signature, (1, n_inputs), batched)
-        if signature != "batched":
-            yield _Form(signature, (n_inputs,), tuple(shapes))
-        return
-    # The axis of layers comes before that of the batch; a vector may be the state of one layer.
-    layered = tuple((s[0], 1, *s[1:]) if len(s) > 1 else (1, 1, *s) for s in shapes)
-    both = [batched, layered] if all(len(s) == 1 for s in shapes) else [layered, batched]
-    for state in both:
-        yield _Form(signature, (1, 1, n_inputs), state)
-
-
-class _Step(nn.Module):
-    """A module's step from the arrays of a state and an input to the arrays of the next state."""
-
-    def __init__(self, module: Any, form: _Form, treedef: Any, shapes: Any, told: bool):
-        super().__init__()
-        self.module, self.form, self.treedef, self.shapes = module, form, treedef, shapes
-        # Unless it was told, it is not known which of two arguments a lone result continues.
-        self.told = told
-
-    def with_module(self, module: Any) -> "_Step":
-        """Return the same step of another module."""
-        return _Step(module, self.form, self.treedef, self.shapes, self.told)
-
-    def arguments(self, *arrays: torch.Tensor) -> tuple[Any, Any]:
-        """Return what the module is called with."""
-        *leaves, u = (t.clone() for t in arrays)  # a step may write to what it is given
-        leaves = [t.reshape(s) for t, s in zip(leaves, self.form.state, strict=True)]
-        state, u = jax.tree.unflatten(self.treedef, leaves), u.reshape(self.form.input)
-        return (state, u) if self.form.signature in ("state_input", "scan") else (u, state)
-
-    def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Call the module, and check what it returns.
-
-        Raises:
-            TypeError: if that is not what the signature says.
-        """
-        out = self.module(*self.arguments(*arrays))
-        sequence = self.form.signature == "batched_sequence"
-        if self.form.signature not in ("state_input", "input_state"):
-            only_states = isinstance(out, torch.Tensor) and out.ndim > 2 and sequence and self.told
-            if not only_states:
-                if not (isinstance(out, (tuple, list)) and len(out) == 2):
-                    raise TypeError(f"it returned {_kind(out)}; expected a pair")
-                out = out[0 if self.form.signature == "scan" else 1]
-        leaves, treedef = jax.tree.flatten(out)
-        if treedef != self.treedef or not all(isinstance(t, torch.Tensor) for t in leaves):
-            raise TypeError(f"its next state is {_kind(out)}; expected the structure of the state")
-        for leaf, given in zip(leaves, self.form.state, strict=True):
-            if tuple(leaf.shape) not in ([given, (1, *given)] if sequence else [given]):
-                raise TypeError(
-                    f"its next state has the shape {_in_words(tuple(leaf.shape))}; expected "
-                    f"{_in_words(given)}"
-                )
-        return tuple(t.reshape(s) for t, s in zip(leaves, self.shapes, strict=True))
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a tensor {_in_words(tuple(value.shape))}"
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
-
-
-# ---- reading a graph -----------------------------------------------------------------------------
-
-_CHECKS = ("aten._assert_scalar", "aten._assert_tensor_metadata", "aten._assert_async")
-_PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking"}
-
-
-def _name_of(target: Any) -> str:
-    is_of_python = getattr(operator, getattr(target, "__name__", ""), None) is target
-    return f"operator.{target.__name__}" if is_of_python else str(target)
-
-
-def _is_random(node: Any) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-
-
-def _frozen(arg: Any, refs: dict[Any, Any]) -> Any:
-    """Return arguments of an operation as something hashable that does not need PyTorch."""
-    if isinstance(arg, torch.fx.Node):
-        return refs[arg]
-    if isinstance(arg, (list, tuple)):
-        return tuple(_frozen(part, refs) for part in arg)
-    if isinstance(arg, torch.dtype):
-        return Dtype(str(arg).removeprefix("torch."))
-    return arg
-
-
-def _frozen_keywords(keywords: Any, refs: dict[Any, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple((k, _frozen(v, refs)) for k, v in keywords.items() if k not in _PLACES)
-
-
-# ---- copies and comparisons ----------------------------------------------------------------------
-
-
-def _copy_of(module: nn.Module) -> nn.Module:
-    """Return a copy; what cannot be copied, such as an open file, is shared with the module."""
-    memo: dict[int, Any] = {}
-    parts = list(module.modules())
-    held = [value for part in parts for value in vars(part).values()]
-    for value in held:
-        if isinstance(value, torch.Tensor) and not value.is_leaf:  # a result that is kept
-            memo[id(value)] = value.detach().clone()
-    try:
-        return copy.deepcopy(module, dict(memo))
-    except Exception:  # an object may refuse to be copied with any error
-        for value in held:
-            if isinstance(value, (dict, nn.Module)):  # of which all modules have some
-                continue
-            try:
-                copy.deepcopy(value, dict(memo))
-            except Exception:
-                memo[id(value)] = value
-        return copy.deepcopy(module, memo)
-
-
-def _tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return parameters, buffers, and tensors that are mere attributes, with all their names."""
-    tensors = dict(module.named_parameters(remove_duplicate=False))
-    tensors |= dict(module.named_buffers(remove_duplicate=False))
-    for path, part in module.named_modules(remove_duplicate=False):
-        for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{path}.{name}".lstrip(".")] = value
-    return tensors
-
-
 def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor.clone() for tensor in point]
 
 
-def _values(step: _Step, point: list[torch.Tensor]) -> list[np.ndarray]:
+def _values(step: Step, point: list[torch.Tensor]) -> list[np.ndarray]:
     return [without_torch(tensor) for tensor in step(*_clones(point))]
 
 

@@ -34,7 +34,6 @@ from slowpoints import (
     KrylovTrustRegion,
     LevenbergMarquardt,
     PlotConfig,
-    _finder,
     cache_programs,
     find_fixed_points,
     load_checkpoint,
@@ -42,8 +41,9 @@ from slowpoints import (
     plot_fixed_points_3d,
     save_checkpoint,
 )
-from slowpoints._core import programs
+from slowpoints._core import program_folder
 from slowpoints._core.programs import forget_programs
+from slowpoints._finder import fixed_point_finder as _finder
 from slowpoints._search.memory import rows_within
 
 # ---- the documented contract -------------------------------------------------------------------
@@ -975,7 +975,7 @@ def test_the_mesh_does_not_change_what_is_found(n_inits):
 def test_compiling_is_shown_as_such_and_not_as_searching(capsys):
     """The bar says so, its rate leaves it out, and the summary tells how long each took."""
     forget_programs()
-    before = programs._chosen[:]
+    before = program_folder._chosen[:]
     cache_programs(None)
     W = np.float32(1.6 * np.random.default_rng(0).normal(size=(5, 5)) / np.sqrt(5))
     states = np.random.default_rng(1).normal(size=(1, 60, 5)).astype(np.float32)
@@ -993,4 +993,4 @@ def test_compiling_is_shown_as_such_and_not_as_searching(capsys):
         told = capsys.readouterr()
         assert "compiling" not in told.err and "\tSearched in" in told.out
     finally:
-        programs._chosen[:] = before
+        program_folder._chosen[:] = before

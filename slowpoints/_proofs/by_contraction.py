@@ -7,10 +7,10 @@ from jaxtyping import Float
 
 from slowpoints._intervals.balls import Ball, from_bounds
 from slowpoints._intervals.enclosure import NotCovered
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._linear_algebra.signs import inverses
 from slowpoints._network.base import Transition
-from slowpoints._proofs.contraction import euclidean_norm, lipschitz_bound
+from slowpoints._proofs.lipschitz_bound import euclidean_norm, lipschitz_bound
 
 _MARGIN = 1e-6
 """The box is looked at with this margin, relative to its sides, so that a fixed point on its edge
@@ -53,7 +53,7 @@ def by_contraction(
         The fixed point, `[1, n_states]`, or `[0, n_states]` if there is none; `None` if it is not
         proven that the network contracts, or which of the two holds.
     """
-    program = Program(F, np.zeros((1, low.size), u.dtype), u[None])
+    program = EnclosedProgram(F, np.zeros((1, low.size), u.dtype), u[None])
     # A box without extent along a state is as wide as its widest side, or as the states are large.
     extent = np.max(high - low, initial=0.0) or np.max(np.abs(high), initial=0.0) or 1.0
     margin = _MARGIN * np.where(high > low, high - low, extent)
@@ -80,7 +80,9 @@ def by_contraction(
     return c[:0] if Ball(most).sum((0, 1)).bounds()[1] < needed else None
 
 
-def _state_kept_inside(program: Program, low: Any, high: Any) -> Float[np.ndarray, "1 n_states"]:
+def _state_kept_inside(
+    program: EnclosedProgram, low: Any, high: Any
+) -> Float[np.ndarray, "1 n_states"]:
     """Return the state that is mapped to itself if what leads out of the box is moved to its edge.
 
     This is a contraction as well. Newton's method takes its steps where they lead further than the
@@ -109,5 +111,5 @@ def _state_kept_inside(program: Program, low: Any, high: Any) -> Float[np.ndarra
     return x
 
 
-def _image(program: Program, x: Float[np.ndarray, "1 n_states"]) -> Any:
+def _image(program: EnclosedProgram, x: Float[np.ndarray, "1 n_states"]) -> Any:
     return program.value(Ball(x)).mid

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from slowpoints._arclength.arcs import Chain, on_curve
+from slowpoints._arclength.arcs import Chain
+from slowpoints._arclength.curve import Curve
+from slowpoints._arclength.on_curve import on_curve
 from slowpoints._arclength.spectra import Spectra, growth, neutral, spectra
-from slowpoints._arclength.steps import Curve, hermite
+from slowpoints._arclength.steps import hermite
 
 _SAFETY = 2.0
 """Bends may be so many times stronger between points than the differences between them tell."""
@@ -26,7 +28,7 @@ _MOST_ROUNDS = 24
 """Each halves the steps in question, so that `_SHORTEST` is reached before."""
 
 
-def refined(
+def refined_curves(
     curve: Curve, chains: list[Chain], found: list[Spectra], n_leading: int
 ) -> tuple[list[Chain], list[Spectra]]:
     """Insert points into curves until none of their steps is likely to hide events.

@@ -22,7 +22,7 @@ from slowpoints._intervals.enclosure import (
     enclosure_of,
     with_slope,
 )
-from slowpoints._intervals.interpreter import Program
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.rules import RULES
 
 _COMPARISONS = ("eq", "ge", "gt", "is_finite", "le", "lt", "ne")
@@ -122,7 +122,7 @@ class Dependent(Computed):
         return Dependent(self.values.map(move), None, self.norm)
 
 
-def lipschitz_bound(program: Program, box: Ball) -> float:
+def lipschitz_bound(program: EnclosedProgram, box: Ball) -> float:
     """Return a number `L` with `|F(a) - F(b)| <= L |a - b|` for all states of a box.
 
     The norm is the Euclidean one. `L` is infinite if there is no bound.

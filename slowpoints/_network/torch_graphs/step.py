@@ -1,0 +1,99 @@
+"""`Step`: one call of a module, in a form that its signature allows, and what it has to return."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import torch
+from torch import nn
+
+from slowpoints._network.base import Signature
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One way to call a module: the shapes of the input and of the arrays of the state."""
+
+    signature: Signature
+    input: tuple[int, ...]
+    state: tuple[tuple[int, ...], ...]
+
+    def __str__(self) -> str:
+        state = ", ".join(map(_in_words, self.state))
+        state = f"a state {state}" if len(self.state) == 1 else f"a state of arrays {state}"
+        both = [state, f"an input {_in_words(self.input)}"]
+        return " and ".join(both if self.signature in ("state_input", "scan") else both[::-1])
+
+
+def _in_words(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def forms(signature: Signature, shapes: Any, n_inputs: int) -> Iterator[Form]:
+    """Yield the ways to call a module by a signature; the first that works is taken."""
+    batched = tuple((1, *shape) for shape in shapes)
+    if signature != "batched_sequence":
+        yield Form(signature, (1, n_inputs), batched)
+        if signature != "batched":
+            yield Form(signature, (n_inputs,), tuple(shapes))
+        return
+    # The axis of layers comes before that of the batch; a vector may be the state of one layer.
+    layered = tuple((s[0], 1, *s[1:]) if len(s) > 1 else (1, 1, *s) for s in shapes)
+    both = [batched, layered] if all(len(s) == 1 for s in shapes) else [layered, batched]
+    for state in both:
+        yield Form(signature, (1, 1, n_inputs), state)
+
+
+class Step(nn.Module):
+    """A module's step from the arrays of a state and an input to the arrays of the next state."""
+
+    def __init__(self, module: Any, form: Form, treedef: Any, shapes: Any, told: bool):
+        super().__init__()
+        self.module, self.form, self.treedef, self.shapes = module, form, treedef, shapes
+        # Unless it was told, it is not known which of two arguments a lone result continues.
+        self.told = told
+
+    def with_module(self, module: Any) -> "Step":
+        """Return the same step of another module."""
+        return Step(module, self.form, self.treedef, self.shapes, self.told)
+
+    def arguments(self, *arrays: torch.Tensor) -> tuple[Any, Any]:
+        """Return what the module is called with."""
+        *leaves, u = (t.clone() for t in arrays)  # a step may write to what it is given
+        leaves = [t.reshape(s) for t, s in zip(leaves, self.form.state, strict=True)]
+        state, u = jax.tree.unflatten(self.treedef, leaves), u.reshape(self.form.input)
+        return (state, u) if self.form.signature in ("state_input", "scan") else (u, state)
+
+    def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Call the module, and check what it returns.
+
+        Raises:
+            TypeError: if that is not what the signature says.
+        """
+        out = self.module(*self.arguments(*arrays))
+        sequence = self.form.signature == "batched_sequence"
+        if self.form.signature not in ("state_input", "input_state"):
+            only_states = isinstance(out, torch.Tensor) and out.ndim > 2 and sequence and self.told
+            if not only_states:
+                if not (isinstance(out, (tuple, list)) and len(out) == 2):
+                    raise TypeError(f"it returned {_kind(out)}; expected a pair")
+                out = out[0 if self.form.signature == "scan" else 1]
+        leaves, treedef = jax.tree.flatten(out)
+        if treedef != self.treedef or not all(isinstance(t, torch.Tensor) for t in leaves):
+            raise TypeError(f"its next state is {_kind(out)}; expected the structure of the state")
+        for leaf, given in zip(leaves, self.form.state, strict=True):
+            if tuple(leaf.shape) not in ([given, (1, *given)] if sequence else [given]):
+                raise TypeError(
+                    f"its next state has the shape {_in_words(tuple(leaf.shape))}; expected "
+                    f"{_in_words(given)}"
+                )
+        return tuple(t.reshape(s) for t, s in zip(leaves, self.shapes, strict=True))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor {_in_words(tuple(value.shape))}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
