@@ -120,7 +120,8 @@ def way_of_the_rows():
         module = frame.f_globals.get("__name__", "")
         if event == "call" and module.startswith("slowpoints._") and room_of(module) != "core":
             names = _rows_in(frame)
-            if names and not set(names) & {"self", "value", "xstar"}:
+            own = frame.f_code.co_name.startswith(("__", "<")) or {"self", "value"} & set(names)
+            if names and not own:
                 calls.append((room_of(module), frame.f_code.co_name, names))
 
     sys.setprofile(on_event)

@@ -15,8 +15,7 @@ from slowpoints._connections.outcome import Endings, Outcome, Starts, check_map,
 from slowpoints._connections.paths import paths
 from slowpoints._core import arguments
 from slowpoints._network.as_transition import as_transition
-from slowpoints._network.sizes import units_of
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.traced import traced_for
 

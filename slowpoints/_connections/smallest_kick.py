@@ -32,9 +32,8 @@ from slowpoints._core.types import Number, RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import with_precision
-from slowpoints._network.sizes import units_of
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, unit_of
+from slowpoints._network.units import InUnits, unit_of, units_of
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians

@@ -148,6 +148,11 @@ def _devices(value: Any) -> Any:
     return value.devices() if isinstance(value, jax.Array) else ()
 
 
+def on_cpu(x: jax.Array) -> bool:
+    """Return whether an array lives on a single device, and that device is a CPU."""
+    return len(x.devices()) == 1 and next(iter(x.devices())).platform == "cpu"
+
+
 def place_of(value: jax.Array) -> Any:
     """Return where to put rows that were on the host: `None` is where JAX puts new arrays."""
     return value.sharding if value.committed else None

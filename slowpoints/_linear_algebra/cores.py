@@ -16,6 +16,7 @@ import jax
 from jax.extend.core import Primitive
 from jaxtyping import Array
 
+from slowpoints._core.arrays import on_cpu
 from slowpoints._network.base import Transition
 from slowpoints._network.network import programs_of
 from slowpoints._network.program import Program
@@ -39,11 +40,6 @@ def usable_cores(F: Transition, x: Array) -> int:
     if any(map(_waits, programs_of(F))):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def on_cpu(x: Array) -> bool:
-    """Return whether an array lives on a single device, and that device is a CPU."""
-    return len(x.devices()) == 1 and next(iter(x.devices())).platform == "cpu"
 
 
 def side_by_side(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from slowpoints._network.sizes import units_of
+from slowpoints._network.units import units_of
 
 UNCERTAIN = 4.0
 """Rounding changes entries of a Jacobian by one or two units in the last place. If that could make

@@ -13,7 +13,7 @@ from slowpoints._modes.curves import Curve, Order, arclength, order_along, proje
 from slowpoints._modes.linear_modes import linear_modes
 from slowpoints._modes.own_units import directions_of_states, in_units
 from slowpoints._modes.slow_manifold import slowest_axis
-from slowpoints._network.sizes import relative_units
+from slowpoints._network.units import relative_units
 from slowpoints._points.fixed_points import FixedPoints
 
 LEAST_POINTS = 5

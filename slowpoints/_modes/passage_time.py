@@ -23,8 +23,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.network import may_have_kinks
 from slowpoints._network.precision import computes_in_float64, with_precision
-from slowpoints._network.sizes import units_of
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.traced import traced_for

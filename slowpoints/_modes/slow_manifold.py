@@ -20,9 +20,8 @@ from slowpoints._modes.shortest_steps import ShortestSteps
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
-from slowpoints._network.sizes import relative_units
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, relative_units
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians

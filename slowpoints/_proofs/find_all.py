@@ -13,9 +13,8 @@ from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
-from slowpoints._network.sizes import relative_units
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, relative_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 from slowpoints._core.arrays import beside, rows_of, with_library
 from slowpoints._core.types import RealArray
 from slowpoints._network.base import Transition
-from slowpoints._network.units import balanced_units, units_of_states
 from slowpoints._points.status import Status
+from slowpoints._search.units_of_states import balanced_units, units_of_states
 
 
 def again_in_other_units(

@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
 from slowpoints._core import arguments
-from slowpoints._core.arrays import place_of, put, rounded_up
+from slowpoints._core.arrays import on_cpu, place_of, put, rounded_up
 from slowpoints._core.types import RealArray, Scalar
 from slowpoints._linear_algebra.cores import (
-    on_cpu,
     one_thread_for_lapack,
     side_by_side,
     usable_cores,
@@ -23,13 +22,13 @@ from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.precision import computes_in_float64
-from slowpoints._network.units import units_of_states
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._search.again_in_other_units import again_in_other_units
 from slowpoints._search.check_search import check_rows, check_search
 from slowpoints._search.memory import default_memory_limit, rows_within
 from slowpoints._search.search_in_one_program import search_in_one_program
 from slowpoints._search.search_in_stages import search_in_stages
+from slowpoints._search.units_of_states import units_of_states
 from slowpoints._search.way_back import back_along_curves
 from slowpoints._solvers.base import AbstractRowSolver, AbstractSolver, Stopping, stages_of
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion

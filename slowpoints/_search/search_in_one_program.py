@@ -15,7 +15,7 @@ from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra.loops import one_after_another
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import computes_in_float64
-from slowpoints._network.units import InUnits, units_of_states
+from slowpoints._network.units import InUnits
 from slowpoints._points.status import Status
 from slowpoints._search.implicit import differentiable
 from slowpoints._search.units_of_search import (
@@ -25,6 +25,7 @@ from slowpoints._search.units_of_search import (
     in_usual_precision,
     rows_to_judge,
 )
+from slowpoints._search.units_of_states import units_of_states
 from slowpoints._search.verdict import judge
 from slowpoints._solvers.base import AbstractSolver, Stopping
 from slowpoints._solvers.report import Report

@@ -8,8 +8,8 @@ import pytest
 from slowpoints import Adam, LevenbergMarquardt, NewtonKrylov, Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.trace import traced
-from slowpoints._network.units import units_of_states
 from slowpoints._search.seen_at_first import Rows, seen_at_first
+from slowpoints._search.units_of_states import units_of_states
 from slowpoints._search.verdict import judge, judge_on_host
 from slowpoints.solvers import End, Report
 
