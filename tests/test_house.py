@@ -1,8 +1,10 @@
 """The package stays readable: short rooms, files and functions, and one way for all rows."""
 
 import ast
+import pickle
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 import slowpoints
@@ -46,6 +48,23 @@ def test_functions_have_at_most_60_lines_of_code():
                 text = ast.get_docstring(node, clean=False) or ""
                 n_code = node.end_lineno - node.lineno + 1 - text.count("\n") - bool(text)
                 assert n_code <= 60, f"{name_of(path)}: {node.name}"
+
+
+def step(x, u):
+    return jnp.tanh(x + u)
+
+
+def test_pickles_of_earlier_versions_find_their_classes():
+    twice = slowpoints.iterate(step, 2)
+    now = pickle.dumps(twice, protocol=0)  # which writes names of modules as text
+    before = now.replace(b"slowpoints._network.frameworks", b"slowpoints._transition.models")
+    before = before.replace(b"slowpoints._network.iterate", b"slowpoints._transition.iterates")
+    assert before.count(b"slowpoints._transition") == now.count(b"slowpoints._network") == 3
+    loaded = pickle.loads(before)
+    assert type(loaded) is type(twice) and loaded.F.__class__ is twice.F.__class__
+    assert loaded(jnp.ones(1), jnp.ones(1)) == twice(jnp.ones(1), jnp.ones(1))
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(before.replace(b"iterates", b"no_such_room"))
 
 
 @pytest.mark.slow
