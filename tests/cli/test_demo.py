@@ -124,6 +124,7 @@ class TestDemo:
     def test_the_figures_are_png_files(self, folder, stdout, name):
         assert (folder / name).read_bytes().startswith(PNG_MAGIC)
 
+    @pytest.mark.slow
     def test_finds_the_points_that_the_task_calls_for(self, fps):
         assert np.bincount(index_of(fps)).tolist() == expected_counts(BITS) == [4, 4, 1]
 

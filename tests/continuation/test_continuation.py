@@ -569,6 +569,7 @@ def test_arguments_that_make_no_sense_are_refused(change, kind, message):
         slowpoints.continuation(G, fps, span, **given)
 
 
+@pytest.mark.slow
 def test_points_outside_of_the_span_are_not_extrapolated(two_units):
     with pytest.raises(ValueError, match=r"Branches.at: `s` is 0.7; expected a number in the span"):
         two_units.at(0.7)

@@ -239,6 +239,7 @@ def test_points_and_inputs_are_needed():
         cycles(turn, FixedPoints(inputs=np.zeros((2, 2))), 2)
 
 
+@pytest.mark.slow
 def test_the_summary_tells_periods(capsys):
     fps = search(logistic(3.2), 6, VISITED)
     fps.print_summary()

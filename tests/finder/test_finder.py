@@ -257,6 +257,7 @@ def test_seeds_find_the_same_points_from_other_states():
     assert all(fp in second[0] for fp in first[0])
 
 
+@pytest.mark.slow
 def test_far_initial_states_lead_to_the_same_points():
     """With noise a hundred times the size of the states."""
     fps, all_fps = finder_of("tanh", "float32", 0).find_fixed_points(

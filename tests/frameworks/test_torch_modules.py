@@ -540,6 +540,7 @@ def test_a_module_is_left_as_it_was(name, training):
         )
 
 
+@pytest.mark.slow
 def test_a_module_may_hold_what_cannot_be_copied():
     module = Leaky()
     module.lock, module.kept = threading.Lock(), module.W.weight * 2

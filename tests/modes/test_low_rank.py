@@ -276,6 +276,7 @@ def test_a_rank_that_does_not_suffice_is_none():
 
 
 @pytest.mark.fast
+@pytest.mark.slow
 def test_the_index_has_to_be_the_same():
     """With no other point known, any distance is near enough, but not any index."""
     W = np.float32([[2, 0], [0, 1.9]])

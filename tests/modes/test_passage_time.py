@@ -280,6 +280,7 @@ def test_rows_do_not_depend_on_each_other_and_may_be_none():
 
 
 @pytest.mark.fast
+@pytest.mark.slow
 def test_float32_points_are_expanded_in_float64():
     """The input in float32 is 1e-8 from the one that is meant."""
     with jax.enable_x64(False):

@@ -331,6 +331,7 @@ def starts(n_states, noise, n=256, seed=0):
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.slow
 def test_rows_of_a_strong_gru_come_to_points_or_have_escaped(noise):
     F, x = gru(8), starts(8, noise)
     fps, rows = find_fixed_points(F, x, jnp.zeros((1, 1)), final_q_threshold=None)

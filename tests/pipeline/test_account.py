@@ -721,6 +721,7 @@ def test_few_unfinished_rows_are_not_warned_of():
     assert not found.warning and "3 ended unfinished" in found.lines[1]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_cut_off_keeps_what_it_is_told_to():
     def F(x, u):
         return jnp.tanh(2 * x + u)

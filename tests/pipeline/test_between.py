@@ -128,6 +128,7 @@ def test_nothing_is_searched_for_where_everything_is_known(monkeypatch):
     assert fps.n == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_searched_for_on_a_line_of_fixed_points(monkeypatch):
     import slowpoints._pipeline.between as between
 
@@ -193,6 +194,7 @@ def test_a_search_that_is_ended_by_progress_ends():
         assert rows.n == n and same_set(fps.xstar, corners(2))
 
 
+@pytest.mark.slow
 def test_continuous_time():
     def f(x, u):
         return -x + jnp.tanh(SLOPE * x + u)
@@ -227,6 +229,7 @@ def test_inputs_that_are_alike_are_one():
     assert same_set(fps.xstar, every_point(2))
 
 
+@pytest.mark.slow
 def test_very_many_inputs_take_no_more_memory_than_their_points():
     n = 4096
     u = np.repeat(np.linspace(-0.05, 0.05, n // 4, dtype=np.float32), 4)[:, None]
@@ -239,6 +242,7 @@ def test_very_many_inputs_take_no_more_memory_than_their_points():
     assert peak < 100e6  # all pairs of 2,048 points would be 2 million
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_plays_no_part():
     rng = np.random.default_rng(0)
     F = Tanh(jnp.float32(1.8 * np.eye(3) + 0.1 * rng.normal(size=(3, 3))), jnp.zeros(3))
@@ -254,6 +258,7 @@ def test_the_order_of_the_rows_plays_no_part():
         np.testing.assert_allclose(new_points(x[rng.permutation(64)]), there, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_points_that_rows_led_to_make_no_room_for_others():
     rng = np.random.default_rng(187)
     F = Tanh(jnp.float32(rng.normal(0, 1, (10, 10))), jnp.float32(rng.normal(0, 0.3, 10)))
@@ -276,6 +281,7 @@ def test_states_of_any_size(size):
     assert same_set(np.asarray(fps.xstar) / size, every_point(2))
 
 
+@pytest.mark.slow
 def test_float64():
     with jax.enable_x64(True):
         x = starts_at(corners(2), 32).astype(np.float64)
@@ -284,6 +290,7 @@ def test_float64():
         assert same_set(fps.xstar, every_point(2), tol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_finite_between_its_attractors():
     def F(x, u):
         far = jnp.abs(x[0]) > 0.5

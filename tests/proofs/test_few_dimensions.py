@@ -140,6 +140,7 @@ def test_smooth_networks_have_what_scipy_finds(name, rank, n):
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs networks that are beside the project")
 @pytest.mark.parametrize("n", [60, pytest.param(128, marks=pytest.mark.slow)])
 @unchecked
+@pytest.mark.slow
 def test_published_rectified_networks_have_17_points(n):
     a = np.load(PUBLISHED / f"reach_relu_{n}.npz")
     m, read, b = (jnp.asarray(a[name], jnp.float32) for name in ("m", "n", "b"))
@@ -166,6 +167,7 @@ def test_a_published_network_of_500_units_has_nine_points():
 
 
 @unchecked
+@pytest.mark.slow
 def test_only_the_points_in_the_box_are_returned():
     m, read, b = weights(40, 2, 3)
     F = network(jnp.tanh, m, read, b)
@@ -178,6 +180,7 @@ def test_only_the_points_in_the_box_are_returned():
 
 
 @unchecked
+@pytest.mark.slow
 def test_the_input_and_continuous_time_are_as_elsewhere():
     m, read, b = weights(30, 1, 8)
     rate = lambda x, u: -x + jnp.tanh(x + b) @ read @ m.T + u  # noqa: E731
@@ -245,6 +248,7 @@ def is_of_few_dimensions(F, n, low=-1.0, high=1.0, most=2**14):
     return by_few_dimensions(program, *ends, most, found)
 
 
+@pytest.mark.slow
 def test_networks_of_full_rank_and_integrators_are_left_to_other_methods():
     rng = np.random.default_rng(0)
     W = np.float32(rng.standard_normal((12, 12)) / 3)

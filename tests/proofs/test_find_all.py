@@ -665,6 +665,7 @@ def test_two_regions_of_many_units_take_little_memory():
 
 
 @unchecked
+@pytest.mark.slow
 def test_kinks_among_smooth_units_are_left_to_the_boxes():
     def mixed(x, u):
         return jnp.concatenate([jax.nn.relu(jnp.tanh(2 * x[:1])), 0.5 * x[1:]])

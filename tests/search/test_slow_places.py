@@ -124,7 +124,7 @@ class TestTheLastSteps:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 16, 17, 40])
 def test_rows_of_networks_of_any_size_agree(n):
     F, _ = passage(n, 0)

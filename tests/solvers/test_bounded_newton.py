@@ -89,6 +89,7 @@ def test_max_iters_ends_rows_before_patience_does():
     assert fps.n_iters.max() <= 3
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_finite_is_alone():
     F, x = chaotic(20)
     x = x[:8].copy()

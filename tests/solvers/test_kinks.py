@@ -51,6 +51,7 @@ CLOSED_FORMS = {  # the network, its number of states, where q is lowest, and ho
 }
 
 
+@pytest.mark.slow
 def test_a_minimum_at_a_kink_is_one_slow_point():
     F, n_states, place, q = CLOSED_FORMS["ridge"]
     fps, rows = find_fixed_points(F, starts(n_states), NO_INPUT, final_q_threshold=None)
