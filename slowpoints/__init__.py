@@ -10,3 +10,4 @@ import lazy_loader as _lazy
 from slowpoints._core.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__all__ = [name for name in __all__ if name != "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

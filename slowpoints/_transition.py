@@ -19,7 +19,16 @@ _RENAMED = {
 }
 
 
+_RENAMED_CLASSES = {
+    "models.torch_program": ("torch_graphs.program", {"Program": "TorchProgram"}),
+    "program": ("comparable", {"Identity": "Identity"}),
+}
+
+
 class _OldNames(MetaPathFinder, Loader):
+    def __init__(self):
+        self._specs: dict[str, ModuleSpec | None] = {}
+
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(fullname, self) if fullname.startswith(f"{__name__}.") else None
 
@@ -28,11 +37,16 @@ class _OldNames(MetaPathFinder, Loader):
         room, _, file = old.rpartition(".")
         now = _RENAMED.get(old) or ".".join(filter(None, (_RENAMED.get(room, room), file)))
         module = import_module(f"slowpoints._network.{now}")
-        self._spec = module.__spec__
+        self._specs[spec.name] = module.__spec__
+        where, classes = _RENAMED_CLASSES.get(old, ("", {}))
+        for before, after in classes.items():
+            setattr(module, before, getattr(import_module(f"slowpoints._network.{where}"), after))
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # what imports it has put its own in the place
+        # What imports it has put a spec of its own in the place.
+        assert module.__spec__ is not None
+        module.__spec__ = self._specs[module.__spec__.name]
 
 
 __path__: list[str] = []  # it has modules in it

@@ -30,6 +30,7 @@ that is left, so many times at most."""
 _KRYLOV_REST = 1e-3
 """A system is solved when this part of its right-hand side is left: as each correction starts from
 what the last one left, more precision would be wasted."""
+
 Solve = Callable[[Curve, Array, Array, Array], Array]
 """From a curve, points, normals and right-hand sides `[lanes, d + 1]` to solutions."""
 

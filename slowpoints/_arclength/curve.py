@@ -64,7 +64,7 @@ def n_computed(n: int, d1: int) -> int:
     return max(rows_at_a_time(n, d1), power_of_two(max(n, 1)))
 
 
-def of_rows(program: Callable[..., Any], curve: "Curve", *rows: Shaped[np.ndarray, "n ..."]) -> Any:
+def of_rows(program: Callable[..., Any], curve: Curve, *rows: Shaped[np.ndarray, "n ..."]) -> Any:
     """Return on the host what a function of a curve and rows makes of any number of rows."""
     n, d1 = rows[0].shape
     return jax.device_get(in_chunks(program, curve, rows_at_a_time(n, d1), *rows))

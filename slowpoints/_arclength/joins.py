@@ -1,4 +1,4 @@
-"""Which of the points that curves are followed from do other curves arrive at?"""
+"""At which of the points that curves are followed from other curves arrive."""
 
 from typing import NamedTuple
 

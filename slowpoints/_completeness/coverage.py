@@ -123,7 +123,7 @@ def _probability_interval(n: int, once: int, twice: int) -> tuple[float, float]:
     distribution (Garwood 1936) which is as much wider than usual as this variance asks for, since
     small counts are not normal: it is above zero even if no point was found only once.
     """
-    from scipy.special import gammaincinv  # only here, so that importing the package stays quick
+    from scipy.special import gammaincinv  # only here, so that others load no SciPy
 
     variance = once + 2 * twice
     wider = variance / once if once else 1.0 + min(2 * twice, 3)

@@ -108,7 +108,7 @@ class Family:
         found = self._spectra()
         self._chains, found = refined_curves(self._curve, self._chains, found, self._n_leading)
         if certify:
-            # Only here, so that importing the package stays quick.
+            # Only here: most continuations prove nothing.
             from slowpoints._continuation.tubes import proven
 
             self._chains, proofs = proven(self._curve, self._chains)

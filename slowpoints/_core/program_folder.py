@@ -58,7 +58,7 @@ def program_folder() -> Path | None:
         return _chosen[0]
     told = os.environ.get(_VARIABLE)
     if told is None:
-        import platformdirs  # only here, so that importing the package stays quick
+        import platformdirs  # only here, as with `SLOWPOINTS_CACHE` it is not needed
 
         return Path(platformdirs.user_cache_dir("slowpoints", appauthor=False)) / "programs"
     return None if told.lower() in _OFF else Path(told)
@@ -73,7 +73,8 @@ def kept_program(path: Path, n_arrays: int, device: Any) -> tuple[Any, Any] | No
     head = len(_MAGIC) + hashlib.sha256().digest_size
     if content[:head] != _MAGIC + hashlib.sha256(content[head:]).digest():
         return None  # it is not whole, and is replaced
-    _prepare()
+    for do in before_reading:
+        do()
     try:
         told, executable = pickle.loads(content[head:])
         out = jax.tree.structure(told)
@@ -90,13 +91,8 @@ def kept_program(path: Path, n_arrays: int, device: Any) -> tuple[Any, Any] | No
 
 
 before_reading: list[Callable[[], object]] = []
-"""What has to be done once before programs from the disk can run."""
-
-
-@functools.cache
-def _prepare() -> None:
-    for do in before_reading:
-        do()
+"""What has to be done before programs from the disk can run. Modules that are loaded later add to
+it, so all of it is called before each reading, and what is enough once remembers that."""
 
 
 def keep_program(path: Path, program: Any, out: Any) -> None:

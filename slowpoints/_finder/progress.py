@@ -24,7 +24,7 @@ class Progress:
         announced: bool = False,
         then: Callable[[FixedPoints], None] | None = None,
     ):
-        from tqdm import tqdm  # only here, so that importing the package stays quick
+        from tqdm import tqdm  # only here: without `verbose`, it is not needed
 
         self._bar = tqdm(total=n_rows, unit=" states", leave=False, disable=not shown)
         self._announced, self._then = announced, then

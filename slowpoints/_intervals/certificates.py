@@ -150,7 +150,7 @@ def certificates_of(
     Returns:
         What is proven, row by row.
     """
-    # Only here and in `add`, so that importing the package stays quick.
+    # Only here and in `_Proven.add`, so that a search loads nothing that proves.
     from slowpoints._intervals.enclosure import NotCovered
 
     found = _Proven(x, inputs)

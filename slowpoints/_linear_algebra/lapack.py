@@ -9,6 +9,7 @@ matrix at a time either way. Other devices decompose the batch.
 Without a note, a function has no derivative in reverse mode.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,6 +45,7 @@ def _one_after_another_in_batches(f: _Function) -> _Function:
     return alone
 
 
+@functools.cache
 def _know_lapack() -> None:
     """Have JAX look up LAPACK's functions, as it does when it first lowers a call of one.
 

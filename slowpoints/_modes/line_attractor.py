@@ -232,7 +232,6 @@ def _checked_spread(caller: str, fps: FixedPoints, x: Float[np.ndarray, "n d"]) 
     if spread <= rounding:
         was = "has all rows at one place, to rounding"
         arguments.refuse(caller, "fps", was, "a line of them", ValueError)
-
     n_places = len(np.unique(x, axis=0))
     if n_places < LEAST_POINTS:
         was = f"has rows at {n_places} places only"

@@ -5,6 +5,7 @@ from typing import Any, get_args
 import equinox as eqx
 
 from slowpoints._core import arguments
+from slowpoints._core.arguments.refusals import name_of
 from slowpoints._network.base import Signature, Transition, is_instance
 from slowpoints._network.precision import without_half_precision
 
@@ -121,7 +122,7 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
             "step that they belong to; pass the layer instead, such as `net.rnn`."
         )
     raise TypeError(
-        f"as_transition: `model` is a {type(model).__module__}.{type(model).__qualname__}; "
+        f"as_transition: `model` is a {name_of(type(model))}; "
         "expected a brainpy.DynamicalSystem, a brainstate.nn.Module, an equinox.Module, a "
         "flax.nnx.Module, a flax.linen.Module with its variables, a torch.nn.Module, a recurrent "
         "layer or cell of Keras, or a function F(x, u) -> next x. To use any other model, wrap one "

@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from slowpoints._core.arguments.refusals import name_of
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
@@ -151,9 +152,7 @@ def _traced_once(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Net
         out = F(x, u)
         for leaf in jax.tree.leaves(out):
             if not eqx.is_array_like(leaf):
-                raise TypeError(
-                    f"the model returned a {type(leaf).__module__}.{type(leaf).__name__}"
-                )
+                raise TypeError(f"the model returned a {name_of(type(leaf))}")
         return out
 
     jaxpr, out = jax.make_jaxpr(step, return_shape=True)(x, u)

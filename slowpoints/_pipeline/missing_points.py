@@ -120,7 +120,8 @@ def _continua_at(
 
     Returns:
         The dimension of the continuum, of each of the points that are `shown` and lie on one; and
-        how many of these have their nearest neighbour in a direction along which `I - J` vanishes.
+        how many of those shown have their nearest neighbour in a direction along which `I - J`
+        vanishes.
     """
     x = np.asarray(kept.xstar, np.float64)
     u = None if kept.inputs is None else np.asarray(kept.inputs)

@@ -24,8 +24,7 @@ def register_as_pytree(kind: type, arrays: tuple[str, ...], settings: tuple[str,
         return tuple(keyed), static
 
     def unflatten(static: Any, children: Any) -> Any:
-        # Bypasses the checks: transformations put tracers, batches and placeholders into the
-        # fields.
+        # Bypasses the checks: transformations put tracers, batches and placeholders there.
         fps = object.__new__(kind)
         for name, value in zip(arrays, children, strict=True):
             setattr(fps, name, value)

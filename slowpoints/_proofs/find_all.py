@@ -11,12 +11,18 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
+from slowpoints._intervals.enclosure import NotCovered
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.trace import traced
 from slowpoints._network.units import InUnits, relative_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
+from slowpoints._proofs.branch_and_prune import SMALLEST, Parts, SettledParts, branch
+from slowpoints._proofs.by_contraction import by_contraction
+from slowpoints._proofs.few_dimensions import by_few_dimensions
+from slowpoints._proofs.piecewise_linear import by_regions
 
 
 def find_all(
@@ -72,9 +78,6 @@ def find_all(
         UserWarning: if the search is not complete. The warning says how much of the box is left,
             and why.
     """
-    # Only here, so that importing the package stays quick.
-    from slowpoints._intervals.enclosure import NotCovered
-
     F = as_transition(F)
     F, low, high, u = _checked(F, box, inputs)
     most = arguments.whole("find_all", "max_boxes", max_boxes, least=1, or_infinite=True)
@@ -107,11 +110,6 @@ def find_all(
 
 def _search(F: Transition, low: Any, high: Any, u: Any, most: Any) -> Any:
     """Find the points by the first method that the network is fit for."""
-    from slowpoints._intervals.interpreter import EnclosedProgram
-    from slowpoints._proofs.branch_and_prune import SMALLEST, Parts, SettledParts, branch
-    from slowpoints._proofs.by_contraction import by_contraction
-    from slowpoints._proofs.few_dimensions import by_few_dimensions
-    from slowpoints._proofs.piecewise_linear import by_regions
 
     @functools.cache
     def program(n: int) -> EnclosedProgram:

@@ -79,7 +79,7 @@ def balanced_units(
     in scale even where a search has not come close to a point. `unit` is kept if they hardly do, or
     if there are too many entries for a Jacobian.
     """
-    from scipy.linalg import matrix_balance  # only here, so that importing the package stays quick
+    from scipy.linalg import matrix_balance  # only here: few searches need it
 
     if x.size > _MOST_STATES:
         return unit

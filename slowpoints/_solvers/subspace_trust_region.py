@@ -110,7 +110,7 @@ class _Model(NamedTuple):
     outside: Callable[[Array], tuple[Array, Array]]
     Q: Float[Array, "lanes m m"]  # axes in the subspace along which there are no mixed terms
     eigenvalues: Float[Array, "lanes m"]  # the second derivatives along them
-    gradient: Float[Array, "lanes m"]  # and minus the first
+    gradient: Float[Array, "lanes m"]  # and the first
     dtype: Any  # the precision of the linear algebra
 
 

@@ -92,6 +92,29 @@ def test_the_next_process_compiles_nothing_and_finds_the_same(filled):
         assert out == expected or starts != "1.0"
 
 
+DRAWN_FIRST = """
+import jax, numpy as np, slowpoints
+W = 2 * jax.random.normal(jax.random.key(0), (8, 8)) / 8**0.5
+x = np.asarray(slowpoints.sample_states(jax.random.key(1), np.zeros((2, 5, 8), np.float32), 4, 0.5))
+fps = slowpoints.optimize_batch(
+    lambda x, u: jax.numpy.tanh(W @ x), x, np.zeros(1, "f"), solver=slowpoints.BoundedNewton()
+)
+print(np.asarray(fps.status))
+"""
+
+
+@pytest.mark.slow
+def test_the_first_program_that_is_read_need_not_be_one_with_lapack(tmp_path):
+    """States that are drawn first were read first, before LAPACK's functions were looked up."""
+    environment = os.environ | {"SLOWPOINTS_CACHE": str(tmp_path), "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", DRAWN_FIRST]
+    first, again = (
+        subprocess.run(command, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == again.returncode == 0, again.stderr
+    assert first.stdout == again.stdout != ""
+
+
 @pytest.mark.slow
 def test_a_damaged_program_is_compiled_again(filled, tmp_path):
     folder, expected = filled

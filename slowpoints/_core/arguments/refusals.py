@@ -1,6 +1,7 @@
 """`refuse`: the error that all refusals are, and what a message says of the value."""
 
 import reprlib
+import sys
 from typing import Any, NoReturn
 
 import jax
@@ -24,9 +25,13 @@ def found(value: Any) -> str:
 
 
 def name_of(kind: type) -> str:
-    """Return a class's name; for those of this package, the one that users import it by."""
-    module = kind.__module__.split("._")[0] if kind.__module__[:10] == "slowpoints" else None
-    return f"{module or kind.__module__}.{kind.__qualname__}"
+    """Return a class's name; for a public one of this package, that which users import it by."""
+    if kind.__module__.split(".")[0] == "slowpoints":
+        package = sys.modules["slowpoints"]
+        for public in (package, package.solvers):
+            if getattr(public, kind.__qualname__, None) is kind:
+                return f"{public.__name__}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_array(value: Any) -> bool:

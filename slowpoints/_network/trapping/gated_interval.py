@@ -10,7 +10,7 @@ import numpy as np
 from slowpoints._network.trapping.sums import ROUNDED, Range, Sum, finite_product, plus, sum_of
 
 _MOST_SYMBOLS = 8
-"""Gated units have two or three symbols."""
+"""Gated units have two or three symbols. Of units with more, no interval is known."""
 
 _GATED = 1e-3
 """A unit is gated if it moves by less than this fraction of what it does with open gates."""
