@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 import slowpoints
+from slowpoints._network.comparable import Identity
+from slowpoints._network.torch_graphs.program import TorchProgram
 
 pytestmark = pytest.mark.fast
 
@@ -65,6 +67,12 @@ def test_pickles_of_earlier_versions_find_their_classes():
     assert loaded(jnp.ones(1), jnp.ones(1)) == twice(jnp.ones(1), jnp.ones(1))
     with pytest.raises(ModuleNotFoundError):
         pickle.loads(before.replace(b"iterates", b"no_such_room"))
+
+
+def test_classes_that_were_renamed_are_found_in_pickles_of_earlier_versions():
+    torch_program = pickle.loads(b"cslowpoints._transition.models.torch_program\nProgram\n.")
+    assert torch_program is TorchProgram
+    assert pickle.loads(b"cslowpoints._transition.program\nIdentity\n.") is Identity
 
 
 @pytest.mark.slow
