@@ -18,7 +18,6 @@ _RENAMED = {
     "models.torch_program": "torch_graphs.program",
 }
 
-
 _RENAMED_CLASSES = {
     "models.torch_program": ("torch_graphs.program", {"Program": "TorchProgram"}),
     "program": ("comparable", {"Identity": "Identity"}),

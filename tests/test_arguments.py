@@ -1282,3 +1282,16 @@ def test_tensors_are_numbers_states_and_labels():
     for bad in (torch.zeros(4, 2, device="meta"), torch.zeros(4, 2).to_sparse()):
         with pytest.raises(TypeError, match=r"`x_init` is a torch.Tensor, which is not an array"):
             optimize_batch(F, bad, U)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (FixedPoints(np.zeros((1, 1))), "slowpoints.FixedPoints"),
+        (slowpoints.solvers.Report(print), "slowpoints.solvers.Report"),
+        (functools.partial(print), "functools.partial"),
+    ],
+)
+def test_a_message_calls_a_class_by_the_name_that_users_import_it_by(value, name):
+    with pytest.raises(TypeError, match=f"is a {name}; expected"):
+        iterate(lambda x, u: x, value)

@@ -292,7 +292,7 @@ class SubspaceTrustRegion(AbstractRowSolver):
         self,
         state: _State,
         stopping: Stopping,
-        step: "_Step",
+        step: _Step,
         x: Float[Array, "lanes n_states"],
         q: Float[Array, " lanes"],
         n_poor: Int[Array, " lanes"],

@@ -127,6 +127,20 @@ def test_rows_of_several_statuses_at_one_point_count_it_once():
     assert found.lines[3].endswith("with q = 1e-12, at 1 point that is already counted.")
 
 
+def test_a_row_that_is_not_valid_is_at_no_point():
+    all_fps = rows((FIXED, 0.0, 2, 1e-20), (SLOW, 0.5, 2, 1e-9), (FIXED, 1.0, 1, 1e-20))
+    all_fps = all_fps.replace(valid=np.arange(5) < 4)
+    found = told(all_fps, [0.0, 0.5])
+    assert [(p.n_rows, p.n_points, p.n_shared) for p in found.parts] == [(3, 1, 0), (2, 1, 0)]
+
+
+def test_starts_whose_squares_are_not_finite_are_no_reason_to_warn():
+    all_fps = rows((FIXED, 0.0, 2, 1e-20), (FIXED, 40.0, 1, 1e-20))
+    large = np.array([[0, 1], [1, 0], [1, 1]], np.float32) * np.float32(1e20)
+    all_fps = all_fps.replace(xstar=all_fps.xstar.astype(np.float32), x_init=large)
+    assert told(all_fps, [0.0]).n_rows == 3
+
+
 def test_unfinished_rows_at_points_of_their_own_and_of_others():
     ends = ((FIXED, 0.0, 5, 1e-20), (UNFINISHED, 5e-4, 2, 1e-12))
     line = told(rows(*ends, (UNFINISHED, 1.0, 1, 1e-12)), [0.0, 1.0]).lines[1]
