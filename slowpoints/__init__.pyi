@@ -9,9 +9,11 @@ from ._network.as_transition import as_transition as as_transition
 from ._network.continuous_time import ContinuousTime as ContinuousTime
 from ._network.iterate import iterate as iterate
 from ._network.along import along as along
+from ._network.stroboscopic import stroboscopic as stroboscopic
 from ._network.q_fn import q_fn as q_fn
 from ._search.sample import sample_inputs_and_states as sample_inputs_and_states
 from ._search.sample import sample_states as sample_states
+from ._search.sample import sample_ball as sample_ball
 from ._search.sample import input_grid as input_grid
 from ._points.status import Status as Status
 from ._points.fixed_points import FixedPoints as FixedPoints
@@ -62,6 +64,10 @@ from ._connections.basin_boundary import basin_boundary as basin_boundary
 from ._connections.smallest_kick import Smallest as Smallest
 from ._connections.smallest_kick import smallest_kick as smallest_kick
 from ._connections.smallest_kick import smallest_pulse as smallest_pulse
+from ._attractors.kinds import AttractorKind as AttractorKind
+from ._attractors.attractors import Attractors as Attractors, attractors as attractors
+from ._attractors.lyapunov import LyapunovExponents as LyapunovExponents
+from ._attractors.lyapunov import lyapunov as lyapunov
 from ._modes.passage_time import (
     PassageTimes as PassageTimes,
     passage_time as passage_time,

@@ -87,6 +87,54 @@ def sample_states(
     return _run(steps, states, jnp.broadcast_to(jnp.asarray(u), (n_inits, n_inputs)))
 
 
+def sample_ball(
+    key: PRNGKeyArray,
+    center: Float[RealArray, " n_states"],
+    radius: Scalar | Float[RealArray, " n_states"],
+    n: int,
+) -> Float[Array, "n n_states"]:
+    """Draw states evenly from a ball around a state.
+
+    The share of them that returns to an attractor in the centre is its basin stability (Menck et
+    al. 2013).
+
+    Args:
+        key: a JAX random key.
+        center: `[n_states]` the state in the middle.
+        radius: of the ball, in the units of the states; or `[n_states]`, the semi-axes of an
+            ellipsoid, for states whose entries have different scales.
+        n: how many to draw.
+
+    Returns:
+        `[n, n_states]` the states.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an argument has the wrong shape or range.
+    """
+    caller = "sample_ball"
+    key = arguments.random_key(caller, key)
+    center = arguments.array(caller, "center", center, ("n_states",), floating=True, finite=True)
+    n = arguments.whole(caller, "n", n, least=1)
+    n_states = center.shape[0]
+    if n_states == 0:
+        arguments.refuse(caller, "center", "has no entries", "at least one state", ValueError)
+    if getattr(radius, "ndim", 0) == 0 and not isinstance(radius, (list, tuple)):
+        radius = arguments.number(caller, "radius", radius, finite=True)
+    else:
+        radius = arguments.array(caller, "radius", radius, (n_states,), finite=True)
+        if not isinstance(radius, Tracer) and (np.asarray(radius) < 0).any():
+            was = "has negative entries"
+            arguments.refuse(caller, "radius", was, "lengths of at least 0", ValueError)
+    center = put(center)
+    directions, lengths = jax.random.split(key)
+    normal = jax.random.normal(directions, (n, n_states), center.dtype)
+    normal = normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
+    # The part of the volume within a distance rises with its power of the dimension.
+    length = jax.random.uniform(lengths, (n, 1), center.dtype) ** (1 / n_states)
+    return center + jnp.asarray(radius, center.dtype) * length * normal
+
+
 def sample_inputs_and_states(
     key: PRNGKeyArray,
     inputs_traj: Float[RealArray, "trials time n_inputs"],
