@@ -92,6 +92,8 @@ from ._drawing.config import PlotConfig as PlotConfig
 from ._plots.fixed_points import plot_fixed_points_2d as plot_fixed_points_2d
 from ._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
 from ._plots.animation import animate_fixed_points as animate_fixed_points
+from ._plots.attractors import plot_attractors as plot_attractors
+from ._plots.attractors import plot_lyapunov as plot_lyapunov
 from ._plots.branches import plot_branches as plot_branches
 from ._plots.connections import plot_connections as plot_connections
 from ._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues

@@ -173,7 +173,9 @@ def _what(
         )
         if rotation.mismatch <= limit and not is_chaotic:
             x = in_order_of_phase(states, rotation.number, _ON_CURVE_STATES)
-            return turns_on(AttractorKind.CLOSED_ORBIT, x=x)
+            # Along the orbit, nothing grows or shrinks: what differs from that is an error.
+            errors = np.maximum(errors, np.abs(exponents).min())
+            return turns_on(AttractorKind.CLOSED_ORBIT, x=x, errors=errors)
         if not is_chaotic and digits >= _QUASI_PERIODIC_DIGITS:
             x, gap = _cloud(states)
             return turns_on(AttractorKind.TORUS, x=x, gap=gap)

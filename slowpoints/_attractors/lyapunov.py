@@ -27,11 +27,10 @@ would mostly tell how a single state differs from the mean, which does not grow 
 _FEWEST_BLOCKS = 8
 """Blocks are joined until these are left. With fewer, a standard deviation means little."""
 
-_REGULAR = 1e-3
-"""If weighted averages of both halves are so much closer to each other, for all exponents, than the
-means of blocks suggest, the motion is regular, and they converge faster than any power of time. By
-chance, those of chaos are so close in one of a thousand cases, and in fewer if several
-exponents are known."""
+_REGULAR = 1e-2
+"""If weighted averages of both halves and of all steps are so much closer to each other, for all
+exponents, than the means of blocks suggest, the motion is regular, and they converge faster than
+any power of time. By chance, those of chaos are so close in about one of ten thousand cases."""
 
 _ALIGNING = 0.125
 """This part of the measured steps is run before them, for directions to turn to where they stay."""

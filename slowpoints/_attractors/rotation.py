@@ -25,8 +25,9 @@ class Rotation:
     Attributes:
         number: turns per step, from 0 to 1/2.
         error: of the number, as shorter and longer windows differ in it.
-        mismatch: how far states are from the line between their neighbours in phase: the root mean
-            square, as a part of the `radius`.
+        mismatch: how far states are from the line between their neighbours in phase, or where these
+            are far from them in phase, from a series through all: the root mean square, as a part
+            of the `radius`.
         radius: the root mean square of the distance of states from their mean.
     """
 
@@ -103,15 +104,49 @@ def in_order_of_phase(
     states: Float[np.ndarray, "n_steps n_states"], number: float, n: int
 ) -> Float[np.ndarray, "n n_states"]:
     """Return `n` states on a closed curve at equal distances in phase, in their order along it."""
-    phase = np.mod(number * np.arange(len(states)), 1.0)
-    order = np.argsort(phase)
-    phase, states = phase[order], states[order]
     wanted = np.arange(n) / n
+    phase, states = _sorted_by_phase(states, number)
+    if (series := _series_through(phase, states)) is not None:
+        return _waves_of(wanted, len(series) // 2) @ series
     after = np.searchsorted(phase, wanted) % len(phase)
     before = after - 1
     gap = np.mod(phase[after] - phase[before], 1.0)
     part = np.where(gap > 0, np.mod(wanted - phase[before], 1.0) / np.where(gap > 0, gap, 1), 0)
     return states[before] + part[:, None] * (states[after] - states[before])
+
+
+_WIDE_GAP = 1 / 512
+"""Between phases farther apart than this, as where a trajectory nearly repeats after some steps and
+takes long to go all the way round, a curve is no straight line."""
+
+_HARMONICS_FOR_GAP = 0.4
+"""There, it is a Fourier series of so many harmonics, divided by the gap: fewer than the values at
+both ends of the gaps can tell apart."""
+
+
+def _sorted_by_phase(
+    states: Float[np.ndarray, "n d"], number: float
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
+    phase = np.mod(number * np.arange(len(states)), 1.0)
+    order = np.argsort(phase)
+    return phase[order], states[order]
+
+
+def _series_through(
+    phase: Float[np.ndarray, " n"], states: Float[np.ndarray, "n d"]
+) -> Float[np.ndarray, "k d"] | None:
+    """Return the Fourier series closest to all states; `None` if phases leave no wide gap."""
+    widest = np.mod(np.roll(phase, -1) - phase, 1.0).max()
+    if widest <= _WIDE_GAP:
+        return None
+    waves = _waves_of(phase, max(1, int(_HARMONICS_FOR_GAP / widest)))
+    return np.linalg.lstsq(waves.T @ waves, waves.T @ states, rcond=None)[0]
+
+
+def _waves_of(phase: Float[np.ndarray, " n"], n_harmonics: int) -> Float[np.ndarray, "n k"]:
+    """Return the constant, the cosines and the sines of a series at some phases."""
+    angles = 2 * np.pi * phase[:, None] * np.arange(1, n_harmonics + 1)
+    return np.concatenate([np.ones((len(phase), 1)), np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _components(centred: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
@@ -161,13 +196,14 @@ def _numbers_with(frequency: float, harmonic: int) -> list[float]:
 
 
 def _mismatch(states: Float[np.ndarray, "n d"], number: float) -> float:
-    """Return how far states are from the lines between their neighbours in phase."""
-    phase = np.mod(number * np.arange(len(states)), 1.0)
-    order = np.argsort(phase)
-    phase, states = phase[order], states[order]
-    before, after = np.roll(states, 1, axis=0), np.roll(states, -1, axis=0)
-    to_before = np.mod(phase - np.roll(phase, 1), 1.0)
-    gap = to_before + np.mod(np.roll(phase, -1) - phase, 1.0)
-    part = np.where(gap > 0, to_before / np.where(gap > 0, gap, 1), 0.5)[:, None]
-    apart = states - (before + part * (after - before))
+    """Return how far states are from the curve through the others, in the mean."""
+    phase, states = _sorted_by_phase(states, number)
+    if (series := _series_through(phase, states)) is not None:
+        apart = states - _waves_of(phase, len(series) // 2) @ series
+    else:
+        before, after = np.roll(states, 1, axis=0), np.roll(states, -1, axis=0)
+        to_before = np.mod(phase - np.roll(phase, 1), 1.0)
+        gap = to_before + np.mod(np.roll(phase, -1) - phase, 1.0)
+        part = np.where(gap > 0, to_before / np.where(gap > 0, gap, 1), 0.5)[:, None]
+        apart = states - (before + part * (after - before))
     return float(np.sqrt(np.mean(np.sum(np.square(apart), axis=1))))

@@ -213,9 +213,8 @@ class Settling:
 
     def _examine(self, active: Int[np.ndarray, " k"], rows: Rows, n_steps: int, last: bool) -> None:
         """Examine rows that are on nothing known, a few at a time, and settle others like them."""
-        at_a_time = max(
-            1, min(_EXAMINED_AT_ONCE, _NUMBERS_EXAMINED // (n_steps * rows.end.shape[1]))
-        )
+        room = _NUMBERS_EXAMINED // (n_steps * rows.end.shape[1])
+        at_a_time = 1  # most networks have one attractor of this kind, if any
         self.reasons = {}
         while self._n_examined < MOST_EXAMINED:
             left = np.flatnonzero(self.attractor[active] < 0)
@@ -223,6 +222,7 @@ class Settling:
             if left.size == 0:
                 return
             chosen = left[np.unique(np.linspace(0, left.size - 1, at_a_time).astype(int))]
+            at_a_time = max(1, min(_EXAMINED_AT_ONCE, room))
             self._n_examined += chosen.size
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
             found = examined(self._F, x, u, rows.group[chosen], n_steps, self.n_exponents)

@@ -27,6 +27,7 @@ from slowpoints._finder.printed import (
     print_update,
 )
 from slowpoints._finder.progress import Progress, rows_at_a_time
+from slowpoints._finder.settled import lines_on_states
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.precision import with_precision
 from slowpoints._pipeline.account import Account, account
@@ -489,6 +490,9 @@ class FixedPointFinder:
             print(f"\t{self.rounds}")
         elif given.noise_scale == 0 and all_stable(fps):
             print(line_on_noise(fps))
+        if not self.across_processes:
+            for line in lines_on_states(given.F, fps, all_fps):
+                print(line)
 
     def _account(self, fps: FixedPoints, all_fps: FixedPoints, F: Any = None) -> Account:
         """Return the account of a search, by this finder's rules; of the network `F`, if given."""

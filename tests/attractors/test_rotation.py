@@ -59,3 +59,14 @@ def test_too_few_turns_tell_nothing():
     assert rotation_of(curves(STEPS / 1000)["ellipse"]) is None
     assert rotation_of(curves((0.5 - 1e-4) * STEPS)["ellipse"]) is None
     assert rotation_of(np.ones((4096, 2))) is None
+
+
+@pytest.mark.parametrize("period", [31.9988, 16.0005, 9.9999])
+def test_a_curve_is_known_where_a_trajectory_nearly_repeats(period):
+    """In 4096 steps it goes to a few parts of the curve only."""
+    states = curves(STEPS / period)["ellipse"]
+    found = rotation_of(states)
+    assert found is not None and found.mismatch < 1e-6
+    assert abs(1 / found.number - period) < 1e-6
+    turned = in_order_of_phase(states, found.number, 64)
+    assert np.allclose(turned, curves(np.arange(64) / 64)["ellipse"], atol=1e-6)
