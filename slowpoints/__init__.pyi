@@ -68,6 +68,8 @@ from ._attractors.kinds import AttractorKind as AttractorKind
 from ._attractors.attractors import Attractors as Attractors, attractors as attractors
 from ._attractors.lyapunov import LyapunovExponents as LyapunovExponents
 from ._attractors.lyapunov import lyapunov as lyapunov
+from ._attractors.closed_orbits import ClosedOrbits as ClosedOrbits
+from ._attractors.closed_orbits import closed_orbits as closed_orbits
 from ._modes.passage_time import (
     PassageTimes as PassageTimes,
     passage_time as passage_time,

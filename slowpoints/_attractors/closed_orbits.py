@@ -1,0 +1,342 @@
+"""`closed_orbits`: closed orbits, whether they attract or not, from approximate ones."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Int, Shaped
+
+from slowpoints._attractors.attractors import Attractors
+from slowpoints._attractors.floquet import exponents_of_circle, multipliers_of_cycle
+from slowpoints._attractors.kinds import AttractorKind
+from slowpoints._attractors.orbit_equations import Equations, at_phases, filtered, harmonics, solved
+from slowpoints._connections.refined_points import enabled, working_dtype
+from slowpoints._core import arguments
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import Number, RealArray
+from slowpoints._network.as_transition import as_transition
+from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime, linearised_part
+from slowpoints._network.precision import with_precision
+from slowpoints._network.trace import traced
+from slowpoints._network.units import InUnits, units_of
+
+_FEWEST_STATES = 5
+"""An approximate orbit has at least so many states."""
+
+
+class ClosedOrbits(eqx.Module):
+    """Closed orbits: see [`closed_orbits`][slowpoints.closed_orbits].
+
+    One row for each approximate orbit, also where none was found.
+
+    Attributes:
+        is_resolved: `[n]` whether there is one.
+        reason: `[n]` why there is none; empty if there is.
+        period: `[n]` the mean number of steps of a return; in continuous time, the period.
+        period_error: `[n]` by how much it changes if the series has half as many harmonics.
+        rotation_number: `[n]` turns per step; NaN in continuous time.
+        states: `[n, n_sample, n_states]` states at equal distances in phase.
+        error: `[n]` by how much these change with half as many harmonics, at most.
+        exponents: `[n, k]` the leading Lyapunov exponents, per step or unit of time, falling, of
+            which one is zero, that along the orbit.
+        multipliers: `[n, k]` the Floquet multipliers over one period, by falling magnitude, of
+            which one is 1; NaN for maps, where no step of a state on the orbit closes it.
+        index: `[n]` the number of directions that grow; -1 where there is no orbit.
+        is_stable: `[n]` whether none grows and only the one along the orbit stays.
+        inputs: `[n, n_inputs]` the constant inputs.
+    """
+
+    is_resolved: Bool[np.ndarray, " n"]
+    reason: Shaped[np.ndarray, " n"]
+    period: Float[np.ndarray, " n"]
+    period_error: Float[np.ndarray, " n"]
+    rotation_number: Float[np.ndarray, " n"]
+    states: Float[np.ndarray, "n n_sample n_states"]
+    error: Float[np.ndarray, " n"]
+    exponents: Float[np.ndarray, "n k"]
+    multipliers: Complex[np.ndarray, "n k"]
+    index: Int[np.ndarray, " n"]
+    is_stable: Bool[np.ndarray, " n"]
+    inputs: Float[np.ndarray, "n n_inputs"]
+
+    def __len__(self) -> int:
+        return len(self.period)
+
+    def __repr__(self) -> str:
+        return f"ClosedOrbits(n={len(self)}, n_resolved={self.is_resolved.sum()})"
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.is_resolved.sum()} of {len(self)} closed orbits are resolved."
+        for row in np.flatnonzero(self.is_resolved):
+            leading = ", ".join(f"{value:.4g}" for value in self.exponents[row, :4])
+            kind = "stable" if self.is_stable[row] else f"index {self.index[row]}"
+            period, error = self.period[row], self.period_error[row]
+            yield f"{row}: period {period:.10g} ± {error:.1g}, {kind}, exponents {leading}"
+        for row in np.flatnonzero(~self.is_resolved):
+            yield f"{row}: {self.reason[row]}"
+
+
+def closed_orbits(
+    F: Any,
+    x0: Float[RealArray, "k n_states"] | Float[RealArray, "n k n_states"] | Attractors,
+    inputs: Float[RealArray, " n_inputs"] | Float[RealArray, "_ n_inputs"] | None = None,
+    *,
+    period: Number | Float[RealArray, " n"] | None = None,
+    tol: Number = 1e-10,
+    n_exponents: int = 4,
+    n_sample: int = 256,
+) -> ClosedOrbits:
+    """Find the closed orbits next to approximate ones, whether they attract or not.
+
+    In continuous time, a closed orbit is a limit cycle, or any periodic solution, with the period
+    as an unknown. In a map it is an invariant circle on which states turn by the same part of the
+    circle in each step, the rotation number. Both are found as Fourier series by Newton's method
+    (the parametrisation method, Haro et al. 2016; harmonic balance), in float64 if the network can
+    be evaluated in it, with as many harmonics as `tol` takes. No trajectory is followed, so orbits
+    that repel are found as well as others.
+
+    Linear equations of up to 4096 unknowns, states times phases, are solved directly. With more,
+    GMRES solves them, with the mean of the Jacobians along the orbit as the preconditioner. That
+    works if they do not change much along it.
+
+    An invariant circle on which states repeat after some steps (mode locking) is no such series:
+    the circle is there, but states do not turn evenly. [`find_cycles`][slowpoints.find_cycles] finds
+    its cycles.
+
+    Args:
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        x0: `[k, n_states]` or `[n, k, n_states]` approximate orbits: `k` states, at least five,
+            that follow one another at about equal distances in time, once round. Or what
+            [`attractors`][slowpoints.attractors] returns, whose closed orbits are taken, with their
+            periods and inputs.
+        inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` the constant inputs.
+        period: the approximate period, a number or `[n]`, in steps or units of time. By default it
+            follows from how fast states move along the approximate orbit.
+        tol: the error to reach, as a part of the orbit's size. An orbit with an error of up to 1e-6
+            is resolved even if this is not reached: see `error`.
+        n_exponents: how many exponents and multipliers to give, at most one for each entry of the
+            state.
+        n_sample: how many states of each orbit to give.
+
+    Returns:
+        The orbits, in the order of the approximate ones.
+
+    Raises:
+        TypeError: if `F` is not of a known kind, or something is traced.
+        ValueError: if `F` does not map such states to states, an argument has the wrong shape or
+            range, or `inputs` is missing.
+    """
+    caller = "closed_orbits"
+    F = as_transition(F)
+    arguments.number(caller, "tol", tol, finite=True)
+    n_exponents = arguments.whole(caller, "n_exponents", n_exponents, least=1)
+    n_sample = arguments.whole(caller, "n_sample", n_sample)
+    x, u, guess = _given(caller, x0, inputs, period)
+    F = traced(caller, F, x.shape[2], u.shape[1], u.dtype, states="x0")
+    dtype = working_dtype(F, x[:, 0], u)
+    rows = [
+        _one(F, one.astype(dtype), own.astype(dtype), number, float(tol), n_exponents, n_sample)
+        for one, own, number in zip(x, u, guess, strict=True)
+    ]
+    k = min(n_exponents, x.shape[2])
+    empty = {
+        "states": np.zeros((0, n_sample, x.shape[2])),
+        "exponents": np.zeros((0, k)),
+        "multipliers": np.zeros((0, k), complex),
+        "reason": np.zeros(0, "U1"),
+        "index": np.zeros(0, int),
+        "is_stable": np.zeros(0, bool),
+        "is_resolved": np.zeros(0, bool),
+    }
+    fields = ("period", "period_error", "rotation_number", "error", *empty)
+    columns = {
+        name: np.array([row[name] for row in rows]) if rows else empty.get(name, np.zeros(0))
+        for name in fields
+    }
+    return ClosedOrbits(**columns, inputs=u)
+
+
+def _given(
+    caller: str, x0: Any, inputs: Any, period: Any
+) -> tuple[Shaped[np.ndarray, "n k d"], Shaped[np.ndarray, "n m"], list[float | None]]:
+    """Return the approximate orbits, their inputs and their periods, as far as they are known."""
+    if isinstance(x0, Attractors):
+        rows = x0.kind == AttractorKind.CLOSED_ORBIT
+        x, u, known = x0.states[rows], x0.inputs[rows], x0.period[rows]
+    else:
+        axes = (("k", "n_states"), ("n", "k", "n_states"))
+        x = np.asarray(arguments.array(caller, "x0", x0, *axes, floating=True, finite=True))
+        x = x[None] if x.ndim == 2 else x
+        arguments.check_precision(caller, "x0", x.dtype)
+        if inputs is None:
+            arguments.refuse(caller, "inputs", "is None", "the constant inputs", ValueError)
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        u = arguments.inputs_of_rows(caller, inputs, len(x), "orbit of `x0`", dtype)
+        u = np.broadcast_to(np.asarray(u), (len(x), u.shape[1]))
+        known = None
+    if x.shape[1] < _FEWEST_STATES or x.shape[2] == 0:
+        was = f"has shape {tuple(x.shape)}"
+        expected = f"at least {_FEWEST_STATES} states for each orbit, each of at least one number"
+        arguments.refuse(caller, "x0", was, expected, ValueError)
+    if period is not None:
+        if getattr(period, "ndim", 0):
+            known = np.asarray(arguments.array(caller, "period", period, (len(x),), finite=True))
+            if (known <= 0).any():
+                was = "has entries that are not positive"
+                arguments.refuse(caller, "period", was, "positive numbers", ValueError)
+        else:
+            known = np.full(len(x), float(arguments.positive(caller, "period", period)))
+    return x, u, [None] * len(x) if known is None else [1 / float(p) for p in known]
+
+
+def _one(
+    F: Transition,
+    x: Float[np.ndarray, "k d"],
+    u: Float[np.ndarray, " m"],
+    number: float | None,
+    tol: float,
+    n_exponents: int,
+    n_sample: int,
+) -> dict[str, Any]:
+    """Return one row of the result."""
+    unit = units_of(x)
+    continuous_time = isinstance(F, ContinuousTime)
+    equations = _equations(InUnits(linearised_part(F), unit), u, continuous_time)
+    x = at_phases((x / unit).astype(np.float64), 2 * ((len(x) - 1) // 2) + 1)
+    x, number = _with_number(equations, x, number)
+    orbit = solved(equations, x, number, tol)
+    d = x.shape[1]
+    k = min(n_exponents, d)
+    nothing = np.full(k, np.nan)
+    row: dict[str, Any] = {
+        "is_resolved": not orbit.reason,
+        "reason": orbit.reason,
+        "period": np.nan,
+        "period_error": np.nan,
+        "rotation_number": np.nan,
+        "error": np.nan,
+        "states": np.full((n_sample, d), np.nan),
+        "exponents": nothing,
+        "multipliers": nothing.astype(complex),
+        "index": -1,
+        "is_stable": False,
+    }
+    if orbit.reason:
+        return row
+    curve, number = _once_round(equations, orbit.x, orbit.number, continuous_time)
+    period = 1 / number
+    if continuous_time:
+        multipliers = multipliers_of_cycle(equations, curve, period)[:k]
+        with np.errstate(divide="ignore"):
+            exponents = np.log(np.abs(multipliers)) / period
+        row["multipliers"] = multipliers
+    else:
+        exponents = exponents_of_circle(equations, curve, number, k)
+        row["rotation_number"] = number
+    margin = _NEUTRAL * max(1.0, np.abs(exponents).max(where=np.isfinite(exponents), initial=0))
+    states = _sampled(curve, n_sample)
+    return row | {
+        "period": period,
+        "period_error": orbit.number_error / number**2,
+        "error": float(orbit.error * unit.max()),
+        "states": unit * states,
+        "exponents": exponents,
+        "index": int(np.sum(exponents > margin)),
+        "is_stable": not np.any(exponents > margin) and np.sum(np.abs(exponents) <= margin) == 1,
+    }
+
+
+_NEUTRAL = 1e-6
+"""Exponents are known to this part of the largest; what is closer to zero is neutral."""
+
+_SILENT = 1e-9
+"""Harmonics below this part of the curve's size are not there."""
+
+
+def _equations(F: Transition, u: Float[np.ndarray, " m"], continuous_time: bool) -> Equations:
+    """Return the equations of an orbit, evaluated by JAX in the precision of the input."""
+    dtype = u.dtype
+    with enabled(dtype):
+        F = with_precision(F, dtype)
+
+    def evaluated(program: Any) -> Any:
+        def of(x: Any) -> Any:
+            with enabled(dtype):
+                return np.asarray(program(F, jnp.asarray(x, dtype), jnp.asarray(u)), np.float64)
+
+        return of
+
+    return Equations(evaluated(_values), evaluated(_slopes), continuous_time)
+
+
+@CompiledOnce
+def _values(F: Transition, x: Float[Array, "n d"], u: Float[Array, " m"]) -> Float[Array, "n d"]:
+    return jax.vmap(lambda x: F(x, u).astype(x.dtype))(x)
+
+
+@CompiledOnce
+def _slopes(F: Transition, x: Float[Array, "n d"], u: Float[Array, " m"]) -> Float[Array, "n d d"]:
+    return jax.vmap(jax.jacfwd(lambda x: F(x, u).astype(x.dtype)))(x)
+
+
+def _with_number(
+    equations: Equations, x: Float[np.ndarray, "n d"], number: float | None
+) -> tuple[Float[np.ndarray, "n d"], float]:
+    """Return the curve in the direction of the motion, and its rotation number or frequency."""
+    n = len(x)
+    along = filtered(2j * np.pi * harmonics(n), x)
+    if equations.continuous_time:
+        found = float(np.sum(equations.values(x) * along) / np.sum(along * along))
+    else:
+        # The shift after which the curve is closest to its image.
+        image = np.fft.fft(equations.values(x), axis=0)
+        fine = 64 * n
+        product = np.sum(image * np.fft.fft(x, axis=0).conj(), axis=1)
+        spread = np.zeros(fine, complex)
+        side = (n - 1) // 2
+        spread[1 : side + 1], spread[-side:] = product[1 : side + 1], product[-side:]
+        # `image(p) = x(p + r)` has the coefficients of `x` times `exp(2 pi i k r)`.
+        best = int(np.argmax(np.fft.fft(spread).real)) / fine
+        found = best if best <= 0.5 else best - 1
+    if found < 0:
+        x, found = np.roll(x[::-1], 1, axis=0), -found
+    return x, found if number is None else number
+
+
+def _once_round(
+    equations: Equations, x: Float[np.ndarray, "n d"], number: float, continuous_time: bool
+) -> tuple[Float[np.ndarray, "n d"], float]:
+    """Return the curve once round, if it goes round several times."""
+    n = len(x)
+    size = np.linalg.norm(np.fft.fft(x, axis=0) / n, axis=1)
+    size[0] = 0
+    present = np.abs(harmonics(n))[size > _SILENT * size.max()].astype(int)
+    times = int(np.gcd.reduce(present)) if present.size else 1
+    if times <= 1:
+        return x, number
+    coefficients = np.fft.fft(x, axis=0) / n
+    side = (n - 1) // 2 // times
+    kept = np.zeros((2 * side + 1, x.shape[1]), complex)
+    kept[: side + 1] = coefficients[: side * times + 1 : times]
+    kept[-side:] = coefficients[-side * times :: times][-side:]
+    number = times * number if continuous_time else (times * number) % 1.0
+    return np.fft.ifft(kept * len(kept), axis=0).real, number
+
+
+def _sampled(x: Float[np.ndarray, "n d"], n: int) -> Float[np.ndarray, "m d"]:
+    """Return `n` states at equal distances in phase."""
+    fine = at_phases(x, n if n % 2 else n + 1) if n else x[:0]
+    if n and n % 2 == 0:  # an even number has no middle harmonic of its own
+        side = (len(x) - 1) // 2
+        angles = 2 * np.pi * np.arange(n)[:, None] / n * np.arange(-side, side + 1)
+        order = np.concatenate([np.arange(len(x) - side, len(x)), np.arange(side + 1)])
+        coefficients = (np.fft.fft(x, axis=0) / len(x))[order]
+        fine = (np.exp(1j * angles) @ coefficients).real
+    return fine
