@@ -107,8 +107,8 @@ def closed_orbits(
     works if they do not change much along it.
 
     An invariant circle on which states repeat after some steps (mode locking) is no such series:
-    the circle is there, but states do not turn evenly. [`find_cycles`][slowpoints.find_cycles] finds
-    its cycles.
+    the circle is there, but states do not turn evenly. [`find_cycles`][slowpoints.find_cycles]
+    finds its cycles.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -312,7 +312,7 @@ def _with_number(
 
 def _once_round(
     equations: Equations, x: Float[np.ndarray, "n d"], number: float, continuous_time: bool
-) -> tuple[Float[np.ndarray, "n d"], float]:
+) -> tuple[Float[np.ndarray, "m d"], float]:
     """Return the curve once round, if it goes round several times."""
     n = len(x)
     size = np.linalg.norm(np.fft.fft(x, axis=0) / n, axis=1)

@@ -33,9 +33,6 @@ _LINEAR = 0.1
 _ROUNDINGS = 8
 """A state that moves by at most so many units in the last place is at rest."""
 
-SAME = 1e-6
-"""Points that Newton's method refined are the same if they are this close."""
-
 _CLOUD_STATES = 64
 """So many states of a trajectory tell whether it is on a torus or a chaotic attractor."""
 
@@ -61,6 +58,8 @@ class Known:
         inverse: of `I - J` at the first state, over as many steps as there are states; `None` if it
             is singular, or of no use for the kind.
         gap: what is the largest distance, nearly, from a state on it to the next one of `x`.
+        pieces: of how many closed curves, visited in turn and each of as many states, a closed
+            orbit consists.
         stride: after how many steps a state on it hardly tells where it was before.
     """
 
@@ -76,6 +75,7 @@ class Known:
     inverse: Float[np.ndarray, "n_states n_states"] | None = None
     gap: float = np.nan
     stride: int = 1
+    pieces: int = 1
 
     @property
     def radius(self) -> float:
@@ -122,6 +122,11 @@ def rounding_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
     return _ROUNDINGS * np.finfo(x.dtype).eps * size_of(x)
 
 
+def same_distance(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Return up to which distance points that Newton's method refined are the same."""
+    return np.sqrt(np.finfo(x.dtype).eps) * size_of(x)
+
+
 def arrived(F: Transition, rows: Rows, one: Known, dtype: np.dtype[Any]) -> Bool[np.ndarray, " n"]:
     """Return which rows have come to an attractor.
 
@@ -151,6 +156,7 @@ def _at_points(
     reach = np.where(rows.rests, _REACH_AT_REST, REACH) * (one.radius if k > 1 else 1.0)
     near = (now <= np.maximum(reach, rounding)) & (now <= np.maximum(_SHRUNK * before, rounding))
     near |= rows.rests & (now <= reach)
+    rounding = rounding_of(rows.end.astype(dtype))
     if one.inverse is None:
         return near & (now <= np.maximum(REACH * reach, rounding))
     for first in np.unique(place[near]):
@@ -169,7 +175,7 @@ def _at_points(
 def _on_curve(rows: Rows, one: Known) -> Bool[np.ndarray, " n"]:
     """Return which rows have come to a closed curve, or are on their way to it."""
     limit = REACH * one.radius
-    before, now = (_distance_to_curve(x, one.x) for x in (rows.middle, rows.end))
+    before, now = (distance_to_curves(x, one) for x in (rows.middle, rows.end))
     rounding = rounding_of(rows.end)
     return (now <= np.maximum(limit, rounding)) & (now <= np.maximum(_SHRUNK * before, limit / 2))
 
@@ -187,16 +193,24 @@ def _in_cloud(F: Transition, rows: Rows, one: Known) -> Bool[np.ndarray, " n"]:
     return inside
 
 
-def covers(known: Known, new: Known) -> bool:
-    """Return whether a torus or a chaotic attractor is among the states of one that is known.
+def is_same(known: Known, new: Known) -> bool:
+    """Return whether an attractor is one that is known.
 
     What was seen of it for long tells more than the states of a row on its way, which may linger at
     a saddle within the attractor.
     """
-    if known.rests or known.kind != new.kind or known.group != new.group:
+    if known is new:
+        return True
+    if known.kind != new.kind or known.group != new.group:
         return False
+    if known.rests:
+        apart = np.linalg.norm(known.x - new.x[0], axis=1).min()
+        return len(known.x) == len(new.x) and bool(apart <= same_distance(known.x[:1])[0])
     if known.kind == AttractorKind.CLOSED_ORBIT:
-        return False  # rows have told
+        apart = distance_to_curves(new.x, known).max()
+        return known.pieces == new.pieces and bool(apart <= 2 * REACH * known.radius)
+    if known.kind == AttractorKind.ESCAPE:
+        return True
     return bool(np.median(nearest(new.x, known.x)[0]) <= known.gap)
 
 
@@ -214,6 +228,12 @@ def nearest(
         # Products tell which is the nearest; the distance itself they would round.
         number[part] = np.argmin(squared - 2 * (x[part] - centre) @ near.T, axis=1)
     return np.linalg.norm(x - points[number], axis=1), number
+
+
+def distance_to_curves(x: Float[np.ndarray, "n d"], one: Known) -> Float[np.ndarray, " n"]:
+    """Return the distance to a closed orbit."""
+    curves = np.split(one.x, one.pieces)
+    return np.min([_distance_to_curve(x, curve) for curve in curves], axis=0)
 
 
 def _distance_to_curve(
@@ -260,9 +280,9 @@ def points_near(
     start, x = x, refined_points(F_k, x, u)
     speed = speeds(F_k, x, u)
     with np.errstate(invalid="ignore"):
-        is_point = speed <= np.sqrt(np.finfo(x.dtype).eps) * np.minimum(
-            size_of(x), np.linalg.norm(x - start, axis=1) + np.sqrt(np.finfo(x.dtype).eps)
-        )
+        moved = np.minimum(size_of(x), np.linalg.norm(x - start, axis=1))
+        negligible = np.sqrt(np.finfo(x.dtype).eps) * moved
+        is_point = speed <= np.maximum(negligible, rounding_of(x))
     copy_of = _copies(x, group, is_point)
     firsts = np.unique(copy_of[is_point])
     made = _with_spectra(F_k, F, x[firsts], u[firsts], group[firsts], n_exponents, k)
@@ -277,7 +297,7 @@ def _copies(
     first = np.arange(len(x))
     for i in np.flatnonzero(counts):
         others = np.flatnonzero(counts[:i] & (group[:i] == group[i]) & (first[:i] == first[:i]))
-        same = np.linalg.norm(x[others] - x[i], axis=1) <= SAME * size_of(x[i : i + 1])
+        same = np.linalg.norm(x[others] - x[i], axis=1) <= same_distance(x[i : i + 1])
         if same.any():
             first[i] = first[others[same][0]]
     return first

@@ -239,7 +239,8 @@ def _by_gmres(
         return np.append(near.ravel(), v[-1] / np.linalg.norm(along))
 
     size = n * d + 1
-    A, M = (LinearOperator((size, size), op, dtype=float) for op in (product, nearly_solved))
+    A = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    M = LinearOperator((size, size), matvec=nearly_solved, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     target = np.append(-residual.ravel(), 0.0)
     found, failed = gmres(A, target, M=M, rtol=1e-9, restart=100, maxiter=4)
     if failed and np.linalg.norm(product(found) - target) > 0.1 * np.linalg.norm(target):

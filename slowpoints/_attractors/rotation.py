@@ -11,8 +11,8 @@ from jaxtyping import Float
 _FEWEST_TURNS = 10
 """With fewer turns than this, neighbouring frequencies are not told apart."""
 
-_MOST_HARMONICS = 6
-"""The strongest frequency of a closed curve is one of its first harmonics."""
+FITS = 1e-4
+"""States that match their neighbours in phase to this part of the radius are on a closed curve."""
 
 _COMPONENTS = 16
 """Frequencies are read from so many principal components. Others are far weaker."""
@@ -29,15 +29,19 @@ class Rotation:
             are far from them in phase, from a series through all: the root mean square, as a part
             of the `radius`.
         radius: the root mean square of the distance of states from their mean.
+        is_sparse: whether phases leave wide gaps.
     """
 
     number: float
     error: float
     mismatch: float
     radius: float
+    is_sparse: bool
 
 
-def rotation_of(states: Float[np.ndarray, "n_steps n_states"]) -> Rotation | None:
+def rotation_of(
+    states: Float[np.ndarray, "n_steps n_states"], n_harmonics: int = 6
+) -> Rotation | None:
     """Return the rotation number with which the trajectory best fits a closed curve.
 
     The strongest frequency of a closed curve is a harmonic of its rotation number, and nearly
@@ -48,6 +52,7 @@ def rotation_of(states: Float[np.ndarray, "n_steps n_states"]) -> Rotation | Non
 
     Args:
         states: a trajectory that has settled.
+        n_harmonics: as which of the harmonics its strongest frequency is tried.
 
     Returns:
         The rotation; `None` if the trajectory does not move, or in too few turns.
@@ -64,20 +69,25 @@ def rotation_of(states: Float[np.ndarray, "n_steps n_states"]) -> Rotation | Non
     if min(strongest, len(power) - 1 - strongest) < _FEWEST_TURNS:
         return None
     frequency = _refined(waves, strongest / n, n // 2)
-    error = abs(frequency - _refined(waves, frequency, n // 3)) + np.finfo(np.float64).eps
+    error = abs(frequency - _refined(waves, frequency, n // 3)) + n * np.finfo(np.float64).eps
     best: Rotation | None = None
-    for harmonic in range(1, _MOST_HARMONICS + 1):
+    for harmonic in range(1, n_harmonics + 1):
         for number in _numbers_with(frequency, harmonic):
             if min(number, 0.5 - number) * n < _FEWEST_TURNS:
+                if harmonic == 1:
+                    return None
                 continue
-            found = Rotation(number, error / harmonic, _mismatch(states, number) / radius, radius)
-            # A part of the true number fits as well, so a later one has to be much better.
-            if best is None or found.mismatch < _MUCH_BETTER * best.mismatch:
-                best = found
+            mismatch, is_sparse = _mismatch(states, number)
+            found = Rotation(number, error / harmonic, mismatch / radius, radius, is_sparse)
+            if found.mismatch <= (_NEARLY_FITS if harmonic == 1 else FITS):
+                return found  # parts of this number fit as well
+            best = found if best is None else best
     return best
 
 
-_MUCH_BETTER = 0.1
+_NEARLY_FITS = 1e-2
+"""While states are on their way to a curve, its number fits to this part at least, and parts of it
+may fit better. A number that is none leaves states as far apart as the curve is wide."""
 
 
 def digits_of_averages(states: Float[np.ndarray, "n_steps n_states"]) -> float:
@@ -195,10 +205,11 @@ def _numbers_with(frequency: float, harmonic: int) -> list[float]:
     return inside.tolist()
 
 
-def _mismatch(states: Float[np.ndarray, "n d"], number: float) -> float:
-    """Return how far states are from the curve through the others, in the mean."""
+def _mismatch(states: Float[np.ndarray, "n d"], number: float) -> tuple[float, bool]:
+    """Return how far states are from the curve through them, and whether phases have wide gaps."""
     phase, states = _sorted_by_phase(states, number)
-    if (series := _series_through(phase, states)) is not None:
+    series = _series_through(phase, states)
+    if series is not None:
         apart = states - _waves_of(phase, len(series) // 2) @ series
     else:
         before, after = np.roll(states, 1, axis=0), np.roll(states, -1, axis=0)
@@ -206,4 +217,4 @@ def _mismatch(states: Float[np.ndarray, "n d"], number: float) -> float:
         gap = to_before + np.mod(np.roll(phase, -1) - phase, 1.0)
         part = np.where(gap > 0, to_before / np.where(gap > 0, gap, 1), 0.5)[:, None]
         apart = states - (before + part * (after - before))
-    return float(np.sqrt(np.mean(np.sum(np.square(apart), axis=1))))
+    return float(np.sqrt(np.mean(np.sum(np.square(apart), axis=1)))), series is not None

@@ -1,6 +1,5 @@
 """States forward in rounds, until it is known of each what it has settled on."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,15 +8,16 @@ from jaxtyping import Float, Int
 from slowpoints._attractors.examined import examined
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._attractors.known import (
-    SAME,
     Known,
     Rows,
     arrived,
-    covers,
+    is_same,
     points_near,
     rounding_of,
+    same_distance,
 )
-from slowpoints._attractors.running import run
+from slowpoints._attractors.repeating import LONGEST_FROM_AFAR, period_of, resting_point
+from slowpoints._attractors.running import run, trajectories
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
 
@@ -30,8 +30,11 @@ _EXAMINED_AFTER = 512
 _EXAMINED_STEPS = 4096
 """So many steps of a trajectory are looked at, or as many as it has gone, if these are more."""
 
-_EXAMINED_AT_ONCE = 4
-"""So many trajectories are examined at a time. Most of the others are on the same attractors."""
+_MOST_EXAMINED_STEPS = 16_384
+
+_EXAMINED_AT_ONCE = 64
+"""So many trajectories are examined at a time at most: one at first, then four, and so on. Most
+others are on the same attractors."""
 
 _NUMBERS_EXAMINED = 2**25
 """The entries of their states that are held at a time: 256 MB in float64."""
@@ -40,7 +43,7 @@ _MOST_POINTS = 64
 """In each round, Newton's method starts from so many states at most."""
 
 MOST_EXAMINED = 64
-"""So many trajectories are examined in all that turn out to be on nothing that is known."""
+"""So many trajectories are examined under each input that turn out to be on nothing known."""
 
 _SLOW = 1e-2
 """States that move by less than this part of their size may be near a fixed point."""
@@ -48,8 +51,9 @@ _SLOW = 1e-2
 _SLOWING = 0.7
 """They are, only if they have slowed down to this part in the second half of a round."""
 
-_APART = 1e-2
-"""Newton's method starts from states that are this far apart, as a part of their size."""
+_APART = (1e-2, 1e-4, 1e-6)
+"""Newton's method starts from states that are this far apart, as a part of their size: closer ones
+if the first lead to no point that rows have come to."""
 
 SAME_PLACE = 1e-3
 """States at rest this close to each other, as a part of their size, are at one place of a line."""
@@ -57,8 +61,7 @@ SAME_PLACE = 1e-3
 _FAR = 1e6
 """States farther out than this, in units of where they were after a few steps, have left."""
 
-NOT_EXAMINED = f"not examined, after {MOST_EXAMINED} other trajectories had been"
-AT_REST = "at rest to rounding, but not at a fixed point: float64 states may tell"
+NOT_EXAMINED = f"not examined, after {MOST_EXAMINED} other trajectories under this input had been"
 
 
 class Settling:
@@ -97,8 +100,8 @@ class Settling:
         self.known: list[Known] = []
         self.reasons: dict[int, str] = {}
         self._F, self._u, self._group = F, u, group
-        self._dtype, self.n_exponents, self._n_examined = dtype, n_exponents, 0
-        self._rests = np.zeros(len(x), bool)
+        self._dtype, self.n_exponents = dtype, n_exponents
+        self._n_examined = np.zeros(group.max(initial=0) + 1, int)
 
     def run(self, max_steps: int) -> None:
         """Run all states forward until each has settled, or has taken `max_steps`."""
@@ -111,13 +114,15 @@ class Settling:
             self._settle_escaped(active, rows)
             self._settle(active, rows, self.known)
             self._find_points(active, rows)
+            self._settle_resting(active, rows, max(done, _EXAMINED_AFTER))
             if done >= _EXAMINED_AFTER or done == max_steps:
-                self._examine(active, rows, max(_EXAMINED_STEPS, done), done == max_steps)
+                self._find_cycles(active, rows)
+                room = _NUMBERS_EXAMINED // rows.end.shape[1]
+                n_steps = max(_EXAMINED_STEPS, min(done, room, _MOST_EXAMINED_STEPS))
+                self._examine(active, rows, n_steps, done == max_steps)
 
     def reason(self, row: int) -> str:
         """Return why it is not known what a row has settled on."""
-        if self._rests[row]:
-            return AT_REST
         return self.reasons.get(row, NOT_EXAMINED)
 
     def _open(self) -> Int[np.ndarray, " k"]:
@@ -131,7 +136,7 @@ class Settling:
         self.x[active] = end
         with np.errstate(invalid="ignore"):
             moved = np.linalg.norm(run(self._F, end, u, 1) - end, axis=1)
-            rests = self._rests[active] = moved <= rounding_of(end)
+            rests = moved <= rounding_of(end)
         return Rows(u, self._group[active], middle, end, moved, rests)
 
     def _settle_escaped(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
@@ -148,15 +153,10 @@ class Settling:
             )
 
     def _add(self, one: Known, rows: Int[np.ndarray, " k"]) -> None:
-        """Add an attractor, unless it is known, and settle rows on it."""
+        """Settle rows on an attractor, and add it unless it is known."""
         if rows.size == 0:
             return
-        alike = (
-            number
-            for number, other in enumerate(self.known)
-            if other is one
-            or (other.kind == one.kind == AttractorKind.ESCAPE and other.group == one.group)
-        )
+        alike = (number for number, other in enumerate(self.known) if is_same(other, one))
         number = next(alike, len(self.known))
         if number == len(self.known):
             self.known.append(one)
@@ -177,77 +177,108 @@ class Settling:
 
     def _find_points(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
         """Look for the fixed points that rows come to, and settle those that are there."""
-        left = np.flatnonzero(self.attractor[active] < 0)
         with np.errstate(invalid="ignore"):
-            before = run(self._F, rows.middle[left], rows.u[left], 1) - rows.middle[left]
-            slows = rows.moved[left] <= _SLOWING * np.linalg.norm(before, axis=1)
-            slow = rows.moved[left] <= _SLOW * size_of(rows.end[left])
-        left = left[rows.rests[left] | (slow & slows)]
-        chosen = left[_apart(rows.end[left], rows.moved[left], rows.group[left])[:_MOST_POINTS]]
-        if chosen.size == 0:
-            return
-        x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
-        found = points_near(self._F, x, u, rows.group[chosen], self.n_exponents)
-        points = {id(point): point for point in found if point is not None}
-        self._settle(active, rows, self._unknown_of(points.values()))
-        for i, point in zip(chosen, found, strict=True):
-            # At rest where nothing attracts: on a line of fixed points, or on a saddle.
-            if self.attractor[active[i]] < 0 and rows.rests[i] and point is not None:
-                near = np.linalg.norm(rows.end - point.x[0], axis=1) <= SAME_PLACE
-                near &= rows.rests & (rows.group == point.group) & (self.attractor[active] < 0)
-                if near[i]:
-                    self._add(point, active[near])
+            before = run(self._F, rows.middle, rows.u, 1) - rows.middle
+            slows = rows.moved <= _SLOWING * np.linalg.norm(before, axis=1)
+            slow = rows.rests | (slows & (rows.moved <= _SLOW * size_of(rows.end)))
+        distances = list(_APART)
+        while distances:
+            left = np.flatnonzero(slow & (self.attractor[active] < 0))
+            if left.size == 0:
+                return
+            chosen = left[_apart(rows[left], distances[0])]
+            x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
+            found = points_near(self._F, x, u, rows.group[chosen], self.n_exponents)
+            points = {id(point): point for point in found if point is not None}
+            self._settle(active, rows, list(points.values()))
+            if np.sum(slow & (self.attractor[active] < 0)) == left.size:
+                distances.pop(0)
 
-    def _unknown_of(self, points: Iterable[Known]) -> list[Known]:
-        """Return which points are not known yet."""
-        return [
-            point
-            for point in points
-            if not any(
-                one.kind == point.kind
-                and one.group == point.group
-                and np.linalg.norm(one.x[0] - point.x[0]) <= SAME * size_of(one.x)[0]
-                for one in self.known
-            )
-        ]
+    def _find_cycles(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
+        """Look for short cycles that rows come to, and settle those that are there.
+
+        Many rows at a time, so that few are left to be examined one by one.
+        """
+        left = np.flatnonzero(self.attractor[active] < 0)
+        most = max(1, _NUMBERS_EXAMINED // (2 * LONGEST_FROM_AFAR * rows.end.shape[1]))
+        for start in range(0, left.size, most):
+            part = left[start : start + most]
+            states = trajectories(self._F, rows.end[part], rows.u[part], 2 * LONGEST_FROM_AFAR)
+            period = period_of(states)
+            for k in np.unique(period[period > 1]).tolist():
+                self._find_cycles_of(k, part[period == k], active, rows)
+
+    def _find_cycles_of(
+        self, k: int, here: Int[np.ndarray, " j"], active: Int[np.ndarray, " k"], rows: Rows
+    ) -> None:
+        while (open_rows := here[self.attractor[active[here]] < 0]).size:
+            chosen = open_rows[:_MOST_POINTS]
+            x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
+            found = points_near(self._F, x, u, rows.group[chosen], self.n_exponents, k)
+            cycles = {id(one): one for one in found if one is not None and len(one.x) == k}
+            self._settle(active, rows, list(cycles.values()))
+            if np.sum(self.attractor[active[here]] < 0) == open_rows.size:
+                return
+
+    def _settle_resting(self, active: Int[np.ndarray, " k"], rows: Rows, n_steps: int) -> None:
+        """Settle rows at rest where nothing attracts, as on a line of fixed points.
+
+        What rests to rounding may yet move in the precision of the attractors, as beside a saddle.
+        """
+        left = np.flatnonzero(rows.rests & (self.attractor[active] < 0))
+        if left.size == 0:
+            return
+        start, u = rows.end[left].astype(self._dtype), rows.u[left].astype(self._dtype)
+        x = run(self._F, start, u, n_steps)
+        still = np.linalg.norm(run(self._F, x, u, 1) - x, axis=1) <= rounding_of(x)
+        still &= np.linalg.norm(x - start, axis=1) <= SAME_PLACE * size_of(x)
+        while still.any():
+            i = int(np.flatnonzero(still)[0])
+            point = resting_point(self._F, x[i], u[i], int(rows.group[left[i]]), self.n_exponents)
+            here = still & (rows.group[left] == rows.group[left[i]])
+            is_one = point is not None and point.attracts
+            limit = same_distance(x) if is_one else SAME_PLACE * size_of(x)
+            here &= np.linalg.norm(x - x[i], axis=1) <= limit
+            if point is not None:
+                self._add(point, active[left[here]])
+            still &= ~here
 
     def _examine(self, active: Int[np.ndarray, " k"], rows: Rows, n_steps: int, last: bool) -> None:
         """Examine rows that are on nothing known, a few at a time, and settle others like them."""
-        room = _NUMBERS_EXAMINED // (n_steps * rows.end.shape[1])
+        most = max(1, min(_EXAMINED_AT_ONCE, _NUMBERS_EXAMINED // (n_steps * rows.end.shape[1])))
         at_a_time = 1  # most networks have one attractor of this kind, if any
         self.reasons = {}
-        while self._n_examined < MOST_EXAMINED:
-            left = np.flatnonzero(self.attractor[active] < 0)
-            left = left[[int(active[i]) not in self.reasons for i in left]]
-            if left.size == 0:
-                return
+        while (left := self._not_examined(active, rows)).size:
             chosen = left[np.unique(np.linspace(0, left.size - 1, at_a_time).astype(int))]
-            at_a_time = max(1, min(_EXAMINED_AT_ONCE, room))
-            self._n_examined += chosen.size
+            at_a_time = min(most, 4 * at_a_time)
+            np.add.at(self._n_examined, rows.group[chosen], 1)
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
-            found = examined(self._F, x, u, rows.group[chosen], n_steps, self.n_exponents)
+            groups = rows.group[chosen]
+            found = examined(self._F, x, u, groups, n_steps, self.n_exponents, last)
             n_known = len(self.known)
             for i, one in zip(chosen.tolist(), found, strict=True):
                 if isinstance(one, str):
                     self.reasons[int(active[i])] = one
                 elif self.attractor[active[i]] < 0:
-                    alike = (other for other in self.known if covers(other, one))
-                    same = next(alike, one)
-                    self._add(same, active[i : i + 1])
-                    self._add(same, active[self._come_to(one, active, rows)])
+                    here = self._come_to(one, active, rows)
+                    self._add(one, active[np.union1d(here, [i])])
             if len(self.known) == n_known and not last:
                 return  # these go on, and so do all the others
 
+    def _not_examined(self, active: Int[np.ndarray, " k"], rows: Rows) -> Int[np.ndarray, " j"]:
+        """Return which rows are on nothing known and have not been examined in this round."""
+        left = np.flatnonzero(self.attractor[active] < 0)
+        left = left[self._n_examined[rows.group[left]] < MOST_EXAMINED]
+        return left[np.array([int(active[i]) not in self.reasons for i in left], bool)]
 
-def _apart(
-    x: Float[np.ndarray, "n d"], speed: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"]
-) -> Int[np.ndarray, " k"]:
-    """Return rows that are apart from each other, the slowest first."""
+
+def _apart(rows: Rows, distance: float) -> Int[np.ndarray, " k"]:
+    """Return rows that are apart from each other by a part of their size, the slowest first."""
     chosen: list[int] = []
-    for i in np.argsort(speed, kind="stable").tolist():
-        others = [j for j in chosen if group[j] == group[i]]
-        near = np.linalg.norm(x[others] - x[i], axis=1) <= _APART * size_of(x[i : i + 1])
-        if not near.any():
+    for i in np.argsort(rows.moved, kind="stable").tolist():
+        others = [j for j in chosen if rows.group[j] == rows.group[i]]
+        apart = np.linalg.norm(rows.end[others] - rows.end[i], axis=1)
+        if not (apart <= distance * size_of(rows.end[i : i + 1])).any():
             chosen.append(i)
         if len(chosen) == _MOST_POINTS:
             break

@@ -67,7 +67,7 @@ def plot_attractors(
     caller = "plot_attractors"
     arguments.instance(caller, "attractors", attractors, Attractors, "a slowpoints.Attractors")
     config = _checked(caller, config, ax)
-    shown = np.flatnonzero(attractors.kind < AttractorKind.ESCAPE)
+    shown = np.flatnonzero(attractors.kind < AttractorKind.ESCAPE).tolist()
     states = attractors.states if attractors.states.shape[1] else attractors.x[:, None]
     n_states = states.shape[2]
     if projection is None:
@@ -84,7 +84,7 @@ def plot_attractors(
         if len(shown) > _MOST_NAMED:
             n, share = len(shown) - _MOST_NAMED, attractors.share[shown[_MOST_NAMED:]].sum()
             axes.plot([], [], "o", color=_OTHERS, label=f"{n} others: {100 * share:.1f} %")
-        for row in np.flatnonzero(attractors.kind >= AttractorKind.ESCAPE):
+        for row in np.flatnonzero(attractors.kind >= AttractorKind.ESCAPE).tolist():
             axes.plot([], [], " ", label=_name(attractors, row))
         axes.set_xlabel(config.xlabel or _label(plane, 0))
         axes.set_ylabel(config.ylabel or _label(plane, 1))
@@ -126,7 +126,7 @@ def plot_lyapunov(
         arguments.refuse(caller, "exponents", was, expected, TypeError)
     config = _checked(caller, config, ax)
     if isinstance(exponents, Attractors):
-        rows = np.flatnonzero(np.isfinite(exponents.exponents).any(axis=1))
+        rows = np.flatnonzero(np.isfinite(exponents.exponents).any(axis=1)).tolist()
         values, errors = exponents.exponents[rows], exponents.exponent_errors[rows]
         names = [_name(exponents, row) for row in rows]
     else:
