@@ -57,7 +57,7 @@ class Attractors(eqx.Module):
             that the states were drawn from (Wilson 1927). States of which it is not known count as
             none for the lower end and as all for the upper one.
         states: `[k, n_sample, n_states]` states on it: those of a cycle in turn, those of a closed
-            orbit at equal distances in phase, consecutive ones otherwise.
+            orbit at equal distances in phase, and those of a torus or of chaos at random times.
         is_certified: `[k]` whether it is a fixed point that is proven; `None` if not asked for.
         attractor: `[n]` for each start, the row of what it settled on.
         end: `[n, n_states]` its last state.
@@ -113,7 +113,7 @@ class Attractors(eqx.Module):
         if len(self) == 0:
             yield "No states were given."
             return
-        yield f"{'row':>3}  {'share (95 %)':<21}  {'kind':<12}  {'period':>10}  leading exponents"
+        yield f"{'row':>3}  {'share (95 %)':<22}  {'kind':<12}  {'period':>10}  leading exponents"
         for row in range(min(len(self), max_rows)):
             low, high = 100 * self.share_interval[row]
             share = f"{100 * self.share[row]:.1f} % ({low:.1f} to {high:.1f})"
@@ -122,7 +122,7 @@ class Attractors(eqx.Module):
             told = ", ".join(f"{e:.3g} ± {d:.1g}" for e, d in pairs if not np.isnan(e))
             told = self.reasons[row] or told
             kind = str(AttractorKind(self.kind[row]))
-            yield f"{row:>3}  {share:<21}  {kind:<12}  {period:>10}  {told}".rstrip()
+            yield f"{row:>3}  {share:<22}  {kind:<12}  {period:>10}  {told}".rstrip()
         if len(self) > max_rows:
             yield f"... and {len(self) - max_rows} more"
         neutral = self.exponents[:, 0] + self.exponent_errors[:, 0] >= -_NEUTRAL
@@ -158,11 +158,13 @@ def attractors(
     - A *cycle* returns exactly, or is found by Newton's method if it has at most 64 steps.
     - A *closed orbit* has a rotation number with which states, in the order of their phase, follow
       one another on a closed curve, to a ten thousandth of its radius, and no positive exponent. A
-      limit cycle is one if time moves in steps.
-    - A *torus* has no positive exponent either, is no such curve, and its averages agree to four
+      limit cycle is one if time moves in steps. It may consist of up to eight curves that are
+      visited in turn.
+    - A *torus* has two exponents that are zero, is no such curve, and its averages agree to four
       digits between halves of the trajectory (Sander & Meiss 2020).
-    - *Chaos* has a positive leading exponent, by twice the error at least, and averages that do not
-      agree.
+    - *Chaos* has a positive leading exponent, by twice the error at least, with which neighbours
+      part by ten powers of e in the steps that are looked at, and averages that do not agree. Chaos
+      and tori are told after `max_steps` only, since they may be transients.
     - States *escape* if they become NaN, infinite, or a million times as large as they were.
     - Everything else is *undecided*, with a reason.
 
@@ -181,7 +183,9 @@ def attractors(
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` their constant inputs. Attractors
             under different inputs are different ones. For inputs that repeat, see
             [`stroboscopic`][slowpoints.stroboscopic].
-        max_steps: how many steps each state may take.
+        max_steps: how many steps each state may take. Of those that are then on nothing known, up
+            to 64 under each input are examined: these take half as many again, or 2,048, before as
+            many are looked at, or 4,096 (but no more than 16,384). The others are undecided.
         n_exponents: how many Lyapunov exponents to give, at most one for each entry of the state.
         n_sample: how many states of each attractor to keep.
         certify: whether to prove the fixed points, as [`certify`][slowpoints.certify] does.

@@ -78,12 +78,20 @@ class LyapunovExponents(eqx.Module):
 
         Their errors come from how the rows differ, which are independent of each other if chaos has
         driven them apart; from the rows' own errors if there are fewer than eight.
+
+        Raises:
+            ValueError: if there are no rows.
         """
         values = self.exponents.reshape(-1, self.exponents.shape[-1])
         errors = self.errors.reshape(values.shape)
         n = len(values)
+        if n == 0:
+            raise ValueError(
+                "LyapunovExponents.together: there are no rows; expected at least one."
+            )
         if n >= _FEWEST_BLOCKS:
-            own = _half_width(values)
+            with np.errstate(invalid="ignore"):  # minus infinity in all rows is exact
+                own = np.where(np.isneginf(values).any(axis=0), 0.0, _half_width(values))
             errors = np.maximum(own, errors.min(axis=0, initial=np.inf) / n)
         else:
             errors = np.sqrt(np.square(errors).sum(axis=0)) / n

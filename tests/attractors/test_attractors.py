@@ -144,6 +144,7 @@ def test_an_oscillator_has_its_period_and_every_state_comes_to_it():
     assert along.max() < 0.2  # in the order of their phase
 
 
+@pytest.mark.slow
 def test_two_rotators_make_a_torus():
     def F(x, u):
         def rotator(z, turn):
@@ -252,6 +253,7 @@ def test_intervals_of_shares_hold_the_truth_as_often_as_they_say():
     assert 0.93 <= held / 400 <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 def test_a_trained_network_settles_where_its_search_says():
     case = field_case("context_leaky_128_s11")
@@ -287,6 +289,97 @@ def test_a_published_network_of_512_units_runs_on_a_closed_orbit(inputs, period,
     assert kinds(found) == ["CLOSED_ORBIT"] and found.share == 1
     assert abs(found.period[0] - period) < 0.005
     assert np.allclose(found.exponents[0, :3], exponents, atol=0.002)
+
+
+def turning(x, u):
+    """Turns by `u[0]` turns a step, at a radius that comes to 1."""
+    r = jnp.sqrt(jnp.sum(x**2))
+    c, s = jnp.cos(2 * jnp.pi * u[0]), jnp.sin(2 * jnp.pi * u[0])
+    return (1 + 0.5 * (r - 1)) / r * jnp.stack([c * x[0] - s * x[1], s * x[0] + c * x[1]])
+
+
+@pytest.mark.parametrize("number", [0.002, 0.02, 0.0200003, 0.10001, 0.25003, 0.498])
+def test_rotations_that_are_slow_or_nearly_repeat_are_one_orbit(number):
+    found = attractors(turning, normal(10, 2), np.array([number], np.float32))
+    is_whole(found, 10)
+    assert kinds(found) == ["CLOSED_ORBIT"]
+    assert abs(found.rotation_number[0] - np.float32(number)) < 1e-6
+
+
+def test_a_rotation_of_too_few_turns_is_not_decided():
+    found = attractors(turning, normal(4, 2), np.array([0.4999], np.float32))
+    assert kinds(found) == ["UNDECIDED"] and "too slow" in found.reasons[0]
+
+
+def test_leaving_an_unstable_point_slowly_is_not_chaos():
+    c, s = 1.0001 * np.cos(0.1), 1.0001 * np.sin(0.1)
+    spiral = attractors(
+        lambda x, u: jnp.stack([c * x[0] - s * x[1], s * x[0] + c * x[1]]), normal(4, 2), NO_INPUT
+    )
+    assert kinds(spiral) == ["UNDECIDED"]
+    wells = attractors(
+        lambda x, u: x + 1e-4 * (x - x**3), np.float32([[0.01], [1e-3], [-0.1]]), NO_INPUT
+    )
+    assert "CHAOS" not in kinds(wells) and "FIXED_POINT" not in kinds(wells)
+
+
+def test_wells_closer_than_float32_tells_are_not_one():
+    def F(x, u):
+        y = (x - 1) / 1e-6
+        return 1 + (x - 1) - 0.2e-6 * (y**3 - y)
+
+    x = (1 + normal(30, 1, seed=27) * 1.5e-6).astype(np.float32)
+    found = attractors(F, x, NO_INPUT)
+    stable = found.exponents[found.attractor, 0] < 0
+    own = found.x[found.attractor, 0]
+    ended = found.end[stable, 0]
+    assert (np.sign(own[stable] - 1) == np.sign(ended - 1)).all() and stable.mean() > 0.7
+
+
+@pytest.mark.parametrize("r, k", [(3.569, 32), (3.5436, 4), (3.82843, 3)])
+def test_cycles_near_a_bifurcation_have_their_least_period_and_are_one(r, k):
+    x = np.random.default_rng(1).uniform(0.1, 0.9, (20, 1)).astype(np.float32)
+    found = attractors(logistic(r), x, NO_INPUT)
+    assert kinds(found) == ["CYCLE"] and found.period == k
+
+
+@pytest.mark.parametrize("r", [3.587099, 3.653996])
+def test_chaos_in_bands_is_one_attractor(r):
+    x = np.random.default_rng(1).uniform(0.1, 0.9, (20, 1)).astype(np.float32)
+    assert kinds(attractors(logistic(r), x, NO_INPUT)) == ["CHAOS"]
+
+
+@pytest.mark.slow
+def test_transient_chaos_is_over_before_anything_is_said():
+    rng = np.random.default_rng(430)
+    W = jnp.asarray(rng.normal(size=(30, 30)) * 2.6 / 30**0.5, jnp.float32)
+    x = rng.normal(size=(12, 30)).astype(np.float32)
+    found = attractors(lambda x, u: jnp.tanh(W @ x), x, NO_INPUT)
+    assert kinds(found) == ["CYCLE"] and found.period == 20
+
+
+def test_curves_that_are_visited_in_turn_are_one_orbit():
+    c, s = np.cos(2 * np.pi * 0.2137), np.sin(2 * np.pi * 0.2137)
+
+    def F(x, u):
+        r = jnp.sqrt(x[0] ** 2 + x[1] ** 2)
+        turned = jnp.stack([c * x[0] - s * x[1], s * x[0] + c * x[1]]) / r
+        return jnp.append(turned, -3 * jnp.sign(x[2]))
+
+    x = np.concatenate([normal(10, 2), np.ones((10, 1), np.float32)], axis=1)
+    found = attractors(F, x, NO_INPUT)
+    assert kinds(found) == ["CLOSED_ORBIT"]
+    assert np.isclose(found.period[0], 1 / 0.2137, atol=1e-6)
+    assert {-3.0, 3.0} == set(np.round(found.states[0, :, 2], 6))
+
+
+def test_many_short_cycles_are_found_at_once():
+    x = normal(300, 7)
+    found = attractors(lambda x, u: -jnp.tanh(2 * x), x, NO_INPUT)
+    signs = np.sign(x) * np.sign(x[:, :1])  # which a step turns all over
+    is_whole(found, 300)
+    assert set(kinds(found)) == {"CYCLE"} and (found.period == 2).all()
+    assert len(found) == len(np.unique(signs, axis=0)) > 50
 
 
 def test_nothing_given_is_nothing_found():

@@ -125,6 +125,7 @@ def test_a_curve_that_goes_round_twice_is_one_orbit():
     assert np.isclose(found.period[0], 6.6632868594, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_where_there_is_no_orbit_it_says_why():
     spiral = ContinuousTime(lambda x, u: -0.1 * x + jnp.stack([-x[1], x[0]]))
     found = closed_orbits(spiral, CIRCLE, NO_INPUT)

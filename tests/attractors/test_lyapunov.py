@@ -88,6 +88,14 @@ def test_lorenz_has_the_published_exponents():
     assert abs(found.dimension - 2.062) < 0.001
 
 
+def test_rows_are_taken_together_also_where_directions_are_lost():
+    rows = np.full((10, 1), 0.5)
+    together = lyapunov(logistic(2.0), rows, NO_INPUT).together()
+    assert together.exponents[0] == -np.inf and together.errors[0] == 0
+    with pytest.raises(ValueError, match="no rows"):
+        lyapunov(logistic(2.0), rows[:0], NO_INPUT).together()
+
+
 def test_a_trajectory_that_leaves_has_no_exponents_and_others_keep_theirs():
     def F(x, u):
         return x + 0.5 * x**2 - 0.5 * x
