@@ -68,8 +68,8 @@ from ._attractors.kinds import AttractorKind as AttractorKind
 from ._attractors.attractors import Attractors as Attractors, attractors as attractors
 from ._attractors.lyapunov import LyapunovExponents as LyapunovExponents
 from ._attractors.lyapunov import lyapunov as lyapunov
-from ._attractors.closed_orbits import ClosedOrbits as ClosedOrbits
-from ._attractors.closed_orbits import closed_orbits as closed_orbits
+from ._closed_orbits.closed_orbits import ClosedOrbits as ClosedOrbits
+from ._closed_orbits.closed_orbits import closed_orbits as closed_orbits
 from ._modes.passage_time import (
     PassageTimes as PassageTimes,
     passage_time as passage_time,
@@ -96,6 +96,7 @@ from ._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
 from ._plots.animation import animate_fixed_points as animate_fixed_points
 from ._plots.attractors import plot_attractors as plot_attractors
 from ._plots.attractors import plot_lyapunov as plot_lyapunov
+from ._plots.closed_orbits import plot_closed_orbits as plot_closed_orbits
 from ._plots.branches import plot_branches as plot_branches
 from ._plots.connections import plot_connections as plot_connections
 from ._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues

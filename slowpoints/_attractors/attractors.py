@@ -226,8 +226,9 @@ def attractors(
         working_dtype(F, x, u),
         min(n_exponents, n_states),
     )
-    settling.run(max_steps)
-    found = _result(settling, u_of, group, unit, n_sample)
+    with np.errstate(over="ignore", invalid="ignore"):  # of states that leave
+        settling.run(max_steps)
+        found = _result(settling, u_of, group, unit, n_sample)
     if certify:
         rows = found.kind == AttractorKind.FIXED_POINT
         is_certified = np.zeros(len(found), bool)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, Shaped
 
 from slowpoints._attractors.attractors import Attractors
-from slowpoints._attractors.floquet import exponents_of_circle, multipliers_of_cycle
 from slowpoints._attractors.kinds import AttractorKind
-from slowpoints._attractors.orbit_equations import Equations, at_phases, filtered, harmonics, solved
+from slowpoints._closed_orbits.equations import Equations, at_phases, filtered, harmonics, solved
+from slowpoints._closed_orbits.floquet import exponents_of_circle, multipliers_of_cycle
 from slowpoints._connections.refined_points import enabled, working_dtype
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce

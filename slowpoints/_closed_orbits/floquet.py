@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Complex, Float
 
-from slowpoints._attractors.orbit_equations import Equations, harmonics
+from slowpoints._closed_orbits.equations import Equations, harmonics
 
 _TOLERANCE = 1e-12
 """Of the deviations, relative to their own size."""
