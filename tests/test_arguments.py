@@ -38,8 +38,10 @@ from slowpoints import (
     along,
     animate_fixed_points,
     as_transition,
+    attractors,
     basin_boundary,
     certify,
+    closed_orbits,
     connections,
     continuation,
     coverage,
@@ -56,18 +58,23 @@ from slowpoints import (
     linear_modes,
     load_checkpoint,
     low_rank,
+    lyapunov,
     optimize_batch,
     passage_time,
     plot_account,
+    plot_attractors,
     plot_branches,
+    plot_closed_orbits,
     plot_connections,
     plot_eigenvalues,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
     plot_flow_field,
     plot_line_attractor,
+    plot_lyapunov,
     q_fn,
     rank_needed,
+    sample_ball,
     sample_inputs_and_states,
     sample_states,
     save_checkpoint,
@@ -76,6 +83,7 @@ from slowpoints import (
     slow_manifold,
     smallest_kick,
     smallest_pulse,
+    stroboscopic,
     unique,
 )
 
@@ -85,6 +93,7 @@ pytestmark = pytest.mark.checks_input
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
 U = np.zeros((1, 1), np.float32)
+CIRCLE = np.float32([[1, 0], [0.5, 0.9], [-0.5, 0.9], [-1, 0], [-0.5, -0.9], [0.5, -0.9]])
 TRAJ = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 5, 2)
 KEY = jax.random.key(0)
 
@@ -114,6 +123,16 @@ def no_edges():
         path=np.zeros((0, 3, 2)),
     )
     return Connections(points(), np.zeros(4, int), np.ones(4, bool), edges)
+
+
+def no_attractors():
+    """Return attractors of no states."""
+    return attractors(F, np.zeros((0, 2), np.float32), U)
+
+
+def no_orbits():
+    """Return one closed orbit that is not resolved."""
+    return closed_orbits(F, CIRCLE, U)
 
 
 def no_branches():
@@ -331,6 +350,16 @@ CALLS = {
             "valid_bxt": MASK,
         },
     ),
+    "sample_ball": Call(
+        sample_ball,
+        {"key": KEY, "center": X[0], "radius": 0.5, "n": 3},
+        {
+            "key": KEYS,
+            "center": Kind((*NO_ARRAYS, X, X[0] + np.nan, X[0].astype(int))),
+            "radius": Kind(("x", True, 1j, np.nan, -1.0, np.inf, None, np.ones(3), -np.ones(2))),
+            "n": COUNT,
+        },
+    ),
     "input_grid": Call(input_grid, {"x_init": X, "inputs": U}, {"x_init": REAL, "inputs": REAL}),
     "iterate": Call(iterate, {"F": F, "k": 2}, {"F": MODEL, "k": Kind(COUNT.wrong)}),
     "ContinuousTime": Call(ContinuousTime, {"f": F}, {"f": MODEL}),
@@ -458,6 +487,11 @@ CALLS = {
             "direction": Kind(("x", U, X, U[0] + np.nan), SAME_ARRAY),
         },
         {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "stroboscopic": Call(
+        stroboscopic,
+        {"F": F, "inputs_of_one_period": X[:3, :1]},
+        {"F": MODEL, "inputs_of_one_period": Kind((None, "x", {}, U[None], X + np.nan, X[0]))},
     ),
     "along": Call(
         along,
@@ -719,6 +753,91 @@ CALLS = {
         {"F": F, "fps": points(), "k": 2, "tol": 1e-3},
         {"F": MODEL, "fps": POINTS, "k": COUNT, "tol": NUMBER_OR_NONE},
         {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "lyapunov": Call(
+        lyapunov,
+        {"F": F, "x": X, "inputs": U, "n": 1, "n_steps": 16, "transient": 4},
+        {
+            "F": MODEL,
+            "x": Kind((*NO_ARRAYS, *WHOLE, X + np.nan, TRAJ), SAME_STATES),
+            "inputs": INPUTS,
+            "n": Kind((*(v for v in COUNT.wrong if v is not None), 3), SAME_COUNT),
+            "n_steps": COUNT,
+            "transient": FROM_ZERO,
+        },
+    ),
+    "attractors": Call(
+        attractors,
+        {
+            "F": F,
+            "states": X,
+            "inputs": U,
+            "max_steps": 200,
+            "n_exponents": 1,
+            "n_sample": 2,
+            "certify": False,
+        },
+        {
+            "F": MODEL,
+            "states": Kind((*NO_ARRAYS, *WHOLE, X[0], X + np.nan, TRAJ), SAME_STATES),
+            "inputs": INPUTS,
+            "max_steps": COUNT,
+            "n_exponents": COUNT,
+            "n_sample": FROM_ZERO,
+            "certify": FLAG,
+        },
+    ),
+    "Attractors.print_summary": Call(
+        no_attractors().print_summary, {"max_rows": 3}, {"max_rows": FROM_ZERO}
+    ),
+    "closed_orbits": Call(
+        closed_orbits,
+        {
+            "F": F,
+            "x0": CIRCLE,
+            "inputs": U,
+            "period": 6.0,
+            "tol": 1e-6,
+            "n_exponents": 1,
+            "n_sample": 4,
+        },
+        {
+            "F": MODEL,
+            "x0": Kind((*NO_ARRAYS, *WHOLE, X[0], CIRCLE + np.nan, CIRCLE[:3])),
+            "inputs": Kind((*INPUTS.wrong,)),
+            "period": Kind(("x", True, 1j, np.nan, -1.0, 0.0, np.inf, np.ones(3), np.zeros(1))),
+            "tol": FINITE,
+            "n_exponents": COUNT,
+            "n_sample": FROM_ZERO,
+        },
+    ),
+    "plot_attractors": Call(
+        plot_attractors,
+        {"attractors": no_attractors(), "config": PlotConfig(show=False)},
+        {
+            "attractors": Kind((None, {}, X, points())),
+            "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
+            "projection": PROJECTION,
+        },
+    ),
+    "plot_lyapunov": Call(
+        plot_lyapunov,
+        {"exponents": no_attractors(), "config": PlotConfig(show=False)},
+        {
+            "exponents": Kind((None, {}, X, points())),
+            "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
+        },
+    ),
+    "plot_closed_orbits": Call(
+        plot_closed_orbits,
+        {"orbits": no_orbits(), "config": PlotConfig(show=False)},
+        {
+            "orbits": Kind((None, {}, X, points())),
+            "config": Kind(({}, "x", 3)),
+            "projection": PROJECTION,
+        },
     ),
     "connections": Call(
         connections,
@@ -1246,6 +1365,7 @@ def test_the_table_is_large_and_complete():
     results = {"Account", "Part", "Status", "Certificates", "Coverage", "LinearModes", "Rounds"}
     results |= {"Branch", "Branches", "Event", "Unproven"}
     results |= {"PassageTimes", "RankNeeded", "ReducedNetwork"}
+    results |= {"AttractorKind", "LyapunovExponents", "ClosedOrbits"}
     results |= {"Edges", "Outcome", "BasinBoundary", "Smallest"}
     results |= {"SlowManifold", "LineAttractor"}
     assert public - not_called - results == {name.split(".")[0] for name in CALLS}

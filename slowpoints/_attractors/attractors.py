@@ -86,12 +86,6 @@ class Attractors(eqx.Module):
     def __len__(self) -> int:
         return len(self.kind)
 
-    @property
-    def fixed_points(self) -> FixedPoints:
-        """The fixed points among them, without Jacobians."""
-        rows = self.kind == AttractorKind.FIXED_POINT
-        return FixedPoints(xstar=self.x[rows], inputs=self.inputs[rows], dtype=self.x.dtype.type)
-
     def print_summary(self, max_rows: int = 30) -> None:
         """Print a table of the attractors.
 
@@ -233,7 +227,8 @@ def attractors(
         rows = found.kind == AttractorKind.FIXED_POINT
         is_certified = np.zeros(len(found), bool)
         if rows.any():
-            is_certified[rows] = np.asarray(certified(F, found.fixed_points).is_certified)
+            fps = FixedPoints(found.x[rows], inputs=found.inputs[rows], dtype=found.x.dtype.type)
+            is_certified[rows] = np.asarray(certified(F, fps).is_certified)
         found = eqx.tree_at(
             lambda a: a.is_certified, found, is_certified, is_leaf=lambda a: a is None
         )

@@ -174,7 +174,7 @@ def plot_fixed_points_3d(
         eigenvectors,
     )
     if interactive:
-        from slowpoints._plots.interactive import interactive_figure
+        from slowpoints._drawing.interactive import interactive_figure
 
         return interactive_figure(scene, config)
     return _draw(scene, config, ax)

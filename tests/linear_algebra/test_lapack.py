@@ -138,9 +138,9 @@ def decompositions_in(source):
     named = []
     for node in ast.walk(ast.parse(source)):
         # SciPy's `linalg` runs on the host, and waits for nobody.
-        if isinstance(node, ast.ImportFrom) and "linalg" in (node.module or "").removeprefix(
-            "scipy.linalg"
-        ):
+        of_scipy = ("scipy.linalg", "scipy.sparse.linalg")
+        module = getattr(node, "module", None) or ""
+        if isinstance(node, ast.ImportFrom) and "linalg" in module and module not in of_scipy:
             named += [alias.name for alias in node.names]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
             root = node.value.value
