@@ -818,7 +818,7 @@ CALLS = {
             "attractors": Kind((None, {}, X, points())),
             "config": Kind(({}, "x", 3)),
             "ax": Kind((3, "x", X)),
-            "projection": PROJECTION,
+            "projection": PLOT_2D["projection"],
         },
     ),
     "plot_lyapunov": Call(
@@ -836,7 +836,7 @@ CALLS = {
         {
             "orbits": Kind((None, {}, X, points())),
             "config": Kind(({}, "x", 3)),
-            "projection": PROJECTION,
+            "projection": PLOT_2D["projection"],
         },
     ),
     "connections": Call(

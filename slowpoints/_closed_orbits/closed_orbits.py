@@ -35,7 +35,6 @@ class ClosedOrbits(eqx.Module):
 
     Attributes:
         is_resolved: `[n]` whether there is one.
-        reason: `[n]` why there is none; empty if there is.
         period: `[n]` the mean number of steps of a return; in continuous time, the period.
         period_error: `[n]` by how much it changes if the series has half as many harmonics.
         rotation_number: `[n]` turns per step; NaN in continuous time.
@@ -48,10 +47,10 @@ class ClosedOrbits(eqx.Module):
         index: `[n]` the number of directions that grow; -1 where there is no orbit.
         is_stable: `[n]` whether none grows and only the one along the orbit stays.
         inputs: `[n, n_inputs]` the constant inputs.
+        reasons: `[n]` why there is none; empty if there is.
     """
 
     is_resolved: Bool[np.ndarray, " n"]
-    reason: Shaped[np.ndarray, " n"]
     period: Float[np.ndarray, " n"]
     period_error: Float[np.ndarray, " n"]
     rotation_number: Float[np.ndarray, " n"]
@@ -62,6 +61,7 @@ class ClosedOrbits(eqx.Module):
     index: Int[np.ndarray, " n"]
     is_stable: Bool[np.ndarray, " n"]
     inputs: Float[np.ndarray, "n n_inputs"]
+    reasons: tuple[str, ...] = eqx.field(static=True)
 
     def __len__(self) -> int:
         return len(self.period)
@@ -80,7 +80,7 @@ class ClosedOrbits(eqx.Module):
             period, error = self.period[row], self.period_error[row]
             yield f"{row}: period {period:.10g} ± {error:.1g}, {kind}, exponents {leading}"
         for row in np.flatnonzero(~self.is_resolved):
-            yield f"{row}: {self.reason[row]}"
+            yield f"{row}: {self.reasons[row]}"
 
 
 def closed_orbits(
@@ -150,7 +150,6 @@ def closed_orbits(
         "states": np.zeros((0, n_sample, x.shape[2])),
         "exponents": np.zeros((0, k)),
         "multipliers": np.zeros((0, k), complex),
-        "reason": np.zeros(0, "U1"),
         "index": np.zeros(0, int),
         "is_stable": np.zeros(0, bool),
         "is_resolved": np.zeros(0, bool),
@@ -160,7 +159,8 @@ def closed_orbits(
         name: np.array([row[name] for row in rows]) if rows else empty.get(name, np.zeros(0))
         for name in fields
     }
-    return ClosedOrbits(**columns, inputs=u)
+    reasons = tuple(row["reason"] for row in rows)
+    return ClosedOrbits(**columns, inputs=u, reasons=reasons)
 
 
 def _given(
@@ -173,6 +173,10 @@ def _given(
     else:
         axes = (("k", "n_states"), ("n", "k", "n_states"))
         x = np.asarray(arguments.array(caller, "x0", x0, *axes, floating=True, finite=True))
+        if x.shape[-2] < _FEWEST_STATES or x.shape[-1] == 0:
+            was = f"has shape {tuple(x.shape)}"
+            expected = f"at least {_FEWEST_STATES} states for each orbit, each of some numbers"
+            arguments.refuse(caller, "x0", was, expected, ValueError)
         x = x[None] if x.ndim == 2 else x
         arguments.check_precision(caller, "x0", x.dtype)
         if inputs is None:
@@ -181,15 +185,15 @@ def _given(
         u = arguments.inputs_of_rows(caller, inputs, len(x), "orbit of `x0`", dtype)
         u = np.broadcast_to(np.asarray(u), (len(x), u.shape[1]))
         known = None
-    if x.shape[1] < _FEWEST_STATES or x.shape[2] == 0:
-        was = f"has shape {tuple(x.shape)}"
-        expected = f"at least {_FEWEST_STATES} states for each orbit, each of at least one number"
+    if x.shape[1] < _FEWEST_STATES:
+        was = f"has {x.shape[1]} states of each attractor"
+        expected = f"at least {_FEWEST_STATES}: call `attractors` with a larger `n_sample`"
         arguments.refuse(caller, "x0", was, expected, ValueError)
     if period is not None:
         if getattr(period, "ndim", 0):
             known = np.asarray(arguments.array(caller, "period", period, (len(x),), finite=True))
             if (known <= 0).any():
-                was = "has entries that are not positive"
+                was = f"holds {known.min()}"
                 arguments.refuse(caller, "period", was, "positive numbers", ValueError)
         else:
             known = np.full(len(x), float(arguments.positive(caller, "period", period)))

@@ -124,7 +124,7 @@ def sample_ball(
     else:
         radius = arguments.array(caller, "radius", radius, (n_states,), finite=True)
         if not isinstance(radius, Tracer) and (np.asarray(radius) < 0).any():
-            was = "has negative entries"
+            was = f"holds {np.asarray(radius).min()}"
             arguments.refuse(caller, "radius", was, "lengths of at least 0", ValueError)
     center = put(center)
     directions, lengths = jax.random.split(key)

@@ -129,14 +129,14 @@ def test_a_curve_that_goes_round_twice_is_one_orbit():
 def test_where_there_is_no_orbit_it_says_why():
     spiral = ContinuousTime(lambda x, u: -0.1 * x + jnp.stack([-x[1], x[0]]))
     found = closed_orbits(spiral, CIRCLE, NO_INPUT)
-    assert not found.is_resolved[0] and "fixed point" in found.reason[0]
+    assert not found.is_resolved[0] and "fixed point" in found.reasons[0]
     assert np.isnan(found.period[0]) and found.index[0] == -1 and "0 of 1" in str(found)
     henon = as_transition(lambda x, u: jnp.stack([1 - 1.4 * x[0] ** 2 + x[1], 0.3 * x[0]]))
     found = closed_orbits(henon, CIRCLE, NO_INPUT)
-    assert not found.is_resolved[0] and found.reason[0]
+    assert not found.is_resolved[0] and found.reasons[0]
     locked = as_transition(lambda x, u: jnp.stack([x[1], -x[0]]) * (2 - jnp.sum(x**2)))
     found = closed_orbits(locked, CIRCLE * (1 + 0.1 * CIRCLE[:, :1] ** 4), NO_INPUT)
-    assert found.is_resolved[0] or found.reason[0]
+    assert found.is_resolved[0] or found.reasons[0]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
