@@ -25,7 +25,10 @@ _FIRST_STEPS = 128
 """The first round is so long, and each later one as long as all before it."""
 
 _EXAMINED_AFTER = 512
-"""From so many steps on, trajectories are examined that are on nothing known."""
+"""After so many steps, trajectories are examined that are on nothing known."""
+
+_AGAIN = 4
+"""And again after so many times as many, and after the last one."""
 
 _EXAMINED_STEPS = 4096
 """So many steps of a trajectory are looked at, or as many as it has gone, if these are more."""
@@ -105,7 +108,7 @@ class Settling:
 
     def run(self, max_steps: int) -> None:
         """Run all states forward until each has settled, or has taken `max_steps`."""
-        done = 0
+        done, next_examined = 0, _EXAMINED_AFTER
         while done < max_steps and (active := self._open()).size:
             length = min(max(done, _FIRST_STEPS), max_steps - done)
             rows = self._forward(active, length)
@@ -115,7 +118,8 @@ class Settling:
             self._settle(active, rows, self.known)
             self._find_points(active, rows)
             self._settle_resting(active, rows, max(done, _EXAMINED_AFTER))
-            if done >= _EXAMINED_AFTER or done == max_steps:
+            if done >= next_examined or done == max_steps:
+                next_examined = _AGAIN * done
                 self._find_cycles(active, rows)
                 room = _NUMBERS_EXAMINED // rows.end.shape[1]
                 n_steps = max(_EXAMINED_STEPS, min(done, room, _MOST_EXAMINED_STEPS))

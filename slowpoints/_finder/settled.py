@@ -14,7 +14,10 @@ from slowpoints._points.fixed_points import FixedPoints
 _N_STARTS = 16
 """So few states tell what most of them do, in a second or so."""
 
-_MOST_STEPS = 4000
+_MOST_NUMBERS = 2**20
+"""Each takes so many steps, divided by the number of states: 4,096 of 256 units."""
+
+_MOST_STEPS = 4096
 
 _WORDS = {
     AttractorKind.FIXED_POINT: "come to a fixed point",
@@ -44,12 +47,13 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
         return
     chosen = np.array(rows)[np.linspace(0, len(rows) - 1, min(len(rows), _N_STARTS)).astype(int)]
     x, u = all_fps.x_init[chosen], all_fps.inputs[chosen]
-    found = attractors(F, x, u, max_steps=_MOST_STEPS, n_exponents=2, n_sample=1)
+    n_steps = min(_MOST_STEPS, _MOST_NUMBERS // x.shape[1] + 1)
+    found = attractors(F, x, u, max_steps=n_steps, n_exponents=2, n_sample=1)
     where = "" if not known else " under some of the inputs"
     told = "; ".join(_parts(found))
     yield (
         f"\tNo stable point is kept{where}. Of {len(chosen)} initial states there, followed for up "
-        f"to {_MOST_STEPS} steps: {told}. (`attractors` tells more.)"
+        f"to {n_steps} steps: {told}. (`attractors` tells more.)"
     )
 
 
