@@ -61,7 +61,7 @@ class Attractors(eqx.Module):
         is_certified: `[k]` whether it is a fixed point that is proven; `None` if not asked for.
         attractor: `[n]` for each start, the row of what it settled on.
         end: `[n, n_states]` its last state.
-        n_steps: `[n]` how many steps it took.
+        n_steps: `[n]` how many steps it took, with those after `max_steps` in which it settled.
         reasons: `[k]` why it is not known; empty where it is.
     """
 
@@ -213,7 +213,7 @@ def attractors(
     group = group.reshape(-1)
     unit = _units(F, x, u)
     settling = Settling(
-        InUnits(F, unit),
+        F if (unit == 1).all() else InUnits(F, unit),
         (x / unit).astype(dtype),
         u,
         group,

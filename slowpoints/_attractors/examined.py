@@ -67,7 +67,7 @@ _ALIKE = 0.95
 """This part of an attractor's states is closer than its `gap` to others of it."""
 
 APPROACHING = "still on its way: differences between states shrink on (`max_steps`)"
-TOO_SLOW = "too slow to tell: less than ten turns in the steps that were examined (`max_steps`)"
+TOO_SLOW = "too slow to tell: less than ten turns, or beats, in what was examined (`max_steps`)"
 LEAVING = "moves on and has not come back in the steps that were examined (`max_steps`)"
 NEARLY_REPEATS = "nearly a cycle: in the steps that were examined it has seen little of its curve"
 UNCLEAR = "the leading exponent is not told from zero: a torus, weak chaos, or slow (`max_steps`)"
@@ -82,8 +82,8 @@ def examined(
     n_steps: int,
     n_exponents: int,
     is_last: bool,
-) -> list[Known | str]:
-    """Return what each row is on, or why it is not known.
+) -> tuple[list[Known | str], Float[np.ndarray, "n n_states"], int]:
+    """Return what each row is on, or why it is not known; its last state; and the steps it took.
 
     Chaos and tori are told only after the last step, since they may be transients.
 
@@ -110,7 +110,7 @@ def examined(
             if isinstance(verdict, Known) and verdict.kind != AttractorKind.CLOSED_ORBIT:
                 verdict = _seen_for_longer(F, runs[i], u[i], verdict) if is_last else NOT_YET
             found[i] = verdict
-    return [_with_exponents(one, n_exponents) for one in found]
+    return [_with_exponents(one, n_exponents) for one in found], runs[:, -1], n_steps // 2 + n_steps
 
 
 def _with_exponents(one: Known | str, n: int) -> Known | str:

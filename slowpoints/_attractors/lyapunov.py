@@ -1,5 +1,6 @@
 """`lyapunov`: how fast neighbouring trajectories part, for each of the leading directions."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -249,7 +250,7 @@ def _half_width(means: Float[np.ndarray, "k *rest"]) -> Float[np.ndarray, "*rest
     return stdtrit(k - 1, 0.975) * means.std(axis=0, ddof=1) / np.sqrt(k)
 
 
-@CompiledOnce
+@functools.partial(CompiledOnce, runs_long=True)
 def _growth(
     F: Transition,
     x: Float[Array, "n_rows n_states"],

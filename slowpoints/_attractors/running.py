@@ -1,5 +1,6 @@
 """Many states forward, side by side: for a number of steps, or with all states on the way."""
 
+import functools
 import math
 from typing import Any
 
@@ -54,7 +55,7 @@ def n_of_program(n: int) -> int:
     return 4 ** math.ceil(math.log(max(n, 1), 4) - 1e-9)
 
 
-@CompiledOnce
+@functools.partial(CompiledOnce, runs_long=True)
 def _run(
     F: Transition,
     x: Float[Array, "n n_states"],
@@ -71,7 +72,7 @@ def _after(F: Transition, x: Array, u: Array, n_steps: Int[Array, ""]) -> Array:
     return jax.lax.fori_loop(0, n_steps, step, x)
 
 
-@CompiledOnce
+@functools.partial(CompiledOnce, runs_long=True)
 def _trajectories(
     F: Transition,
     x: Float[Array, "n n_states"],

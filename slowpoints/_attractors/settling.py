@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from slowpoints._attractors.examined import examined
 from slowpoints._attractors.kinds import AttractorKind
@@ -116,14 +116,16 @@ class Settling:
             self.n_steps[active] = done
             self._settle_escaped(active, rows)
             self._settle(active, rows, self.known)
-            self._find_points(active, rows)
+            slow = self._find_points(active, rows)
             self._settle_resting(active, rows, max(done, _EXAMINED_AFTER))
             if done >= next_examined or done == max_steps:
                 next_examined = _AGAIN * done
-                self._find_cycles(active, rows)
+                # What comes to a point need not be looked at, if it can take further steps.
+                moves = np.full(len(active), True) if done == max_steps else ~slow
+                self._find_cycles(active, rows, moves)
                 room = _NUMBERS_EXAMINED // rows.end.shape[1]
                 n_steps = max(_EXAMINED_STEPS, min(done, room, _MOST_EXAMINED_STEPS))
-                self._examine(active, rows, n_steps, done == max_steps)
+                self._examine(active, rows, moves, n_steps, done == max_steps)
 
     def reason(self, row: int) -> str:
         """Return why it is not known what a row has settled on."""
@@ -179,31 +181,40 @@ class Settling:
         left = np.flatnonzero((self.attractor[active] < 0) & (rows.group == one.group))
         return left[arrived(self._F, rows[left], one, self._dtype)]
 
-    def _find_points(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
-        """Look for the fixed points that rows come to, and settle those that are there."""
+    def _find_points(self, active: Int[np.ndarray, " k"], rows: Rows) -> Bool[np.ndarray, " k"]:
+        """Look for the fixed points that rows come to, and settle those that are there.
+
+        Returns:
+            Which rows have slowed down, as they do on their way to a point.
+        """
         with np.errstate(invalid="ignore"):
             before = run(self._F, rows.middle, rows.u, 1) - rows.middle
             slows = rows.moved <= _SLOWING * np.linalg.norm(before, axis=1)
             slow = rows.rests | (slows & (rows.moved <= _SLOW * size_of(rows.end)))
         distances = list(_APART)
         while distances:
-            left = np.flatnonzero(slow & (self.attractor[active] < 0))
+            # What still moves comes again in the next round; what rests does not.
+            counts = slow if len(distances) == len(_APART) else rows.rests
+            left = np.flatnonzero(counts & (self.attractor[active] < 0))
             if left.size == 0:
-                return
+                break
             chosen = left[_apart(rows[left], distances[0])]
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
             found = points_near(self._F, x, u, rows.group[chosen], self.n_exponents)
             points = {id(point): point for point in found if point is not None}
             self._settle(active, rows, list(points.values()))
-            if np.sum(slow & (self.attractor[active] < 0)) == left.size:
+            if np.sum(counts & (self.attractor[active] < 0)) == left.size:
                 distances.pop(0)
+        return slow
 
-    def _find_cycles(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
+    def _find_cycles(
+        self, active: Int[np.ndarray, " k"], rows: Rows, moves: Bool[np.ndarray, " k"]
+    ) -> None:
         """Look for short cycles that rows come to, and settle those that are there.
 
         Many rows at a time, so that few are left to be examined one by one.
         """
-        left = np.flatnonzero(self.attractor[active] < 0)
+        left = np.flatnonzero(moves & (self.attractor[active] < 0))
         most = max(1, _NUMBERS_EXAMINED // (2 * LONGEST_FROM_AFAR * rows.end.shape[1]))
         for start in range(0, left.size, most):
             part = left[start : start + most]
@@ -245,33 +256,48 @@ class Settling:
             here &= np.linalg.norm(x - x[i], axis=1) <= limit
             if point is not None:
                 self._add(point, active[left[here]])
+                self.x[active[left[here]]] = x[here]
+                self.n_steps[active[left[here]]] += n_steps
             still &= ~here
 
-    def _examine(self, active: Int[np.ndarray, " k"], rows: Rows, n_steps: int, last: bool) -> None:
+    def _examine(
+        self,
+        active: Int[np.ndarray, " k"],
+        rows: Rows,
+        moves: Bool[np.ndarray, " k"],
+        n_steps: int,
+        last: bool,
+    ) -> None:
         """Examine rows that are on nothing known, a few at a time, and settle others like them."""
         most = max(1, min(_EXAMINED_AT_ONCE, _NUMBERS_EXAMINED // (n_steps * rows.end.shape[1])))
         at_a_time = 1  # most networks have one attractor of this kind, if any
         self.reasons = {}
-        while (left := self._not_examined(active, rows)).size:
+        while (left := self._not_examined(active, rows, moves)).size:
             chosen = left[np.unique(np.linspace(0, left.size - 1, at_a_time).astype(int))]
             at_a_time = min(most, 4 * at_a_time)
             np.add.at(self._n_examined, rows.group[chosen], 1)
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
             groups = rows.group[chosen]
-            found = examined(self._F, x, u, groups, n_steps, self.n_exponents, last)
+            arguments = n_steps, self.n_exponents, last
+            found, ends, n_further = examined(self._F, x, u, groups, *arguments)
             n_known = len(self.known)
-            for i, one in zip(chosen.tolist(), found, strict=True):
+            for i, one, end in zip(chosen.tolist(), found, ends, strict=True):
                 if isinstance(one, str):
                     self.reasons[int(active[i])] = one
                 elif self.attractor[active[i]] < 0:
                     here = self._come_to(one, active, rows)
                     self._add(one, active[np.union1d(here, [i])])
+                    if i not in here:  # it came there only later
+                        self.x[active[i]] = end
+                        self.n_steps[active[i]] += n_further
             if len(self.known) == n_known and not last:
                 return  # these go on, and so do all the others
 
-    def _not_examined(self, active: Int[np.ndarray, " k"], rows: Rows) -> Int[np.ndarray, " j"]:
+    def _not_examined(
+        self, active: Int[np.ndarray, " k"], rows: Rows, moves: Bool[np.ndarray, " k"]
+    ) -> Int[np.ndarray, " j"]:
         """Return which rows are on nothing known and have not been examined in this round."""
-        left = np.flatnonzero(self.attractor[active] < 0)
+        left = np.flatnonzero(moves & (self.attractor[active] < 0))
         left = left[self._n_examined[rows.group[left]] < MOST_EXAMINED]
         return left[np.array([int(active[i]) not in self.reasons for i in left], bool)]
 

@@ -95,11 +95,13 @@ def closed_orbits(
 ) -> ClosedOrbits:
     """Find the closed orbits next to approximate ones, whether they attract or not.
 
-    In continuous time, a closed orbit is a limit cycle, or any periodic solution, with the period
-    as an unknown. In a map it is an invariant circle on which states turn by the same part of the
-    circle in each step, the rotation number. Both are found as Fourier series by Newton's method
-    (the parametrisation method, Haro et al. 2016; harmonic balance), in float64 if the network can
-    be evaluated in it, with as many harmonics as `tol` takes. No trajectory is followed, so orbits
+    In continuous time, a closed orbit is a limit cycle, or another periodic solution that is not
+    one of a family, with the period as an unknown. In a map it is an invariant circle on which
+    states turn by the same part of the circle in each step, the rotation number. Both are found as
+    Fourier series by Newton's method (the parametrisation method, Haro et al. 2016; harmonic
+    balance), in float64 if the network can be evaluated in it, with as many harmonics as `tol`
+    takes. The numbers are those of the program: where JAX's x64 is off, constants of a model are
+    rounded to float32 when it is traced. No trajectory is followed, so orbits
     that repel are found as well as others.
 
     Linear equations of up to 4096 unknowns, states times phases, are solved directly. With more,
@@ -178,6 +180,9 @@ def _given(
             expected = f"at least {_FEWEST_STATES} states for each orbit, each of some numbers"
             arguments.refuse(caller, "x0", was, expected, ValueError)
         x = x[None] if x.ndim == 2 else x
+        if (np.ptp(x, axis=1).max(axis=1) == 0).any():
+            expected = "states around each orbit"
+            arguments.refuse(caller, "x0", "has an orbit of equal states", expected, ValueError)
         arguments.check_precision(caller, "x0", x.dtype)
         if inputs is None:
             arguments.refuse(caller, "inputs", "is None", "the constant inputs", ValueError)
@@ -235,16 +240,17 @@ def _one(
     if orbit.reason:
         return row
     curve, number = _once_round(equations, orbit.x, orbit.number, continuous_time)
+    curve, number = _forwards(curve, number, continuous_time)
     period = 1 / number
     if continuous_time:
-        multipliers = multipliers_of_cycle(equations, curve, period)[:k]
-        with np.errstate(divide="ignore"):
-            exponents = np.log(np.abs(multipliers)) / period
-        row["multipliers"] = multipliers
+        multipliers, exponents = multipliers_of_cycle(equations, curve, period)
+        row["multipliers"], exponents = multipliers[:k], exponents[:k]
     else:
         exponents = exponents_of_circle(equations, curve, number, k)
         row["rotation_number"] = number
-    margin = _NEUTRAL * max(1.0, np.abs(exponents).max(where=np.isfinite(exponents), initial=0))
+    size = np.abs(exponents).max(where=np.isfinite(exponents), initial=0)
+    along = np.abs(exponents).min()  # which is zero, but for errors
+    margin = max(_NEUTRAL * max(size, number), 2 * along if along <= _ALONG * size else 0.0)
     states = _sampled(curve, n_sample)
     return row | {
         "period": period,
@@ -259,6 +265,9 @@ def _one(
 
 _NEUTRAL = 1e-6
 """Exponents are known to this part of the largest; what is closer to zero is neutral."""
+
+_ALONG = 1e-2
+"""The exponent along the orbit has no larger error than this part of the largest one."""
 
 _SILENT = 1e-9
 """Harmonics below this part of the curve's size are not there."""
@@ -309,8 +318,7 @@ def _with_number(
         # `image(p) = x(p + r)` has the coefficients of `x` times `exp(2 pi i k r)`.
         best = int(np.argmax(np.fft.fft(spread).real)) / fine
         found = best if best <= 0.5 else best - 1
-    if found < 0:
-        x, found = np.roll(x[::-1], 1, axis=0), -found
+    x, found = _forwards(x, found, equations.continuous_time)
     return x, found if number is None else number
 
 
@@ -332,6 +340,14 @@ def _once_round(
     kept[-side:] = coefficients[-side * times :: times][-side:]
     number = times * number if continuous_time else (times * number) % 1.0
     return np.fft.ifft(kept * len(kept), axis=0).real, number
+
+
+def _forwards(
+    x: Float[np.ndarray, "n d"], number: float, continuous_time: bool
+) -> tuple[Float[np.ndarray, "n d"], float]:
+    """Return the curve in the direction of the motion; in a map, in that of the shorter way."""
+    turned = number if continuous_time else (number + 0.5) % 1.0 - 0.5
+    return (x, turned) if turned > 0 else (np.roll(x[::-1], 1, axis=0), -turned)
 
 
 def _sampled(x: Float[np.ndarray, "n d"], n: int) -> Float[np.ndarray, "m d"]:

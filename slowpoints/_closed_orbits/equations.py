@@ -35,7 +35,7 @@ _COLLAPSED = 1e-4
 """It has found a fixed point if the curve has shrunk to this part."""
 
 COLLAPSED = "Newton's method went to a fixed point"
-DIVERGED = "Newton's method did not converge"
+DIVERGED = "Newton's method did not converge: too far away, or an orbit of a neutral family"
 UNRESOLVED = (
     "its Fourier series does not end: too sharp, or no closed curve (a cycle, a torus, chaos)"
 )
@@ -122,9 +122,12 @@ def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol
         number: the rotation number, or the frequency.
         tol: the error that is asked for, as a part of the curve's size.
     """
-    size, before = _radius(x), None
+    given, size, before = (x, number), _radius(x), None
     for n in _sizes(x.shape[1]):
         now = _newton(equations, at_phases(x, n), number, size)
+        if now.reason and before is not None and n <= 4 * _FEWEST_PHASES + 3:
+            # A curve that is too coarse may lead to what is no orbit.
+            now, before = _newton(equations, at_phases(given[0], n), given[1], size), None
         if not now.reason and _radius(now.x) < _COLLAPSED * size:
             return dataclasses.replace(now, reason=COLLAPSED)
         if now.reason:

@@ -43,8 +43,15 @@ class CompiledOnce:
     structure. The result consists of arrays.
     """
 
-    def __init__(self, f: Callable[..., Any]) -> None:
-        self._f = f
+    def __init__(self, f: Callable[..., Any], *, runs_long: bool = False) -> None:
+        """Make a function that is compiled once.
+
+        Args:
+            f: the function.
+            runs_long: whether a program of it runs much longer than it is compiled, as simulations
+                do. XLA then takes its time for it.
+        """
+        self._f, self._runs_long = f, runs_long
         self._inside = eqx.filter_jit(f)
         self._programs: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -68,7 +75,7 @@ class CompiledOnce:
             else:
                 self._programs.move_to_end(key)
         try:
-            program, out = made(lambda: _made(self._f, args, arrays))
+            program, out = made(lambda: _made(self._f, args, arrays, self._runs_long))
         except BaseException:
             with self._lock:
                 self._programs.pop(key, None)
@@ -127,7 +134,9 @@ def _settings() -> tuple[Any, ...]:
     return tuple(setting(f"jax_{name}") for name in names)
 
 
-def _made(f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any]) -> tuple[Any, Any]:
+def _made(
+    f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any], runs_long: bool
+) -> tuple[Any, Any]:
     """Return the program for such arguments, from arrays to a list of arrays, and what these are.
 
     It does not hold on to the arrays.
@@ -145,6 +154,7 @@ def _made(f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any]) -> tu
 
     of_arrays.__name__ = of_arrays.__qualname__ = getattr(f, "__name__", "program")
     device = _device_of(arrays)
+    options = _options(device, runs_long)
     folder = program_folder() if jax.process_count() == 1 else None
     path, lowered, made = None, None, None
     if folder is not None:
@@ -154,12 +164,12 @@ def _made(f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any]) -> tu
                 lowered = jax.jit(of_arrays).lower(*arrays)
             text = lowered.as_text()
         if "callback" not in text:  # which is at an address in this process
-            path = folder / f"{_digest(text, device)}.program"
+            path = folder / f"{_digest(text, device, options)}.program"
             made = kept_program(path, len(arrays), device)
     if made is None:
         with compiling():
             lowered = lowered or jax.jit(of_arrays).lower(*arrays)
-            made = lowered.compile(compiler_options=_options(device)), told[0]
+            made = lowered.compile(compiler_options=options), told[0]
         if path is not None:
             keep_program(path, *made)
     return made
@@ -176,12 +186,14 @@ def _device_of(arrays: list[Any]) -> Any:
 _LEVEL = "xla_backend_optimization_level"
 
 
-def _options(device: Any) -> dict[str, Any]:
+def _options(device: Any, runs_long: bool) -> dict[str, Any]:
     if device.platform != "cpu":
         return {}
     options: dict[str, Any] = {}
-    if jaxlib.version.__version_info__[:2] < (0, 11):  # from then on, there is no such choice
-        # Compilation takes 40 % less, and programs run as fast.
+    # From JAX 0.11 on, there is no such choice.
+    if jaxlib.version.__version_info__[:2] < (0, 11) and not runs_long:
+        # Compilation takes 30 to 40 % less, and searches run as fast, to a tenth or two. But steps
+        # of many states side by side take 2.4 times as long.
         options["xla_cpu_use_fusion_emitters"] = False
     flags = os.environ.get("XLA_FLAGS", "")
     if not (_LEVEL in flags or setting("jax_disable_most_optimizations")):  # the user's choice
@@ -193,10 +205,10 @@ def _options(device: Any) -> dict[str, Any]:
 # ---- what a program is called on disk ---------------------------------------------------------
 
 
-def _digest(text: str, device: Any) -> str:
+def _digest(text: str, device: Any, options: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     by = device.platform, device.device_kind, device.client.platform_version
-    for part in (text, repr(_options(device)), *_machine(), *by):
+    for part in (text, repr(options), *_machine(), *by):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()
 

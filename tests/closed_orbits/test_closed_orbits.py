@@ -63,6 +63,48 @@ def test_the_normal_form_of_a_hopf_point(u):
     assert np.allclose(np.sort(found.exponents[0]), [-2 * u[0], 0], atol=1e-8)
 
 
+@pytest.mark.parametrize("radius, shear", [(1.5, 1.0), (5.0, 3.0)])
+def test_time_runs_forwards_where_the_flow_beside_the_orbit_runs_backwards(radius, shear):
+    u = np.float32([1, shear])
+
+    def F(x, u):
+        square = jnp.sum(x**2)
+        turn = (1 + u[1] * (1 - square)) * jnp.stack([-x[1], x[0]])
+        return (1 - square) * x + turn
+
+    found = closed_orbits(ContinuousTime(F), radius * CIRCLE, u)
+    assert np.isclose(found.period[0], 2 * np.pi, atol=1e-9) and found.is_stable[0]
+    assert np.allclose(found.exponents[0], [0, -2], atol=1e-8)
+    ahead = found.states[0, 1] - found.states[0, 0]
+    assert ahead @ np.asarray(F(jnp.asarray(found.states[0, 0]), u)) > 0
+
+
+def test_exponents_of_directions_that_numbers_hardly_hold():
+    """By Liouville's formula, their sum is the mean divergence along the orbit."""
+
+    def F(x, u):
+        return jnp.stack([x[1], u[0] * (1 - x[0] ** 2) * x[1] - x[0]])
+
+    def flow(t, x):
+        return np.asarray([x[1], 4 * (1 - x[0] ** 2) * x[1] - x[0]])
+
+    times = 40 + 10.2035 * np.arange(200) / 200
+    x0 = solve_ivp(flow, (0, 51), [2, 0], rtol=1e-9, atol=1e-9, t_eval=times).y.T
+    found = closed_orbits(ContinuousTime(F), x0, np.float32([4]), n_sample=4096)
+    divergence = np.mean(4 * (1 - found.states[0, :, 0] ** 2))
+    assert np.isclose(found.exponents[0].sum(), divergence, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_slow_circle_of_a_map_is_stable():
+    def F(x, u):
+        return x + 0.02 * jnp.stack([x[1], 3 * (1 - x[0] ** 2) * x[1] - x[0]])
+
+    settled = attractors(F, np.float32([[2, 0]]), NO_INPUT, max_steps=20_000)
+    found = closed_orbits(F, settled)
+    assert found.is_stable[0] and np.isclose(found.exponents[0, 0], 0, atol=1e-8)
+
+
 def test_an_orbit_that_doubled_its_period_is_found_past_it():
     """Compared with shooting, from another start, by SciPy."""
 
@@ -167,6 +209,7 @@ def test_a_network_of_many_units_is_solved_by_gmres():
     [
         ({"x0": CIRCLE[:3]}, "`x0`"),
         ({"x0": np.full((8, 2), np.nan, np.float32)}, "`x0`"),
+        ({"x0": np.ones((8, 2), np.float32)}, "`x0` has an orbit of equal states"),
         ({"inputs": None}, "`inputs`"),
         ({"period": -1.0}, "`period`"),
         ({"period": np.array([0.0])}, "`period`"),

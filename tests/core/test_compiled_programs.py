@@ -267,9 +267,9 @@ def test_texts_of_calls_tell_settings_models_and_sources_apart(folder, monkeypat
     others.add(text(default))
     assert known not in others and None not in others and len(others) == 10
     device = jax.devices()[0]
-    name = programs._digest(known, device)
+    name = programs._digest(known, device, {})
     monkeypatch.setattr(programs, "_machine", lambda: ("another processor",))
-    assert programs._digest(known, device) != name
+    assert programs._digest(known, device, {}) != name
 
 
 @pytest.mark.slow
@@ -491,13 +491,13 @@ def test_settings_that_cannot_be_compared_are_told_apart():
 def test_how_much_to_optimise_is_the_users_choice(monkeypatch):
     device, level = jax.devices("cpu")[0], "xla_backend_optimization_level"
     monkeypatch.setenv("XLA_FLAGS", "")
-    assert programs._options(device)[level] == 1
+    assert programs._options(device, False)[level] == 1
     monkeypatch.setenv("XLA_FLAGS", f"--{level}=3")
-    assert level not in programs._options(device)
+    assert level not in programs._options(device, False)
     monkeypatch.setenv("XLA_FLAGS", "")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        assert level not in programs._options(device)
+        assert level not in programs._options(device, False)
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
 
