@@ -29,7 +29,6 @@ _STEPS_OF_UNITS = 64
 _LARGER = 1e3
 """States that are so many times as large as most others by then do not count for it: they leave."""
 
-
 _NEUTRAL = 1e-6
 """A fixed point whose leading exponent is this close to zero counts as one of a line."""
 
@@ -119,8 +118,7 @@ class Attractors(eqx.Module):
             yield f"{row:>3}  {share:<22}  {kind:<12}  {period:>10}  {told}".rstrip()
         if len(self) > max_rows:
             yield f"... and {len(self) - max_rows} more"
-        neutral = self.exponents[:, 0] + self.exponent_errors[:, 0] >= -_NEUTRAL
-        neutral &= np.abs(self.exponents[:, 0]) <= self.exponent_errors[:, 0] + _NEUTRAL
+        neutral = np.abs(self.exponents[:, 0]) <= self.exponent_errors[:, 0] + _NEUTRAL
         if n := np.sum(neutral & (self.kind == AttractorKind.FIXED_POINT)):
             yield (
                 f"{n} fixed {'point has' if n == 1 else 'points have'} an exponent of zero: states "

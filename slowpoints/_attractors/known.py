@@ -156,7 +156,6 @@ def _at_points(
     reach = np.where(rows.rests, _REACH_AT_REST, REACH) * (one.radius if k > 1 else 1.0)
     near = (now <= np.maximum(reach, rounding)) & (now <= np.maximum(_SHRUNK * before, rounding))
     near |= rows.rests & (now <= reach)
-    rounding = rounding_of(rows.end.astype(dtype))
     if one.inverse is None:
         return near & (now <= np.maximum(REACH * reach, rounding))
     for first in np.unique(place[near]):
@@ -168,7 +167,7 @@ def _at_points(
         missing = one.x[0] - x
         apart = np.linalg.norm(moved @ one.inverse.T - missing, axis=1)
         agrees = apart <= _LINEAR * np.linalg.norm(missing, axis=1)
-        near[here] = agrees | (np.linalg.norm(missing, axis=1) <= rounding[here])
+        near[here] = agrees | (np.linalg.norm(missing, axis=1) <= rounding_of(x))
     return near
 
 
@@ -296,7 +295,7 @@ def _copies(
     """Return for each row the first one that is the same point."""
     first = np.arange(len(x))
     for i in np.flatnonzero(counts):
-        others = np.flatnonzero(counts[:i] & (group[:i] == group[i]) & (first[:i] == first[:i]))
+        others = np.flatnonzero(counts[:i] & (group[:i] == group[i]))
         same = np.linalg.norm(x[others] - x[i], axis=1) <= same_distance(x[i : i + 1])
         if same.any():
             first[i] = first[others[same][0]]

@@ -101,7 +101,7 @@ def digits_of_averages(states: Float[np.ndarray, "n_steps n_states"]) -> float:
     if not radius > 0:
         return np.inf
     half = len(states) // 2
-    weights = _weights(half)
+    weights = smooth_weights(half)
     # Averages of squares as well, which tell how amplitudes change.
     apart = max(
         np.linalg.norm(weights @ (values[:half] - values[-half:]))
@@ -177,7 +177,7 @@ def _refined(waves: Float[np.ndarray, "n k"], frequency: float, width: int) -> f
     Between two windows of this width the wave goes on by the phase that tells what is missing.
     """
     n = len(waves)
-    weights = _weights(width)
+    weights = smooth_weights(width)
     steps = np.arange(n)
     for _ in range(_REFINEMENTS):
         turned = waves * np.exp(-2j * np.pi * frequency * steps)[:, None]
@@ -190,7 +190,7 @@ _REFINEMENTS = 4
 """Each one gains several digits."""
 
 
-def _weights(n: int) -> Float[np.ndarray, " n"]:
+def smooth_weights(n: int) -> Float[np.ndarray, " n"]:
     """Return weights of sum 1 that vanish at both ends with all their derivatives."""
     s = np.arange(1, n + 1) / (n + 1)
     weights = np.exp(-1 / (s * (1 - s)))

@@ -45,7 +45,7 @@ _NUMBERS_EXAMINED = 2**25
 _MOST_POINTS = 64
 """In each round, Newton's method starts from so many states at most."""
 
-MOST_EXAMINED = 64
+_MOST_EXAMINED = 64
 """So many trajectories are examined under each input that turn out to be on nothing known."""
 
 _SLOW = 1e-2
@@ -58,13 +58,13 @@ _APART = (1e-2, 1e-4, 1e-6)
 """Newton's method starts from states that are this far apart, as a part of their size: closer ones
 if the first lead to no point that rows have come to."""
 
-SAME_PLACE = 1e-3
+_SAME_PLACE = 1e-3
 """States at rest this close to each other, as a part of their size, are at one place of a line."""
 
 _FAR = 1e6
 """States farther out than this, in units of where they were after a few steps, have left."""
 
-NOT_EXAMINED = f"not examined, after {MOST_EXAMINED} other trajectories under this input had been"
+_NOT_EXAMINED = f"not examined, after {_MOST_EXAMINED} other trajectories under this input had been"
 
 
 class Settling:
@@ -129,7 +129,7 @@ class Settling:
 
     def reason(self, row: int) -> str:
         """Return why it is not known what a row has settled on."""
-        return self.reasons.get(row, NOT_EXAMINED)
+        return self.reasons.get(row, _NOT_EXAMINED)
 
     def _open(self) -> Int[np.ndarray, " k"]:
         return np.flatnonzero(self.attractor < 0)
@@ -246,13 +246,13 @@ class Settling:
         start, u = rows.end[left].astype(self._dtype), rows.u[left].astype(self._dtype)
         x = run(self._F, start, u, n_steps)
         still = np.linalg.norm(run(self._F, x, u, 1) - x, axis=1) <= rounding_of(x)
-        still &= np.linalg.norm(x - start, axis=1) <= SAME_PLACE * size_of(x)
+        still &= np.linalg.norm(x - start, axis=1) <= _SAME_PLACE * size_of(x)
         while still.any():
             i = int(np.flatnonzero(still)[0])
             point = resting_point(self._F, x[i], u[i], int(rows.group[left[i]]), self.n_exponents)
             here = still & (rows.group[left] == rows.group[left[i]])
             is_one = point is not None and point.attracts
-            limit = same_distance(x) if is_one else SAME_PLACE * size_of(x)
+            limit = same_distance(x) if is_one else _SAME_PLACE * size_of(x)
             here &= np.linalg.norm(x - x[i], axis=1) <= limit
             if point is not None:
                 self._add(point, active[left[here]])
@@ -298,7 +298,7 @@ class Settling:
     ) -> Int[np.ndarray, " j"]:
         """Return which rows are on nothing known and have not been examined in this round."""
         left = np.flatnonzero(moves & (self.attractor[active] < 0))
-        left = left[self._n_examined[rows.group[left]] < MOST_EXAMINED]
+        left = left[self._n_examined[rows.group[left]] < _MOST_EXAMINED]
         return left[np.array([int(active[i]) not in self.reasons for i in left], bool)]
 
 

@@ -35,6 +35,7 @@ _COLLAPSED = 1e-4
 """It has found a fixed point if the curve has shrunk to this part."""
 
 COLLAPSED = "Newton's method went to a fixed point"
+TOO_LARGE = "too many states for the Jacobians at 31 phases to be held in memory"
 DIVERGED = "Newton's method did not converge: too far away, or an orbit of a neutral family"
 UNRESOLVED = (
     "its Fourier series does not end: too sharp, or no closed curve (a cycle, a torus, chaos)"
@@ -123,6 +124,8 @@ def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol
         tol: the error that is asked for, as a part of the curve's size.
     """
     given, size, before = (x, number), _radius(x), None
+    if next(_sizes(x.shape[1]), None) is None:
+        return Orbit(x, number, reason=TOO_LARGE)
     for n in _sizes(x.shape[1]):
         now = _newton(equations, at_phases(x, n), number, size)
         if now.reason and before is not None and n <= 4 * _FEWEST_PHASES + 3:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Complex, Float
 
+from slowpoints._attractors.rotation import smooth_weights
 from slowpoints._closed_orbits.equations import Equations, harmonics
 
 _TOLERANCE = 1e-12
@@ -108,6 +109,4 @@ def exponents_of_circle(
             Q, R = np.linalg.qr(J @ Q)
             with np.errstate(divide="ignore"):
                 rates[step] = np.log(np.abs(np.diagonal(R)))
-    s = (np.arange(n_steps) + 0.5) / n_steps
-    weights = np.exp(-1 / (s * (1 - s)))
-    return np.sort(weights @ rates[aligning:] / weights.sum())[::-1]
+    return np.sort(smooth_weights(n_steps) @ rates[aligning:])[::-1]

@@ -181,6 +181,13 @@ def test_where_there_is_no_orbit_it_says_why():
     assert found.is_resolved[0] or found.reasons[0]
 
 
+def test_too_many_states_are_said_to_be_that():
+    x0 = np.zeros((8, 1500), np.float32)
+    x0[:, :2] = CIRCLE[::8]
+    found = closed_orbits(ContinuousTime(lambda x, u: -x), x0, NO_INPUT)
+    assert not found.is_resolved[0] and "too many states" in found.reasons[0]
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_units_change_nothing(scale):
     F = ContinuousTime(lambda x, u: scale * van_der_pol(x / scale, u))
