@@ -1,15 +1,17 @@
 """Where states go if no point that a search keeps is stable: a sentence of its report."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slowpoints._attractors.attractors import Attractors, attractors
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._points.fixed_points import FixedPoints
+
+if TYPE_CHECKING:
+    from slowpoints._attractors.attractors import Attractors
 
 _N_STARTS = 16
 """So few states tell what most of them do, in a second or so."""
@@ -45,6 +47,8 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
     rows = [i for i in rows if np.isfinite(all_fps.x_init[i]).all()]
     if not rows:
         return
+    from slowpoints._attractors.attractors import attractors  # only here: most have a stable point
+
     chosen = np.array(rows)[np.linspace(0, len(rows) - 1, min(len(rows), _N_STARTS)).astype(int)]
     x, u = all_fps.x_init[chosen], all_fps.inputs[chosen]
     n_steps = min(_MOST_STEPS, _MOST_NUMBERS // x.shape[1] + 1)
@@ -57,7 +61,7 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
     )
 
 
-def _parts(found: Attractors) -> Iterator[str]:
+def _parts(found: "Attractors") -> Iterator[str]:
     """Say how many states settled on what, in the order of the kinds."""
     kinds = np.array(found.kind)
     periods = [("" if np.isnan(p) or p == 1 else f" of {p:.4g} steps") for p in found.period]

@@ -173,8 +173,12 @@ def test_states_leave_and_states_that_are_slow_are_not_called_settled():
     with jax.enable_x64(True):
         short = attractors(ghost, x, NO_INPUT, max_steps=1500)
         long = attractors(ghost, x, NO_INPUT, max_steps=30_000)
+        mixed = attractors(ghost, np.append(x, [[1.5]] * 8, axis=0), NO_INPUT, max_steps=1500)
     assert kinds(short) == ["UNDECIDED"] and short.reasons[0]
     assert np.allclose(short.share_interval, [[0.675592, 1]], atol=1e-5)
+    # What is not known may belong to the basin of the others, or not.
+    assert kinds(mixed) == ["FIXED_POINT", "UNDECIDED"] and mixed.share[0] == 0.5
+    assert np.allclose(mixed.share_interval[0], [0.279983, 1], atol=1e-4)
     assert kinds(long) == ["FIXED_POINT"] and np.isclose(long.x[0, 0], 2)
 
 
