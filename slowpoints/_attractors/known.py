@@ -272,8 +272,8 @@ def points_near(
         k: the period.
 
     Returns:
-        For each row what was found, equal ones as one object; `None` if Newton's method does not
-        arrive.
+        For each row what was found, equal ones as one object, with its least period, which divides
+        `k`; `None` if Newton's method does not arrive.
     """
     F_k = F if k == 1 else iterate(F, k)
     start, x = x, refined_points(F_k, x, u)
@@ -285,8 +285,23 @@ def points_near(
     copy_of = _copies(x, group, is_point)
     firsts = np.unique(copy_of[is_point])
     made = _with_spectra(F_k, F, x[firsts], u[firsts], group[firsts], n_exponents, k)
+    made = [
+        _of_least_period(F, one, u[i], n_exponents) for one, i in zip(made, firsts, strict=True)
+    ]
     found = dict(zip(firsts.tolist(), made, strict=True))
     return [found[int(copy_of[i])] if is_point[i] else None for i in range(len(x))]
+
+
+def _of_least_period(
+    F: Transition, one: Known, u: Float[np.ndarray, " n_inputs"], n_exponents: int
+) -> Known:
+    """Return a cycle that repeats earlier as one of fewer steps."""
+    k, limit = len(one.x), same_distance(one.x)
+    for d in (d for d in range(1, k) if k % d == 0):
+        if (np.linalg.norm(one.x - np.roll(one.x, -d, axis=0), axis=1) <= limit).all():
+            start = one.x[:1], u[None], np.array([one.group])
+            return points_near(F, *start, n_exponents, d)[0] or one
+    return one
 
 
 def _copies(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from slowpoints._attractors.kinds import AttractorKind
-from slowpoints._attractors.known import Known, points_near, rounding_of, same_distance
+from slowpoints._attractors.known import Known, points_near, rounding_of
 from slowpoints._attractors.lyapunov import spectrum
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
@@ -57,7 +57,8 @@ def repeating(
             continue
         if 1 < k <= LONGEST_FROM_AFAR and n_tried < _MOST_TRIED:
             n_tried += 1
-            point = of_least_period(F, states[-1], u, group, n_exponents, int(k))
+            start = states[-1:], u[None], np.array([group])
+            point = points_near(F, *start, n_exponents, int(k))[0]
             if point is not None and point.attracts:
                 if np.linalg.norm(point.x - states[-1], axis=1).min() <= _REACH * radius:
                     return point
@@ -101,23 +102,3 @@ def resting_point(
     if point is not None and np.linalg.norm(point.x[0] - x) <= near:
         return point
     return None
-
-
-def of_least_period(
-    F: Transition,
-    x: Float[np.ndarray, " n_states"],
-    u: Float[np.ndarray, " n_inputs"],
-    group: int,
-    n_exponents: int,
-    k: int,
-) -> Known | None:
-    """Return the cycle near a state whose period divides `k`."""
-    start = x[None], u[None], np.array([group])
-    cycle = points_near(F, *start, n_exponents, k)[0]
-    if cycle is None:
-        return None
-    limit = same_distance(cycle.x)
-    for d in (d for d in range(1, k) if k % d == 0):
-        if (np.linalg.norm(cycle.x - np.roll(cycle.x, -d, axis=0), axis=1) <= limit).all():
-            return points_near(F, cycle.x[:1], u[None], start[2], n_exponents, d)[0]
-    return cycle

@@ -230,7 +230,7 @@ class Settling:
             chosen = open_rows[:_MOST_POINTS]
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
             found = points_near(self._F, x, u, rows.group[chosen], self.n_exponents, k)
-            cycles = {id(one): one for one in found if one is not None and len(one.x) == k}
+            cycles = {id(one): one for one in found if one is not None and len(one.x) > 1}
             self._settle(active, rows, list(cycles.values()))
             if np.sum(self.attractor[active[here]] < 0) == open_rows.size:
                 return

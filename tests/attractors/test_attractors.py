@@ -16,6 +16,7 @@ from slowpoints import (
     find_fixed_points,
     stroboscopic,
 )
+from slowpoints._attractors.known import points_near
 
 NO_INPUT = np.zeros(0, np.float32)
 PUBLISHED = Path(__file__).parents[3] / "shared" / "cases" / "published"
@@ -345,6 +346,14 @@ def test_cycles_near_a_bifurcation_have_their_least_period_and_are_one(r, k):
     x = np.random.default_rng(1).uniform(0.1, 0.9, (20, 1)).astype(np.float32)
     found = attractors(logistic(r), x, NO_INPUT)
     assert kinds(found) == ["CYCLE"] and found.period == k
+
+
+@pytest.mark.parametrize("k", [4, 8, 12])
+def test_a_cycle_of_a_multiple_has_its_least_period(k):
+    start = np.full((1, 1), 0.5009), np.zeros((1, 0)), np.zeros(1, int)
+    found = points_near(logistic(3.5), *start, 1, k)[0]
+    assert found is not None and found.period == 4 and found.x.shape == (4, 1)
+    assert np.isclose(found.exponents[0], -0.8725, atol=1e-3)
 
 
 @pytest.mark.parametrize("r", [3.587099, 3.653996])
