@@ -68,7 +68,7 @@ from ._attractors.kinds import AttractorKind as AttractorKind
 from ._attractors.attractors import Attractors as Attractors, attractors as attractors
 from ._attractors.lyapunov import LyapunovExponents as LyapunovExponents
 from ._attractors.lyapunov import lyapunov as lyapunov
-from ._closed_orbits.closed_orbits import ClosedOrbits as ClosedOrbits
+from ._closed_orbits.orbits import ClosedOrbits as ClosedOrbits
 from ._closed_orbits.closed_orbits import closed_orbits as closed_orbits
 from ._modes.passage_time import (
     PassageTimes as PassageTimes,

@@ -1,18 +1,17 @@
 """`closed_orbits`: closed orbits, whether they attract or not, from approximate ones."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from slowpoints._attractors.attractors import Attractors
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._closed_orbits.equations import Equations, at_phases, filtered, harmonics, solved
-from slowpoints._closed_orbits.floquet import exponents_of_circle, multipliers_of_cycle
+from slowpoints._closed_orbits.floquet import growth_of
+from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._connections.refined_points import enabled, working_dtype
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
@@ -26,61 +25,6 @@ from slowpoints._network.units import InUnits, units_of
 
 _FEWEST_STATES = 5
 """An approximate orbit has at least so many states."""
-
-
-class ClosedOrbits(eqx.Module):
-    """Closed orbits: see [`closed_orbits`][slowpoints.closed_orbits].
-
-    One row for each approximate orbit, also where none was found.
-
-    Attributes:
-        is_resolved: `[n]` whether there is one.
-        period: `[n]` the mean number of steps of a return; in continuous time, the period.
-        period_error: `[n]` by how much it changes if the series has half as many harmonics.
-        rotation_number: `[n]` turns per step; NaN in continuous time.
-        states: `[n, n_sample, n_states]` states at equal distances in phase.
-        error: `[n]` by how much these change with half as many harmonics, at most.
-        exponents: `[n, k]` the leading Lyapunov exponents, per step or unit of time, falling, of
-            which one is zero, that along the orbit.
-        multipliers: `[n, k]` the Floquet multipliers over one period, by falling magnitude, of
-            which one is 1; NaN for maps, where no step of a state on the orbit closes it.
-        index: `[n]` the number of directions that grow; -1 where there is no orbit.
-        is_stable: `[n]` whether none grows and only the one along the orbit stays.
-        inputs: `[n, n_inputs]` the constant inputs.
-        reasons: `[n]` why there is none; empty if there is.
-    """
-
-    is_resolved: Bool[np.ndarray, " n"]
-    period: Float[np.ndarray, " n"]
-    period_error: Float[np.ndarray, " n"]
-    rotation_number: Float[np.ndarray, " n"]
-    states: Float[np.ndarray, "n n_sample n_states"]
-    error: Float[np.ndarray, " n"]
-    exponents: Float[np.ndarray, "n k"]
-    multipliers: Complex[np.ndarray, "n k"]
-    index: Int[np.ndarray, " n"]
-    is_stable: Bool[np.ndarray, " n"]
-    inputs: Float[np.ndarray, "n n_inputs"]
-    reasons: tuple[str, ...] = eqx.field(static=True)
-
-    def __len__(self) -> int:
-        return len(self.period)
-
-    def __repr__(self) -> str:
-        return f"ClosedOrbits(n={len(self)}, n_resolved={self.is_resolved.sum()})"
-
-    def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"{self.is_resolved.sum()} of {len(self)} closed orbits are resolved."
-        for row in np.flatnonzero(self.is_resolved):
-            leading = ", ".join(f"{value:.4g}" for value in self.exponents[row, :4])
-            kind = "stable" if self.is_stable[row] else f"index {self.index[row]}"
-            period, error = self.period[row], self.period_error[row]
-            yield f"{row}: period {period:.10g} ± {error:.1g}, {kind}, exponents {leading}"
-        for row in np.flatnonzero(~self.is_resolved):
-            yield f"{row}: {self.reasons[row]}"
 
 
 def closed_orbits(
@@ -241,33 +185,20 @@ def _one(
         return row
     curve, number = _once_round(equations, orbit.x, orbit.number, continuous_time)
     curve, number = _forwards(curve, number, continuous_time)
-    period = 1 / number
-    if continuous_time:
-        multipliers, exponents = multipliers_of_cycle(equations, curve, period)
-        row["multipliers"], exponents = multipliers[:k], exponents[:k]
-    else:
-        exponents = exponents_of_circle(equations, curve, number, k)
-        row["rotation_number"] = number
-    size = np.abs(exponents).max(where=np.isfinite(exponents), initial=0)
-    along = np.abs(exponents).min()  # which is zero, but for errors
-    margin = max(_NEUTRAL * max(size, number), 2 * along if along <= _ALONG * size else 0.0)
-    states = _sampled(curve, n_sample)
+    growth = growth_of(equations, curve, number, k)
+    exponents, multipliers = growth.leading(k)
     return row | {
-        "period": period,
+        "period": 1 / number,
         "period_error": orbit.number_error / number**2,
+        "rotation_number": np.nan if continuous_time else number,
         "error": float(orbit.error * unit.max()),
-        "states": unit * states,
+        "states": unit * _sampled(curve, n_sample),
         "exponents": exponents,
-        "index": int(np.sum(exponents > margin)),
-        "is_stable": not np.any(exponents > margin) and np.sum(np.abs(exponents) <= margin) == 1,
+        "multipliers": multipliers,
+        "index": growth.index,
+        "is_stable": growth.is_stable,
     }
 
-
-_NEUTRAL = 1e-6
-"""Exponents are known to this part of the largest; what is closer to zero is neutral."""
-
-_ALONG = 1e-2
-"""The exponent along the orbit has no larger error than this part of the largest one."""
 
 _SILENT = 1e-9
 """Harmonics below this part of the curve's size are not there."""

@@ -200,21 +200,38 @@ def _newton_step(
     equations: Equations, x: Float[np.ndarray, "n d"], number: float, residual: Any
 ) -> tuple[Float[np.ndarray, "n d"], float]:
     """Return by how much to change the curve and its number; along the curve, it stays."""
-    n, d = x.shape
-    J = equations.slopes(x)
-    by_number = filtered(equations.factors_by_number(number, n), x)
-    along = filtered(2j * np.pi * harmonics(n), x)
-    if n * d <= MOST_UNKNOWNS:
-        A = np.zeros((n * d + 1, n * d + 1))
-        A[:-1, :-1] = np.kron(_matrix(equations.factors(number, n)), np.eye(d))
-        rows = np.arange(n * d).reshape(n, d)
-        A[rows[:, :, None], rows[:, None, :]] -= J
-        A[:-1, -1] = by_number.ravel()
-        A[-1, :-1] = along.ravel()
-        found = np.linalg.solve(A, np.append(-residual.ravel(), 0.0))
-    else:
-        found = _by_gmres(equations, number, J, by_number, along, residual)
-    return found[:-1].reshape(n, d), float(found[-1])
+    n = len(x)
+    by_number = filtered(equations.factors_by_number(number, n), x).reshape(-1, 1)
+    along = np.append(filtered(2j * np.pi * harmonics(n), x).ravel(), 0)[None]
+    target = np.append(-residual.ravel(), 0.0)
+    found = solve_bordered(equations, number, equations.slopes(x), by_number, along, target)
+    return found[:-1].reshape(x.shape), float(found[-1])
+
+
+def solve_bordered(
+    equations: Equations,
+    number: float,
+    J: Float[np.ndarray, "n d d"],
+    columns: Float[np.ndarray, "n_times_d k"],
+    rows: Float[np.ndarray, "k n_times_d_plus_k"],
+    target: Float[np.ndarray, " n_times_d_plus_k"],
+) -> Float[np.ndarray, " n_times_d_plus_k"]:
+    """Solve the linear equations of a curve together with `k` others and `k` more unknowns.
+
+    Raises:
+        numpy.linalg.LinAlgError: if they have no solution, or GMRES does not find it.
+    """
+    n, d, _ = J.shape
+    if n * d > MOST_UNKNOWNS:
+        return _by_gmres(equations, number, J, columns, rows, target)
+    size = n * d
+    A = np.zeros((len(target), len(target)))
+    A[:size, :size] = np.kron(_matrix(equations.factors(number, n)), np.eye(d))
+    place = np.arange(size).reshape(n, d)
+    A[place[:, :, None], place[:, None, :]] -= J
+    A[:size, size:] = columns
+    A[size:] = rows
+    return np.linalg.solve(A, target)
 
 
 def _matrix(factors: Complex[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
@@ -223,31 +240,41 @@ def _matrix(factors: Complex[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
 
 
 def _by_gmres(
-    equations: Equations, number: float, J: Any, by_number: Any, along: Any, residual: Any
+    equations: Equations, number: float, J: Any, columns: Any, rows: Any, target: Any
 ) -> Float[np.ndarray, " k"]:
-    """Solve for a step by GMRES, with the mean Jacobian, which is diagonal in the harmonics."""
+    """Solve by GMRES, with the mean Jacobian, which is diagonal in the harmonics, in place of all.
+
+    The few other equations are taken as they are (Schur's complement).
+    """
     from scipy.sparse.linalg import LinearOperator, gmres
 
-    n, d = residual.shape
+    n, d, _ = J.shape
+    size = n * d
     factors = equations.factors(number, n)
     values, vectors = np.linalg.eig(J.mean(axis=0))
     back = np.linalg.inv(vectors)
     apart = factors[:, None] - values
 
     def product(v: Any) -> Any:
-        y, r = v[:-1].reshape(n, d), v[-1]
-        image = filtered(factors, y) - (J @ y[:, :, None])[:, :, 0] + r * by_number
-        return np.append(image.ravel(), along.ravel() @ v[:-1])
+        y = v[:size].reshape(n, d)
+        image = filtered(factors, y) - (J @ y[:, :, None])[:, :, 0]
+        return np.append(image.ravel() + columns @ v[size:], rows @ v)
+
+    def by_mean(v: Any) -> Any:
+        y = np.fft.fft(v.reshape(n, d), axis=0) @ back.T
+        return np.fft.ifft((y / apart) @ vectors.T, axis=0).real.ravel()
+
+    solved_columns = np.stack([by_mean(column) for column in columns.T], axis=1)
+    complement = rows[:, size:] - rows[:, :size] @ solved_columns
 
     def nearly_solved(v: Any) -> Any:
-        y = np.fft.fft(v[:-1].reshape(n, d), axis=0) @ back.T
-        near = np.fft.ifft((y / apart) @ vectors.T, axis=0).real
-        return np.append(near.ravel(), v[-1] / np.linalg.norm(along))
+        y = by_mean(v[:size])
+        others = np.linalg.solve(complement, v[size:] - rows[:, :size] @ y)
+        return np.append(y - solved_columns @ others, others)
 
-    size = n * d + 1
-    A = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
-    M = LinearOperator((size, size), matvec=nearly_solved, dtype=np.float64)  # pyright: ignore[reportCallIssue]
-    target = np.append(-residual.ravel(), 0.0)
+    shape = (len(target), len(target))
+    A = LinearOperator(shape, matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    M = LinearOperator(shape, matvec=nearly_solved, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     found, failed = gmres(A, target, M=M, rtol=1e-9, restart=100, maxiter=4)
     if failed and np.linalg.norm(product(found) - target) > 0.1 * np.linalg.norm(target):
         raise np.linalg.LinAlgError("GMRES did not converge")

@@ -1,18 +1,24 @@
-"""How deviations grow along a closed orbit: multipliers in continuous time, exponents in maps."""
+"""How deviations grow along a closed orbit: multipliers in continuous time, exponents in maps.
 
-from itertools import pairwise
+One direction is known beforehand, that along the orbit. All others are followed in frames that are
+orthogonal to it, so the multiplier 1 along the orbit is never confused with one that passes 1.
+"""
+
+import dataclasses
 
 import numpy as np
 from jaxtyping import Complex, Float
 
 from slowpoints._attractors.rotation import smooth_weights
-from slowpoints._closed_orbits.equations import Equations, harmonics
+from slowpoints._closed_orbits.equations import Equations, filtered, harmonics
 
-_TOLERANCE = 1e-12
-"""Of the deviations, relative to their own size."""
+_FEWEST_SEGMENTS, _MOST_SEGMENTS = 64, 4096
+_AGREE = 1e-10
+"""The period is divided into twice as many segments until multipliers, as a part of the largest, or
+of 1, agree to this."""
 
-_SEGMENTS = 64
-"""Deviations are integrated over so many parts of the period, and orthogonalised in between."""
+_MOST_ENTRIES = 2**22
+"""Matrices of so many numbers at most are solved for side by side: 32 MB."""
 
 _ROUNDS = 50
 """Exponents of directions that shrink by more than numbers hold are averaged over so many rounds,
@@ -27,52 +33,175 @@ _TURNS = 40
 """So many turns, and at least so many steps, along an invariant circle are averaged, after an
 eighth as many for directions to turn to where they stay."""
 
+# The method Radau IIA of order 5 (Hairer & Wanner 1996, IV.5): directions that shrink at once do.
+_ROOT = np.sqrt(6)
+_STAGES = np.array([(4 - _ROOT) / 10, (4 + _ROOT) / 10, 1])
+_WEIGHTS = np.array(
+    [
+        [(88 - 7 * _ROOT) / 360, (296 - 169 * _ROOT) / 1800, (-2 + 3 * _ROOT) / 225],
+        [(296 + 169 * _ROOT) / 1800, (88 + 7 * _ROOT) / 360, (-2 - 3 * _ROOT) / 225],
+        [(16 - _ROOT) / 36, (16 + _ROOT) / 36, 1 / 9],
+    ]
+)
 
-def multipliers_of_cycle(
-    equations: Equations, x: Float[np.ndarray, "n d"], period: float
-) -> tuple[Complex[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+
+_NEUTRAL = 1e-6
+"""Exponents are known to this part of the largest, or of a turn; what is closer to zero is
+neutral."""
+
+_INDEX = 16
+"""So many exponents of a map, at least, are computed to count those that grow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """How deviations grow.
+
+    Attributes:
+        exponents: per step or unit of time, of directions across the orbit, falling.
+        multipliers: over one period, in the same order; NaN in maps.
+        along: the multiplier along the orbit, which is 1 but for errors; in maps, over one step.
+        period: the mean number of steps of a return; in continuous time, the period.
+        is_all: whether these are all directions.
+    """
+
+    exponents: Float[np.ndarray, " k"]
+    multipliers: Complex[np.ndarray, " k"]
+    along: float
+    period: float
+    is_all: bool
+
+    @property
+    def margin(self) -> float:
+        """How far from zero an exponent has to be to grow or to shrink."""
+        finite = np.abs(self.exponents[np.isfinite(self.exponents)])
+        return _NEUTRAL * max(finite.max(initial=0.0), 1 / self.period)
+
+    @property
+    def index(self) -> int:
+        """The number of directions that grow, or -1 if all those do that were computed."""
+        n = int(np.sum(self.exponents > self.margin))
+        return n if self.is_all or n < len(self.exponents) else -1
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether all directions across the orbit shrink."""
+        return bool(np.all(self.exponents < -self.margin))
+
+    def leading(self, k: int) -> tuple[Float[np.ndarray, " k"], Complex[np.ndarray, " k"]]:
+        """Return the leading exponents and multipliers, with those along the orbit."""
+        is_map = np.isnan(self.multipliers).all() and len(self.multipliers)
+        along = np.log(self.along) / (1 if is_map else self.period)
+        exponents = np.append(self.exponents, along)
+        order = np.argsort(-exponents, kind="stable")[:k]
+        multipliers = np.append(self.multipliers, np.nan if is_map else self.along)
+        return exponents[order], multipliers[order]
+
+
+def growth_of(equations: Equations, x: Float[np.ndarray, "n d"], number: float, k: int) -> Growth:
+    """Return how deviations from an orbit grow: all in continuous time, `k` or more in maps."""
+    if equations.continuous_time:
+        return growth_in_time(equations, x, 1 / number)
+    return growth_in_steps(equations, x, number, max(k, _INDEX))
+
+
+def growth_in_time(equations: Equations, x: Float[np.ndarray, "n d"], period: float) -> Growth:
     """Return the Floquet multipliers of a closed orbit in continuous time, and the exponents.
 
     The multipliers are the eigenvalues of the monodromy matrix, which takes a deviation once round.
     Of those that are tiny beside others, the magnitude comes from the exponents of a QR
     decomposition along the orbit, and the sign is that of rounding.
-
-    Returns:
-        Both by falling magnitude.
     """
-    from scipy.integrate import solve_ivp
+    n_segments, before = _FEWEST_SEGMENTS, None
+    while True:
+        parts = _in_frames(segments(equations, x, period, n_segments), x)
+        across = _grouped(parts[:, 1:, 1:])
+        values = np.linalg.eigvals(_product(across)).astype(complex)
+        values = values[np.argsort(-np.abs(values), kind="stable")]
+        size = np.abs(values)
+        scale = max(1.0, size.max(initial=0))
+        along = float(np.prod(parts[:, 0, 0]))
+        now = np.append(size, along)
+        if before is not None and np.abs(now - before).max() <= _AGREE * scale:
+            break
+        if n_segments >= _MOST_SEGMENTS or not np.isfinite(now).all():
+            break
+        n_segments, before = 2 * n_segments, now
+    with np.errstate(divide="ignore"):
+        exponents = np.log(size) / period
+    tiny = size <= _TINY * scale
+    if tiny.any():
+        exponents[tiny] = np.sort(_by_rounds(across))[::-1][tiny] / period
+        phase = values[tiny] / np.where(size[tiny] > 0, size[tiny], 1)
+        values[tiny] = np.where(size[tiny] > 0, phase, 1) * np.exp(period * exponents[tiny])
+    return Growth(exponents, values, along, period, is_all=True)
 
+
+def segments(
+    equations: Equations, x: Float[np.ndarray, "n d"], period: float, n_segments: int
+) -> Float[np.ndarray, "n_segments d d"]:
+    """Return the matrices that take deviations through equal parts of the period."""
     n, d = x.shape
     coefficients = np.fft.fft(x, axis=0) / n
     turns = 2j * np.pi * harmonics(n)
+    step = period / n_segments
+    # So few numbers of rows that little is compiled: a power of two, and all calls alike.
+    at_a_time = min(n_segments, 2 ** int(np.log2(max(1, _MOST_ENTRIES // (9 * d * d)))))
+    found = np.empty((n_segments, d, d))
+    for start in range(0, n_segments, at_a_time):
+        rows = np.arange(start, start + at_a_time)[:, None]
+        phases = ((rows + _STAGES) / n_segments).ravel()
+        J = equations.slopes((np.exp(turns * phases[:, None]) @ coefficients).real)
+        J = step * J.reshape(at_a_time, 3, d, d)
+        # k_i = J_i (1 + sum_j a_ij k_j) for the three stages, and the last one ends the segment.
+        A = np.eye(3 * d) - np.einsum("ij,niab->niajb", _WEIGHTS, J).reshape(-1, 3 * d, 3 * d)
+        k = np.linalg.solve(A, J.reshape(at_a_time, 3 * d, d)).reshape(at_a_time, 3, d, d)
+        found[start : start + at_a_time] = np.eye(d) + np.einsum("j,njab->nab", _WEIGHTS[-1], k)
+    return found
 
-    def change(phase: float, flat: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-        state = (np.exp(turns * phase) @ coefficients).real
-        return (period * equations.slopes(state[None])[0] @ flat.reshape(d, d)).ravel()
 
-    ends = np.linspace(0, 1, _SEGMENTS + 1)
-    parts, how = [], {"method": "DOP853", "rtol": _TOLERANCE, "atol": _TOLERANCE}
-    for span in pairwise(ends.tolist()):
-        way = solve_ivp(change, span, np.eye(d).ravel(), **how)
-        parts.append(way.y[:, -1].reshape(d, d))
-    whole = np.eye(d)
+def _in_frames(
+    parts: Float[np.ndarray, "n d d"], x: Float[np.ndarray, "n_phases d"]
+) -> Float[np.ndarray, "n d d"]:
+    """Return the parts between frames whose first direction is that along the orbit."""
+    frames = _frames(_directions(x, np.arange(len(parts)) / len(parts)))
+    return np.swapaxes(np.roll(frames, -1, axis=0), 1, 2) @ parts @ frames
+
+
+def _directions(
+    x: Float[np.ndarray, "n d"], phases: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "k d"]:
+    """Return unit vectors along the orbit."""
+    n = len(x)
+    along = np.fft.fft(filtered(2j * np.pi * harmonics(n), x), axis=0) / n
+    tangent = (np.exp(2j * np.pi * harmonics(n) * phases[:, None]) @ along).real
+    return tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
+
+
+def _frames(directions: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d d"]:
+    """Return orthonormal bases with these first vectors."""
+    Q, R = np.linalg.qr(directions[:, :, None], mode="complete")
+    Q[:, :, 0] *= np.sign(R[:, :1, 0])
+    return Q
+
+
+def _grouped(parts: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, "m d d"]:
+    """Return the products of parts that follow one another, of all but a few."""
+    while len(parts) > _FEWEST_SEGMENTS:
+        parts = parts[1::2] @ parts[::2]
+    return parts
+
+
+def _product(parts: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, "d d"]:
+    whole = np.eye(parts.shape[1])
     for part in parts:
         whole = part @ whole
-    values = np.linalg.eigvals(whole).astype(complex)
-    values = values[np.argsort(-np.abs(values), kind="stable")]
-    size = np.abs(values)
-    with np.errstate(divide="ignore"):
-        exponents = np.log(size) / period
-    tiny = size <= _TINY * max(1.0, size[0])
-    if tiny.any():
-        exponents[tiny] = np.sort(_by_rounds(parts, d))[::-1][tiny] / period
-        phase = values[tiny] / np.where(size[tiny] > 0, size[tiny], 1)
-        values[tiny] = np.where(size[tiny] > 0, phase, 1) * np.exp(period * exponents[tiny])
-    return values, exponents
+    return whole
 
 
-def _by_rounds(parts: list[Float[np.ndarray, "d d"]], d: int) -> Float[np.ndarray, " d"]:
+def _by_rounds(parts: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, " d"]:
     """Return the logarithms of how directions grow in one round."""
+    d = parts.shape[1]
     Q = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))[0]
     total = np.zeros(d)
     with np.errstate(divide="ignore"):
@@ -84,29 +213,39 @@ def _by_rounds(parts: list[Float[np.ndarray, "d d"]], d: int) -> Float[np.ndarra
     return total / _ROUNDS
 
 
-def exponents_of_circle(
+def growth_in_steps(
     equations: Equations, x: Float[np.ndarray, "n d"], number: float, k: int
-) -> Float[np.ndarray, " k"]:
-    """Return the leading Lyapunov exponents of an invariant circle of a map.
+) -> Growth:
+    """Return the leading Lyapunov exponents across an invariant circle of a map, `k` at most.
 
     States are taken from the circle at phases that turn by the rotation number, and not from a
     trajectory, which would leave an orbit that repels.
     """
     n, d = x.shape
+    k = min(k, d - 1)
     coefficients = np.fft.fft(x, axis=0) / n
     turns = 2j * np.pi * harmonics(n)
     slowest = max(min(number % 1, -number % 1), _TURNS / _MOST_STEPS)
     n_steps = max(_FEWEST_STEPS, int(_TURNS / slowest))
     aligning = n_steps // 8
     phases = number * np.arange(aligning + n_steps)
-    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(d, k)))[0]
-    rates = np.zeros((len(phases), k))
+    ahead = _directions(x, phases + number)
+    Q = np.random.default_rng(0).normal(size=(d, 1 + k))
+    Q[:, 0] = _directions(x, phases[:1])[0]
+    Q = np.linalg.qr(Q)[0]
+    rates = np.zeros((len(phases), 1 + k))
     at_a_time = max(1, 2**22 // d**2)
     for start in range(0, len(phases), at_a_time):
         part = phases[start : start + at_a_time]
         states = (np.exp(turns * part[:, None]) @ coefficients).real
         for step, J in enumerate(equations.slopes(states), start):
-            Q, R = np.linalg.qr(J @ Q)
+            deviations = J @ Q
+            # It is along the orbit, but rounding would grow, and leave it.
+            deviations[:, 0] = (ahead[step] @ deviations[:, 0]) * ahead[step]
+            Q, R = np.linalg.qr(deviations)
             with np.errstate(divide="ignore"):
                 rates[step] = np.log(np.abs(np.diagonal(R)))
-    return np.sort(smooth_weights(n_steps) @ rates[aligning:])[::-1]
+    means = smooth_weights(n_steps) @ rates[aligning:]
+    exponents = np.sort(means[1:])[::-1]
+    unknown = np.full(k, complex(np.nan))
+    return Growth(exponents, unknown, float(np.exp(means[0])), 1 / number, is_all=k == d - 1)
