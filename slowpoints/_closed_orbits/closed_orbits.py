@@ -3,25 +3,32 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from slowpoints._attractors.attractors import Attractors
 from slowpoints._attractors.kinds import AttractorKind
-from slowpoints._closed_orbits.equations import Equations, at_phases, filtered, harmonics, solved
+from slowpoints._closed_orbits.equations import (
+    Equations,
+    at_any,
+    at_phases,
+    filtered,
+    harmonics,
+    solved,
+)
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
 from slowpoints._closed_orbits.floquet import growth_of
 from slowpoints._closed_orbits.orbits import ClosedOrbits
-from slowpoints._connections.refined_points import enabled, working_dtype
+from slowpoints._connections.refined_points import working_dtype
 from slowpoints._core import arguments
-from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
-from slowpoints._network.continuous_time import ContinuousTime, linearised_part
-from slowpoints._network.precision import with_precision
+from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, units_of
+from slowpoints._network.units import units_of
+
+NOTHING_GIVEN = "no orbit was found beside the one that loses its stability"
 
 _FEWEST_STATES = 5
 """An approximate orbit has at least so many states."""
@@ -87,9 +94,33 @@ def closed_orbits(
     x, u, guess = _given(caller, x0, inputs, period)
     F = traced(caller, F, x.shape[2], u.shape[1], u.dtype, states="x0")
     dtype = working_dtype(F, x[:, 0], u)
+    x, u = x.astype(dtype), u.astype(dtype)
+    return orbits_near(F, x, u, guess, float(tol), n_exponents, n_sample)
+
+
+def orbits_near(
+    F: Transition,
+    x: Float[np.ndarray, "n k d"],
+    u: Float[np.ndarray, "n m"],
+    numbers: list[float | None],
+    tol: float,
+    n_exponents: int,
+    n_sample: int,
+) -> ClosedOrbits:
+    """Return the closed orbits near approximate ones, in the precision of these.
+
+    Args:
+        F: the network, traced.
+        x: approximate orbits.
+        u: the constant inputs.
+        numbers: their rotation numbers or frequencies, as far as they are known.
+        tol: the error to reach, as a part of an orbit's size.
+        n_exponents: how many exponents and multipliers to give.
+        n_sample: how many states of each orbit to give.
+    """
     rows = [
-        _one(F, one.astype(dtype), own.astype(dtype), number, float(tol), n_exponents, n_sample)
-        for one, own, number in zip(x, u, guess, strict=True)
+        _one(F, one, own, number, tol, n_exponents, n_sample)
+        for one, own, number in zip(x, u, numbers, strict=True)
     ]
     k = min(n_exponents, x.shape[2])
     empty = {
@@ -159,18 +190,12 @@ def _one(
     n_sample: int,
 ) -> dict[str, Any]:
     """Return one row of the result."""
-    unit = units_of(x)
-    continuous_time = isinstance(F, ContinuousTime)
-    equations = _equations(InUnits(linearised_part(F), unit), u, continuous_time)
-    x = at_phases((x / unit).astype(np.float64), 2 * ((len(x) - 1) // 2) + 1)
-    x, number = _with_number(equations, x, number)
-    orbit = solved(equations, x, number, tol)
     d = x.shape[1]
     k = min(n_exponents, d)
     nothing = np.full(k, np.nan)
     row: dict[str, Any] = {
-        "is_resolved": not orbit.reason,
-        "reason": orbit.reason,
+        "is_resolved": False,
+        "reason": NOTHING_GIVEN,
         "period": np.nan,
         "period_error": np.nan,
         "rotation_number": np.nan,
@@ -181,18 +206,28 @@ def _one(
         "index": -1,
         "is_stable": False,
     }
-    if orbit.reason:
+    if not np.isfinite(x).all():
         return row
+    unit = units_of(x)
+    continuous_time = isinstance(F, ContinuousTime)
+    equations = NetworkOfOrbits.of(F, unit, u.dtype).at(u)
+    x = at_phases((x / unit).astype(np.float64), 2 * ((len(x) - 1) // 2) + 1)
+    x, number = _with_number(equations, x, number)
+    orbit = solved(equations, x, number, tol)
+    if orbit.reason:
+        return row | {"reason": orbit.reason}
     curve, number = _once_round(equations, orbit.x, orbit.number, continuous_time)
     curve, number = _forwards(curve, number, continuous_time)
     growth = growth_of(equations, curve, number, k)
     exponents, multipliers = growth.leading(k)
     return row | {
+        "is_resolved": True,
+        "reason": "",
         "period": 1 / number,
         "period_error": orbit.number_error / number**2,
         "rotation_number": np.nan if continuous_time else number,
         "error": float(orbit.error * unit.max()),
-        "states": unit * _sampled(curve, n_sample),
+        "states": unit * at_any(curve, np.arange(n_sample) / n_sample),
         "exponents": exponents,
         "multipliers": multipliers,
         "index": growth.index,
@@ -202,32 +237,6 @@ def _one(
 
 _SILENT = 1e-9
 """Harmonics below this part of the curve's size are not there."""
-
-
-def _equations(F: Transition, u: Float[np.ndarray, " m"], continuous_time: bool) -> Equations:
-    """Return the equations of an orbit, evaluated by JAX in the precision of the input."""
-    dtype = u.dtype
-    with enabled(dtype):
-        F = with_precision(F, dtype)
-
-    def evaluated(program: Any) -> Any:
-        def of(x: Any) -> Any:
-            with enabled(dtype):
-                return np.asarray(program(F, jnp.asarray(x, dtype), jnp.asarray(u)), np.float64)
-
-        return of
-
-    return Equations(evaluated(_values), evaluated(_slopes), continuous_time)
-
-
-@CompiledOnce
-def _values(F: Transition, x: Float[Array, "n d"], u: Float[Array, " m"]) -> Float[Array, "n d"]:
-    return jax.vmap(lambda x: F(x, u).astype(x.dtype))(x)
-
-
-@CompiledOnce
-def _slopes(F: Transition, x: Float[Array, "n d"], u: Float[Array, " m"]) -> Float[Array, "n d d"]:
-    return jax.vmap(jax.jacfwd(lambda x: F(x, u).astype(x.dtype)))(x)
 
 
 def _with_number(
@@ -279,15 +288,3 @@ def _forwards(
     """Return the curve in the direction of the motion; in a map, in that of the shorter way."""
     turned = number if continuous_time else (number + 0.5) % 1.0 - 0.5
     return (x, turned) if turned > 0 else (np.roll(x[::-1], 1, axis=0), -turned)
-
-
-def _sampled(x: Float[np.ndarray, "n d"], n: int) -> Float[np.ndarray, "m d"]:
-    """Return `n` states at equal distances in phase."""
-    fine = at_phases(x, n if n % 2 else n + 1) if n else x[:0]
-    if n and n % 2 == 0:  # an even number has no middle harmonic of its own
-        side = (len(x) - 1) // 2
-        angles = 2 * np.pi * np.arange(n)[:, None] / n * np.arange(-side, side + 1)
-        order = np.concatenate([np.arange(len(x) - side, len(x)), np.arange(side + 1)])
-        coefficients = (np.fft.fft(x, axis=0) / len(x))[order]
-        fine = (np.exp(1j * angles) @ coefficients).real
-    return fine

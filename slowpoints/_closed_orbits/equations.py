@@ -21,7 +21,7 @@ MOST_UNKNOWNS = 4096
 seconds, but not one of twice the size."""
 
 _MOST_STEPS = 30
-_FEWEST_PHASES = 31
+FEWEST_PHASES = 31
 """The first attempt has 15 harmonics."""
 
 _MOST_PHASES = 4095
@@ -114,6 +114,18 @@ def at_phases(x: Float[np.ndarray, "n d"], n: int) -> Float[np.ndarray, "m d"]:
     return np.fft.ifft(coefficients * n, axis=0).real
 
 
+def at_any(
+    x: Float[np.ndarray, "n d"], phases: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "k d"]:
+    """Return the states of a curve at any phases, in turns."""
+    return (np.exp(2j * np.pi * harmonics(len(x)) * phases[:, None]) @ _series(x)).real
+
+
+def _series(x: Float[np.ndarray, "n d"]) -> Complex[np.ndarray, "n d"]:
+    """Return the Fourier coefficients of a curve."""
+    return np.fft.fft(x, axis=0) / len(x)
+
+
 def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol: float) -> Orbit:
     """Return the closed orbit near a curve, with as many harmonics as it takes.
 
@@ -123,18 +135,18 @@ def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol
         number: the rotation number, or the frequency.
         tol: the error that is asked for, as a part of the curve's size.
     """
-    given, size, before = (x, number), _radius(x), None
-    if next(_sizes(x.shape[1]), None) is None:
+    given, size, before = (x, number), curve_radius(x), None
+    if next(phase_counts(x.shape[1]), None) is None:
         return Orbit(x, number, reason=TOO_LARGE)
-    for n in _sizes(x.shape[1]):
+    for n in phase_counts(x.shape[1]):
         now = _newton(equations, at_phases(x, n), number, size)
-        if now.reason and before is not None and n <= 4 * _FEWEST_PHASES + 3:
+        if now.reason and before is not None and n <= 4 * FEWEST_PHASES + 3:
             # A curve that is too coarse may lead to what is no orbit.
             now, before = _newton(equations, at_phases(given[0], n), given[1], size), None
-        if not now.reason and _radius(now.x) < _COLLAPSED * size:
+        if not now.reason and curve_radius(now.x) < _COLLAPSED * size:
             return dataclasses.replace(now, reason=COLLAPSED)
         if now.reason:
-            if before is not None or n > 2 * _FEWEST_PHASES + 1:
+            if before is not None or n > 2 * FEWEST_PHASES + 1:
                 return now
             continue  # a curve that is too coarse may fail where a finer one does not
         x, number = now.x, now.number
@@ -143,10 +155,10 @@ def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol
             now = dataclasses.replace(
                 now, error=float(error), number_error=abs(number - before.number)
             )
-            if error <= tol * _radius(x):
+            if error <= tol * curve_radius(x):
                 return now
         before = now
-    if before is None or before.error > _ENOUGH * _radius(x):
+    if before is None or before.error > _ENOUGH * curve_radius(x):
         return Orbit(x, number, reason=UNRESOLVED)
     return before
 
@@ -155,15 +167,16 @@ _ENOUGH = 1e-6
 """An orbit with an error of this part of its size is one, even if less was asked for."""
 
 
-def _sizes(n_states: int) -> Iterator[int]:
+def phase_counts(n_states: int, fewest: int = FEWEST_PHASES) -> Iterator[int]:
     """Return the numbers of phases to try, each with twice the harmonics of the one before."""
-    n = _FEWEST_PHASES
+    n = fewest
     while n <= _MOST_PHASES and n * n_states**2 <= _MOST_NUMBERS:
         yield n
         n = 2 * n + 1
 
 
-def _radius(x: Float[np.ndarray, "n d"]) -> float:
+def curve_radius(x: Float[np.ndarray, "n d"]) -> float:
+    """Return the root mean square of the distance of a curve's states from their mean."""
     return float(np.sqrt(np.mean(np.sum(np.square(x - x.mean(axis=0)), axis=1))))
 
 
@@ -185,7 +198,7 @@ def _newton(equations: Equations, x: Float[np.ndarray, "n d"], number: float, si
             part /= 2
         moved = part * np.linalg.norm(change, axis=1).max()
         scale = np.abs(new).max() if np.isfinite(new).all() else np.inf
-        if not np.isfinite(after).all() or _radius(new) > _GIVES_UP * size:
+        if not np.isfinite(after).all() or curve_radius(new) > _GIVES_UP * size:
             return Orbit(x, number, reason=DIVERGED)
         small = moved <= np.sqrt(rounding) * scale  # the next one would be as small as its square
         if small and not np.linalg.norm(after) < before:

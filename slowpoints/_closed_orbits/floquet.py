@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from slowpoints._attractors.rotation import smooth_weights
-from slowpoints._closed_orbits.equations import Equations, filtered, harmonics
+from slowpoints._closed_orbits.equations import Equations, at_any, filtered, harmonics
 
 _FEWEST_SEGMENTS, _MOST_SEGMENTS = 64, 4096
 _AGREE = 1e-10
@@ -98,11 +98,17 @@ class Growth:
         return exponents[order], multipliers[order]
 
 
-def growth_of(equations: Equations, x: Float[np.ndarray, "n d"], number: float, k: int) -> Growth:
+def growth_of(
+    equations: Equations,
+    x: Float[np.ndarray, "n d"],
+    number: float,
+    k: int,
+    fewest_steps: int = _FEWEST_STEPS,
+) -> Growth:
     """Return how deviations from an orbit grow: all in continuous time, `k` or more in maps."""
     if equations.continuous_time:
         return growth_in_time(equations, x, 1 / number)
-    return growth_in_steps(equations, x, number, max(k, _INDEX))
+    return growth_in_steps(equations, x, number, max(k, _INDEX), fewest_steps)
 
 
 def growth_in_time(equations: Equations, x: Float[np.ndarray, "n d"], period: float) -> Growth:
@@ -141,9 +147,7 @@ def segments(
     equations: Equations, x: Float[np.ndarray, "n d"], period: float, n_segments: int
 ) -> Float[np.ndarray, "n_segments d d"]:
     """Return the matrices that take deviations through equal parts of the period."""
-    n, d = x.shape
-    coefficients = np.fft.fft(x, axis=0) / n
-    turns = 2j * np.pi * harmonics(n)
+    d = x.shape[1]
     step = period / n_segments
     # So few numbers of rows that little is compiled: a power of two, and all calls alike.
     at_a_time = min(n_segments, 2 ** int(np.log2(max(1, _MOST_ENTRIES // (9 * d * d)))))
@@ -151,7 +155,7 @@ def segments(
     for start in range(0, n_segments, at_a_time):
         rows = np.arange(start, start + at_a_time)[:, None]
         phases = ((rows + _STAGES) / n_segments).ravel()
-        J = equations.slopes((np.exp(turns * phases[:, None]) @ coefficients).real)
+        J = equations.slopes(at_any(x, phases))
         J = step * J.reshape(at_a_time, 3, d, d)
         # k_i = J_i (1 + sum_j a_ij k_j) for the three stages, and the last one ends the segment.
         A = np.eye(3 * d) - np.einsum("ij,niab->niajb", _WEIGHTS, J).reshape(-1, 3 * d, 3 * d)
@@ -172,9 +176,7 @@ def _directions(
     x: Float[np.ndarray, "n d"], phases: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k d"]:
     """Return unit vectors along the orbit."""
-    n = len(x)
-    along = np.fft.fft(filtered(2j * np.pi * harmonics(n), x), axis=0) / n
-    tangent = (np.exp(2j * np.pi * harmonics(n) * phases[:, None]) @ along).real
+    tangent = at_any(filtered(2j * np.pi * harmonics(len(x)), x), phases)
     return tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
 
 
@@ -214,19 +216,17 @@ def _by_rounds(parts: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, " d"]:
 
 
 def growth_in_steps(
-    equations: Equations, x: Float[np.ndarray, "n d"], number: float, k: int
+    equations: Equations, x: Float[np.ndarray, "n d"], number: float, k: int, fewest_steps: int
 ) -> Growth:
     """Return the leading Lyapunov exponents across an invariant circle of a map, `k` at most.
 
     States are taken from the circle at phases that turn by the rotation number, and not from a
     trajectory, which would leave an orbit that repels.
     """
-    n, d = x.shape
+    d = x.shape[1]
     k = min(k, d - 1)
-    coefficients = np.fft.fft(x, axis=0) / n
-    turns = 2j * np.pi * harmonics(n)
     slowest = max(min(number % 1, -number % 1), _TURNS / _MOST_STEPS)
-    n_steps = max(_FEWEST_STEPS, int(_TURNS / slowest))
+    n_steps = max(fewest_steps, int(_TURNS / slowest))
     aligning = n_steps // 8
     phases = number * np.arange(aligning + n_steps)
     ahead = _directions(x, phases + number)
@@ -237,8 +237,7 @@ def growth_in_steps(
     at_a_time = max(1, 2**22 // d**2)
     for start in range(0, len(phases), at_a_time):
         part = phases[start : start + at_a_time]
-        states = (np.exp(turns * part[:, None]) @ coefficients).real
-        for step, J in enumerate(equations.slopes(states), start):
+        for step, J in enumerate(equations.slopes(at_any(x, part)), start):
             deviations = J @ Q
             # It is along the orbit, but rounding would grow, and leave it.
             deviations[:, 0] = (ahead[step] @ deviations[:, 0]) * ahead[step]

@@ -10,6 +10,10 @@ from jaxtyping import Bool, Complex, Float, Int
 from slowpoints._arclength.arcs import crossings
 from slowpoints._arclength.curve import Curve, n_computed
 from slowpoints._arclength.on_curve import across, on_curve, residuals
+from slowpoints._closed_orbits.emerging import found_orbits, orbit_of_point
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
+from slowpoints._closed_orbits.following import Path
+from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
 from slowpoints._core.types import Number
@@ -211,6 +215,28 @@ class Branches:
                 )
                 fps = _with_spectra(self.G, fps)
         return fps
+
+    def emerging_orbits(self) -> ClosedOrbits:
+        """Return a small closed orbit of each family that begins at a Hopf or Neimark-Sacker point.
+
+        It is a few percent of the states' size, or less, away from the point, at the `s` where the
+        family has this size. [`continuation`][slowpoints.continuation] follows it.
+
+        Returns:
+            A row for each `"hopf"` and `"neimark_sacker"` of `events`, in their order, with `inputs
+            = [[s]]`. Where none was found, `reasons` says why: in a map, states may repeat
+            after a few steps there (strong resonance).
+        """
+        events = [event for event in self.events if event.kind in ("hopf", "neimark_sacker")]
+        dtype = self._unit.dtype
+        path = Path(NetworkOfOrbits.of(self.G, self._unit, dtype), self.span)
+        low, high = self.span
+        sigmas = [(event.s - low) / (high - low) for event in events]
+        guesses = [
+            orbit_of_point(path, event.xstar / self._unit, sigma, event.eigval)
+            for event, sigma in zip(events, sigmas, strict=True)
+        ]
+        return found_orbits(self.G, path, guesses, sigmas)
 
     def is_proven_at(self, s: Number) -> bool:
         """Return whether the points at `s` are proven to be all that the branches have there.

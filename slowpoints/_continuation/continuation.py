@@ -12,6 +12,13 @@ from jax.core import Tracer
 from jaxtyping import Float, PRNGKeyArray
 
 from slowpoints._arclength.curve import Curve
+from slowpoints._closed_orbits.equations import FEWEST_PHASES
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
+from slowpoints._closed_orbits.families import orbit_branches
+from slowpoints._closed_orbits.following import Path
+from slowpoints._closed_orbits.orbit_branches import OrbitBranches
+from slowpoints._closed_orbits.orbits import ClosedOrbits
+from slowpoints._connections.refined_points import working_dtype
 from slowpoints._continuation.branches import Branches
 from slowpoints._continuation.family import NOT_CONVERGED, Family
 from slowpoints._continuation.state_sizes import state_units
@@ -22,7 +29,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.unique import unique
@@ -42,7 +49,7 @@ _LEADING = 16
 
 def continuation(
     G: Any,
-    fps: FixedPoints,
+    fps: FixedPoints | ClosedOrbits,
     span: tuple[Number, Number],
     *,
     max_step: Number | None = None,
@@ -52,8 +59,8 @@ def continuation(
     n_eigvals: int | None = None,
     certify: bool = False,
     key: PRNGKeyArray | None = None,
-) -> Branches:
-    """Follow fixed points through a parameter, around folds, in both directions.
+) -> Branches | OrbitBranches:
+    """Follow fixed points, or closed orbits, through a parameter, around folds, in both directions.
 
     Pseudo-arclength continuation (Keller 1977): the tangent predicts the next point, and Newton's
     method corrects it in the plane across the tangent. Steps adapt to how the branch bends, and
@@ -70,6 +77,13 @@ def continuation(
 
     It computes in float64 if the network can, whether or not that is enabled.
 
+    Closed orbits are followed in the same way, one after another, as Fourier series with their
+    periods, or rotation numbers, as unknowns. Of `max_step` and of `max_steps`, the first is then
+    measured in sizes of the orbit and its period, and the options after these have no meaning. A
+    network in which states run on closed orbits in place of points has them from
+    [`closed_orbits`][slowpoints.closed_orbits], or from `emerging_orbits` of the branches of its
+    points, which begins at Hopf and Neimark-Sacker points.
+
     Args:
         G: the transition `G(x, [s])` of the states and of one number; or anything that
             [`as_transition`][slowpoints.as_transition] takes, with one input.
@@ -77,7 +91,7 @@ def continuation(
             is set to 0.
         fps: points of `G`, with `xstar` and `inputs = [[s]]`. All may be at one `s`, or each at its
             own. Invalid rows, and rows whose `status` is not that of a fixed point, are not
-            followed.
+            followed. Or closed orbits of `G`.
         span: the two ends of `s`, in any order. The `s` of every point must be in between.
         max_step: the longest step along a branch, where each state is measured in a unit of about
             its size at the given points, and `s` as a fraction of the span; by default 0.1 for up
@@ -101,18 +115,27 @@ def continuation(
 
     Returns:
         The branches and what happens on them. A branch on which several of the points lie appears
-        once.
+        once. For closed orbits, [`OrbitBranches`][slowpoints.OrbitBranches].
 
     Raises:
         TypeError: if `G` or an argument is of the wrong kind or traced.
         ValueError: if `fps` has no `xstar` or not one input, the span is empty or does not hold
-            the points, or `G` does not map such states to states.
+            the points, an option for points is given for closed orbits, or `G` does not map such
+            states to states.
 
     Warns:
         UserWarning: if points that a search at some `s` found cannot be followed.
     """
     caller = "continuation"
     G = as_transition(G)
+    if isinstance(fps, ClosedOrbits):
+        for_points = {
+            "search_at": search_at,
+            "n_eigvals": n_eigvals,
+            "certify": certify,
+            "key": key,
+        }
+        return _of_orbits(caller, G, fps, span, max_step, max_steps, for_points)
     G, x, s, ends = _checked_points(caller, G, fps, span)
     longest = _checked_longest(caller, max_step, fps.n_states)
     most = arguments.whole(caller, "max_steps", max_steps, least=1)
@@ -146,6 +169,42 @@ def continuation(
                     stacklevel=2,
                 )
         return family.branches(G, ends, not_followed, searched, certify)
+
+
+def _of_orbits(
+    caller: str,
+    G: Transition,
+    orbits: ClosedOrbits,
+    span: Any,
+    max_step: Any,
+    max_steps: Any,
+    for_points: dict[str, Any],
+) -> OrbitBranches:
+    """Follow closed orbits."""
+    for name, value in for_points.items():
+        if value is not None and value is not False:
+            was = arguments.found(value)
+            arguments.refuse(caller, name, was, "None for closed orbits", ValueError)
+    if orbits.inputs.shape[1] != 1:
+        was = f"has shape {orbits.inputs.shape}"
+        arguments.refuse(caller, "fps.inputs", was, _ONE_INPUT, ValueError)
+    ends = _checked_span(caller, span)
+    s = orbits.inputs[orbits.is_resolved, 0]
+    _check_within(caller, s, ends)
+    longest = arguments.number(caller, "max_step", max_step, or_none=True)
+    longest = _MAX_STEP if longest is None else arguments.positive(caller, "max_step", longest)
+    most = arguments.whole(caller, "max_steps", max_steps, least=1)
+    states = orbits.states
+    if states.shape[1] < FEWEST_PHASES:
+        was = f"has {states.shape[1]} states of each orbit"
+        expected = f"at least {FEWEST_PHASES}: call `closed_orbits` with a larger `n_sample`"
+        arguments.refuse(caller, "fps.states", was, expected, ValueError)
+    dtype = jax.dtypes.canonicalize_dtype(states.dtype)
+    G = traced(caller, G, states.shape[2], 1, dtype, states="fps.states", inputs="fps.inputs")
+    dtype = working_dtype(G, states[:, 0].astype(dtype), orbits.inputs.astype(dtype))
+    unit = units_of(*states[orbits.is_resolved])
+    path = Path(NetworkOfOrbits.of(G, unit, dtype), ends)
+    return orbit_branches(G, path, orbits, float(longest), most)
 
 
 def _curve_of(
@@ -202,6 +261,9 @@ def _reasons(fps: FixedPoints) -> list[str]:
 # ---- checks --------------------------------------------------------------------------------------
 
 
+_ONE_INPUT = "one input, the parameter s: `along(F, path)` makes one of several"
+
+
 def _checked_points(
     caller: str, G: Transition, fps: FixedPoints, span: Any
 ) -> tuple[Transition, Any, Any, tuple[float, float]]:
@@ -211,23 +273,24 @@ def _checked_points(
     x = arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
     arguments.check_precision(caller, "fps.xstar", x.dtype)
     if fps.n_inputs != 1:
-        expected = "one input, the parameter s: `along(F, path)` makes one of several"
         was = f"has shape {tuple(fps.inputs.shape)}"
-        arguments.refuse(caller, "fps.inputs", was, expected, ValueError)
+        arguments.refuse(caller, "fps.inputs", was, _ONE_INPUT, ValueError)
     s = arguments.array(caller, "fps.inputs", fps.inputs, ("n", 1), finite=True)
     ends = _checked_span(caller, span)
     x, s = np.asarray(x), np.asarray(s, x.dtype)
-    low, high = sorted(ends)
-    rounding = 4 * np.finfo(s.dtype).eps * max(abs(low), abs(high))
-    outside = (s < low - rounding) | (s > high + rounding)
-    if outside.any():
-        was = f"are from {s.min():.6g} to {s.max():.6g}"
-        arguments.refuse(
-            caller, "fps.inputs", was, f"parameters within the span {ends}", ValueError
-        )
+    _check_within(caller, s, ends)
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     G = traced(caller, G, x.shape[1], 1, dtype, states="fps.xstar", inputs="fps.inputs")
     return G, x, s, ends
+
+
+def _check_within(caller: str, s: Float[np.ndarray, "..."], ends: tuple[float, float]) -> None:
+    low, high = sorted(ends)
+    rounding = 4 * np.finfo(s.dtype).eps * max(abs(low), abs(high))
+    if ((s < low - rounding) | (s > high + rounding)).any():
+        was = f"are from {s.min():.6g} to {s.max():.6g}"
+        expected = f"parameters within the span {ends}"
+        arguments.refuse(caller, "fps.inputs", was, expected, ValueError)
 
 
 def _checked_span(caller: str, span: Any) -> tuple[float, float]:

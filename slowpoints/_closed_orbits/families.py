@@ -1,0 +1,179 @@
+"""Families of closed orbits from given ones, and what happens on them."""
+
+import dataclasses
+from itertools import chain, pairwise
+
+import numpy as np
+
+from slowpoints._closed_orbits.equations import FEWEST_PHASES, at_any, at_phases
+from slowpoints._closed_orbits.floquet import Growth
+from slowpoints._closed_orbits.following import (
+    FailedError,
+    OrbitPoint,
+    Path,
+    held_parameter,
+)
+from slowpoints._closed_orbits.orbit_branches import (
+    N_SAMPLE,
+    OrbitBranch,
+    OrbitBranches,
+    OrbitEvent,
+)
+from slowpoints._closed_orbits.orbits import ClosedOrbits
+from slowpoints._network.base import Transition
+
+_LOCATED = 1e-10
+"""Events are located to this part of a step."""
+
+_ONE_EVENT = 1e-4
+"""What happens within this part of a step is one event: both of a pair pass, or a fold is where a
+multiplier passes 1."""
+
+_REAL = 1e-6
+"""A multiplier on the unit circle whose imaginary part is smaller is real."""
+
+
+def orbit_branches(
+    G: Transition, path: Path, orbits: ClosedOrbits, longest: float, max_steps: int
+) -> OrbitBranches:
+    """Follow closed orbits through the parameter in both directions, each family once."""
+    found: list[tuple[list[OrbitPoint], tuple[str, str], list[int]]] = []
+    not_followed = {}
+    for row in range(len(orbits)):
+        if not orbits.is_resolved[row]:
+            not_followed[row] = "not resolved"
+            continue
+        try:
+            start = _start(path, orbits, row)
+        except FailedError:
+            not_followed[row] = "Newton's method does not converge from it"
+            continue
+        known = [rows for points, _, rows in found if _is_on(path, points, start)]
+        if known:
+            known[0].append(row)
+            continue
+        ahead, end = path.followed(start, longest, max_steps)
+        behind, beginning = [], end
+        if end != "closed":
+            back = dataclasses.replace(start, tangent=-start.tangent)
+            behind, beginning = path.followed(back, longest, max_steps)
+            behind = [dataclasses.replace(p, tangent=-p.tangent) for p in behind[::-1]]
+        found.append(([*behind, start, *ahead], (beginning, end), [row]))
+    growths = [[path.growth(point) for point in points] for points, _, _ in found]
+    events = [
+        _events(path, points, own, number)
+        for number, ((points, _, _), own) in enumerate(zip(found, growths, strict=True))
+    ]
+    branches = [_branch(path, *one, own) for one, own in zip(found, growths, strict=True)]
+    return OrbitBranches(
+        branches=tuple(branches),
+        events=tuple(chain.from_iterable(events)),
+        span=path.span,
+        not_followed=not_followed,
+        G=G,
+        _path=path,
+        _points=tuple(tuple(points) for points, _, _ in found),
+    )
+
+
+def _start(path: Path, orbits: ClosedOrbits, row: int) -> OrbitPoint:
+    """Return a given orbit as an orbit of a family."""
+    x = orbits.states[row] / path.network.unit
+    x = at_phases(x, max(FEWEST_PHASES, 2 * ((len(x) - 1) // 4) + 1))
+    number = 1 / float(orbits.period[row])
+    low, high = path.span
+    sigma = (float(orbits.inputs[row, 0]) - low) / (high - low)
+    tangent = np.append(np.zeros(x.size + 1), 1.0)
+    guess = OrbitPoint(x, number, min(max(sigma, 0.0), 1.0), tangent)
+    return path.solved(guess, held_parameter(guess))[0]
+
+
+def _is_on(path: Path, points: list[OrbitPoint], other: OrbitPoint) -> bool:
+    return any(path.is_between(a, b, other) for a, b in pairwise(points))
+
+
+def _branch(
+    path: Path,
+    points: list[OrbitPoint],
+    ended_by: tuple[str, str],
+    rows: list[int],
+    growths: list[Growth],
+) -> OrbitBranch:
+    phases = np.arange(N_SAMPLE) / N_SAMPLE
+    return OrbitBranch(
+        s=np.array([_parameter(path, point) for point in points]),
+        period=1 / np.array([point.number for point in points]),
+        states=np.stack([path.network.unit * at_any(point.x, phases) for point in points]),
+        exponents=np.stack([growth.exponents for growth in growths]),
+        multipliers=np.stack([growth.multipliers for growth in growths]),
+        index=np.array([growth.index for growth in growths]),
+        ended_by=ended_by,
+        rows=tuple(rows),
+    )
+
+
+def _parameter(path: Path, point: OrbitPoint) -> float:
+    return float(path.input_at(point.sigma)[0])
+
+
+def _events(
+    path: Path, points: list[OrbitPoint], growths: list[Growth], branch: int
+) -> list[OrbitEvent]:
+    """Return what happens on a branch, in order."""
+    found = []
+    for k, (a, b) in enumerate(pairwise(points)):
+        rows: list[int | None] = [None] if a.tangent[-1] * b.tangent[-1] < 0 else []
+        counts = [int(np.sum(growth.exponents > 0)) for growth in growths[k : k + 2]]
+        rows += range(min(counts), max(counts))
+        places: list[float] = []
+        for row in rows:
+            try:
+                place = _root(path, a, b, row)
+                point, uncertainty = path.between(a, b, place), _LOCATED * abs(b.sigma - a.sigma)
+            except FailedError:  # close by as it is, that is all that is known
+                place, point, uncertainty = 0.5, a, abs(b.sigma - a.sigma)
+            if all(abs(place - other) > _ONE_EVENT for other in places):
+                places.append(place)
+                found.append(_event(path, point, branch, k + place, row, uncertainty))
+    return sorted(found, key=lambda event: event.place)
+
+
+def _root(path: Path, a: OrbitPoint, b: OrbitPoint, row: int | None) -> float:
+    """Return at what part of a step an exponent is zero, or the direction in `s` for `None`.
+
+    Raises:
+        FailedError: if the orbits between are not found.
+    """
+    from scipy.optimize import brentq
+
+    def value(part: float) -> float:
+        point = a if part == 0 else b if part == 1 else path.between(a, b, part)
+        return point.tangent[-1] if row is None else path.growth(point).exponents[row]
+
+    return float(brentq(value, 0, 1, xtol=_LOCATED))  # pyright: ignore[reportArgumentType]
+
+
+def _event(
+    path: Path, point: OrbitPoint, branch: int, place: float, row: int | None, uncertainty: float
+) -> OrbitEvent:
+    """Return what happens where the direction in `s`, or an exponent, is zero."""
+    multiplier = complex(1) if row is None else complex(path.growth(point).multipliers[row])
+    if row is None:
+        kind = "fold"
+    elif np.isnan(multiplier):
+        kind = "change_of_stability"
+    elif abs(multiplier.imag) > _REAL:
+        kind, multiplier = "torus", complex(multiplier.real, abs(multiplier.imag))
+    else:
+        kind = "branch_point" if multiplier.real > 0 else "period_doubling"
+    span = abs(path.span[1] - path.span[0])
+    return OrbitEvent(
+        kind,
+        _parameter(path, point),
+        1 / point.number,
+        branch,
+        place,
+        multiplier,
+        uncertainty * span,
+        point,
+    )
