@@ -10,7 +10,7 @@ from slowpoints._attractors.attractors import Attractors
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._closed_orbits.equations import (
     Equations,
-    at_any,
+    at_equal,
     at_phases,
     filtered,
     harmonics,
@@ -227,7 +227,7 @@ def _one(
         "period_error": orbit.number_error / number**2,
         "rotation_number": np.nan if continuous_time else number,
         "error": float(orbit.error * unit.max()),
-        "states": unit * at_any(curve, np.arange(n_sample) / n_sample),
+        "states": unit * at_equal(curve, n_sample),
         "exponents": exponents,
         "multipliers": multipliers,
         "index": growth.index,

@@ -12,6 +12,7 @@ from slowpoints._closed_orbits.closed_orbits import orbits_near
 from slowpoints._closed_orbits.equations import (
     FEWEST_PHASES,
     at_any,
+    at_equal,
     at_phases,
     curve_radius,
 )
@@ -46,9 +47,8 @@ def found_orbits(
     d = len(network.unit)
     given = [guess for guess in guesses if guess is not None]
     n = max((len(guess.x) for guess in given), default=FEWEST_PHASES)
-    phases = np.arange(n) / n
     nothing = np.full((n, d), np.nan)
-    x = [nothing if g is None else network.unit * at_any(g.x, phases) for g in guesses]
+    x = [nothing if g is None else network.unit * at_equal(g.x, n) for g in guesses]
     places = zip(guesses, sigmas, strict=True)
     u = [path.input_at(sigma if g is None else g.sigma) for g, sigma in places]
     return orbits_near(

@@ -118,12 +118,17 @@ def at_any(
     x: Float[np.ndarray, "n d"], phases: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k d"]:
     """Return the states of a curve at any phases, in turns."""
-    return (np.exp(2j * np.pi * harmonics(len(x)) * phases[:, None]) @ _series(x)).real
+    turns = 2j * np.pi * harmonics(len(x))
+    return (np.exp(turns * phases[:, None]) @ (np.fft.fft(x, axis=0) / len(x))).real
 
 
-def _series(x: Float[np.ndarray, "n d"]) -> Complex[np.ndarray, "n d"]:
-    """Return the Fourier coefficients of a curve."""
-    return np.fft.fft(x, axis=0) / len(x)
+def at_equal(x: Float[np.ndarray, "n d"], n: int, first: float = 0.0) -> Float[np.ndarray, "n d"]:
+    """Return the states of a curve at `n` phases at equal distances, from a first one on."""
+    k = harmonics(len(x))
+    given = np.exp(2j * np.pi * k * first)[:, None] * np.fft.fft(x, axis=0) / len(x)
+    coefficients = np.zeros((n, x.shape[1]), complex)
+    np.add.at(coefficients, k.astype(int) % n, given)
+    return np.fft.ifft(coefficients * n, axis=0).real
 
 
 def solved(equations: Equations, x: Float[np.ndarray, "n d"], number: float, tol: float) -> Orbit:
@@ -217,7 +222,7 @@ def _newton_step(
     by_number = filtered(equations.factors_by_number(number, n), x).reshape(-1, 1)
     along = np.append(filtered(2j * np.pi * harmonics(n), x).ravel(), 0)[None]
     target = np.append(-residual.ravel(), 0.0)
-    found = solve_bordered(equations, number, equations.slopes(x), by_number, along, target)
+    found = solve_bordered(equations, number, equations.slopes(x), by_number, along, target)[0]
     return found[:-1].reshape(x.shape), float(found[-1])
 
 
@@ -227,24 +232,26 @@ def solve_bordered(
     J: Float[np.ndarray, "n d d"],
     columns: Float[np.ndarray, "n_times_d k"],
     rows: Float[np.ndarray, "k n_times_d_plus_k"],
-    target: Float[np.ndarray, " n_times_d_plus_k"],
-) -> Float[np.ndarray, " n_times_d_plus_k"]:
+    *targets: Float[np.ndarray, " n_times_d_plus_k"],
+) -> list[Float[np.ndarray, " n_times_d_plus_k"]]:
     """Solve the linear equations of a curve together with `k` others and `k` more unknowns.
+
+    They are solved for each of several right-hand sides.
 
     Raises:
         numpy.linalg.LinAlgError: if they have no solution, or GMRES does not find it.
     """
     n, d, _ = J.shape
     if n * d > MOST_UNKNOWNS:
-        return _by_gmres(equations, number, J, columns, rows, target)
+        return [_by_gmres(equations, number, J, columns, rows, target) for target in targets]
     size = n * d
-    A = np.zeros((len(target), len(target)))
+    A = np.zeros((size + len(rows), size + len(rows)))
     A[:size, :size] = np.kron(_matrix(equations.factors(number, n)), np.eye(d))
     place = np.arange(size).reshape(n, d)
     A[place[:, :, None], place[:, None, :]] -= J
     A[:size, size:] = columns
     A[size:] = rows
-    return np.linalg.solve(A, target)
+    return list(np.linalg.solve(A, np.stack(targets, axis=1)).T)
 
 
 def _matrix(factors: Complex[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:

@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from slowpoints._closed_orbits.equations import FEWEST_PHASES, at_any, at_phases
+from slowpoints._closed_orbits.equations import FEWEST_PHASES, at_equal, at_phases
 from slowpoints._closed_orbits.floquet import Growth
 from slowpoints._closed_orbits.following import (
     FailedError,
@@ -99,11 +99,10 @@ def _branch(
     rows: list[int],
     growths: list[Growth],
 ) -> OrbitBranch:
-    phases = np.arange(N_SAMPLE) / N_SAMPLE
     return OrbitBranch(
         s=np.array([_parameter(path, point) for point in points]),
         period=1 / np.array([point.number for point in points]),
-        states=np.stack([path.network.unit * at_any(point.x, phases) for point in points]),
+        states=np.stack([path.network.unit * at_equal(point.x, N_SAMPLE) for point in points]),
         exponents=np.stack([growth.exponents for growth in growths]),
         multipliers=np.stack([growth.multipliers for growth in growths]),
         index=np.array([growth.index for growth in growths]),

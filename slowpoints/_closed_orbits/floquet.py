@@ -10,19 +10,19 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from slowpoints._attractors.rotation import smooth_weights
-from slowpoints._closed_orbits.equations import Equations, at_any, filtered, harmonics
+from slowpoints._closed_orbits.equations import Equations, at_any, at_equal, filtered, harmonics
 
 _FEWEST_SEGMENTS, _MOST_SEGMENTS = 64, 4096
-_AGREE = 1e-10
+_AGREE = 1e-9
 """The period is divided into twice as many segments until multipliers, as a part of the largest, or
-of 1, agree to this."""
+of 1, agree to this. The error of the last ones is a 32nd of that."""
 
 _MOST_ENTRIES = 2**22
 """Matrices of so many numbers at most are solved for side by side: 32 MB."""
 
-_ROUNDS = 50
-"""Exponents of directions that shrink by more than numbers hold are averaged over so many rounds,
-after as many for directions to turn to where they stay."""
+_ROUNDS, _SETTLED = 100, 1e-10
+"""Exponents of directions that shrink by more than numbers hold are those of a round in which they
+are as in the one before, to this part, or are averaged over the last half of so many rounds."""
 
 _TINY = 1e-8
 """Multipliers below this part of the largest are not told from rounding by eigenvalues."""
@@ -152,10 +152,9 @@ def segments(
     # So few numbers of rows that little is compiled: a power of two, and all calls alike.
     at_a_time = min(n_segments, 2 ** int(np.log2(max(1, _MOST_ENTRIES // (9 * d * d)))))
     found = np.empty((n_segments, d, d))
+    states = np.stack([at_equal(x, n_segments, c / n_segments) for c in _STAGES], axis=1)
     for start in range(0, n_segments, at_a_time):
-        rows = np.arange(start, start + at_a_time)[:, None]
-        phases = ((rows + _STAGES) / n_segments).ravel()
-        J = equations.slopes(at_any(x, phases))
+        J = equations.slopes(states[start : start + at_a_time].reshape(-1, d))
         J = step * J.reshape(at_a_time, 3, d, d)
         # k_i = J_i (1 + sum_j a_ij k_j) for the three stages, and the last one ends the segment.
         A = np.eye(3 * d) - np.einsum("ij,niab->niajb", _WEIGHTS, J).reshape(-1, 3 * d, 3 * d)
@@ -168,16 +167,16 @@ def _in_frames(
     parts: Float[np.ndarray, "n d d"], x: Float[np.ndarray, "n_phases d"]
 ) -> Float[np.ndarray, "n d d"]:
     """Return the parts between frames whose first direction is that along the orbit."""
-    frames = _frames(_directions(x, np.arange(len(parts)) / len(parts)))
+    frames = _frames(_unit_vectors(at_equal(_along(x), len(parts))))
     return np.swapaxes(np.roll(frames, -1, axis=0), 1, 2) @ parts @ frames
 
 
-def _directions(
-    x: Float[np.ndarray, "n d"], phases: Float[np.ndarray, " k"]
-) -> Float[np.ndarray, "k d"]:
-    """Return unit vectors along the orbit."""
-    tangent = at_any(filtered(2j * np.pi * harmonics(len(x)), x), phases)
-    return tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
+def _along(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    return filtered(2j * np.pi * harmonics(len(x)), x)
+
+
+def _unit_vectors(x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def _frames(directions: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d d"]:
@@ -205,14 +204,15 @@ def _by_rounds(parts: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, " d"]:
     """Return the logarithms of how directions grow in one round."""
     d = parts.shape[1]
     Q = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))[0]
-    total = np.zeros(d)
-    with np.errstate(divide="ignore"):
-        for number in range(2 * _ROUNDS):
-            for part in parts:
-                Q, R = np.linalg.qr(part @ Q)
-                if number >= _ROUNDS:
-                    total += np.log(np.abs(np.diagonal(R)))
-    return total / _ROUNDS
+    rounds = np.zeros((_ROUNDS, d))
+    for number in range(_ROUNDS):
+        for part in parts:
+            Q, R = np.linalg.qr(part @ Q)
+            with np.errstate(divide="ignore"):
+                rounds[number] += np.log(np.abs(np.diagonal(R)))
+        if number and np.allclose(rounds[number], rounds[number - 1], rtol=_SETTLED, atol=0):
+            return rounds[number]
+    return rounds[_ROUNDS // 2 :].mean(axis=0)
 
 
 def growth_in_steps(
@@ -229,9 +229,9 @@ def growth_in_steps(
     n_steps = max(fewest_steps, int(_TURNS / slowest))
     aligning = n_steps // 8
     phases = number * np.arange(aligning + n_steps)
-    ahead = _directions(x, phases + number)
+    ahead = _unit_vectors(at_any(_along(x), phases + number))
     Q = np.random.default_rng(0).normal(size=(d, 1 + k))
-    Q[:, 0] = _directions(x, phases[:1])[0]
+    Q[:, 0] = _along(x)[0]
     Q = np.linalg.qr(Q)[0]
     rates = np.zeros((len(phases), 1 + k))
     at_a_time = max(1, 2**22 // d**2)

@@ -7,7 +7,7 @@ curve: more where the last of them are not small, fewer where they are not neede
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -38,6 +38,9 @@ _LARGEST_PART = 0.05
 _NEWTON_STEPS, _FEW = 8, 3
 """A step is halved if Newton's method needs more than the first, and may be longer if it needs no
 more than the second."""
+
+_NO_BETTER = 0.9
+"""Newton's method has failed if a step is no shorter than this part of the one before."""
 
 _LEAST_PRODUCT = 0.95
 """A step is halved if the tangent turns so far that its product with the one before is smaller."""
@@ -153,41 +156,39 @@ class Path:
         phase = np.append(filtered(2j * np.pi * harmonics(n), guess.x).ravel(), [0, 0])
         start, y, before = guess.flat, guess.flat, np.inf
         for n_steps in range(1, _NEWTON_STEPS + 1):
-            A = self._matrix(y, n, np.stack([phase, row]))
             x, number, sigma = y[:-2].reshape(n, d), y[-2], y[-1]
             residual = self.network.at(self.input_at(sigma)).residual(x, number)
-            change = A(-np.append(residual.ravel(), [phase @ (y - start), row @ (y - start)]))
+            target = -np.append(residual.ravel(), [phase @ (y - start), row @ (y - start)])
+            ahead = np.append(np.zeros(n * d + 1), 1.0)
+            change, tangent = self._solved(y, n, np.stack([phase, row]), target, ahead)
             moved = np.sqrt(weights @ change**2)
-            if not np.isfinite(moved) or moved > 0.9 * before:
+            if not np.isfinite(moved) or moved > _NO_BETTER * before:
                 break
             y, before = y + change, moved
             if moved <= small:
-                A = self._matrix(y, n, np.stack([phase, row]))
-                tangent = A(np.append(np.zeros(n * d + 1), 1.0))
-                tangent *= np.sign(weights @ (tangent * guess.tangent)) or 1.0
+                tangent = tangent * (np.sign(weights @ (tangent * guess.tangent)) or 1.0)
                 tangent /= np.sqrt(weights @ tangent**2)
-                return OrbitPoint(
-                    y[:-2].reshape(n, d), float(y[-2]), float(y[-1]), tangent
-                ), n_steps
+                return dataclasses.replace(guess.moved(y), tangent=tangent), n_steps
         raise FailedError(STUCK)
 
-    def _matrix(self, y: Float[np.ndarray, " k"], n: int, rows: Float[np.ndarray, "2 k"]) -> Any:
-        """Return what solves the linear equations at some unknowns."""
+    def _solved(
+        self,
+        y: Float[np.ndarray, " k"],
+        n: int,
+        rows: Float[np.ndarray, "2 k"],
+        *targets: Float[np.ndarray, " k"],
+    ) -> list[Float[np.ndarray, " k"]]:
+        """Return the solutions of the linear equations at some unknowns."""
         x, number, sigma = y[:-2].reshape(n, -1), y[-2], y[-1]
         u = self.input_at(sigma)
         equations = self.network.at(u)
         by_sigma = (self.span[1] - self.span[0]) * self.network.by_input(x, u)[:, :, 0]
         by_number = filtered(equations.factors_by_number(number, n), x)
         columns = np.stack([by_number.ravel(), -by_sigma.ravel()], axis=1)
-        J = equations.slopes(x)
-
-        def solve(target: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-            try:
-                return solve_bordered(equations, number, J, columns, rows, target)
-            except np.linalg.LinAlgError:
-                raise FailedError(STUCK) from None
-
-        return solve
+        try:
+            return solve_bordered(equations, number, equations.slopes(x), columns, rows, *targets)
+        except np.linalg.LinAlgError:
+            raise FailedError(STUCK) from None
 
     def stepped(self, here: OrbitPoint, step: float) -> tuple[OrbitPoint, int]:
         """Return the orbit a step further along the tangent."""
