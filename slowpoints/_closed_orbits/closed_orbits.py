@@ -16,7 +16,7 @@ from slowpoints._closed_orbits.equations import (
     harmonics,
     solved,
 )
-from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits, orbit_units
 from slowpoints._closed_orbits.floquet import growth_of
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._connections.refined_points import working_dtype
@@ -26,7 +26,6 @@ from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.trace import traced
-from slowpoints._network.units import units_of
 
 NOTHING_GIVEN = "no orbit was found beside the one that loses its stability"
 
@@ -208,7 +207,7 @@ def _one(
     }
     if not np.isfinite(x).all():
         return row
-    unit = units_of(x)
+    unit = orbit_units(x)
     continuous_time = isinstance(F, ContinuousTime)
     equations = NetworkOfOrbits.of(F, unit, u.dtype).at(u)
     x = at_phases((x / unit).astype(np.float64), 2 * ((len(x) - 1) // 2) + 1)

@@ -21,8 +21,15 @@ from slowpoints._closed_orbits.following import FailedError, OrbitPoint, Path
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._network.base import Transition
 
-_AMPLITUDES = (0.05, 0.02, 0.005, 0.001)
-"""Distances to try, in units of states, or as a part of the orbit's size."""
+_FIRST, _LAST = 1e-3, 1e12
+"""The first and the last distance to try, in units of states, or as a part of the orbit's size. The
+unit of states at the origin is not known."""
+
+_FARTHER = 4.0
+"""Distances grow by this factor."""
+
+_FAR = 1e-3
+"""An orbit is far enough if the parameter differs by this part of the span."""
 
 _SEGMENTS = 512
 """The period is divided into so many parts for the direction in which it doubles."""
@@ -115,14 +122,19 @@ def _aside(
     n = len(x)
     direction = direction / np.sqrt(np.mean(np.sum(direction**2, axis=1)))
     row = np.append(direction.ravel() / n, [0, 0])
-    for amplitude in np.array(_AMPLITUDES) * size:
+    amplitude, best = _FIRST * size, None
+    while amplitude < _LAST * size:
         y = x + amplitude * direction
         guess = OrbitPoint(y, number, sigma, np.append(direction.ravel(), [0, 0]))
         try:
             found = path.solved(guess, row)[0]
         except FailedError:
-            continue
+            return best
         astray = np.linalg.norm(at_phases(found.x, n) - y) / np.sqrt(n)
-        if astray < _ASTRAY * amplitude:
-            return found
-    return None
+        if astray > _ASTRAY * amplitude:
+            return best
+        best = found
+        if abs(found.sigma - sigma) >= _FAR:
+            return best
+        amplitude *= _FARTHER
+    return best

@@ -15,7 +15,16 @@ from slowpoints._core.programs import CompiledOnce
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.precision import with_precision
-from slowpoints._network.units import InUnits
+from slowpoints._network.units import InUnits, relative_units, unit_of
+
+_SILENT = 2.0**-45
+"""Entries of orbits that are smaller than this part of others are rounding of float64."""
+
+
+def orbit_units(*states: Float[Any, "_ n_states"]) -> Float[np.ndarray, " n_states"]:
+    """Return the unit of each entry of the states of orbits, a power of two next to its size."""
+    largest = max((float(np.abs(x).max(initial=0)) for x in states), default=0.0)
+    return unit_of(largest) * relative_units(*states, silent=_SILENT)
 
 
 @dataclasses.dataclass(frozen=True)

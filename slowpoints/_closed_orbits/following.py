@@ -14,7 +14,6 @@ from jaxtyping import Float
 
 from slowpoints._closed_orbits.equations import (
     FEWEST_PHASES,
-    MOST_UNKNOWNS,
     at_phases,
     curve_radius,
     filtered,
@@ -35,6 +34,11 @@ fixed point gets there."""
 _LARGEST_PART = 0.05
 """A step passes no more than this part of the span."""
 
+_AT_ONE_PARAMETER = 1e-10
+"""A step that lengthens the period by a percent or more and passes less than this part of the span
+comes no closer to where the period has no bound."""
+
+_LONGER = 1.01
 _NEWTON_STEPS, _FEW = 8, 3
 """A step is halved if Newton's method needs more than the first, and may be longer if it needs no
 more than the second."""
@@ -49,6 +53,10 @@ _NEEDED, _SILENT = 1e-8, 1e-13
 """There are more harmonics if the last quarter of them are larger than the first of these, as a
 part of the curve's size, and half as many if the last three quarters are below the second."""
 
+_MANY_PHASES, _MOST_UNKNOWNS = 127, 2048
+"""A curve is taken at more phases than the first of these only if it has no more than so many
+numbers: a step takes about a second then."""
+
 _ROUNDED = 30
 """Harmonics of so many units in the last place are rounding."""
 
@@ -62,6 +70,7 @@ _CIRCLE_STEPS = 1000
 """Exponents of circles are averaged over so many steps, at least."""
 
 SPAN, CLOSED = "span", "closed"
+HOMOCLINIC = "homoclinic"
 FIXED_POINT, PERIOD_DOUBLING = "fixed_point", "period_doubling"
 STUCK, UNRESOLVED, MAX_STEPS = "stuck", "unresolved", "max_steps"
 
@@ -140,8 +149,8 @@ class Path:
         d = guess.x.shape[1]
         needed = max(_NEEDED, _ROUNDED * float(np.finfo(self.network.dtype).eps))
         for n in phase_counts(d, len(guess.x)):
-            if n > len(guess.x) and n * d > MOST_UNKNOWNS:
-                break  # it would take minutes a step
+            if n > max(_MANY_PHASES, len(guess.x), _MOST_UNKNOWNS / d):
+                break
             guess, row = _at_phases(guess, row, n)
             found, n_steps = self._newton(guess, row)
             if _tail(found.x, 0.75) <= needed * curve_radius(found.x):
@@ -223,9 +232,11 @@ class Path:
             step = min(step, longest, _LARGEST_PART / max(abs(here.tangent[-1]), 1e-12))
             try:
                 there, n_steps = self.stepped(here, step)
+                end = min(max(there.sigma, 0.0), 1.0)
+                at_end = there if there.sigma == end else self.at(here, there, end)
             except FailedError as failure:
                 step /= 2
-                if step < (_FIRST_STEP / 8 if str(failure) == UNRESOLVED else _SHORTEST_STEP):
+                if step < (_FIRST_STEP if str(failure) == UNRESOLVED else _SHORTEST_STEP):
                     return points[1:], str(failure)
                 continue
             a, b = _alike(here, there)
@@ -235,10 +246,14 @@ class Path:
             if np.sum(_odd(a.x) * _odd(b.x)) < 0 or curve_radius(b.x) < _SMALLEST:
                 shrunk = curve_radius(b.x) < _LEAST_SIZE
                 return points[1:], FIXED_POINT if shrunk else PERIOD_DOUBLING
-            if not 0 <= there.sigma <= 1:
-                end = min(max(there.sigma, 0.0), 1.0)
-                last = here if here.sigma == end else self.at(here, there, end)
-                return [*points[1:], *([] if last is here else [last])], SPAN
+            if abs(there.sigma - here.sigma) < _AT_ONE_PARAMETER and (
+                _LONGER * there.number < here.number
+            ):
+                return points[1:], HOMOCLINIC
+            if there is not at_end:
+                if here.sigma != end:
+                    points.append(at_end)
+                return points[1:], SPAN
             points.append(there)
             if len(points) > 2 and self.is_between(here, there, start):
                 return points[1:], CLOSED

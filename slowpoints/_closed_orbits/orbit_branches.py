@@ -33,8 +33,9 @@ class OrbitBranch:
         ended_by: why it ends at its first and at its last orbit: `"span"` at an end of the span;
             `"closed"` if it returns to where it begins; `"fixed_point"` if it shrinks to one, as at
             a Hopf point; `"period_doubling"` if it becomes an orbit of half the period, from which
-            it branches off; `"unresolved"` if its Fourier series takes too many harmonics, as near
-            a homoclinic orbit; `"stuck"` if no step leads on; or `"max_steps"`.
+            it branches off; `"homoclinic"` if its period grows without bound at one `s`, as where
+            it meets a saddle; `"unresolved"` if its Fourier series takes too many harmonics;
+            `"stuck"` if no step leads on; or `"max_steps"`.
         rows: the rows of the orbits it was followed from that lie on it.
     """
 

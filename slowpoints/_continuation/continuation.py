@@ -13,7 +13,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from slowpoints._arclength.curve import Curve
 from slowpoints._closed_orbits.equations import FEWEST_PHASES
-from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits, orbit_units
 from slowpoints._closed_orbits.families import orbit_branches
 from slowpoints._closed_orbits.following import Path
 from slowpoints._closed_orbits.orbit_branches import OrbitBranches
@@ -29,7 +29,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, units_of
+from slowpoints._network.units import InUnits
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.unique import unique
@@ -202,7 +202,7 @@ def _of_orbits(
     dtype = jax.dtypes.canonicalize_dtype(states.dtype)
     G = traced(caller, G, states.shape[2], 1, dtype, states="fps.states", inputs="fps.inputs")
     dtype = working_dtype(G, states[:, 0].astype(dtype), orbits.inputs.astype(dtype))
-    unit = units_of(*states[orbits.is_resolved])
+    unit = orbit_units(np.zeros((1, states.shape[2])), *states[orbits.is_resolved])
     path = Path(NetworkOfOrbits.of(G, unit, dtype), ends)
     return orbit_branches(G, path, orbits, float(longest), most)
 
