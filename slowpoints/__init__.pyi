@@ -70,6 +70,11 @@ from ._attractors.lyapunov import LyapunovExponents as LyapunovExponents
 from ._attractors.lyapunov import lyapunov as lyapunov
 from ._closed_orbits.orbits import ClosedOrbits as ClosedOrbits
 from ._closed_orbits.closed_orbits import closed_orbits as closed_orbits
+from ._closed_orbits.orbit_branches import (
+    OrbitBranch as OrbitBranch,
+    OrbitBranches as OrbitBranches,
+    OrbitEvent as OrbitEvent,
+)
 from ._modes.passage_time import (
     PassageTimes as PassageTimes,
     passage_time as passage_time,

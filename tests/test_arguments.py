@@ -1364,6 +1364,7 @@ def test_the_table_is_large_and_complete():
     not_called |= {"cache_programs"}  # see test_compiled_programs
     results = {"Account", "Part", "Status", "Certificates", "Coverage", "LinearModes", "Rounds"}
     results |= {"Branch", "Branches", "Event", "Unproven"}
+    results |= {"OrbitBranch", "OrbitBranches", "OrbitEvent"}
     results |= {"PassageTimes", "RankNeeded", "ReducedNetwork"}
     results |= {"AttractorKind", "LyapunovExponents", "ClosedOrbits"}
     results |= {"Edges", "Outcome", "BasinBoundary", "Smallest"}

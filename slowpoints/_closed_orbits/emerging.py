@@ -101,7 +101,7 @@ def doubled_orbit(path: Path, point: OrbitPoint) -> OrbitPoint | None:
     for part in parts:
         through.append(part @ through[-1])
     values, vectors = np.linalg.eig(through[-1])
-    vector = vectors[:, np.argmin(np.abs(values + 1))].real
+    vector = np.real(vectors[:, np.argmin(np.abs(values + 1))])
     once = np.stack(through[:-1]) @ vector
     n = 2 * len(point.x) + 1
     direction = at_phases(np.concatenate([once, -once]), n)
@@ -120,7 +120,7 @@ def _aside(
 ) -> OrbitPoint | None:
     """Return an orbit aside from a curve, as far as it is found."""
     n = len(x)
-    direction = direction / np.sqrt(np.mean(np.sum(direction**2, axis=1)))
+    direction = direction / np.sqrt(np.mean(np.sum(np.square(direction), axis=1)))
     row = np.append(direction.ravel() / n, [0, 0])
     amplitude, best = _FIRST * size, None
     while amplitude < _LAST * size:

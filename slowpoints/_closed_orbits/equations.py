@@ -122,7 +122,7 @@ def at_any(
     return (np.exp(turns * phases[:, None]) @ (np.fft.fft(x, axis=0) / len(x))).real
 
 
-def at_equal(x: Float[np.ndarray, "n d"], n: int, first: float = 0.0) -> Float[np.ndarray, "n d"]:
+def at_equal(x: Float[np.ndarray, "n d"], n: int, first: float = 0.0) -> Float[np.ndarray, "m d"]:
     """Return the states of a curve at `n` phases at equal distances, from a first one on."""
     k = harmonics(len(x))
     given = np.exp(2j * np.pi * k * first)[:, None] * np.fft.fft(x, axis=0) / len(x)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class NetworkOfOrbits:
     dtype: Any
 
     @classmethod
-    def of(cls, F: Transition, unit: Float[np.ndarray, " d"], dtype: Any) -> Self:
+    def of(cls, F: Transition, unit: Float[np.ndarray, " d"], dtype: Any) -> "NetworkOfOrbits":
         """Return it for states in these units."""
         with enabled(dtype):
             inner = with_precision(InUnits(linearised_part(F), unit), dtype)

@@ -170,6 +170,7 @@ def _event(
         kind,
         _parameter(path, point),
         1 / point.number,
+        path.network.unit * at_equal(point.x, N_SAMPLE),
         branch,
         place,
         multiplier,

@@ -7,7 +7,6 @@ curve: more where the last of them are not small, fewer where they are not neede
 """
 
 import dataclasses
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -96,7 +95,7 @@ class OrbitPoint:
         """`[n_phases * n_states + 2]` all unknowns."""
         return np.append(self.x.ravel(), [self.number, self.sigma])
 
-    def moved(self, y: Float[np.ndarray, " k"]) -> Self:
+    def moved(self, y: Float[np.ndarray, " k"]) -> "OrbitPoint":
         """Return another orbit, with the same tangent."""
         x = y[:-2].reshape(self.x.shape)
         return dataclasses.replace(self, x=x, number=float(y[-2]), sigma=float(y[-1]))
@@ -288,7 +287,7 @@ def are_same(a: OrbitPoint, b: OrbitPoint) -> bool:
     best = phases[np.argmin([distance(phase) for phase in phases])]
     around = (best - 1 / (4 * n), best + 1 / (4 * n))
     found = minimize_scalar(distance, bounds=around, method="bounded", options={"xatol": 1e-10})
-    return found.fun < _SAME * size and abs(a.number - b.number) < _SAME * abs(b.number)
+    return bool(found.fun < _SAME * size and abs(a.number - b.number) < _SAME * abs(b.number))
 
 
 def held_parameter(point: OrbitPoint) -> Float[np.ndarray, " k"]:

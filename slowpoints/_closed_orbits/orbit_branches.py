@@ -67,6 +67,7 @@ class OrbitEvent:
             unit circle; in maps, which have no multipliers, `"change_of_stability"`.
         s: the parameter.
         period: the period there.
+        states: `[64, n_states]` states of the orbit at equal distances in phase.
         branch: the number of the branch.
         place: where it is along the branch: 3.5 is between its orbits 3 and 4.
         multiplier: the multiplier that passes; of a pair, the upper one; NaN in maps.
@@ -76,6 +77,7 @@ class OrbitEvent:
     kind: str
     s: float
     period: float
+    states: Float[np.ndarray, "n_sample n_states"]
     branch: int
     place: float
     multiplier: complex

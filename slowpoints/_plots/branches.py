@@ -1,4 +1,4 @@
-"""`plot_branches`: families of fixed points against their parameter."""
+"""`plot_branches`: families of fixed points or of closed orbits against their parameter."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from slowpoints._arclength.steps import hermite
-from slowpoints._continuation.branches import Branch, Branches
+from slowpoints._closed_orbits.orbit_branches import OrbitBranch, OrbitBranches, OrbitEvent
+from slowpoints._continuation.branches import Branch, Branches, Event
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._drawing.config import PlotConfig
@@ -35,11 +36,14 @@ _EVENTS = {
     "flip": ("flip", "^"),
     "neimark_sacker": ("Neimark-Sacker point", "D"),
     "hopf": ("Hopf point", "D"),
+    "period_doubling": ("period doubling", "^"),
+    "torus": ("torus", "D"),
+    "change_of_stability": ("change of stability", "P"),
 }
 
 
 def plot_branches(
-    branches: Branches,
+    branches: Branches | OrbitBranches,
     config: PlotConfig | None = None,
     *,
     ax: Any = None,
@@ -47,10 +51,12 @@ def plot_branches(
 ) -> "matplotlib.figure.Figure":
     """Draw one number of the state against the parameter, and mark where stability changes.
 
-    Branches are solid where they are stable, and otherwise dashed, according to their index.
+    Branches are solid where they are stable, and otherwise dashed, according to their index. Of
+    closed orbits, the largest and the smallest number on each orbit are drawn.
 
     Args:
-        branches: what [`continuation`][slowpoints.continuation] returns.
+        branches: what [`continuation`][slowpoints.continuation] returns. To draw points and closed
+            orbits together, draw both on the same `ax`, with the same `projection`.
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` are
             properties of the lines, and its `color` has no effect.
         ax: axes to draw on. The figure is then neither shown nor written to a file.
@@ -66,7 +72,8 @@ def plot_branches(
         ValueError: if `projection` has another length than the states.
     """
     caller = "plot_branches"
-    arguments.instance(caller, "branches", branches, Branches, "a slowpoints.Branches")
+    kinds, named = (Branches, OrbitBranches), "slowpoints.Branches or slowpoints.OrbitBranches"
+    arguments.instance(caller, "branches", branches, kinds, named)
     config = PlotConfig() if config is None else config
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     if ax is not None and not hasattr(ax, "plot"):
@@ -85,7 +92,7 @@ def plot_branches(
 
 def _draw(
     axes: Any,
-    branches: Branches,
+    branches: Branches | OrbitBranches,
     mean: Any,
     direction: Float[np.ndarray, " n_states"],
     label: str,
@@ -94,16 +101,20 @@ def _draw(
 ) -> None:
     """Draw the branches, their events, labels and a legend."""
     for number, branch in enumerate(branches.branches):
-        line = _line(branch, mean, direction, branches.span[1] - branches.span[0])
         places = np.array([event.place for event in branches.events if event.branch == number])
-        _draw_branch(axes, branch, line, places, config)
+        if isinstance(branch, OrbitBranch):
+            lines = _lines_of_orbits(branch, mean, direction)
+        else:
+            lines = [_line(branch, mean, direction, branches.span[1] - branches.span[0])]
+        for line in lines:
+            _draw_branch(axes, branch, line, places, config)
     for kind, (name, marker) in _EVENTS.items():
         events = [event for event in branches.events if event.kind == kind]
         if events:
-            height = (np.array([event.xstar for event in events]) - mean) @ direction
+            height = np.stack([_extremes(event, mean, direction) for event in events])
             axes.plot(
-                [event.s for event in events],
-                height,
+                np.repeat([event.s for event in events], height.shape[1]),
+                height.ravel(),
                 marker,
                 color="white",
                 markeredgecolor="black",
@@ -121,8 +132,25 @@ def _draw(
         _without_repeats(axes)
 
 
-def _direction(caller: str, branches: Branches, projection: Any) -> tuple[Any, Any, str]:
-    states = [branch.xstar for branch in branches.branches]
+def _extremes(
+    event: Event | OrbitEvent, mean: Any, direction: Float[np.ndarray, " n_states"]
+) -> Float[np.ndarray, " k"]:
+    """Return the height of a point, or the largest and the smallest height on an orbit."""
+    if isinstance(event, Event):
+        return np.atleast_1d((event.xstar - mean) @ direction)
+    heights = (event.states - mean) @ direction
+    return np.array([heights.max(), heights.min()])
+
+
+def _direction(
+    caller: str, branches: Branches | OrbitBranches, projection: Any
+) -> tuple[Any, Any, str]:
+    states = [
+        branch.states.reshape(-1, branch.states.shape[2])
+        if isinstance(branch, OrbitBranch)
+        else branch.xstar
+        for branch in branches.branches
+    ]
     x = np.concatenate(states).astype(np.float64) if states else np.zeros((1, 1))
     if projection is not None:
         vector = arguments.array(caller, "projection", projection, (x.shape[1],), finite=True)
@@ -150,9 +178,20 @@ def _line(
     return np.concatenate([hermite(theta, ends, slopes, length).reshape(-1, 2), points[-1:]])
 
 
+def _lines_of_orbits(
+    branch: OrbitBranch, mean: Any, direction: Float[np.ndarray, " n_states"]
+) -> list[Float[np.ndarray, "m 2"]]:
+    """Return lines, as `_line` does, of the largest and of the smallest height on each orbit."""
+    heights, k = (branch.states - mean) @ direction, np.arange(len(branch))
+    places = np.arange((len(branch) - 1) * _PARTS + 1) / _PARTS
+    s = np.interp(places, k, branch.s)
+    extremes = (heights.max(axis=1), heights.min(axis=1))
+    return [np.column_stack([s, np.interp(places, k, extreme)]) for extreme in extremes]
+
+
 def _draw_branch(
     ax: Any,
-    branch: Branch,
+    branch: Branch | OrbitBranch,
     line: Float[np.ndarray, "m 2"],
     places: Float[np.ndarray, " events"],
     config: PlotConfig,
