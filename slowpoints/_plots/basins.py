@@ -239,14 +239,15 @@ def _draw_cells(ax: Any, look: Int[np.ndarray, "rows columns"], low: Any, high: 
     from matplotlib.colors import ListedColormap
 
     colors = ListedColormap([_paint(k)[0] for k in range(_UNDECIDED + 1)])
+    padded = np.pad(look, 1, mode="edge")  # hatches reach from middle to middle
     sides = [
-        a + (b - a) * (np.arange(k) + 0.5) / k
+        a + (b - a) * (np.arange(-1, k + 1) + 0.5) / k
         for a, b, k in zip(low, high, look.shape[::-1], strict=True)
     ]
     for k in np.unique(look).tolist():
         _, color, hatch = _paint(k)
         if hatch:
-            own = ax.contourf(*sides, look == k, [0.5, 1.5], colors="none", hatches=[hatch])
+            own = ax.contourf(*sides, padded == k, [0.5, 1.5], colors="none", hatches=[hatch])
             own.set(edgecolor=color, linewidth=0, zorder=1)
     extent = (low[0], high[0], low[1], high[1])
     ax.imshow(
