@@ -867,6 +867,7 @@ CALLS = {
         {
             "orbits": Kind((None, {}, X, points())),
             "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
             "projection": PLOT_2D["projection"],
         },
     ),

@@ -137,7 +137,7 @@ SHOWN = {
         },
     ),
     "input_sweep": (1, {"stable", "index 1", "index 2", "fold (14)", "input rises", "input falls"}),
-    "limit_cycle": (2, {"limit cycle", "from inside", "from outside", "saddle, index 2 (1)"}),
+    "limit_cycle": (4, set()),
     "low_rank": (2, {"saddle, index 1 (2)", "repeller, index 2 (1)"}),
     "phase_memory": (2, {"input", "memory A", "memory B", "memory C", "saddle"}),
     "relu_enumeration": (4, {"missed by the search"}),
