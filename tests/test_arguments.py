@@ -829,7 +829,7 @@ CALLS = {
         {"plane": X, "n": 4, "fixed_points": points(), "margin": 0.25},
         {
             "plane": Kind((*(v for v in NO_ARRAYS if v is not None), X[0], X[None], X + np.nan)),
-            "n": Kind((*COUNT.wrong, 1), SAME_COUNT),
+            "n": Kind((*COUNT.wrong, 1, 2), SAME_COUNT),
             "fixed_points": Kind(tuple(value for value in POINTS.wrong if value is not None)),
             "margin": FINITE,
         },
@@ -844,7 +844,7 @@ CALLS = {
             "fixed_points": points(),
         },
         {
-            "attractors": Kind((None, {}, X, points(), no_attractors())),
+            "attractors": Kind((None, {}, X, points())),
             "states": Kind((*NO_ARRAYS, GRID[0], GRID[:1], GRID[..., :1], GRID + np.nan)),
             "config": Kind(({}, "x", 3)),
             "ax": Kind((3, "x", X)),

@@ -86,7 +86,7 @@ def plane_grid(
             not span a plane.
     """
     caller = "plane_grid"
-    n = arguments.whole(caller, "n", n, least=2)
+    n = arguments.whole(caller, "n", n, least=3)  # the shorter side is half as long
     margin = arguments.number(caller, "margin", margin, finite=True)
     points = checked_points(caller, "fixed_points", fixed_points)
     section = section_of(caller, None, plane, points)

@@ -112,6 +112,12 @@ def test_a_plane_goes_through_three_points():
     assert fig.axes[0].get_title() == "1 basin in a plane"
 
 
+def test_the_smallest_grid_has_two_rows():
+    states = plane_grid(np.float32([[-1, 0], [1, 0]]), 3, margin=0)
+    assert states.shape == (2, 3, 2)
+    assert drawn(wells, states).axes[0].images
+
+
 def test_basins_are_drawn_on_axes_that_are_given():
     fig, ax = plt.subplots()
     assert drawn(wells, SQUARE, ax=ax) is fig
