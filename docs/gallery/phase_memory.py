@@ -11,13 +11,13 @@ and the input (grey). On the left, the memories are circles, in the plane throug
 beginning of a period. `slowpoints.attractors` has run the states of this plane forward, and
 `slowpoints.plot_basins` colours each by the memory that it comes to. The triangles are saddles
 beside the plane: oscillations as well, each between two memories. B has one towards each of the
-others, and there is none between A and C.
+others, and none is found between A and C.
 
 The eigenvalues are Floquet multipliers, by which deviations are multiplied in one period. Those of
 the memories are below 0.2: less than a fifth of a disturbance is left after a period. The leading
 one of each saddle is 4 or 5. Of 1,000 random states, all end in a memory, and more than half in the
-same one. Without the input, this network comes to rest, whereas those of the paper oscillate by
-themselves.
+same one. Without the input, this network comes to rest, whereas the paper describes its networks as
+oscillators of their own, which are coupled to the input.
 
 **Source.** Pals, Macke & Barak (2024). Trained recurrent neural networks develop phase-locked limit
 cycles in a working memory task. *PLoS Computational Biology* 20(2):e1011852.
@@ -90,12 +90,9 @@ resting = slowpoints.attractors(F, starts, jnp.zeros(4))
 assert recalled > 0.99 and sorted(item) == [-1, -1, 0, 1, 2]
 assert slowpoints.degree(G, fps) == 1 and joined == {"AB", "BC"}
 assert np.abs(fps.eigval_J_xstar[fps.is_stable]).max() < 0.2
-assert (
-    len(found) == 3
-    and found.share[0] > 0.5
-    and (found.kind == slowpoints.AttractorKind.FIXED_POINT).all()
-)
-assert (resting.kind == slowpoints.AttractorKind.FIXED_POINT).all()
+assert len(found) == 3 and found.share[0] > 0.5
+for each in (found, resting):
+    assert (each.kind == slowpoints.AttractorKind.FIXED_POINT).all()
 
 plt.rcParams.update({"font.size": 8, "figure.constrained_layout.use": True})
 fig, (left, right) = plt.subplots(1, 2, figsize=(5.8, 2.9))

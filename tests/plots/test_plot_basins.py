@@ -66,6 +66,11 @@ def test_cells_are_where_their_states_are_and_attractors_are_marked():
     assert np.allclose(np.abs(marked), [[[0.9575, 0]]] * 2, atol=1e-3)
 
 
+def test_a_grid_far_from_the_origin_is_even_but_for_rounding():
+    fig = drawn(lambda x, u: 1000 + 0.5 * (x - 1000), SQUARE + np.float32(1000))
+    assert np.allclose(fig.axes[0].get_xlim(), [1000 - 40 / 19, 1000 + 40 / 19], atol=1e-3)
+
+
 def test_states_of_which_it_is_not_known_are_named():
     fig = drawn(lambda x, u: 0.999999 * x + 1e-3, SQUARE, max_steps=20)
     assert legend_of(fig) == ["undecided: 100.0 %"]
