@@ -101,6 +101,8 @@ from ._plots.fixed_points import plot_fixed_points_3d as plot_fixed_points_3d
 from ._plots.animation import animate_fixed_points as animate_fixed_points
 from ._plots.attractors import plot_attractors as plot_attractors
 from ._plots.attractors import plot_lyapunov as plot_lyapunov
+from ._plots.basins import plane_grid as plane_grid
+from ._plots.basins import plot_basins as plot_basins
 from ._plots.closed_orbits import plot_closed_orbits as plot_closed_orbits
 from ._plots.branches import plot_branches as plot_branches
 from ._plots.connections import plot_connections as plot_connections

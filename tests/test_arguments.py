@@ -61,8 +61,10 @@ from slowpoints import (
     lyapunov,
     optimize_batch,
     passage_time,
+    plane_grid,
     plot_account,
     plot_attractors,
+    plot_basins,
     plot_branches,
     plot_closed_orbits,
     plot_connections,
@@ -94,6 +96,7 @@ pytestmark = pytest.mark.checks_input
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
 U = np.zeros((1, 1), np.float32)
 CIRCLE = np.float32([[1, 0], [0.5, 0.9], [-0.5, 0.9], [-1, 0], [-0.5, -0.9], [0.5, -0.9]])
+GRID = np.stack(np.meshgrid(X[:3, 0], X[:, 1]), axis=-1)
 TRAJ = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 5, 2)
 KEY = jax.random.key(0)
 
@@ -821,6 +824,34 @@ CALLS = {
             "projection": PLOT_2D["projection"],
         },
     ),
+    "plane_grid": Call(
+        plane_grid,
+        {"plane": X, "n": 4, "fixed_points": points(), "margin": 0.25},
+        {
+            "plane": Kind((*(v for v in NO_ARRAYS if v is not None), X[0], X[None], X + np.nan)),
+            "n": Kind((*COUNT.wrong, 1, 2), SAME_COUNT),
+            "fixed_points": Kind(tuple(value for value in POINTS.wrong if value is not None)),
+            "margin": FINITE,
+        },
+        {"fixed_points": (points(xstar=None),)},
+    ),
+    "plot_basins": Call(
+        plot_basins,
+        {
+            "attractors": attractors(F, GRID.reshape(-1, 2), U[0], max_steps=20),
+            "states": GRID,
+            "config": PlotConfig(show=False),
+            "fixed_points": points(),
+        },
+        {
+            "attractors": Kind((None, {}, X, points())),
+            "states": Kind((*NO_ARRAYS, GRID[0], GRID[:1], GRID[..., :1], GRID + np.nan)),
+            "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
+            "fixed_points": Kind(tuple(value for value in POINTS.wrong if value is not None)),
+        },
+        {"fixed_points": (points(xstar=None),)},
+    ),
     "plot_lyapunov": Call(
         plot_lyapunov,
         {"exponents": no_attractors(), "config": PlotConfig(show=False)},
@@ -836,6 +867,7 @@ CALLS = {
         {
             "orbits": Kind((None, {}, X, points())),
             "config": Kind(({}, "x", 3)),
+            "ax": Kind((3, "x", X)),
             "projection": PLOT_2D["projection"],
         },
     ),

@@ -85,7 +85,7 @@ def orbit_of_point(
     vector = vectors[:, np.argmin(np.abs(values - eigval))]
     turned = eigval.imag if equations.continuous_time else float(np.angle(eigval))
     phases = np.arange(FEWEST_PHASES) / FEWEST_PHASES
-    direction = (np.exp(2j * np.pi * phases)[:, None] * vector).real
+    direction = np.real(np.exp(2j * np.pi * phases)[:, None] * vector)
     at_rest = np.broadcast_to(x, direction.shape)
     return _aside(path, at_rest, turned / (2 * np.pi), sigma, direction, size=1.0)
 

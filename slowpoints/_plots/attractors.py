@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 # As for index 0 to 3 and the conditions: every two are told apart with colour-blind eyes as well.
-_COLORS = ("#0072B2", "#D55E00", "#E69F00", "#882255", "#44AA99", "#000000", "#AA4499", "#999933")
-_MOST_NAMED = len(_COLORS)
+COLORS = ("#0072B2", "#D55E00", "#E69F00", "#882255", "#44AA99", "#000000", "#AA4499", "#999933")
+MOST_NAMED = len(COLORS)
 """So many attractors have a colour and a name in the legend; all others are grey."""
 
-_OTHERS = "0.6"
+OTHERS = "0.6"
 
 _MARKS = {
     AttractorKind.FIXED_POINT: "o",
@@ -66,7 +66,7 @@ def plot_attractors(
     """
     caller = "plot_attractors"
     arguments.instance(caller, "attractors", attractors, Attractors, "a slowpoints.Attractors")
-    config = _checked(caller, config, ax)
+    config = checked_looks(caller, config, ax)
     shown = np.flatnonzero(attractors.kind < AttractorKind.ESCAPE).tolist()
     states = attractors.states if attractors.states.shape[1] else attractors.x[:, None]
     n_states = states.shape[2]
@@ -78,14 +78,12 @@ def plot_attractors(
     def draw(axes: Any) -> None:
         for place, row in enumerate(shown):
             look = _look(attractors, row, place, config)
-            _draw_attractor(
-                axes, AttractorKind(attractors.kind[row]), _in(plane, states[row]), look
-            )
-        if len(shown) > _MOST_NAMED:
-            n, share = len(shown) - _MOST_NAMED, attractors.share[shown[_MOST_NAMED:]].sum()
-            axes.plot([], [], "o", color=_OTHERS, label=f"{n} others: {100 * share:.1f} %")
+            draw_attractor(axes, AttractorKind(attractors.kind[row]), _in(plane, states[row]), look)
+        if len(shown) > MOST_NAMED:
+            n, share = len(shown) - MOST_NAMED, attractors.share[shown[MOST_NAMED:]].sum()
+            axes.plot([], [], "o", color=OTHERS, label=f"{n} others: {100 * share:.1f} %")
         for row in np.flatnonzero(attractors.kind >= AttractorKind.ESCAPE).tolist():
-            axes.plot([], [], " ", label=_name(attractors, row))
+            axes.plot([], [], " ", label=name_of(attractors, row))
         axes.set_xlabel(config.xlabel or _label(plane, 0))
         axes.set_ylabel(config.ylabel or _label(plane, 1))
         axes.grid(config.grid)
@@ -124,11 +122,11 @@ def plot_lyapunov(
     if not isinstance(exponents, kinds):
         was = arguments.found(exponents)
         arguments.refuse(caller, "exponents", was, expected, TypeError)
-    config = _checked(caller, config, ax)
+    config = checked_looks(caller, config, ax)
     if isinstance(exponents, Attractors):
         rows = np.flatnonzero(np.isfinite(exponents.exponents).any(axis=1)).tolist()
         values, errors = exponents.exponents[rows], exponents.exponent_errors[rows]
-        names = [_name(exponents, row) for row in rows]
+        names = [name_of(exponents, row) for row in rows]
     else:
         values = exponents.exponents.reshape(-1, exponents.exponents.shape[-1])
         errors = exponents.errors.reshape(values.shape)
@@ -138,8 +136,8 @@ def plot_lyapunov(
     def draw(axes: Any) -> None:
         axes.axhline(0, color="0.5", lw=0.8)
         for place, (own, error, name) in enumerate(zip(values, errors, names, strict=True)):
-            is_named = place < _MOST_NAMED
-            color = _COLORS[place] if is_named else _OTHERS
+            is_named = place < MOST_NAMED
+            color = COLORS[place] if is_named else OTHERS
             finite = np.isfinite(own)
             axes.errorbar(
                 number[finite],
@@ -162,7 +160,7 @@ def plot_lyapunov(
     return draw_plane(ax, config, "Lyapunov exponents", draw)
 
 
-def _checked(caller: str, config: PlotConfig | None, ax: Any) -> PlotConfig:
+def checked_looks(caller: str, config: PlotConfig | None, ax: Any) -> PlotConfig:
     config = PlotConfig() if config is None else config
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     if ax is not None and not hasattr(ax, "scatter"):
@@ -180,7 +178,7 @@ def _label(plane: Projection, axis: int) -> str:
     return plane.names[axis] if axis < len(plane.names) else ""
 
 
-def _name(attractors: Attractors, row: int) -> str:
+def name_of(attractors: Attractors, row: int) -> str:
     kind, period = AttractorKind(attractors.kind[row]), attractors.period[row]
     steps = (
         "" if kind == AttractorKind.FIXED_POINT or np.isnan(period) else f" of {period:.4g} steps"
@@ -189,16 +187,16 @@ def _name(attractors: Attractors, row: int) -> str:
 
 
 def _look(attractors: Attractors, row: int, place: int, config: PlotConfig) -> dict[str, Any]:
-    is_named = place < _MOST_NAMED
+    is_named = place < MOST_NAMED
     return {
-        "color": _COLORS[place] if is_named else _OTHERS,
-        "label": _name(attractors, row) if is_named else None,
+        "color": COLORS[place] if is_named else OTHERS,
+        "label": name_of(attractors, row) if is_named else None,
         "rasterized": config.rasterized,
         "zorder": 3 if is_named else 2,
     }
 
 
-def _draw_attractor(
+def draw_attractor(
     ax: Any, kind: AttractorKind, states: Float[np.ndarray, "k 2"], look: dict[str, Any]
 ) -> None:
     if kind == AttractorKind.CLOSED_ORBIT:

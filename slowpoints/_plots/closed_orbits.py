@@ -9,10 +9,12 @@ from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, scale_of_marks, style
-from slowpoints._drawing.layout import draw_figure_legend, is_narrow
+from slowpoints._drawing.layout import draw_figure_legend, draw_plane, is_narrow
 from slowpoints._drawing.view import given_projection, pca_of
+from slowpoints._plots.attractors import checked_looks
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import matplotlib.figure
 
 _PHASES = "twilight_shifted"
@@ -23,7 +25,11 @@ _STABLE_MARK, _UNSTABLE_MARK = "o", "X"
 
 
 def plot_closed_orbits(
-    orbits: ClosedOrbits, config: PlotConfig | None = None, *, projection: Any = None
+    orbits: ClosedOrbits,
+    config: PlotConfig | None = None,
+    *,
+    ax: "matplotlib.axes.Axes | None" = None,
+    projection: Any = None,
 ) -> "matplotlib.figure.Figure":
     """Draw closed orbits in the plane of their states, and what becomes of deviations from them.
 
@@ -36,6 +42,8 @@ def plot_closed_orbits(
         orbits: what [`closed_orbits`][slowpoints.closed_orbits] returns.
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` and
             `color` have no effect.
+        ax: axes to draw the orbits on, and nothing beside them. The figure is then neither shown
+            nor written to a file, and a title is drawn only if `config` has one.
         projection: from states to the plane, as for
             [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]; by default their first two
             principal components.
@@ -49,32 +57,37 @@ def plot_closed_orbits(
     """
     caller = "plot_closed_orbits"
     arguments.instance(caller, "orbits", orbits, ClosedOrbits, "a slowpoints.ClosedOrbits")
-    config = PlotConfig() if config is None else config
-    arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    config = checked_looks(caller, config, ax)
     rows = np.flatnonzero(orbits.is_resolved).tolist()
     n_states = orbits.states.shape[2]
     if projection is None:
         plane = pca_of(orbits.states[rows].reshape(-1, n_states), 2)
     else:
         plane = given_projection(caller, projection, n_states, 2)
-    with style(config):
-        fig = new_figure(config)
-        left, right = fig.subplots(*((2, 1) if is_narrow(config) else (1, 2)))
+
+    def draw(axes: Any) -> None:
         for row in rows:
             curve = np.asarray(plane.of(orbits.states[row]))
             curve = np.pad(curve, ((0, 0), (0, 2 - curve.shape[1])))
-            _draw_orbit(left, curve, bool(orbits.is_stable[row]), config)
+            _draw_orbit(axes, curve, bool(orbits.is_stable[row]), config)
         names = (*plane.names, "", "")
-        left.set_xlabel(config.xlabel or names[0])
-        left.set_ylabel(config.ylabel or names[1])
-        left.autoscale_view()
-        _draw_color_bar(left)
+        axes.set_xlabel(config.xlabel or names[0])
+        axes.set_ylabel(config.ylabel or names[1])
+        axes.autoscale_view()
+        axes.grid(config.grid)
+        _draw_color_bar(axes)
+
+    if ax is not None:
+        return draw_plane(ax, config, None, draw)
+    with style(config):
+        fig = new_figure(config)
+        left, right = fig.subplots(*((2, 1) if is_narrow(config) else (1, 2)))
+        draw(left)
         if np.isfinite(orbits.multipliers[rows]).any():
             _draw_multipliers(right, orbits, rows)
         else:
             _draw_exponents(right, orbits, rows)
-        for ax in (left, right):
-            ax.grid(config.grid)
+        right.grid(config.grid)
         n, missing = len(rows), len(orbits) - len(rows)
         title = f"{n} closed orbit{'s' * (n != 1)}"
         title += f"; {missing} not resolved" if missing else ""
@@ -91,12 +104,15 @@ def _draw_orbit(ax: Any, curve: Float[np.ndarray, "k 2"], stable: bool, config: 
     from matplotlib.collections import LineCollection
 
     ends = np.concatenate([curve, curve[:1]])
+    width = (2.5 if stable else 1.2) * scale_of_marks()
+    ax.plot(*ends.T, color="0.3", lw=width + 0.8 * scale_of_marks())  # an edge for light phases
     lines = LineCollection(
         np.stack([ends[:-1], ends[1:]], axis=1).tolist(),
         cmap=_PHASES,
         array=np.arange(len(curve)) / max(len(curve), 1),
-        linewidths=(2.5 if stable else 1.2) * scale_of_marks(),
+        linewidths=width,
         capstyle="round",
+        zorder=2.1,
         rasterized=config.rasterized,
     )
     lines.set_clim(0, 1)

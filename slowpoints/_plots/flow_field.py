@@ -1,30 +1,30 @@
 """`plot_flow_field`: where states move to, and how fast, in a plane through chosen points."""
 
 import contextlib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
 from slowpoints._drawing.config import PlotConfig
-from slowpoints._drawing.drawing import (
-    draw_points,
-    scale_of_marks,
-)
 from slowpoints._drawing.layout import draw_plane
-from slowpoints._drawing.marks import groups_of
-from slowpoints._drawing.view import fit_pca
+from slowpoints._drawing.section import (
+    check_inputs,
+    checked_points,
+    draw_marks,
+    extent_of,
+    grid_between,
+    section_of,
+)
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.trace import traced
-from slowpoints._pipeline.parts import brief
 from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 _AT_A_TIME = 4096
 """So many states are evaluated at a time, which bounds the memory that networks of thousands of
 units take, and costs nothing."""
-
-_ON_A_LINE = 1e-5
-"""Points whose extent across their first principal component is at most this part of that along it
-lie on a line, as far as float32 can tell."""
-
-_LEAST_SHAPE = 0.5
-"""The shorter side of the figure is this part of the longer one or more."""
 
 _DARKEST = 0.6
 """The colours are the first part of Matplotlib's YlGnBu, and fast places are in its middle."""
@@ -117,16 +110,16 @@ def plot_flow_field(
     margin = arguments.number(caller, "margin", margin, finite=True)
     if fixed_points is None and isinstance(plane, FixedPoints):
         fixed_points = plane
-    points = _checked(caller, "fixed_points", fixed_points)
-    section = _section(caller, F, plane, points)
+    points = checked_points(caller, "fixed_points", fixed_points)
+    section = section_of(caller, F.n_states, plane, points)
     dtype = section.origin.dtype
     u = arguments.array(caller, "inputs", inputs, ("n_inputs",), (1, "n_inputs"), finite=True)
     u = np.asarray(u).reshape(-1).astype(dtype)
     if points is not None:
-        _check_inputs(caller, points, u)
+        check_inputs(caller, points, "inputs", u)
     n_states = section.origin.size
-    low, high = _extent(section, points, float(margin))
-    arrows, speed = (_grid(low, high, n) for n in (n_arrows, n_speed))
+    low, high = extent_of(section, points, float(margin))
+    arrows, speed = (grid_between(low, high, n) for n in (n_arrows, n_speed))
     places = np.concatenate([arrows.reshape(-1, 2), speed.reshape(-1, 2)]).astype(dtype)
     narrow = jax.dtypes.canonicalize_dtype(dtype)
     F = traced(caller, F, n_states, u.size, narrow, states="plane", forward_mode=False)
@@ -143,7 +136,7 @@ def plot_flow_field(
         _draw_speed(ax, log_q, low, high)
         _draw_arrows(ax, arrows.reshape(-1, 2), directions, config)
         if points is not None:
-            _draw_marks(ax, points, section)
+            draw_marks(ax, points, section)
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         ax.set_xlabel(config.xlabel or section.names[0])
         ax.set_ylabel(config.ylabel or section.names[1])
@@ -152,135 +145,6 @@ def plot_flow_field(
     plain = n_states == 2 or np.isnan(share)
     words = "Flow and speed" if plain else f"{share:.0%} of the flow is in the plane (median)"
     return draw_plane(ax, config, words, draw)
-
-
-# ---- the plane -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Section:
-    """A plane of the state space, and the points that it was made for."""
-
-    origin: Float[np.ndarray, " n_states"]
-    axes: Float[np.ndarray, "2 n_states"]  # orthonormal, so that distances are true
-    through: Float[np.ndarray, "m n_states"]
-    names: tuple[str, str]
-
-    def across(self, x: Float[np.ndarray, "k n_states"]) -> Float[np.ndarray, "k 2"]:
-        """Return where the projections of states are in the plane."""
-        return (x - self.origin).astype(np.float64) @ self.axes.T.astype(np.float64)
-
-    def distance(self, x: Float[np.ndarray, "k n_states"]) -> Float[np.ndarray, " k"]:
-        """Return how far states are from the plane."""
-        back = self.origin + self.across(x) @ self.axes.astype(np.float64)
-        return np.linalg.norm(x - back, axis=1)
-
-
-def _checked(caller: str, name: str, fps: Any) -> FixedPoints | None:
-    """Return the valid rows, or `None` where there are no points."""
-    if fps is None:
-        return None
-    arguments.instance(caller, name, fps, FixedPoints, "a slowpoints.FixedPoints or None")
-    if fps.xstar is None:
-        arguments.refuse(caller, f"{name}.xstar", "is None", "the points' xstar", ValueError)
-    points: Any = fps.to_numpy().compact()
-    arguments.check_precision(caller, f"{name}.xstar", points.xstar.dtype)
-    arguments.check_finite(caller, f"{name}.xstar", points.xstar)
-    return points if points.n else None
-
-
-def _section(caller: str, F: Transition, plane: Any, points: FixedPoints | None) -> _Section:
-    """Return the plane that is asked for."""
-    given: Any = None if points is None else points.xstar
-    if plane is None or isinstance(plane, FixedPoints):
-        chosen = points if plane is None else _checked(caller, "plane", plane)
-        if chosen is None:
-            was = "is None" if plane is None else "has no valid rows"
-            expected = "points through which the plane is to go, here or in `fixed_points`"
-            arguments.refuse(caller, "plane", was, expected, ValueError)
-        array: Any = chosen.xstar
-    else:
-        n_states = F.n_states if given is None else given.shape[1]
-        shapes: list[Any] = [("m", "n_states" if n_states is None else n_states)]
-        if given is not None:
-            shapes.append((n_states, 2))
-        array = arguments.array(caller, "plane", plane, *shapes, finite=True, nonempty=True)
-        array = np.asarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float32)
-    arguments.check_precision(caller, "plane", array.dtype)
-    if given is not None and array.shape[1] != given.shape[1]:
-        return _along(caller, array, given)
-    return _through(caller, array)
-
-
-def _through(caller: str, x: Float[np.ndarray, "m n_states"]) -> _Section:
-    """Return the plane of the first two principal components, or of the states themselves."""
-    n, n_states = x.shape
-    if n_states == 2:
-        names = ("state $x_1$", "state $x_2$")
-        return _Section(np.zeros(2, x.dtype), np.eye(2, dtype=x.dtype), x, names)
-    if n < 3 or n_states < 2:
-        was, expected = f"has shape {x.shape}", "three or more points, of two or more states"
-        arguments.refuse(caller, "plane", was, expected, ValueError)
-    mean, axes, variance = fit_pca(x.astype(np.float64), 2)
-    along = (x - mean) @ axes.T
-    if np.ptp(along[:, 1]) <= _ON_A_LINE * np.ptp(along[:, 0]):
-        was = f"has shape {x.shape}, and these points are on a line"
-        arguments.refuse(caller, "plane", was, "points that span a plane", ValueError)
-    names = ["PC 1 of the points", "PC 2 of the points"]
-    if n > 3:
-        names = [f"{name} ({100 * v:.1f} %)" for name, v in zip(names, variance, strict=True)]
-    return _Section(mean.astype(x.dtype), axes.astype(x.dtype), x, (names[0], names[1]))
-
-
-def _along(
-    caller: str, matrix: Float[np.ndarray, "n_states 2"], x: Float[np.ndarray, "n n_states"]
-) -> _Section:
-    """Return the plane that two columns span, through the mean of points."""
-    q, r = np.linalg.qr(matrix.astype(np.float64))
-    if np.abs(np.diag(r)).min() <= _ON_A_LINE * np.abs(r).max():
-        was = f"has shape {matrix.shape}, and its columns are along the same line"
-        arguments.refuse(caller, "plane", was, "columns that span a plane", ValueError)
-    axes = (q * np.sign(np.diag(r))).T.astype(x.dtype)  # the first one along the first column
-    return _Section(x.mean(axis=0), axes, x, ("first column", "second column, orthogonalised"))
-
-
-def _check_inputs(caller: str, points: FixedPoints, u: Float[np.ndarray, " n_inputs"]) -> None:
-    """Refuse points under another input, at which this flow does not vanish."""
-    if points.inputs is None:
-        return
-    same_size = points.inputs.shape[1] == u.size
-    other = ~np.isclose(points.inputs, u, rtol=1e-5, atol=1e-7).all(axis=1) if same_size else None
-    if other is None or other.any():
-        n = points.n if other is None else int(other.sum())
-        was = f"differ from `inputs` in {n} of {points.n} rows"
-        expected = "points under the input of the flow"
-        arguments.refuse(caller, "fixed_points.inputs", was, expected, ValueError)
-
-
-def _extent(
-    section: _Section, points: FixedPoints | None, margin: float
-) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the lower left and the upper right corner."""
-    shown = section.across(section.through)
-    if points is not None:
-        shown = np.concatenate([shown, section.across(points.xstar)])
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    longest = float((high - low).max()) or 2.0  # around a single point
-    room = np.maximum(_LEAST_SHAPE * longest - (high - low), 0) / 2 + margin * longest
-    room = np.maximum(room, _LEAST_SHAPE * longest * ((high - low).max() == 0))
-    return low - room, high + room
-
-
-def _grid(low: Any, high: Any, n: int) -> Float[np.ndarray, "rows columns 2"]:
-    """Return the centres of about square cells, `n` of them along the longer side."""
-    longest = (high - low).max()
-    counts = np.maximum(np.round(n * (high - low) / longest), 1).astype(int)
-    sides = [
-        a + (b - a) * (np.arange(k) + 0.5) / k for a, b, k in zip(low, high, counts, strict=True)
-    ]
-    return np.stack(np.meshgrid(*sides), axis=-1)
 
 
 @CompiledOnce
@@ -362,32 +226,3 @@ def _draw_arrows(
     label = "flow; length: share of it in the plane"
     color = look["color"]
     ax.plot([], [], color=color, linestyle="", marker=r"$\rightarrow$", label=label)
-
-
-def _draw_marks(ax: Any, points: FixedPoints, section: _Section) -> None:
-    """Draw the points: full in the plane, and hollow where they are projected onto it."""
-    from matplotlib.patheffects import withStroke
-
-    scale = scale_of_marks()
-    across, distance = section.across(points.xstar), section.distance(points.xstar)
-    inside = distance <= points.tol_unique  # no farther than what counts as the same point
-    groups = groups_of(points)
-    draw_points(
-        ax, across, [replace(g, rows=g.rows & inside) for g in groups if (g.rows & inside).any()]
-    )
-    for group in groups:
-        rows: Bool[np.ndarray, " n"] = group.rows & ~inside
-        if rows.any():
-            near, far = brief(distance[rows].min()), brief(distance[rows].max())
-            away = near if near == far else f"{near} to {far}"
-            ax.scatter(
-                *across[rows].T,
-                s=40 * scale**2,
-                marker=group.marker,
-                facecolors="none",
-                edgecolors=group.color,
-                linewidths=1.2 * scale,
-                path_effects=[withStroke(linewidth=2.2 * scale, foreground="black")],
-                zorder=3,
-                label=f"{group.name} ({rows.sum()}), {away} from the plane",
-            )

@@ -81,6 +81,17 @@ def test_closed_orbits_are_drawn_with_what_becomes_of_deviations(in_steps):
     assert ("exponent" in fig.axes[1].get_ylabel()) == in_steps
 
 
+def test_closed_orbits_are_drawn_alone_on_axes_that_are_given():
+    F = ContinuousTime(lambda x, u: jnp.stack([x[1], (1 - x[0] ** 2) * x[1] - x[0]]))
+    found = closed_orbits(F, 2 * CIRCLE, NO_INPUT)
+    fig, ax = plt.subplots()
+    assert plot_closed_orbits(found, ax=ax, projection=np.eye(2)) is fig
+    (lines,) = ax.collections
+    assert np.allclose([line[0] for line in lines.get_segments()], found.states[0], atol=1e-6)
+    assert [other.get_label() for other in fig.axes] == ["", "<colorbar>"]
+    plt.close(fig)
+
+
 def test_orbits_that_are_not_resolved_are_said_to_be_missing():
     found = closed_orbits(ContinuousTime(lambda x, u: -x + 5 * x[::-1] * u), CIRCLE, np.ones(2))
     fig = plot_closed_orbits(found, PlotConfig(show=False))
