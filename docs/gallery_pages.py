@@ -9,7 +9,7 @@ import ast
 import re
 from pathlib import Path
 
-_LINK = re.compile(r"^\[[^\]\n]*\]\((\w+\.py)\)$", re.M)
+LINK = re.compile(r"^\[[^\]\n]*\]\((\w+\.py)\)$", re.M)
 _PUBLIC_NAME = re.compile(r"`(slowpoints\.\w+)`")
 
 
@@ -24,7 +24,7 @@ def on_page_markdown(markdown, page, **kwargs):
         # Not a block "```python", which would run while the site is built.
         return f'{text}\n\n```{{.python title="{link[1]}"}}\n{code}\n```'
 
-    return _LINK.sub(script, markdown)
+    return LINK.sub(script, markdown)
 
 
 def parts(source):

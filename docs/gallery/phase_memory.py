@@ -34,7 +34,7 @@ import numpy as np
 import slowpoints
 
 PERIOD, SHOWN_FOR = 20, 10
-weights = np.load(Path(__file__).parents[1] / "data" / "phase_memory.npz")
+weights = np.load("docs/data/phase_memory.npz")
 
 
 class Network(slowpoints.Transition):
