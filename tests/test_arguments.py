@@ -1007,9 +1007,11 @@ CALLS = {
             "config": PlotConfig(show=False),
             "projection": X[:2],
             "state_traj": TRAJ,
+            "unit": "ms",
         },
         {
             "line": Kind((None, 3, points())),
+            "unit": Kind((3, b"ms")),
             "config": Kind((3, {"show": False})),
             "projection": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)))),
             "state_traj": Kind(

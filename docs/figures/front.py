@@ -22,7 +22,7 @@ MARKS = {  # by index; -1 is for what is not a fixed point
     0: ("stable fixed point", "o", "#0072B2", 90),
     1: ("saddle", "^", "#E69F00", 80),
     2: ("repeller", "s", "#882255", 60),
-    -1: ("slow point", "*", "#56B4E9", 200),
+    -1: ("slow point, the slowest of three", "*", "#56B4E9", 200),
 }
 
 

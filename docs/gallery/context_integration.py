@@ -95,9 +95,10 @@ for ax, (name, v) in zip(axes, CONTEXTS.items()):
 axes[0].set_ylabel("along the motion input")
 axes[0].plot([], [], color="black", lw=2.5, label="line attractor")
 axes[0].plot([], [], color="#009E73", lw=2.5, marker=">", label="selection vector")
-axes[0].plot([], [], color="#D55E00", label="motion to the right")
+axes[0].plot([], [], "s", color="0.8", ms=4, mec="black", mew=0.5, label="end of the trial")
+axes[0].plot([], [], color="#D55E00", label="motion to the right (thicker: stronger)")
 axes[0].plot([], [], "--", color="#0072B2", label="motion to the left")
-fig.legend(loc="outside lower center", ncols=4, frameon=False, columnspacing=1, handlelength=1.5)
+fig.legend(loc="outside lower center", ncols=3, frameon=False, columnspacing=1, handlelength=1.5)
 
 a, b = selection.values()
 turned = np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))

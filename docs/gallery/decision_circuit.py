@@ -49,6 +49,9 @@ for ax, hz, title in zip(axes, (0.0, 30.0), ("no stimulus", "stimulus of 30 Hz t
     corners = slowpoints.FixedPoints(xstar=np.array([[0.0, 0.0], [0.8, 0.8]]))
     config = slowpoints.PlotConfig(title=title, xlabel="$s_1$", ylabel="$s_2$", show_legend=False)
     slowpoints.plot_flow_field(F, corners, u, config, ax=ax, fixed_points=fps, margin=0)
+limits = np.array([ax.images[0].get_clim() for ax in axes])
+for ax in axes:  # one scale of colours
+    ax.images[0].set_clim(limits.min(), limits.max())
 handles, labels = axes[0].get_legend_handles_labels()
 labels = [label.split(";")[0].split(" (")[0] for label in labels]
 fig.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
@@ -57,7 +60,7 @@ assert [fps.n for fps in found] == [5, 3]
 assert [int(fps.is_stable.sum()) for fps in found] == [3, 2]
 saddle = found[1][~found[1].is_stable]
 assert abs(saddle.xstar[0, 0] - saddle.xstar[0, 1]) < 1e-4  # on the diagonal
-leaving, coming = TAU * saddle.time_constants()[0]
+leaving, coming = saddle.time_constants(dt=TAU)[0]
 print(f"States leave the saddle with {-leaving:.0f} ms, and come to it with {coming:.0f} ms.")
 
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")

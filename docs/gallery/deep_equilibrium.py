@@ -107,11 +107,14 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(5.6, 2.7))
 image = scores(params, grid).reshape(40, 40)
 left.contourf(side, side, image, [-1e3, 0, 1e3], colors=["#DDF0FB", "#F5D08A"])
 left.contour(side, side, image, [0], colors="black", linewidths=1)
-for sign, marker, color in ((-1, "o", "#0072B2"), (1, "^", "#D55E00")):
-    left.plot(*x[:300][label[:300] == sign].T, marker, color=color, ms=2.5)
+left.plot([], [], color="black", lw=1, label="where the layer divides them")
+for sign, marker, color, arm in ((-1, "o", "#0072B2", "one"), (1, "^", "#D55E00", "other")):
+    data = x[:300][label[:300] == sign]
+    left.plot(*data.T, marker, color=color, ms=2.5, label=f"data of the {arm} arm")
 left.set(aspect="equal", title="classes", xlabel="$x_1$", ylabel="$x_2$")
-right.plot(predicted, loops, ".", color="0.4", ms=3)
-right.axline((0, 0), slope=1, color="black", lw=0.8)
+right.plot(predicted, loops, ".", color="0.4", ms=3, label="an input of the grid")
+right.axline((0, 0), slope=1, color="black", lw=0.8, label="both alike")
+fig.legend(loc="outside lower center", ncols=3, frameon=False)
 right.set(xlabel="loops, from the eigenvalues", ylabel="loops, counted", title="how long it takes")
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=180, bbox_inches="tight")

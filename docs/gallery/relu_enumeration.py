@@ -89,13 +89,13 @@ image = axes[0].imshow(proven.xstar[order].T, cmap="Blues", aspect="auto", vmin=
 axes[0].set(ylabel="unit", yticks=(0, 11), yticklabels=(1, 12))
 fig.colorbar(image, ax=axes[0], label="activity", pad=0.01)
 axes[1].plot(index[order], ".", color="black")
-axes[1].set(ylabel="index", ylim=(-0.5, None))
+axes[1].set(ylabel="unstable\ndirections", ylim=(-0.5, None))
 axes[2].bar(np.arange(proven.n), hits[order], color="#0072B2")
 missed = np.flatnonzero(hits[order] == 0)
 axes[2].plot(
     missed, np.full(missed.size, 0.7), "x", color="#D55E00", ms=5, label="missed by the search"
 )
-axes[2].set(yscale="log", ylim=(0.4, 500), ylabel="starts", xlabel="fixed point, by its index")
+axes[2].set(yscale="log", ylim=(0.4, 500), ylabel="starts", xlabel="fixed point")
 axes[2].legend(frameon=False, loc="upper right")
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=190, bbox_inches="tight")

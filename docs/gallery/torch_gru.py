@@ -72,6 +72,7 @@ plt.rcParams.update({"font.size": 8, "figure.constrained_layout.use": True})
 fig, ax = plt.subplots(figsize=(4.6, 3.6))
 slowpoints.plot_connections(found, slowpoints.PlotConfig(), ax=ax)
 circles = next(c for c in ax.collections if c.get_label().startswith("stable"))
+ax.set_title("A to D: the item that the network remembers there", fontsize="medium")
 for place, k in zip(circles.get_offsets(), item):
     ax.annotate("ABCD"[k], place, xytext=(7, 5), textcoords="offset points", weight="bold")
 path = sys.argv[1] if sys.argv[1:] else Path(__file__).with_suffix(".png")

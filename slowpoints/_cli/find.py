@@ -156,7 +156,7 @@ def find(
         raise click.UsageError(sentence(error, option_names())) from error
     with together():
         _complete(search, network, say=finder.verbose)
-        finder._check(**search)
+        given = finder._check(**search)
         if not force:  # after all else, so that a command with another mistake is not sent twice
             _check_that_new(out, all_rows)
 
@@ -164,7 +164,7 @@ def find(
     fps, rows, stopped = _search(finder, search, sys.stderr if to_json else sys.stdout)
     inputs = search["inputs"]
     record = record_of_search(
-        finder._account(fps, rows),
+        finder._account(fps, rows, given.F),
         command=typed(context),
         settings=options | {name: search[name] for name in ("n_inits", "noise_scale")},
         inputs=inputs if len(inputs) == 1 else None,

@@ -81,7 +81,7 @@ def _account_lines(record: dict[str, Any] | None) -> Iterator[str]:
     told, settings = record["account"], record["settings"]
     if settings is None:
         yield "The account, as far as the search had the default settings:"
-    yield f"Of {told['n_rows']} row{'s' * (told['n_rows'] != 1)}:"
+    yield f"Of {told['n_rows']} start{'s' * (told['n_rows'] != 1)}:"
     yield from (f"  {line}" for line in told["lines"])
     if settings is not None and record["interrupted"]:
         yield (
@@ -89,7 +89,7 @@ def _account_lines(record: dict[str, Any] | None) -> Iterator[str]:
             "searched from."
         )
     if (n_processes := record.get("n_processes", 1)) > 1:
-        yield f"These are the rows of the first of {n_processes} processes."
+        yield f"These are the starts of the first of {n_processes} processes."
     if record.get("rounds"):
         yield record["rounds"]
     if "command" in record:

@@ -49,7 +49,7 @@ class Coverage:
         low, high = self.p_new_interval
         fewest, most = self.n_unseen_interval
         return (
-            f"{self.n_rows} rows ended at {self.n_found} fixed points, {self.n_once} of which were "
+            f"{self.n_rows} starts led to {self.n_found} fixed points, {self.n_once} of which were "
             f"found once and {self.n_twice} twice.\n"
             f"A further start finds a new point with a probability of {self.p_new:.2g} (95 %: "
             f"{low:.2g} to {high:.2g}).\n"

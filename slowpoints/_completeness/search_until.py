@@ -70,7 +70,7 @@ class Rounds:
         kinds = ", ".join(f"{name} {new} in {rows}" for name, (rows, new) in self.found.items())
         signs = "is not known" if self.degree is None else f"is {self.degree}"
         return (
-            f"Ended by {self.ended_by} after {self.n_rows} rows. At least {self.coverage:.1%} of "
+            f"Ended by {self.ended_by} after {self.n_rows} starts. At least {self.coverage:.1%} of "
             f"further starts would lead to known points (95 % sure); the sum of signs {signs}. New "
             f"points by the kind of start: {kinds}."
         )

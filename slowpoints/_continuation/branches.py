@@ -303,7 +303,7 @@ class Branches:
             lines.append(
                 f"branch {number}: {len(branch)} point{'s' * (len(branch) != 1)}, "
                 f"s from {branch.s.min():.6g} to {branch.s.max():.6g}, index {indices}, "
-                f"ended by {' and '.join(branch.ended_by)}"
+                f"{_ends(branch)}"
             )
             lines += [
                 f"  {event.kind} at s = {event.s:.10g}"
@@ -351,3 +351,21 @@ def _with_spectra(G: Transition, fps: FixedPoints) -> FixedPoints:
     rows = np.arange(n_filled_up(fps.n, work, least))
     padded = decompose(jacobians(G, fps[rows % fps.n]))
     return padded.to_numpy()[: fps.n]
+
+
+_ENDS = {
+    "span": "goes on beyond the span",
+    "stuck": "no step leads on",
+    "max_steps": "not followed beyond `max_steps` steps",
+}
+
+
+def _ends(branch: Branch) -> str:
+    """Say what is at the ends of a branch: see `Branch.ended_by`."""
+    first, last = branch.ended_by
+    if first == "closed":
+        return "closed"
+    if first == last:
+        return f"{_ENDS[first]} at both ends"
+    s = branch.s[[0, -1]]
+    return f"{_ENDS[first]} at s = {s[0]:.6g}, {_ENDS[last]} at s = {s[1]:.6g}"

@@ -154,7 +154,7 @@ class Family:
             sigma = np.asarray(chain.y[:, -1], np.float64)
             open_ends = _open_ends(chain.ended_by, sigma)
             if open_ends[0] is not None:
-                gaps.append((number, *open_ends[0], f"it ended by {chain.ended_by[0]!r}"))
+                gaps.append((number, *open_ends[0], _NOT_PROVEN[chain.ended_by[0]]))
             k = 0
             while k < len(proof.exists):
                 if proof.passes_once[k]:
@@ -170,7 +170,7 @@ class Family:
                     low, high, why = 0.0, 1.0, f"{why} near s = {at:.10g}: it may go elsewhere"
                 gaps.append((number, max(low, 0.0), min(high, 1.0), why))
             if open_ends[1] is not None:
-                gaps.append((number, *open_ends[1], f"it ended by {chain.ended_by[1]!r}"))
+                gaps.append((number, *open_ends[1], _NOT_PROVEN[chain.ended_by[1]]))
         ends = [sorted((self._parameter(low), self._parameter(high))) for _, low, high, _ in gaps]
         return tuple(
             Unproven(number, (float(low), float(high)), why)
@@ -189,6 +189,13 @@ class Family:
 
     def _parameter(self, sigma: Any) -> Any:
         return float(self._curve.origin) + float(self._curve.length) * sigma
+
+
+_NOT_PROVEN = {
+    "span": "right at a fold, it leaves open whether it goes on within the span",
+    "stuck": "no step leads on from its end",
+    "max_steps": "it was not followed beyond `max_steps` steps",
+}
 
 
 def _open_ends(

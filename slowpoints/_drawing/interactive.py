@@ -206,7 +206,7 @@ def _texts(scene: Scene) -> list[str]:
         ("time_constant", "its time constant", ".4g", unit),
         ("frequency", "its frequency", ".3g", ""),
         ("slowest_time_constant", "time constant of the slowest mode", ".4g", unit),
-        ("hits", "rows of the search", "", ""),
+        ("hits", "starts that led here", "", ""),
     ):
         for lines, value in zip(said, known.get(key, ()), strict=False):
             shown = value.real if np.imag(value) == 0 and form else value

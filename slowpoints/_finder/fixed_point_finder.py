@@ -19,6 +19,7 @@ from slowpoints._completeness.search_until import Rounds, search_until
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._finder.given import N_INITS, Given, checked, vectors
+from slowpoints._finder.interrupt import first_interrupt_asks
 from slowpoints._finder.printed import (
     all_stable,
     line_on_noise,
@@ -35,6 +36,7 @@ from slowpoints._pipeline.across_processes import refused_together, searches_tog
 from slowpoints._pipeline.find_fixed_points import find_fixed_points
 from slowpoints._pipeline.select import check_selection
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import counted
 from slowpoints._search.optimize_batch import check_search
 from slowpoints._search.sample import check_draw, check_trajectories, sample_states
 from slowpoints._solvers.adam import Adam
@@ -124,6 +126,8 @@ class FixedPointFinder:
     Attributes:
         rounds: how the last search with `coverage` went, see
             [`search_until`][slowpoints.search_until]; `None` before, and after other searches.
+        interrupted: both results of the last search, of the starts that were searched from, if
+            Ctrl-C ended it; else `None`.
 
     Raises:
         ValueError: if an argument is out of range or not one of the choices.
@@ -187,6 +191,7 @@ class FixedPointFinder:
             self._set_machines(mesh, across_processes)
             self._set_extent(coverage, keep_unfinished, search_between)
         self.rounds: Rounds | None = None
+        self.interrupted: tuple[FixedPoints, FixedPoints] | None = None
         self._n_searches = 0
         self._n_draws = 0
 
@@ -350,6 +355,9 @@ class FixedPointFinder:
         Raises:
             ValueError: if an argument has the wrong shape or range, or a drawn state is NaN, or the
                 model does not map states to states.
+            KeyboardInterrupt: at Ctrl-C, or the stop button of a notebook, once the starts in work
+                are done. `interrupted` then holds what the starts up to there led to. A second
+                Ctrl-C raises it at once, and `interrupted` is `None`.
         """
         with refused_together(_SEARCH, self.across_processes):
             given = self._check(
@@ -366,12 +374,13 @@ class FixedPointFinder:
         with (
             self._precision(),
             Progress(given.n_inits, self.verbose, self.super_verbose, progress) as bar,
+            first_interrupt_asks(not self.across_processes) as interrupt,
         ):
             F = with_precision(given.F, self.dtype)
             given = given._replace(F=F, state_traj=jnp.asarray(given.state_traj, self.dtype))
             key = jax.random.fold_in(jax.random.key(self.random_seed), self._n_searches)
-            update = bar.update if self.verbose or self.super_verbose or progress else None
-            self.rounds = None
+            update = interrupt.ends(bar.update)
+            self.rounds = self.interrupted = None
             if self.coverage is None:
                 unique_fps, all_fps = self._search(given, key, update, progress is not None)
             else:
@@ -387,6 +396,12 @@ class FixedPointFinder:
         seconds = time.perf_counter() - started
         if self.verbose:
             self._say_result(given, unique_fps, all_fps, seconds, bar.seconds_of_compilation)
+        if interrupt.requested:
+            self.interrupted = unique_fps, all_fps
+            raise KeyboardInterrupt(
+                f"The search was ended after {all_fps.n} of {given.n_inits} starts; the finder's "
+                f"`interrupted` holds what these led to, {counted(unique_fps.status, 'distinct')}."
+            )
         return unique_fps, all_fps
 
     def _check(self, **given: Any) -> Given:
@@ -394,7 +409,7 @@ class FixedPointFinder:
         return checked(_SEARCH, self.rnn_model, self.dtype, self.coverage, **given)
 
     def _search(
-        self, given: Given, key: Any, update: Callable[[FixedPoints], None] | None, watched: bool
+        self, given: Given, key: Any, update: Callable[[FixedPoints], None], watched: bool
     ) -> tuple[FixedPoints, FixedPoints]:
         """Search from all states; `watched` says whether somebody is told of each chunk."""
         across = self.across_processes
@@ -422,7 +437,7 @@ class FixedPointFinder:
         )
 
     def _search_until(
-        self, given: Given, key: Any, update: Callable[[FixedPoints], None] | None
+        self, given: Given, key: Any, update: Callable[[FixedPoints], None]
     ) -> tuple[FixedPoints, FixedPoints, Rounds]:
         """Search in rounds, until the coverage is reached."""
         return search_until(
@@ -437,7 +452,7 @@ class FixedPointFinder:
             **self._settings(update),
         )
 
-    def _settings(self, update: Callable[[FixedPoints], None] | None) -> dict[str, Any]:
+    def _settings(self, update: Callable[[FixedPoints], None]) -> dict[str, Any]:
         """Return the settings that both kinds of searches have."""
         return {
             "solver": self.solver,

@@ -19,6 +19,10 @@ LINE_TOL = 1e-2
 """So far from 1 (in continuous time, from 0) is the eigenvalue of a line direction by default: its
 time constant is 100 steps or more."""
 
+_RESOLVED = 100
+"""An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time
+constant may then be any, of either sign."""
+
 # NumPy-backed points have NumPy-backed spectra, which keeps float64 whatever JAX is set to.
 
 
@@ -42,6 +46,28 @@ def time_constants(
     rates = growth_rates(eigval, continuous_time)
     with np.errstate(divide="ignore"):
         return xp.where(rates == 0, np.inf, -1 / rates)
+
+
+def longest_time(
+    eigval: Num[np.ndarray, "*b k"], continuous_time: bool, eps: float
+) -> Float[np.ndarray, "*b"]:
+    """Return how long modes last, at least, that rounding does not tell from neutral ones.
+
+    Args:
+        eigval: `[..., k]` eigenvalues; those of a flow say what rates are rounded in.
+        continuous_time: whether they belong to a flow rather than a map.
+        eps: the precision in which the Jacobians were computed.
+    """
+    size = np.abs(eigval).max(axis=-1, initial=0.0)
+    if not continuous_time:
+        size = np.where(np.isnan(size), np.nan, 1.0)
+    with np.errstate(divide="ignore"):
+        return 1 / (_RESOLVED * eps * size)
+
+
+def lasting(time: float, longest: float) -> str:
+    """Write how long a mode lasts; as a bound if rounding does not tell it from a neutral one."""
+    return f"longer than {longest:.2g}" if abs(time) > longest else f"{time:.4g}"
 
 
 def frequencies(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[RealArray, "*b k"]:

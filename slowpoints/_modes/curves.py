@@ -29,6 +29,9 @@ SAME_PLACE = 1e-9
 """Points are at one place if this share of the length or less is between them: rounding. These are
 equal points, and those of a branch of the tree."""
 
+LEAST_POINTS = 5
+"""Through any few points there is a curve, which says nothing."""
+
 
 class Order(NamedTuple):
     """Where points are along a curve.

@@ -9,15 +9,21 @@ from jaxtyping import Bool, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
-from slowpoints._modes.curves import Curve, Order, arclength, order_along, projected, smooth
+from slowpoints._linear_algebra.linear_dynamics import lasting
+from slowpoints._modes.curves import (
+    LEAST_POINTS,
+    Curve,
+    Order,
+    arclength,
+    order_along,
+    projected,
+    smooth,
+)
 from slowpoints._modes.linear_modes import linear_modes
-from slowpoints._modes.own_units import directions_of_states, in_units
 from slowpoints._modes.slow_manifold import slowest_axis
 from slowpoints._network.units import relative_units
 from slowpoints._points.fixed_points import FixedPoints
-
-LEAST_POINTS = 5
-"""Through any few points there is a curve, which says nothing."""
+from slowpoints._points.own_units import directions_of_states, in_units
 
 MOST_POINTS = 4096
 """Of more points, the distances between all of them would take more than a gigabyte."""
@@ -64,6 +70,8 @@ class LineAttractor(eqx.Module):
             fraction of the spread of all points (the root mean square of their distances from their
             mean).
         is_one_dimensional: whether that is little, so that the points are on a curve.
+        longest: `[n]` how long modes last, at least, that rounding does not tell from neutral ones;
+            from the precision of the Jacobians.
         dt: how long a step takes.
     """
 
@@ -83,6 +91,7 @@ class LineAttractor(eqx.Module):
     drift: Float[np.ndarray, " n"]
     thickness: float
     is_one_dimensional: bool
+    longest: Float[np.ndarray, " n"]
     dt: float = 1.0
 
     def __str__(self) -> str:
@@ -96,11 +105,12 @@ class LineAttractor(eqx.Module):
         on &= np.isfinite(self.angle)  # through far too few points, a curve has no direction
         if not on.any():
             return f"{text}. Its direction is known at none of these."
-        angle, lasts = self.angle[on], float(np.median(np.abs(self.time_constant[on])))
+        angle = self.angle[on]
+        lasts = lasting(float(np.median(np.abs(self.time_constant[on]))), self.longest[on].min())
         text = (
             f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
             f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
-            f"most {angle.max():.1f}. These modes last {lasts:.4g} (median); drift along it up to "
+            f"most {angle.max():.1f}. These modes last {lasts} (median); drift along it up to "
             f"{np.abs(self.drift[on]).max():.2g}."
         )
         unknown = int(np.sum(np.isnan(self.drift)))
@@ -163,7 +173,7 @@ def line_attractor(
     arguments.fields(caller, fps, FixedPoints, "xstar", "F_xstar", "J_xstar")
     dt = float(arguments.positive(caller, "dt", dt))
     if toward is not None:
-        toward = arguments.array(caller, "toward", toward, (fps.n_states,), finite=True)
+        toward = arguments.direction(caller, toward, fps.n_states, fps.n_inputs)
     rows, fps = _checked_rows(caller, fps)
     unit = relative_units(fps.xstar, fps.x_init)
     toward = None if toward is None else unit * np.asarray(toward, np.float64)
@@ -292,6 +302,7 @@ def _dynamics_along(
         "selection": side * modes.selection / unit / longer,
         "angle": np.degrees(np.arccos(np.clip(cosine, 0, 1))),
         "time_constant": modes.time_constants[:, 0],
+        "longest": modes.longest,
         "drift": np.einsum("nd,nd->n", moved, curve.tangent) / dt,
     }
 

@@ -89,6 +89,8 @@ class LinearModes(eqx.Module):
             of the squared singular values of their right eigenvectors. It is `n_unstable` if the
             vectors are orthogonal, and less if they are alike.
         slow_dimension: `[n]` the same of the slow modes.
+        longest: `[n]` how long modes last, at least, that rounding does not tell from neutral ones;
+            from the precision of the Jacobians.
     """
 
     eigenvalues: Complex[np.ndarray, "n d"]
@@ -111,6 +113,7 @@ class LinearModes(eqx.Module):
     n_slow: Int[np.ndarray, " n"]
     unstable_dimension: Float[np.ndarray, " n"]
     slow_dimension: Float[np.ndarray, " n"]
+    longest: Float[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.eigenvalues)
@@ -121,7 +124,8 @@ class LinearModes(eqx.Module):
     def _line(self, row: int) -> str:
         if not self.eigenvalues.shape[1] or np.isnan(self.eigenvalues[row, 0]):
             return f"{row}: the Jacobian is not finite."
-        text = f"{row}: the slowest mode lasts {self.time_constants[row, 0]:.4g}"
+        lasts = linear_dynamics.lasting(self.time_constants[row, 0], self.longest[row])
+        text = f"{row}: the slowest mode lasts {lasts}"
         if not self.is_real[row]:
             text += f" and turns {self.frequencies[row, 0]:.3g} times per unit of time"
         for name, angle in (("inputs", self.input_angle), ("readouts", self.readout_angle)):
@@ -191,7 +195,8 @@ def linear_modes(
     if fps.J_xstar is None:
         expected = "the points' Jacobians: call `jacobians(F, fps)` first, or give `F`"
         arguments.refuse(caller, "fps.J_xstar", "is None", expected, ValueError)
-    J = np.asarray(square_jacobians(caller, fps.J_xstar), np.float64)
+    J = np.asarray(square_jacobians(caller, fps.J_xstar))
+    eps, J = float(np.finfo(J.dtype).eps), np.asarray(J, np.float64)
     d = J.shape[1]
     if d == 0:
         was = f"has shape {J.shape}"
@@ -200,12 +205,13 @@ def linear_modes(
         readout = arguments.array(caller, "readout", readout, (d, "k"), finite=True)
         readout = np.asarray(readout, np.float64)
     if toward is not None:
-        toward = arguments.array(caller, "toward", toward, (d,), finite=True)
+        n_outputs = None if readout is None else readout.shape[1]
+        toward = arguments.direction(caller, toward, d, fps.n_inputs, n_outputs)
         toward = np.asarray(toward, np.float64)
     dFdu = None if fps.dFdu is None else np.asarray(fps.dFdu, np.float64)
     slow = SLOW_STEPS * dt if slow is None else float(slow)
     with one_thread_for_lapack():  # several take longer for matrices of a few hundred rows
-        return _modes(J, dFdu, readout, toward, slow, dt, fps.continuous_time)
+        return _modes(J, dFdu, readout, toward, slow, dt, fps.continuous_time, eps)
 
 
 def _modes(
@@ -216,6 +222,7 @@ def _modes(
     slow: float,
     dt: float,
     flow: bool,
+    eps: float,
 ) -> LinearModes:
     finite = np.asarray(np.isfinite(J).all(axis=(1, 2)))
     known = np.where(finite[:, None, None], J, 0.0)
@@ -262,6 +269,7 @@ def _modes(
         n_slow=np.where(finite, lasts.sum(axis=1), -1),
         unstable_dimension=_participation(right, grows),
         slow_dimension=_participation(right, lasts),
+        longest=dt * linear_dynamics.longest_time(values, flow, eps),
     )
 
 

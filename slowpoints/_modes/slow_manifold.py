@@ -13,21 +13,27 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
-from slowpoints._modes.curves import same_side
-from slowpoints._modes.linear_modes import LinearModes, linear_modes
-from slowpoints._modes.own_units import directions_of_states, in_units
+from slowpoints._linear_algebra.linear_dynamics import lasting
+from slowpoints._modes.curves import LEAST_POINTS, same_side
+from slowpoints._modes.linear_modes import SLOW_STEPS, LinearModes, linear_modes
 from slowpoints._modes.shortest_steps import ShortestSteps
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
+from slowpoints._network.q_fn import q_fn
 from slowpoints._network.trace import traced
 from slowpoints._network.units import InUnits, relative_units
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
+from slowpoints._points.own_units import directions_of_states, in_units
 from slowpoints._points.unique import unique
 from slowpoints._search.optimize_batch import optimize_batch
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
+
+FEW = 0.1
+"""Another `q_max` is proposed if there are fewer points than this fraction of the rows, and fewer
+than make a curve: the rows have run along the manifold to where it is slowest."""
 
 PARTS = 40
 """Unless told otherwise, points are this fraction of the manifold's extent apart, or more: a line
@@ -56,6 +62,8 @@ class SlowManifold(eqx.Module):
             one of them.
         rows: every row of the search, in the order of `x0`.
         is_kept: which rows are on the manifold, valid and with `q < q_max`.
+        longest: `[n]` how long modes last, at least, that rounding does not tell from neutral ones;
+            from the precision of the Jacobians.
     """
 
     points: FixedPoints
@@ -66,17 +74,19 @@ class SlowManifold(eqx.Module):
     spacing: float
     rows: FixedPoints
     is_kept: Bool[np.ndarray, " n_rows"]
+    longest: Float[np.ndarray, " n"]
 
     def __str__(self) -> str:
         n_dropped = int(np.sum(~self.is_kept))
         text = (
             f"{self.points.n} points, more than {self.spacing:.2g} apart, for "
-            f"{self.is_kept.sum()} rows; {n_dropped} rows did not get below `q_max`."
+            f"{self.is_kept.sum()} starts; {n_dropped} did not get below `q_max`."
         )
         if self.points.n:
+            lasts = lasting(float(np.abs(self.time_constant).min()), self.longest.min())
             text += (
-                f" The slowest modes last {np.abs(self.time_constant).min():.3g} or more; drift up "
-                f"to {np.abs(self.drift).max():.2g}."
+                f" The slowest modes last {lasts} or more; drift up to "
+                f"{np.abs(self.drift).max():.2g}."
             )
         return text
 
@@ -128,7 +138,8 @@ def slow_manifold(
             states.
 
     Warns:
-        UserWarning: if no row gets below `q_max`.
+        UserWarning: if no row gets below `q_max`; or if many rows end at fewer than five points,
+            although half of `x0` are slow, but faster than `q_max`. It says which one to try.
     """
     caller = "slow_manifold"
     F = as_transition(F)
@@ -143,23 +154,18 @@ def slow_manifold(
     max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
     dt = float(arguments.positive(caller, "dt", dt))
     unit = relative_units(x0)
-    rows = _rows_in(unit, F, x0, u, {"max_iters": max_iters, "tol_q": q_max})
+    part, y0 = _in(unit, F, x0, u)
+    rows = _rows(part, y0, u, {"max_iters": max_iters, "tol_q": q_max})
     is_kept = _is_slow(rows, q_max)
-    if not is_kept.any():
-        known = rows.qstar[np.isfinite(rows.qstar)]
-        lowest = f"the lowest is {known.min():.2g}" if known.size else "it is finite at none"
-        warnings.warn(
-            f"{caller}: of {rows.n} rows none has q < `q_max` = {q_max:.2g}; "
-            f"{lowest if rows.n else 'there are none'}.",
-            stacklevel=2,
-        )
-    kept, rows = rows[is_kept], _from_units(rows, unit)
+    q, kept, rows = rows.qstar, rows[is_kept], _from_units(rows, unit)
     if spacing is None:
         from_mean = kept.xstar - kept.xstar.mean(axis=0) if kept.n else kept.xstar
         spacing = 2 * float(np.linalg.norm(from_mean, axis=1).max(initial=0.0)) / PARTS
     points = _from_units(unique(kept, spacing).compact().to_numpy(), unit)
     with one_thread_for_lapack():  # as for the modes
         points = decompose(jacobians(F, points)).to_numpy()
+    if told := _few(part, y0, u, float(q_max), q, kept.n, points.n):
+        warnings.warn(f"{caller}: {told}", stacklevel=2)
     own = in_units(points, unit)
     modes = linear_modes(own, dt=dt)
     direction = slowest_axis(modes)
@@ -175,21 +181,45 @@ def slow_manifold(
         float(spacing),
         rows,
         is_kept,
+        modes.longest,
     )
 
 
-def _rows_in(
-    unit: Float[np.ndarray, " n_states"], F: Transition, x0: Any, u: Any, stopping: dict[str, Any]
-) -> FixedPoints:
-    """Search in these units, and return rows in them."""
+def _few(
+    F: Transition, x0: Any, u: Any, q_max: float, q: np.ndarray, n_kept: int, n_points: int
+) -> str:
+    """Say if there is no point; or if rows ran to few, which `q_max` keeps them where they are."""
+    if n_kept == 0:
+        known = q[np.isfinite(q)]
+        lowest = f"the lowest is {known.min():.2g}" if known.size else "it is finite at none"
+        told = f"of {len(q)} starts none comes to q < `q_max` = {q_max:.2g}"
+        return f"{told}; {lowest if len(q) else 'there are none'}."
+    if n_points >= LEAST_POINTS or n_points > FEW * n_kept:
+        return ""
+    typical = float(np.median(q_fn(F, jnp.asarray(x0), jnp.asarray(u, x0.dtype))))
+    spread = np.linalg.norm(np.asarray(x0) - np.mean(x0, axis=0), axis=1).mean()
+    # In so many steps, a slow state does not come as far as states are from their mean.
+    if typical <= q_max or not SLOW_STEPS * np.sqrt(2 * typical) <= spread:
+        return ""
+    return (
+        f"{n_kept} starts led to {n_points} point{'s' * (n_points != 1)} only. The states in `x0` "
+        f"are faster than `q_max` = {q_max:.2g}: their median q is {typical:.2g}. If they lie on a "
+        f"line, a ring or a surface, try `q_max={typical:.1g}`: rows then stay where they start."
+    )
+
+
+def _in(
+    unit: Float[np.ndarray, " n_states"], F: Transition, x0: Any, u: Any
+) -> tuple[Transition, Any]:
+    """Return the network and its states in these units."""
     if (unit == 1).all():
-        return _rows(F, x0, u, stopping)
+        return F, x0
     dtype = jax.dtypes.canonicalize_dtype(x0.dtype)
     # Here, as a model that returns a single number would be spread out by the units.
     F = traced("slow_manifold", F, x0.shape[1], u.shape[-1], dtype, states="x0", inputs="u")
     part = InUnits(linearised_part(F), jnp.asarray(unit, dtype))
     F = ContinuousTime(part) if isinstance(F, ContinuousTime) else part
-    return _rows(F, x0 / unit.astype(dtype), u, stopping)
+    return F, x0 / unit.astype(dtype)
 
 
 def _from_units(fps: FixedPoints, unit: Float[np.ndarray, " n_states"]) -> FixedPoints:

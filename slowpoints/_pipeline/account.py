@@ -32,7 +32,7 @@ leaves within a few steps, and nobody looks for those."""
 
 _AT_A_KINK = (
     "Where very many kinks meet, as of ReLU units, or with another solver than the default one, "
-    "rows may stay at kinks. "
+    "searches may stay at kinks. "
 )
 
 
@@ -65,7 +65,7 @@ class Account:
     warning: str = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
-        return "\n".join((f"Of {count_of(self.n_rows, 'row')}:", *(f"  {x}" for x in self.lines)))
+        return "\n".join((f"Of {count_of(self.n_rows, 'start')}:", *(f"  {x}" for x in self.lines)))
 
 
 def account(
@@ -137,7 +137,8 @@ def account(
     rules["max_n_unique"] = most
     limit: int = arguments.whole(caller, "max_iters", max_iters, least=1)
     F = None if F is None else as_transition(F)
-    return _told(RowsOfSearch(unique_fps, all_fps, within_conditions, rules, limit, F))
+    with np.errstate(over="ignore", invalid="ignore"):  # of states whose squares are not finite
+        return _told(RowsOfSearch(unique_fps, all_fps, within_conditions, rules, limit, F))
 
 
 def _told(rows: RowsOfSearch) -> Account:
@@ -148,9 +149,9 @@ def _told(rows: RowsOfSearch) -> Account:
     n_near, of_near = told_of_near(rows)
     warning = ""
     if rows.fps.n and rows.kept.n == 0 and rows.rules["max_n_unique"] > 0:
-        warning = f"None of the {rows.fps.n} rows is kept: {' '.join(lines)}"
+        warning = f"No point is kept. Of {count_of(rows.fps.n, 'start')}: {' '.join(lines)}"
     elif warned:
-        warning = f"Of {count_of(rows.fps.n, 'row')}, {' '.join(warned)}"
+        warning = f"Of {count_of(rows.fps.n, 'start')}, {' '.join(warned)}"
     # Where points are counted more than once, neither their distances nor a sum over them tell
     # anything else.
     lines += of_merged + (told_of_repeated(rows) or of_near + told_by_signs(rows))
@@ -206,8 +207,7 @@ def _part(
     else:
         points = _dropped_points(rows, these)
         n_points = len(points)
-    with np.errstate(invalid="ignore"):
-        q_range = (float(q.min()), float(q.max()))
+    q_range = (float(q.min()), float(q.max()))
     return Part(status, rule, int(these.sum()), n_points, q_range, n_shared), points
 
 
@@ -258,7 +258,7 @@ def _advice(rows: RowsOfSearch) -> list[str]:
         return []
     lines = []
     if (rows.going_on & rows.falling).any():
-        lines.append("More `max_iters` takes rows further that ended while q was falling.")
+        lines.append("More `max_iters` takes searches further that ended while q was falling.")
     if (rows.going_on & rows.stalled).any():
         lines.append(
             "More `max_iters` changes nothing where the solver made no more progress. "
@@ -268,7 +268,8 @@ def _advice(rows: RowsOfSearch) -> list[str]:
         )
     if not lines:
         lines.append(
-            "More `max_iters`, or a solver with more `patience`, may take unfinished rows further."
+            "More `max_iters`, or a solver with more `patience`, may take unfinished searches "
+            "further."
         )
     return lines
 

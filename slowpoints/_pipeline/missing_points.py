@@ -28,7 +28,7 @@ _MANY = 5
 
 _TOWARDS_OTHERS = (
     "`search_between=True` may find them, and so may starts with more noise, or the solver `Adam`, "
-    "whose first steps leave the neighbourhood of a stable point, where rows of other solvers stay."
+    "whose first steps leave the neighbourhood of a stable point, where other solvers stay."
 )
 
 
@@ -44,8 +44,8 @@ def told_of_many_more(rows: RowsOfSearch) -> list[str]:
     if n_once < _MANY or 2 * n_once < n_rows.size or 2 * n_slow < rows.fps.n:
         return []
     return [
-        f"{n_once} of {count_of(n_rows.size, 'fixed point')} were met by a single row, and "
-        "most rows ended at slow points. There may be many more fixed points: rows of the "
+        f"{n_once} of {count_of(n_rows.size, 'fixed point')} were met by a single start, and "
+        "most starts led to slow points. There may be many more fixed points: rows of the "
         "solver `BoundedNewton` end at no slow point."
     ]
 

@@ -150,16 +150,17 @@ def _why(n_falling: int, n_stalled: int) -> str:
 def _kept(part: Part) -> str:
     """Say how many of the points of a part, none of which are dropped, are kept for these rows."""
     k, shared = part.n_points, part.n_shared
-    counted = f"{are(shared)} already counted"
     if part.status == Status.UNFINISHED:
         if k == 0:
-            return f", at {count_of(shared, 'point')} that {counted}."
-        besides = f", besides {shared} that {counted}" if shared else ""
-        return f"; {count_of(k, 'point')} of these {are(k)} kept{besides}."
+            return f", at {count_of(shared, 'point')} that {are(shared)} counted above."
+        if shared:
+            of_all = f"{all_points(part)} points that are kept"
+            return f", at {of_all}, of which {shared} {are(shared)} counted above."
+        return f"; {count_of(k, 'point')} of these {are(k)} kept."
     slow = f" {_q_range(part)}" if part.status == Status.SLOW_POINT else ""
     if shared == 0:
         return f"{slow}, which {are(k)} kept."
-    near = "within `tol_unique` of points that are already counted"
+    near = "within `tol_unique` of points that are counted above"
     if k == 0:
         return f"{slow}, {near}."
     return f"{slow}, of which {k} {are(k)} kept and {shared} {are(shared)} {near}."
@@ -176,7 +177,7 @@ def _by_q(points: list[tuple[float, int]]) -> list[str]:
     for q, n_rows in points:
         rows.setdefault(brief(q), []).append(n_rows)
     return [
-        f"q = {q} ({'' if len(n) == 1 else f'{len(n)} points, '}{count_of(sum(n), 'row')})"
+        f"q = {q} ({'' if len(n) == 1 else f'{len(n)} points, '}{count_of(sum(n), 'start')})"
         for q, n in rows.items()
     ]
 

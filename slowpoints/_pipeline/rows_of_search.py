@@ -123,8 +123,7 @@ class RowsOfSearch:
         start = spread(np.asarray(self.fps.x_init))
         typical = float(start.distance)
         if self.rules["outlier_distance_scale"] is not None and typical > 0:
-            with np.errstate(all="ignore"):  # of states whose squares are not finite
-                scaled[left] = distance_from(start, np.asarray(self.fps.xstar)[left]) / typical
+            scaled[left] = distance_from(start, np.asarray(self.fps.xstar)[left]) / typical
         return typical, scaled
 
     def _dropped_by(self, left: Bool[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:

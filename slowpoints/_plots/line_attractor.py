@@ -41,6 +41,7 @@ def plot_line_attractor(
     *,
     projection: Float[RealArray, "n_states 2"] | None = None,
     state_traj: Float[RealArray, "trials time n_states"] | None = None,
+    unit: str | None = None,
 ) -> "matplotlib.figure.Figure":
     """Draw a line attractor in a plane, and the drift and the time constants along it.
 
@@ -60,6 +61,8 @@ def plot_line_attractor(
             an input, as they are. By default the first two principal components of the points.
         state_traj: `[trials, time, n_states]` trajectories to draw behind the line; by default
             none.
+        unit: what times are in, such as `"ms"` if `line` was made with `dt=10` for steps of 10 ms;
+            by default the axes say "unit of `dt`" there.
 
     Returns:
         The figure.
@@ -72,6 +75,8 @@ def plot_line_attractor(
     arguments.instance(caller, "line", line, LineAttractor, "a slowpoints.LineAttractor")
     config = PlotConfig() if config is None else config
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    if unit is not None:
+        arguments.instance(caller, "unit", unit, str, "a str such as 'ms', or None")
     n_states = line.curve.shape[1]
     x = line.points.xstar.astype(np.float64)
     mean, axes, names = np.zeros(n_states), None, ["projection 1", "projection 2"]
@@ -106,8 +111,9 @@ def plot_line_attractor(
         plane.set_aspect("equal", adjustable="datalim")
         plane.spines[["top", "right"]].set_visible(False)
         plane.grid(config.grid)
-        _draw_drift(drift, line)
-        _draw_time_constants(lasting, line)
+        one, several = (unit, unit) if unit else _units(line)
+        _draw_drift(drift, line, one)
+        _draw_time_constants(lasting, line, several)
         if config.title is not None:
             kind = "Ring" if line.is_closed else "Line"
             words = f"{kind} of length {line.length:.3g} through {line.points.n} points"
@@ -186,14 +192,16 @@ def _rows(line: LineAttractor) -> Bool[np.ndarray, " n"]:
     return on if on.any() else np.ones_like(on)
 
 
-def _unit(line: LineAttractor) -> str:
-    """Return what times are in."""
+def _units(line: LineAttractor) -> tuple[str, str]:
+    """Return what times are in: one, and several."""
+    if line.dt != 1:
+        return "unit of `dt`", "unit of `dt`"
     if line.points.continuous_time:
-        return "unit of time of $f$" if line.dt == 1 else "unit of time"
-    return "step" if line.dt == 1 else "unit of time"
+        return "unit of time of $f$", "unit of time of $f$"
+    return "step", "steps"
 
 
-def _draw_drift(ax: Any, line: LineAttractor) -> None:
+def _draw_drift(ax: Any, line: LineAttractor, unit: str) -> None:
     """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
     scale = scale_of_marks()
     ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
@@ -206,7 +214,7 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
         "zorder": 2,
     }
     ax.plot(line.arclength[on], line.drift[on], ".-", **look)
-    ax.set_ylabel(f"drift\n(per {_unit(line)})")  # in one line, longer than the axis
+    ax.set_ylabel(f"drift\n(per {unit})")  # in one line, longer than the axis
     ax.ticklabel_format(axis="y", scilimits=(-2, 3))
     if ax.get_subplotspec().is_last_row():
         ax.set_xlabel("place along the curve")
@@ -218,7 +226,7 @@ def _draw_drift(ax: Any, line: LineAttractor) -> None:
         _legend_above(ax)
 
 
-def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
+def _draw_time_constants(ax: Any, line: LineAttractor, unit: str) -> None:
     """Draw how long the slowest modes last; hollow where deviations grow."""
     scale, last = scale_of_marks(), np.isfinite(line.time_constant)
     for grows, face in ((False, "black"), (True, "white")):
@@ -231,7 +239,7 @@ def _draw_time_constants(ax: Any, line: LineAttractor) -> None:
             ax.plot(place, lasts, "o", label=label, **look)
     ax.set_yscale("log")
     _show_two_powers_of_ten(ax)
-    ax.set_ylabel(f"time constant\n({_unit(line).replace('step', 'steps')})")
+    ax.set_ylabel(f"time constant\n({unit})")
     ax.set_xlabel("place along the curve")
     ax.spines[["top", "right"]].set_visible(False)
     if not last.all():

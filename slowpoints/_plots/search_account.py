@@ -86,7 +86,7 @@ def plot_account(
         _draw_rows(right, all_fps.to_numpy(), told, threshold, config)
         if config.title is not None:
             kept = count_of(unique_fps.compact().n, "point")
-            rows = f"{told.n_rows:,} row{'' if told.n_rows == 1 else 's'}"
+            rows = f"{told.n_rows:,} start{'' if told.n_rows == 1 else 's'}"
             left.set_title(config.title or f"{rows}, {kept} kept")
         if config.show_legend:
             draw_figure_legend(fig, right, config)
@@ -105,7 +105,7 @@ def _draw_bars(ax: Any, told: Account) -> None:
         ax.annotate(_words(part), (0, place), (1, 3), textcoords="offset points", fontsize="small")
     ax.set_ylim(max(len(told.parts), _LEAST_BARS) - 0.4, -0.6)  # the first one is on top
     ax.set(yticks=[], xlim=(0, max(told.n_rows, 1)))
-    ax.set_xlabel("rows")
+    ax.set_xlabel("starts")
     ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.spines[["top", "right", "left"]].set_visible(False)

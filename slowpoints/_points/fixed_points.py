@@ -298,20 +298,29 @@ class FixedPoints:
             print(message)
         return self
 
-    def time_constants(self) -> Float[RealArray, "n k"]:
+    def time_constants(self, dt: Number = 1.0) -> Float[RealArray, "n k"]:
         """Return the time in which a deviation along each eigenvector decays by a factor of e.
 
+        Rounding leaves an eigenvalue uncertain by about a hundred units in its last place. Times
+        above 1e5 steps in float32, or 1e14 in float64, are therefore just long, of either sign.
+
+        Args:
+            dt: how long a step takes (in continuous time, a unit of time of `f`), such as 10 for
+                steps of 10 ms.
+
         Returns:
-            `[n, k]` `-1 / log|lambda|` in steps, or in continuous time `-1 / Re(lambda)` in the
-            unit of time of `f`. Negative if deviations grow, by a factor of e in the time without
-            its sign; infinite if they neither grow nor decay; 0 for the eigenvalue 0 of a map.
+            `[n, k]` `-dt / log|lambda|`, or in continuous time `-dt / Re(lambda)`, in the unit of
+            `dt`; by default in steps, or in the unit of time of `f`. Negative if deviations grow,
+            by a factor of e in the time without its sign; infinite if they neither grow nor decay;
+            0 for the eigenvalue 0 of a map.
 
         Raises:
-            ValueError: if there are no eigenvalues.
+            TypeError: if `dt` is not a number.
+            ValueError: if there are no eigenvalues, or `dt` is not above 0.
         """
-        return linear_dynamics.time_constants(
-            self._eigenvalues("time_constants"), self.continuous_time
-        )
+        dt = float(arguments.positive("FixedPoints.time_constants", "dt", dt))
+        eigval = self._eigenvalues("time_constants")
+        return dt * linear_dynamics.time_constants(eigval, self.continuous_time)
 
     def frequencies(self) -> Float[RealArray, "n k"]:
         """Return how fast a deviation along each eigenvector turns.

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Num
 
-from slowpoints._linear_algebra.linear_dynamics import LINE_TOL, rounded_turn, slowest
+from slowpoints._linear_algebra.linear_dynamics import (
+    LINE_TOL,
+    longest_time,
+    rounded_turn,
+    slowest,
+)
 from slowpoints._points.status import Status, counted, words
-
-_RESOLVED = 100
-"""An eigenvalue nearer 1 than this many units in its last place may be at 1 as well. Its time
-constant may then be any, of either sign."""
 
 _WIDTH = 80  # of the lines of text, so that they fit into a terminal and a column of a page
 
@@ -125,11 +126,11 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
         return
     flow = fps.continuous_time
     step = 1.0 if dt is None else dt
-    # In continuous time, rounding is relative to rates that this table does not know.
-    eps = float(np.finfo(shown["leading_eigenvalue"].dtype).eps)
-    longest = np.inf if flow else 1 / (_RESOLVED * eps)
-    shown["type"] = _with_growth(shown["type"], fps.eigval_J_xstar[in_order], flow)
-    turn = rounded_turn(fps.eigval_J_xstar[in_order])
+    eigval = fps.eigval_J_xstar[in_order]
+    of_points = longest_time(eigval, flow, float(np.finfo(eigval.dtype).eps))
+    longest = float(np.min(of_points, where=~np.isnan(of_points), initial=np.inf))
+    shown["type"] = _with_growth(shown["type"], eigval, flow, longest)
+    turn = rounded_turn(eigval)
     texts = _texts({"row": rows, **_written(shown, flow, step, longest, turn)})
     yield ""
     yield from _laid_out(texts)
@@ -217,9 +218,9 @@ _TIMES, _IS_LONGER = ("time\nconstant", "slowest\nmode"), ">"
 def _times(values: Any, step: float, longest: float) -> list[str]:
     """Write time constants; those that rounding does not tell from infinity as a bound."""
     texts = _formatted(step * values, ".4g")
-    known = ~(np.abs(values) > longest) | np.isinf(values)
     bound = _bound(step * longest)
-    return [text if k else bound for text, k in zip(texts, known, strict=True)]
+    is_longer = np.abs(values) > longest
+    return [bound if longer else text for text, longer in zip(texts, is_longer, strict=True)]
 
 
 def _bound(value: float) -> str:
@@ -227,16 +228,15 @@ def _bound(value: float) -> str:
 
 
 def _with_growth(
-    types: list[str], eigval: Num[np.ndarray, "n k"], continuous_time: bool
+    types: list[str], eigval: Num[np.ndarray, "n k"], continuous_time: bool, longest: float
 ) -> list[str]:
     """Add how many line directions grow, beyond rounding. Such a point is not called an attractor.
 
     `types` counts line directions neither as stable nor as unstable.
     """
     near = np.abs(eigval - (0 if continuous_time else 1)) <= LINE_TOL
-    least = 0 if continuous_time else _RESOLVED * float(np.finfo(eigval.dtype).eps)
     growth = np.real(eigval) if continuous_time else np.abs(eigval) - 1
-    counts = np.sum(near & (growth > least), axis=1)
+    counts = np.sum(near & (growth > 1 / longest), axis=1)
     return [
         f"{kind.removeprefix('attractor, ')} ({n} growing)" if n else kind
         for kind, n in zip(types, counts.tolist(), strict=True)

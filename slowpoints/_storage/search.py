@@ -262,7 +262,7 @@ class Search:
             below = self._final_q_threshold or np.inf
             n_searched = self._chunks.rows_of(self.n_done - 1)[1]
             warnings.warn(
-                f"{caller}: No point is kept: of the {n_searched} rows searched so far, "
+                f"{caller}: No point is kept: of the {n_searched} starts searched from so far, "
                 f"{sum(part.n for part in self._parts)} distinct ones ended with q < "
                 f"{below:.1e}, and these are far from the initial states or lead nowhere.",
                 stacklevel=2,

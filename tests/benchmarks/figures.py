@@ -307,7 +307,7 @@ def _size(results: dict[str, Any]) -> Figure:
         times,
         [row["peak_memory"] / 1e6 for row in rows],
         "units",
-        "time per row (ms)",
+        "time per initial state (ms)",
         baseline,
     )
 

@@ -43,6 +43,7 @@ from slowpoints._cli.options import (
     parameters_of_finder,
 )
 from slowpoints._core import arguments
+from slowpoints._network.network import may_have_kinks
 from slowpoints.flipflop import FlipFlopNetwork
 
 pytestmark = pytest.mark.checks_input
@@ -137,6 +138,18 @@ class TestFind:
         assert f"{N} ended at {POINTS} fixed points, which are kept." in stdout
         assert stdout.endswith("`slowpoints show fixed_points.npz` prints a table of the points.\n")
         assert f"{N}/{N}" in stderr and "states/s" in stderr
+
+    def test_the_account_knows_the_network_and_so_names_kinks_only_where_they_are(
+        self, monkeypatch
+    ):
+        made, account = [], FixedPointFinder._account
+        monkeypatch.setattr(
+            FixedPointFinder,
+            "_account",
+            lambda self, *given: made.append(given) or account(self, *given),
+        )
+        assert run(*SEARCH, "-q")[0] == 0
+        assert len(made[0]) == 3 and not may_have_kinks(made[0][2])
 
     @pytest.mark.slow
     def test_quiet_prints_nothing(self):
@@ -342,7 +355,7 @@ def test_processes_of_one_job_search_together():
     assert run_job(command, command)[0] == [0, 0]
     fps = FixedPoints.load("fixed_points.npz")
     assert fps.n == 3 and fps.hits.sum() == 2 * N
-    assert "These are the rows of the first of 2 processes." in run("show", "fixed_points.npz")[1]
+    assert "These are the starts of the first of 2 processes." in run("show", "fixed_points.npz")[1]
 
 
 REFUSED = {
@@ -551,7 +564,7 @@ class TestInterrupt:
         assert "Traceback" not in stderr
         told = re.search(r"Interrupted: (\d+) of 2000000 states were searched from", stderr)
         n_rows = int(told[1])
-        assert 0 < n_rows < 2000000 and f"Of {n_rows} rows:" in stdout
+        assert 0 < n_rows < 2000000 and f"Of {n_rows} starts:" in stdout
         fps = FixedPoints.load("fixed_points.npz")
         assert fps.n == 3 and fps.hits.sum() == n_rows
         told = f"The search was interrupted: {n_rows} of 2000000 states were searched from."
@@ -880,7 +893,7 @@ class TestShow:
         code, stdout, stderr = run("show", found[0])
         assert (code, stderr) == (0, "")
         assert f"Number of fixed points: {POINTS}" in stdout
-        assert f"Of {N} rows:\n  {N} ended at {POINTS} fixed points, which are kept." in stdout
+        assert f"Of {N} starts:\n  {N} ended at {POINTS} fixed points, which are kept." in stdout
         assert stdout.rstrip().endswith(
             "slowpoints find model.py:net --states states.npy --inputs 0,0 --n-inits 64 --out "
             "fps.npz --all-rows rows.npz"
@@ -923,7 +936,7 @@ class TestShow:
         FixedPoints.load(found[0]).save("plain.npz")
         _, stdout, _ = run("show", "plain.npz", "--all-rows", found[1])
         assert "The account, as far as the search had the default settings:" in stdout
-        assert f"Of {N} rows:\n  {N} ended at {POINTS} fixed points, which are kept." in stdout
+        assert f"Of {N} starts:\n  {N} ended at {POINTS} fixed points, which are kept." in stdout
 
     def test_shows_rows_as_well(self, found):
         code, stdout, _ = run("show", found[1])

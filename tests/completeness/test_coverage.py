@@ -270,7 +270,7 @@ def test_only_valid_rows_at_fixed_points_count():
 def test_the_estimates_are_told_in_words():
     told = coverage(points([5, 3, 2, 2, 1, 1, 1]))
     first, second, third = str(told).split("\n")
-    assert first == ("15 rows ended at 7 fixed points, 3 of which were found once and 2 twice.")
+    assert first == ("15 starts led to 7 fixed points, 3 of which were found once and 2 twice.")
     low, high = told.p_new_interval
     assert f"probability of {told.p_new:.2g} (95 %: {low:.2g} to {high:.2g})" in second
     fewest, most = told.n_unseen_interval

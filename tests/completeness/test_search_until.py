@@ -300,7 +300,7 @@ def test_the_budget_is_kept_exactly(most, at_a_time, sizes):
 def test_how_it_went_is_told_in_words():
     told = Rounds("coverage", 300, 0.98765, 1, {"trajectories": (200, 3), "anywhere": (100, 1)})
     assert str(told) == (
-        "Ended by coverage after 300 rows. At least 98.8% of further starts would lead to known "
+        "Ended by coverage after 300 starts. At least 98.8% of further starts would lead to known "
         "points (95 % sure); the sum of signs is 1. New points by the kind of start: trajectories "
         "3 in 200, anywhere 1 in 100."
     )
@@ -512,7 +512,7 @@ def test_the_class_takes_no_more_states_than_it_is_given(capsys):
     finder = FixedPointFinder(one_unit, coverage=0.999, **settings)
     _, all_fps = finder.find_fixed_points(states_of(1), NO_INPUT[None], 200, noise_scale=0.01)
     assert all_fps.n == 200
-    assert "Ended by max_rows after 200 rows." in capsys.readouterr().out
+    assert "Ended by max_rows after 200 starts." in capsys.readouterr().out
     # A finder that says nothing prints nothing.
     quiet = FixedPointFinder(one_unit, coverage=0.5, verbose=False, **settings)
     quiet.find_fixed_points(states_of(1), NO_INPUT[None], 200)

@@ -286,6 +286,7 @@ def test_closed_branches_that_no_point_leads_to_are_found_by_searching_anew():
     assert branches.searched == {0.8: (1, 0), 0.0: (1, 2)}
     closed = branches.branches[1]
     assert closed.ended_by == ("closed", "closed") and closed.rows == ()
+    assert any(line.endswith(", closed") for line in branches.summary_lines())
     np.testing.assert_allclose(closed.xstar[0], closed.xstar[-1], atol=1e-9)
     radius = np.hypot(closed.xstar[:, 0] - 2, closed.s)
     np.testing.assert_allclose(radius, 0.5, atol=1e-12)
@@ -334,6 +335,8 @@ def test_at_a_jump_a_branch_ends_and_says_so():
     branches = slowpoints.continuation(jump, _points([[0.5]], 0.1), (-2, 2))
     (branch,) = branches.branches
     assert sorted(branch.ended_by) == ["span", "stuck"]
+    told = branches.summary_lines()[1]
+    assert "goes on beyond the span at s = 2" in told and "no step leads on at s = -0.5" in told
     assert branch.s.min() == pytest.approx(-0.5, abs=1e-3) and np.all(branch.xstar == 0.5)
 
 
@@ -375,6 +378,7 @@ def test_rows_that_are_no_fixed_points_are_not_followed_and_named():
     assert len(branches) == 1 and sorted(branches.branches[0].rows) == [0, 2, 3]
     text = "\n".join(branches.summary_lines())
     assert "row 4 not followed" in text and "fold at s = 0.53283" in text
+    assert "s from -2 to 2, index 0, 1, goes on beyond the span at both ends" in text
 
 
 def test_no_points_give_no_branches():

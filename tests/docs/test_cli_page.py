@@ -42,15 +42,22 @@ def run(line):
             runpy.run_path(args[0])
         else:
             assert program == "slowpoints"
-            main.main(args, standalone_mode=False)
+            main.main(args, prog_name="slowpoints", standalone_mode=False)
     if file:
         Path(file).write_text(printed.getvalue())
     return printed.getvalue()
 
 
 def lines(text):
-    """Return the lines that are not empty, without spaces at their ends."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Return the lines that are not empty, with single spaces between their words."""
+    # Of a program that was compiled before, nothing is said.
+    text = text.replace("\tSearched in", "\tCompiled in 0 s and searched in")
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def is_shown(shown, printed):
+    """Return whether a line is what the page shows, where … stands for any words."""
+    return re.fullmatch(re.escape(shown).replace("…", ".+"), printed) is not None
 
 
 @pytest.mark.slow
@@ -59,16 +66,18 @@ def test_its_commands_run_and_print_what_it_says(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for block in FILES:
         Path(block.title).write_text(block.text)
-    printed, n_commands = "", 0
+    printed, n_commands, n_shown = "", 0, 0
     for block in BLOCKS:
         if block.kind == "sh":
-            printed = ""
             for line in block.text.replace("\\\n", " ").splitlines():
-                printed += run(line)
+                printed = run(line)
                 n_commands += 1
-        elif block.kind == "text":
-            assert [line for line in lines(block.text) if line not in lines(printed)] == []
-    assert n_commands > 8
+        elif block.kind == "text":  # all that the last command printed
+            shown, printed = lines(block.text), lines(printed)
+            differ = [pair for pair in zip(shown, printed, strict=True) if not is_shown(*pair)]
+            assert differ == []
+            n_shown += 1
+    assert n_commands > 8 and n_shown == 2
     assert FixedPoints.load("decision.npz").n == 3
     assert Path("decision.pdf").read_bytes().startswith(b"%PDF")
     told = json.loads(Path("decision.json").read_text())

@@ -584,7 +584,7 @@ def test_verbose_tells_what_was_found(capsys):
     assert f"{N_INITS} initial states" in out
     assert "Found 3 distinct fixed points" in out
     assert "2 of them are stable, 1 unstable" in out
-    assert f"Of {N_INITS} rows:\n\t  {N_INITS} ended at 3 fixed points, which are kept.\n" in out
+    assert f"Of {N_INITS} starts:\n\t  {N_INITS} ended at 3 fixed points, which are kept.\n" in out
     assert "Iter:" not in out
 
 
@@ -781,7 +781,7 @@ def test_progress_can_end_a_search_early(verbose, capsys):
     np.testing.assert_array_equal(rows.cond_id, labels[:512])
     np.testing.assert_allclose(rows.inputs, inputs[:512], rtol=1e-6)
     np.testing.assert_allclose(fps.xstar[:, 0], 2 * fps.inputs[:, 0], atol=1e-5)
-    assert ("Of 512 rows:" in capsys.readouterr().out) == verbose
+    assert ("Of 512 starts:" in capsys.readouterr().out) == verbose
 
 
 # ---- nothing is found --------------------------------------------------------------------------
@@ -841,12 +841,12 @@ def test_plots_take_an_empty_result(which, plot, tmp_path):
 
 def test_an_empty_result_is_told(capsys):
     with pytest.warns(
-        UserWarning, match=f"None of the {N_INITS} rows is kept: {N_INITS} ended unfinished"
+        UserWarning, match=f"No point is kept. Of {N_INITS} starts: {N_INITS} ended unfinished"
     ):
         search_well(final_q_threshold=1e-300, max_iters=1, verbose=True)
     out = capsys.readouterr().out
     assert "Found 0 distinct fixed points" in out
-    assert f"Of {N_INITS} rows:\n\t  {N_INITS} ended unfinished" in out
+    assert f"Of {N_INITS} starts:\n\t  {N_INITS} ended unfinished" in out
 
 
 # ---- wrong input -------------------------------------------------------------------------------

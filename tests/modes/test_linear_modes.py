@@ -1,5 +1,7 @@
 """`linear_modes`: modes and selection vectors, against matrices of which they are known."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -265,6 +267,37 @@ def test_a_jacobian_that_is_not_finite_gives_nan_and_leaves_the_others_alone():
         "1: the slowest mode lasts 9.491; angles to inputs: 0, 90; angles to readouts: 0, 90; "
         "0 slow, 0 unstable.",
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mode_that_rounding_does_not_tell_from_a_neutral_one_is_said_to_last_longer(dtype):
+    """Trained integrators were said to last 33554.4 s, or inf."""
+    eps = float(np.finfo(dtype).eps)
+    J = np.array([np.diag([1 + eps, 0.5]), np.diag([1.0, 0.5]), np.diag([0.9, 0.5])], dtype)
+    fps = FixedPoints(xstar=np.zeros((3, 2), dtype), J_xstar=J, dtype=dtype)
+    modes = linear_modes(fps, dt=20)
+    np.testing.assert_allclose(modes.longest, 20 / (100 * eps))
+    lines = str(modes).splitlines()
+    assert [f"lasts longer than {0.2 / eps:.2g};" in line for line in lines] == [True, True, False]
+    flow = linear_modes(fps.replace(J_xstar=3 * (J - np.eye(2, dtype=dtype)), continuous_time=True))
+    np.testing.assert_allclose(flow.longest[1], 1 / (100 * eps * 1.5))
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("toward", "hint"),
+    [
+        (np.ones(2), "a direction of the inputs moves the states along `fps.dFdu[0] @ toward`"),
+        (np.ones(4), "a direction of the outputs is one of states as `readout @ toward`"),
+        (np.ones((3, 4)), "the weights of the first output are `toward[:, 0]`"),
+        (np.ones((4, 3)), "the weights of the first output are `toward[0]`"),
+        (np.ones(7), "expected (3,), such as a column of the readout"),
+    ],
+)
+def test_a_wrong_toward_is_told_what_it_could_be(toward, hint):
+    fps = points(np.diag([0.9, 0.5, 0.1]), dFdu=np.ones((3, 2)), inputs=np.zeros((1, 2)))
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        linear_modes(fps, toward=toward, readout=np.ones((3, 4)))
 
 
 def test_no_points_have_no_modes():

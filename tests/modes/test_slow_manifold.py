@@ -1,5 +1,8 @@
 """`slow_manifold`: lines, rings and surfaces of slow points, of which the shape is known."""
 
+import re
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +90,7 @@ def test_no_point_of_a_creeping_line_is_called_fixed_unless_it_is():
     np.testing.assert_allclose(side * found.drift, 1e-3 * np.sin(s), atol=2e-6)
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(1 / found.time_constant, -1e-3 * np.cos(s), atol=2e-6)
-    assert "more than" in str(found) and "0 rows did not get below" in str(found)
+    assert "more than" in str(found) and "0 did not get below" in str(found)
 
 
 @pytest.mark.slow
@@ -109,11 +112,32 @@ def test_rows_keep_what_they_are_in_any_order():
 def test_rows_that_stay_fast_are_in_the_result_and_named():
     F = Affine(jnp.eye(2), jnp.ones((2, 1)))
     with pytest.warns(
-        UserWarning, match=r"of 5 rows none has q < `q_max` = 1e-05; the lowest is 1"
+        UserWarning, match=r"of 5 starts none comes to q < `q_max` = 1e-05; the lowest is 1"
     ):
         found = slow_manifold(F, np.ones((5, 2), np.float32), np.ones(1))
     assert found.points.n == 0 and found.rows.n == 5 and not found.is_kept.any()
     assert found.direction.shape == (0, 2) and "0 points" in str(found)
+
+
+@pytest.mark.slow
+def test_a_low_q_max_is_told_which_one_keeps_the_line():
+    """A trained integrator had three points, and nothing said why."""
+
+    def F(x, u):  # a line along the diagonal, with a point at its middle and at each of its ends
+        s = x.sum() / 2
+        return 0.5 * (s + 0.01 * (jnp.tanh(2 * s) - s)) + 0.4 * (x - 0.5 * s)
+
+    starts = np.linspace(-1.2, 1.2, 101)[:, None] * np.full(4, 0.5)  # states that it visits
+    told = r"101 starts led to 3 points only\..* faster than `q_max` = 1e-09: their median q is "
+    with pytest.warns(UserWarning, match=told) as caught:
+        few = slow_manifold(F, np.float32(starts), NONE, q_max=1e-9)
+    assert few.points.n == 3
+    proposed = float(re.search(r"try `q_max=(\S+)`", str(caught[0].message))[1])
+    more = slow_manifold(F, np.float32(starts), NONE, q_max=proposed)
+    assert more.points.n > 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a network that is at its points
+        slow_manifold(F, np.zeros((101, 4), np.float32), NONE, q_max=1e-9)
 
 
 @pytest.mark.slow
@@ -257,7 +281,7 @@ def test_rows_that_cannot_go_straight_take_other_steps():
 
 
 def test_rows_that_are_nan_from_the_start_are_named():
-    with pytest.warns(UserWarning, match="of 2 rows none has q < .* it is finite at none"):
+    with pytest.warns(UserWarning, match="of 2 starts none comes to q < .* it is finite at none"):
         found = slow_manifold(lambda x, u: x / 2, np.full((2, 1), np.nan, np.float32), NONE)
     assert found.points.n == 0
 

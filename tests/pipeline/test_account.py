@@ -89,7 +89,7 @@ def test_every_row_is_in_one_part():
     assert set(found.dropped_by[:8]) == {""}
     text = str(found)
     assert "8 ended at 2 fixed points, which are kept." in text
-    assert "q = 1.2e-7 (4 rows), q = 0.003 (2 rows)." in text
+    assert "q = 1.2e-7 (4 starts), q = 0.003 (2 starts)." in text
     assert "final_q_threshold=2e-7 keeps the lowest, final_q_threshold=0.004 all of them" in text
     assert "`max_iters`" in text and "`patience`" in text
     assert "2 escaped" in text and "1 is NaN or infinite" in text
@@ -119,12 +119,12 @@ def test_rows_of_several_statuses_at_one_point_count_it_once():
         (4, 0, 1),
     ]
     assert [line.partition(", ")[2] for line in found.lines[1:3]] == [
-        "within `tol_unique` of points that are already counted.",
+        "within `tol_unique` of points that are counted above.",
         "at 2 distinct states, of which 1 is kept and 1 is within `tol_unique` of points that are "
-        "already counted.",
+        "counted above.",
     ]
     assert found.lines[1].startswith("1 ended at 1 slow point with q = 1e-7, within")
-    assert found.lines[3].endswith("with q = 1e-12, at 1 point that is already counted.")
+    assert found.lines[3].endswith("with q = 1e-12, at 1 point that is counted above.")
 
 
 def test_a_row_that_is_not_valid_is_at_no_point():
@@ -144,7 +144,7 @@ def test_starts_whose_squares_are_not_finite_are_no_reason_to_warn():
 def test_unfinished_rows_at_points_of_their_own_and_of_others():
     ends = ((FIXED, 0.0, 5, 1e-20), (UNFINISHED, 5e-4, 2, 1e-12))
     line = told(rows(*ends, (UNFINISHED, 1.0, 1, 1e-12)), [0.0, 1.0]).lines[1]
-    assert line.endswith("; 1 point of these is kept, besides 1 that is already counted.")
+    assert line.endswith(", at 2 points that are kept, of which 1 is counted above.")
     for places in ([0.0], [0.0, 0.5, 1.0], [0.25, 0.5]):
         groups = [(UNFINISHED, x + 5e-4, 1, 1e-12) for x in places]
         all_fps = rows((FIXED, 0.0, 1, 0.0), (FIXED, 0.5, 1, 0.0), *groups)
@@ -198,7 +198,7 @@ def test_each_of_some_slow_points_that_are_dropped_is_named():
     speeds = [f"{i / 10:.2g}" for i in range(10, 22)]
     groups = [(SLOW, i / 10, 2, float(f"{q}e-7")) for i, q in enumerate(speeds)]
     line = told(rows((FIXED, -5.0, 9, 0.0), *groups), [-5.0]).lines[1]
-    assert all(f"q = {q}e-7 (2 rows)" in line for q in speeds)
+    assert all(f"q = {q}e-7 (2 starts)" in line for q in speeds)
 
 
 def test_other_settings_than_those_of_the_search_explain_nothing():
@@ -317,7 +317,7 @@ def search(F, x, u=NO_INPUT, **settings):
 
 def test_a_search_that_drops_a_slow_point_warns_and_says_how_to_keep_it():
     u = np.where(np.arange(40) < 20, -0.04, 5e-4)[:, None]
-    with pytest.warns(UserWarning, match=r"20 ended at 1 slow point .* q = 1\.3e-7 \(20 rows\)"):
+    with pytest.warns(UserWarning, match=r"20 ended at 1 slow point .* q = 1\.3e-7 \(20 starts\)"):
         fps, all_fps = search(saddle_node, starts(), u)
     assert set(np.asarray(fps.status)) == {FIXED}
     assert np.bincount(all_fps.status).tolist() == [0, 20, 20]
@@ -491,7 +491,7 @@ def test_points_under_different_inputs_are_no_curve():
 
 # ---- unfinished rows ---------------------------------------------------------------------------
 
-FALLING = "More `max_iters` takes rows further that ended while q was falling."
+FALLING = "More `max_iters` takes searches further that ended while q was falling."
 STALLED = "More `max_iters` changes nothing where the solver made no more progress."
 
 
@@ -538,7 +538,7 @@ def test_rows_at_counted_points_are_not_sent_further():
     all_fps = rows((FIXED, 0.0, 3, 0.0), (UNFINISHED, 5e-4, 1, 1e-15))
     for n_iters in (40, 5000):
         text = str(told(all_fps.replace(n_iters=np.full(4, n_iters)), [0.0]))
-        assert "at 1 point that is already counted" in text and "More" not in text
+        assert "at 1 point that is counted above" in text and "More" not in text
 
 
 def kinked(x, u):
@@ -557,7 +557,7 @@ def test_rows_that_stay_at_a_kink_are_not_sent_further():
     assert lines[0].startswith(
         "40 ended unfinished, because the solver made no more progress, with q from 0.005 to "
     )
-    assert lines[1].startswith(STALLED) and "rows may stay at kinks" in lines[1]
+    assert lines[1].startswith(STALLED) and "searches may stay at kinks" in lines[1]
     assert "takes" not in lines[1] and len(lines) == 2
 
 
@@ -664,7 +664,7 @@ def test_slow_points_that_are_written_alike_are_listed_once():
     all_fps = rows((FIXED, 2.0, 1, 0.0), (SLOW, 1.5, 2, 3e-3), *groups)
     line = told(all_fps, [2.0]).lines[1]
     assert "30 ended at 8 slow points" in line
-    assert "q = 1.8e-7 (7 points, 28 rows), q = 3e-3 (2 rows)" in line.replace("0.003", "3e-3")
+    assert "q = 1.8e-7 (7 points, 28 starts), q = 3e-3 (2 starts)" in line.replace("0.003", "3e-3")
 
 
 def test_unfinished_points_beyond_all_starts_are_counted():
@@ -725,7 +725,7 @@ def test_unfinished_rows_are_dropped_if_asked_for():
     assert "3 ended unfinished, with q from 1e-10 to 1e-9; `keep_unfinished=True` keeps them." in (
         found.lines
     )
-    assert found.warning.startswith("Of 20 rows, 3 ended unfinished")
+    assert found.warning.startswith("Of 20 starts, 3 ended unfinished")
     found = told(rows(*FALLING), [0.0, 0.5, 0.7])
     assert found.parts[1].n_points == 2 and not found.warning
 

@@ -255,7 +255,7 @@ def test_an_empty_result_says_at_which_rule_each_row_fell():
         find(x, q, final_q_threshold=1e-8, outlier_distance_scale=2.0)
     text = str(caught[0].message)
     assert text.startswith(
-        "find_fixed_points: None of the 5 rows is kept: 1 ended at 1 fixed point, far from"
+        "find_fixed_points: No point is kept. Of 5 starts: 1 ended at 1 fixed point, far from"
     )
     assert " 2 ended unfinished, because the solver made no more progress, with q from 1" in text
     assert " 2 are NaN or infinite" in text and "escaped" not in text

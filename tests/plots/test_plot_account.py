@@ -66,7 +66,7 @@ def test_bars_are_the_parts_of_the_account():
     }
     told = account(KEPT, rows())
     assert [p.get_width() for p in left.patches] == [part.n_rows for part in told.parts]
-    assert left.get_xlim() == (0, 10) and left.get_title() == "10 rows, 2 points kept"
+    assert left.get_xlim() == (0, 10) and left.get_title() == "10 starts, 2 points kept"
     tops = [p.get_y() for p in left.patches]
     assert tops == sorted(tops) and left.yaxis_inverted()
     hatched = [p.get_hatch() is not None for p in left.patches]
@@ -166,7 +166,7 @@ def test_panels_are_side_by_side_where_there_is_room(width, above):
 def test_a_search_of_no_rows_has_a_figure():
     none = rows()[:0]
     fig = drawn(none, FixedPoints(xstar=np.zeros((0, 2), np.float32)))
-    assert bars(fig.axes[0]) == {} and fig.axes[0].get_title() == "0 rows, 0 points kept"
+    assert bars(fig.axes[0]) == {} and fig.axes[0].get_title() == "0 starts, 0 points kept"
 
 
 @pytest.mark.checks_input

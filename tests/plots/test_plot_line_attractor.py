@@ -263,9 +263,9 @@ def test_bad_input_is_named(arguments, message):
     ("dt", "continuous_time", "drift", "time"),
     [
         (1.0, False, "per step", "steps"),
-        (0.01, False, "per unit of time", "unit of time"),
+        (0.01, False, "per unit of `dt`", "unit of `dt`"),
         (1.0, True, "per unit of time of $f$", "unit of time of $f$"),
-        (2.0, True, "per unit of time", "unit of time"),
+        (2.0, True, "per unit of `dt`", "unit of `dt`"),
     ],
 )
 def test_axes_say_what_times_are_in(dt, continuous_time, drift, time):
@@ -273,3 +273,5 @@ def test_axes_say_what_times_are_in(dt, continuous_time, drift, time):
     line = eqx.tree_at(lambda a: (a.points, a.dt), LINE, (points, dt))
     labels = [ax.get_ylabel() for ax in drawn(line).axes]
     assert f"drift\n({drift})" in labels and f"time constant\n({time})" in labels
+    labels = [ax.get_ylabel() for ax in drawn(line, unit="ms").axes]
+    assert "drift\n(per ms)" in labels and "time constant\n(ms)" in labels

@@ -91,7 +91,7 @@ def test_the_text_at_a_point_says_what_is_known_of_it():
         "its time constant: -2.466 steps",
         "its frequency: 0",
         "time constant of the slowest mode: -2.466 steps",
-        "rows of the search: 2",
+        "starts that led here: 2",
         "input: 0.5, -1",
     ]
 

@@ -147,7 +147,9 @@ def test_rows_of_high_q_are_not_stored(tmp_path):
 
 def test_far_points_and_the_number_of_points_are_decided_at_the_end(whole):
     done = search(whole)
-    with pytest.warns(UserWarning, match="No point is kept: of the 44 rows searched so far, . dis"):
+    with pytest.warns(
+        UserWarning, match="No point is kept: of the 44 starts searched from so far, . dis"
+    ):
         assert done.result(outlier_distance_scale=0.6, compute_jacobians=False).n < 3
     best = done.result(max_n_unique=1, decompose_jacobians=False)
     assert best.n == 1 and best.J_xstar is not None and best.is_stable is None

@@ -13,6 +13,7 @@ from slowpoints._core.arguments.arrays import array as array
 from slowpoints._core.arguments.arrays import as_array as as_array
 from slowpoints._core.arguments.arrays import check_finite as check_finite
 from slowpoints._core.arguments.arrays import check_precision as check_precision
+from slowpoints._core.arguments.arrays import direction as direction
 from slowpoints._core.arguments.arrays import if_transposed as if_transposed
 from slowpoints._core.arguments.arrays import inputs_of_rows as inputs_of_rows
 from slowpoints._core.arguments.arrays import labels as labels

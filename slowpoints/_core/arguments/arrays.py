@@ -86,6 +86,23 @@ def if_transposed(shape: tuple[int, ...], n_states: int) -> str:
     )
 
 
+def direction(
+    caller: str, toward: Any, n_states: int, n_inputs: int | None, n_outputs: int | None = None
+) -> Any:
+    """Return `toward`, a direction of states; of another one, the error says what it could be."""
+    expected = f"real numbers ({n_states},)"
+    shape = tuple(as_array(caller, "toward", toward, floating=False, expected=expected).shape)
+    hint = ", such as a column of the readout"
+    if len(shape) == 2 and n_states in shape:
+        one = "toward[:, 0]" if shape[0] == n_states else "toward[0]"
+        hint = f"; the weights of the first output are `{one}`"
+    elif shape == (n_outputs,):
+        hint = "; a direction of the outputs is one of states as `readout @ toward`"
+    elif shape == (n_inputs,):
+        hint = "; a direction of the inputs moves the states along `fps.dFdu[0] @ toward`"
+    return array(caller, "toward", toward, (n_states,), finite=True, hint=hint)
+
+
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
     given = value
