@@ -24,6 +24,7 @@ from pathlib import Path
 
 import latex2mathml.converter
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
@@ -51,7 +52,7 @@ _MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 _results = {}  # by page, as `run_page.run` returns them
 
 
-def on_files(files, **kwargs):
+def on_files(files, config):
     """Run the Python of all pages, unless its results are known."""
     _results.clear()
     _results.update(
@@ -68,7 +69,27 @@ def on_files(files, **kwargs):
     if failures := [str(error) for run in runs.values() if (error := run.exception())]:
         raise PluginError("\n\n".join(failures))
     _results.update((page, run.result()) for page, run in runs.items())
+    _add_figures_that_turn(files, config)
     return files
+
+
+def _add_figures_that_turn(files, config):
+    """Add figures of Plotly as pages of their own, which are loaded when they come into sight."""
+    turning = False
+    for page, results in _results.items():
+        for number, result in enumerate(results or ()):
+            if result.get("turns"):
+                up = "../" * page.count("/")
+                content = result["turns"].replace('src="plotly', f'src="{up}plotly')
+                name = page.replace(".md", f"-figure-{number}.html")
+                files.append(File.generated(config, name, content=content))
+                frame = f'<iframe class="turns" loading="lazy" src="{Path(name).name}"'
+                result["figure"] = f'{frame} title="The figure, which can be turned"></iframe>'
+                turning = True
+    if turning:
+        from plotly.offline import get_plotlyjs
+
+        files.append(File.generated(config, "plotly.min.js", content=get_plotlyjs()))
 
 
 def _known_results(page, markdown):

@@ -49,7 +49,8 @@ def run(markdown, filename):
     for code in blocks(markdown):
         text, value = _execute(code, filename, namespace)
         figure = _image(value) if hasattr(value, "savefig") else None
-        results.append({"text": text.strip("\n"), "figure": figure})
+        turns = _that_turns(value) if hasattr(value, "to_html") else None
+        results.append({"text": text.strip("\n"), "figure": figure, "turns": turns})
     return results
 
 
@@ -64,6 +65,11 @@ def _execute(code, filename, namespace):
             return printed.getvalue(), None
         value = eval(compile(ast.Expression(last.value), filename, "eval"), namespace)
     return printed.getvalue(), value
+
+
+def _that_turns(fig):
+    """Return a page of HTML that holds a figure of Plotly; its script is a file of the site."""
+    return fig.to_html(include_plotlyjs="plotly.min.js", config={"displaylogo": False})
 
 
 def _image(fig):

@@ -1,8 +1,9 @@
-"""Train the PyTorch GRU of the front page and of README to remember three bits, and store it.
+"""Train the PyTorch network of the front page and of README to remember three bits, and store it.
 
     python docs/data/train_flipflop_gru.py
 
-takes a minute or two and writes `flipflop_gru.pt` beside this file. The task is that of Sussillo &
+takes a minute or two and writes `flipflop_gru.pt` beside this file: the weights of a module with a
+`torch.nn.GRU(3, 24, batch_first=True)` as `gru` and a `torch.nn.Linear(24, 3)` as `readout`. The task is that of Sussillo &
 Barak (2013): each of three inputs carries occasional pulses of +1 and -1, and each output must hold
 the sign of the last pulse on its input.
 """
@@ -47,7 +48,8 @@ def main():
         pulses, bits = trials(256)
         error = torch.mean((readout(gru(pulses)[0]) - bits) ** 2).item()
     print(f"mean squared error on new trials: {error:.1e}")
-    torch.save(gru.state_dict(), Path(__file__).with_name("flipflop_gru.pt"))
+    module = torch.nn.ModuleDict({"gru": gru, "readout": readout})
+    torch.save(module.state_dict(), Path(__file__).with_name("flipflop_gru.pt"))
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class OrbitBranches:
                 f"branch {number}: {len(branch)} orbit{'s' * (len(branch) != 1)}, "
                 f"s from {branch.s.min():.6g} to {branch.s.max():.6g}, period from "
                 f"{branch.period.min():.6g} to {branch.period.max():.6g}, index {indices}, "
-                f"ended by {' and '.join(branch.ended_by)}"
+                f"{ends_in_words(branch.ended_by, branch.s)}"
             )
             lines += [
                 f"  {event.kind} at s = {event.s:.10g}, period {event.period:.10g}"
@@ -185,3 +185,24 @@ def _passing(points: tuple[OrbitPoint, ...], sigma: float) -> list[OrbitPoint]:
         elif (a.sigma - sigma) * (b.sigma - sigma) < 0:
             found.append(part_of_the_way(a, b, (sigma - a.sigma) / (b.sigma - a.sigma)))
     return found + [point for point in points[-1:] if point.sigma == sigma]
+
+
+_ENDS = {
+    "span": "goes on beyond the span",
+    "fixed_point": "shrinks to a fixed point",
+    "period_doubling": "becomes an orbit of half the period",
+    "homoclinic": "its period grows without bound",
+    "unresolved": "its Fourier series takes too many harmonics",
+    "stuck": "no step leads on",
+    "max_steps": "not followed beyond `max_steps` steps",
+}
+
+
+def ends_in_words(ended_by: tuple[str, str], s: Float[np.ndarray, " k"]) -> str:
+    """Say what is at the ends of a branch, of points or of orbits: see `ended_by` of both."""
+    first, last = ended_by
+    if first == "closed":
+        return "closed"
+    if first == last:
+        return f"{_ENDS[first]} at both ends"
+    return f"{_ENDS[first]} at s = {s[0]:.6g}, {_ENDS[last]} at s = {s[-1]:.6g}"

@@ -13,6 +13,7 @@ from slowpoints._arclength.on_curve import across, on_curve, residuals
 from slowpoints._closed_orbits.emerging import found_orbits, orbit_of_point
 from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
 from slowpoints._closed_orbits.following import Path
+from slowpoints._closed_orbits.orbit_branches import ends_in_words
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
@@ -303,7 +304,7 @@ class Branches:
             lines.append(
                 f"branch {number}: {len(branch)} point{'s' * (len(branch) != 1)}, "
                 f"s from {branch.s.min():.6g} to {branch.s.max():.6g}, index {indices}, "
-                f"{_ends(branch)}"
+                f"{ends_in_words(branch.ended_by, branch.s)}"
             )
             lines += [
                 f"  {event.kind} at s = {event.s:.10g}"
@@ -351,21 +352,3 @@ def _with_spectra(G: Transition, fps: FixedPoints) -> FixedPoints:
     rows = np.arange(n_filled_up(fps.n, work, least))
     padded = decompose(jacobians(G, fps[rows % fps.n]))
     return padded.to_numpy()[: fps.n]
-
-
-_ENDS = {
-    "span": "goes on beyond the span",
-    "stuck": "no step leads on",
-    "max_steps": "not followed beyond `max_steps` steps",
-}
-
-
-def _ends(branch: Branch) -> str:
-    """Say what is at the ends of a branch: see `Branch.ended_by`."""
-    first, last = branch.ended_by
-    if first == "closed":
-        return "closed"
-    if first == last:
-        return f"{_ENDS[first]} at both ends"
-    s = branch.s[[0, -1]]
-    return f"{_ENDS[first]} at s = {s[0]:.6g}, {_ENDS[last]} at s = {s[1]:.6g}"

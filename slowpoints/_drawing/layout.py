@@ -227,3 +227,13 @@ def _extent(ax: Any) -> Float[np.ndarray, "2 2"]:
         first, last = extent_of_box(ax)
         corners = np.array([np.minimum(corners[0], first), np.maximum(corners[1], last)])
     return corners
+
+
+def draw_legend_once(ax: Any) -> None:
+    """Draw a legend in which each kind of line is there once."""
+    handles, labels = ax.get_legend_handles_labels()
+    first = {label: handle for handle, label in reversed(list(zip(handles, labels, strict=True)))}
+    for handle, label in zip(handles, labels, strict=True):
+        if first[label] is not handle:
+            handle.set_label("_" + label)
+    draw_legend(ax)

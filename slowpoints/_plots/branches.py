@@ -12,7 +12,7 @@ from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, style
-from slowpoints._drawing.layout import draw_legend
+from slowpoints._drawing.layout import draw_legend_once
 from slowpoints._drawing.marks import MARKS
 from slowpoints._drawing.view import fit_pca
 
@@ -129,7 +129,7 @@ def _draw(
     if title:
         axes.set_title(title)
     if config.show_legend and axes.get_legend_handles_labels()[0]:
-        _without_repeats(axes)
+        draw_legend_once(axes)
 
 
 def _extremes(
@@ -207,13 +207,3 @@ def _draw_branch(
         name, style, color = _LINES[look[k]] if look[k] >= 0 else _UNKNOWN
         properties = {"linestyle": style, "color": color} | config.to_matplotlib_kwargs()
         ax.plot(*line[start : end + 1].T, label=name, **properties)
-
-
-def _without_repeats(ax: Any) -> None:
-    """Draw a legend in which each kind of line is there once."""
-    handles, labels = ax.get_legend_handles_labels()
-    first = {label: handle for handle, label in reversed(list(zip(handles, labels, strict=True)))}
-    for handle, label in zip(handles, labels, strict=True):
-        if first[label] is not handle:
-            handle.set_label("_" + label)
-    draw_legend(ax)

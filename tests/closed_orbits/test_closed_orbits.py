@@ -229,3 +229,40 @@ def test_bad_arguments_are_named(change, message):
     good = {"x0": CIRCLE, "inputs": NO_INPUT}
     with pytest.raises(ValueError, match=message):
         closed_orbits(ContinuousTime(van_der_pol), **{**good, **change})
+
+
+def test_a_forced_pendulum_whose_force_is_an_oscillator():
+    """Compared with shooting by SciPy, which knows the force as a function of time."""
+    damping, strength, turn = 0.3, 0.8, 0.7
+
+    def f(x, u):
+        angle, speed, drive = x[0], x[1], x[2:]
+        pull = -damping * speed - jnp.sin(angle) + strength * drive[0]
+        turned = turn * jnp.stack([-drive[1], drive[0]])
+        return jnp.concatenate([jnp.stack([speed, pull]), drive * (1 - jnp.sum(drive**2)) + turned])
+
+    period = 2 * np.pi / turn
+
+    def forced(t, x):
+        pull = -damping * x[1] - np.sin(x[0]) + strength * np.cos(turn * t)
+        return np.asarray([x[1], pull])
+
+    def after(x):
+        return solve_ivp(forced, (0, period), x, rtol=1e-12, atol=1e-12).y[:, -1]
+
+    settled = solve_ivp(forced, (0, 20 * period), [0, 0], rtol=1e-8).y[:, -1]
+    exact = root(lambda x: after(x) - x, settled, tol=1e-12).x
+    times = period * np.arange(64) / 64
+    way = solve_ivp(forced, (0, period), exact, t_eval=times, rtol=1e-9).y.T
+    start = np.concatenate([way, np.cos(turn * times)[:, None], np.sin(turn * times)[:, None]], 1)
+    found = closed_orbits(ContinuousTime(f), start.astype(np.float32), NO_INPUT)
+    assert found.is_stable[0] and np.isclose(found.period[0], period, atol=1e-6)
+    states = found.states[0]
+    begins = np.argmax(states[:, 2])  # where the force is largest, as at time 0
+    assert np.allclose(states[begins, :2], exact, atol=0.05)
+    monodromy = np.stack(
+        [(after(exact + 1e-6 * e) - after(exact - 1e-6 * e)) / 2e-6 for e in np.eye(2)], axis=1
+    )
+    own = np.sort_complex(np.linalg.eigvals(monodromy))
+    apart = np.abs(found.multipliers[0][:, None] - own).min(axis=0)
+    assert (apart < 1e-5).all()
