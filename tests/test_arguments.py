@@ -496,7 +496,7 @@ CALLS = {
             "F": MODEL,
             "duration": POSITIVE,
             "rtol": POSITIVE_OR_NONE,
-            "atol": Kind(("1", np.inf, 0, np.float32([1, 0])), SAME_NUMBER),
+            "atol": Kind(("1", np.inf, 0, np.float32([0, 1])), SAME_NUMBER),
             "stiff": FLAG,
         },
     ),

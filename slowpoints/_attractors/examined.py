@@ -124,7 +124,7 @@ def _repeats(states: Float[np.ndarray, "n_steps n_states"], verdict: Known | str
     """Return whether a trajectory nearly repeats after some steps, or visits curves in turn."""
     if isinstance(verdict, Known) and verdict.pieces > 1:
         return True
-    return verdict == NEARLY_REPEATS or period_of(states[None])[0] > 0
+    return verdict == NEARLY_REPEATS or bool(period_of(states[None])[0] > 0)
 
 
 def _in_other_steps(

@@ -119,8 +119,8 @@ def flow(
         duration: how much later, in the unit of time of `F`.
         rtol: the relative error of a step; by default 1e-10 in float64 and 2e-6 in float32.
         atol: the absolute error of a step, a number or `[n_states]`; by default `rtol` times the
-            largest entry of the state, or of what it moves by at its first speed. If entries
-            differ in size by orders of magnitude, give one for each.
+            largest entry of the state, or at zero, of what it moves by at its first speed. If
+            entries differ in size by orders of magnitude, give one for each.
         stiff: whether to integrate by the implicit method. It pays where the fastest time constant
             is some thousand times shorter than `duration`, or more: explicit steps cannot be longer
             than about six time constants. Its own steps are shorter, and each solves equations.
@@ -237,6 +237,12 @@ def _changes(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return both[0], moved
 
 
+def _largest(x: Float[Array, "k d"], moved: Float[Array, "k d"]) -> Float[Array, "k 1"]:
+    """Return the largest entry of each row, or where all are zero, of what it moves by."""
+    own, then = (jnp.max(size, axis=1, keepdims=True) for size in (x, moved))
+    return jnp.where(own > 0, own, then)
+
+
 @eqx.filter_jit
 def _integrated(
     F: Flow, field: Transition, x: Float[Array, "k d"], u: Float[Array, " m"]
@@ -247,13 +253,13 @@ def _integrated(
     rtol = F.relative_error(x.dtype)
     duration = jnp.asarray(F.duration, x.dtype)
     finite = jnp.isfinite(x).all()
-    size = jnp.maximum(jnp.abs(x), jnp.abs(duration * field(x, u)))
+    sizes = jnp.abs(x), jnp.abs(duration * field(x, u))
     if F.atol is None:
-        unit = jnp.broadcast_to(jnp.max(size[0]), x.shape[1:])
+        unit = jnp.broadcast_to(_largest(*sizes)[0], x.shape[1:])
     else:
         unit = jnp.broadcast_to(jnp.asarray(F.atol, x.dtype) / rtol, x.shape[1:])
     unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
-    scale = jnp.max((size / unit).at[0].set(1), axis=1, keepdims=True)
+    scale = _largest(*(size / unit for size in sizes)).at[0].set(1)
     unit = unit * jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
 
     def rate(_: Any, y: Array, __: Any) -> Array:
@@ -280,6 +286,6 @@ def _integrated(
     )
     ends: Any = found.ys
     end = unit * ends[0]
-    grown = jnp.max(jnp.abs(end[0] / size[0].max())) > _BLOWN_UP
+    grown = jnp.max(jnp.abs(end[0])) > _BLOWN_UP * _largest(*sizes)[0, 0]
     lost = jnp.where(grown | jnp.isinf(x[0]).any(), jnp.inf, jnp.nan)
     return jnp.where(finite & (found.result == diffrax.RESULTS.successful), end, lost)

@@ -63,7 +63,8 @@ def test_units_of_states_and_of_time_do_not_matter(units, rate):
     edges = connections(double_well(units, rate), points(x)).edges
     plain = connections(double_well(), points([[-1, 0], [0, -0.2], [1, 0]])).edges
     assert edges.attractor.tolist() == plain.attractor.tolist() == [2, 0]
-    assert np.allclose(rate * edges.n_steps, plain.n_steps)
+    # Distances are in one unit of both states, or in one for each, so steps may differ by a few.
+    assert np.allclose(rate * edges.n_steps, plain.n_steps, atol=1)
     assert np.allclose(edges.path / units, plain.path, atol=1e-3)
 
 
@@ -115,10 +116,10 @@ def test_the_saddle_of_a_boundary_and_new_weights_compile_nothing():
 def test_the_smallest_kick_ends_on_the_boundary():
     # The boundary is the line `x[0] = 0`, at a distance of 1 along the first state.
     F = double_well()
-    found = smallest_kick(F, X[0], np.float32([2, 0.5]), max_amplitude=2.0)
-    assert np.isclose(found.amplitude, 0.5, atol=1e-12) and found.returns < 0.5
+    found = smallest_kick(F, X[0], np.float32([1.75, 0.5]), max_amplitude=2.0)
+    assert np.isclose(found.amplitude, 1 / 1.75, atol=1e-12) and found.returns < 1 / 1.75
     assert found.outcome == Outcome.ELSEWHERE and np.allclose(found.end, [1, 0], atol=1e-6)
-    away = smallest_kick(F, X[0], np.float32([-2, 0.5]), max_amplitude=2.0)
+    away = smallest_kick(F, X[0], np.float32([-1.75, 0.5]), max_amplitude=2.0)
     assert np.isnan(away.amplitude)
 
 
