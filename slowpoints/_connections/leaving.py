@@ -33,7 +33,7 @@ def leaving(exact: ExactPoints, n_directions: int) -> tuple[Starts, dict[str, An
         weights = np.concatenate(
             [np.eye(len(vectors)), directions_all_around(len(vectors), n_directions)]
         )
-        rates = values.real if exact.continuous_time else np.log(np.abs(values))
+        rates = np.real(values) if exact.continuous_time else np.log(np.abs(values))
         own = near * weights * _relative(rates, near) @ vectors
         # Along an eigenvector alone, there is nothing that could win.
         own[: len(vectors)] = near * vectors

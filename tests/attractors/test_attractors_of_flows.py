@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from slowpoints import AttractorKind, ContinuousTime, attractors, lyapunov
-from slowpoints._attractors import examined
 from slowpoints._network import time_scale
 from slowpoints._network.time_scale import in_steps
 from slowpoints._network.trace import traced
@@ -64,9 +63,6 @@ def test_a_cycle_that_is_a_whole_number_of_steps_is_a_closed_orbit(monkeypatch, 
     own = in_steps(F, x, np.zeros((8, 0)))
     part = time_scale.PART * VAN_DER_POL / parts / float(own.duration)
     monkeypatch.setattr(time_scale, "PART", part)
-    seen = []
-    other = examined._in_other_steps
-    monkeypatch.setattr(examined, "_in_other_steps", lambda *a: seen.append(1) or other(*a))
     found = attractors(ContinuousTime(van_der_pol), x, NO_INPUT)
     assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
     assert abs(found.period[0] - VAN_DER_POL) < 1e-7
@@ -80,6 +76,7 @@ def test_lorenz_is_chaotic():
     assert abs(found.dimension - 2.062) < 0.01
 
 
+@pytest.mark.slow
 def test_equilibria_have_the_eigenvalues_as_exponents():
     def wells(x, u):
         return jnp.stack([x[0] - x[0] ** 3, -5 * x[1]])

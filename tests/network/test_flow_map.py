@@ -90,6 +90,7 @@ def test_failures_are_no_numbers():
     assert np.isnan(below(jnp.ones(1))).all()
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("units", "atol"),
     [([1e-6, 1e-6], None), ([1e6, 1e6], None), ([1e-6, 1e6], [1e-12, 1.0])],
