@@ -65,7 +65,7 @@ class LyapunovExponents(eqx.Module):
     exponents: Float[np.ndarray, "*rows n"]
     errors: Float[np.ndarray, "*rows n"]
     x: Float[np.ndarray, "*rows n_states"]
-    n_steps: float = eqx.field(static=True)
+    n_steps: int | float = eqx.field(static=True)
 
     @property
     def dimension(self) -> Float[np.ndarray, "*rows"]:

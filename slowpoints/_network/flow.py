@@ -18,6 +18,9 @@ _RTOL = {"float64": 1e-10, "float32": 2e-6}
 """Errors of one flow that count as none, by the precision: a few digits above rounding. In float64,
 trajectories then have the digits that exponents, periods and boundaries are given in."""
 
+_RTOL_STIFF = 1e-7
+"""The same for the implicit method, which in stiff networks has an order far below 5."""
+
 _MOST_STEPS = 2**14
 """The integrator gives up after so many steps: some thousand time constants."""
 
@@ -73,7 +76,8 @@ class Flow(Transition):
 
     def relative_error(self, dtype: Any) -> float:
         """Return up to which relative error of a flow counts as none."""
-        return self.rtol or _RTOL[np.dtype(dtype).name]
+        least = _RTOL_STIFF if self.stiff else 0.0
+        return self.rtol or max(_RTOL[np.dtype(dtype).name], least)
 
     def pushed(
         self,
@@ -117,7 +121,8 @@ def flow(
         F: `dx/dt`, as a [`ContinuousTime`][slowpoints.ContinuousTime], or as anything that this
             takes.
         duration: how much later, in the unit of time of `F`.
-        rtol: the relative error of a step; by default 1e-10 in float64 and 2e-6 in float32.
+        rtol: the relative error of a step; by default 1e-10 in float64 and 2e-6 in float32,
+            and at least 1e-7 with `stiff`.
         atol: the absolute error of a step, a number or `[n_states]`; by default `rtol` times the
             largest entry of the state, or at zero, of what it moves by at its first speed. If
             entries differ in size by orders of magnitude, give one for each.
