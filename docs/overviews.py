@@ -46,4 +46,4 @@ def _first_sentence(path):
     for name in path.split(".")[1:]:
         value = getattr(value, name)
     text = " ".join(inspect.getdoc(value).split("\n\n")[0].split())
-    return _SENTENCE.match(text)[1].rstrip(":").replace("|", "\\|")
+    return _SENTENCE.match(text)[1].rstrip(":")

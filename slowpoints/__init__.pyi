@@ -9,6 +9,7 @@ from ._network.as_transition import as_transition as as_transition
 from ._network.continuous_time import ContinuousTime as ContinuousTime
 from ._network.iterate import iterate as iterate
 from ._network.along import along as along
+from ._network.flow import flow as flow
 from ._network.stroboscopic import stroboscopic as stroboscopic
 from ._network.q_fn import q_fn as q_fn
 from ._search.sample import sample_inputs_and_states as sample_inputs_and_states

@@ -51,6 +51,7 @@ from slowpoints import (
     find_all,
     find_cycles,
     find_fixed_points,
+    flow,
     input_grid,
     iterate,
     jacobians,
@@ -490,6 +491,17 @@ CALLS = {
             "direction": Kind(("x", U, X, U[0] + np.nan), SAME_ARRAY),
         },
         {"fps": (points(xstar=None), points(inputs=None))},
+    ),
+    "flow": Call(
+        flow,
+        {"F": F, "duration": 0.5},
+        {
+            "F": MODEL,
+            "duration": POSITIVE,
+            "rtol": POSITIVE_OR_NONE,
+            "atol": Kind(("1", np.inf, 0, np.float32([0, 1])), SAME_NUMBER),
+            "stiff": FLAG,
+        },
     ),
     "stroboscopic": Call(
         stroboscopic,

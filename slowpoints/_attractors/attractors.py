@@ -1,5 +1,6 @@
 """`attractors`: what many states settle on, and which share of them on what."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +13,16 @@ from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._attractors.known import Known
 from slowpoints._attractors.running import run
 from slowpoints._attractors.settling import Settling
-from slowpoints._connections.outcome import check_map
+from slowpoints._connections.outcome import check_steps
 from slowpoints._connections.refined_points import working_dtype
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime, linearised_part
+from slowpoints._network.time_scale import TimeSteps, in_steps, length_of_step
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, units_of
+from slowpoints._network.units import InUnits, in_units, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._proofs.certify import certify as certified
 
@@ -45,10 +48,13 @@ class Attractors(eqx.Module):
         inputs: `[k, n_inputs]` the constant input under which it exists.
         period: `[k]` after how many steps states return: 1 for a fixed point, the number of steps
             of a cycle, the mean time of return of a closed orbit, of a torus that of its strongest
-            frequency, and NaN otherwise.
+            frequency, and NaN otherwise. In continuous time it is in units of time, and NaN for a
+            fixed point.
         period_error: `[k]` by how much the period differs between parts of the trajectory.
-        rotation_number: `[k]` turns per step, from 0 to 1/2; NaN where nothing rotates.
-        exponents: `[k, n_exponents]` the leading Lyapunov exponents, per step; NaN where not known.
+        rotation_number: `[k]` turns per step, from 0 to 1/2; NaN where nothing rotates, and in
+            continuous time.
+        exponents: `[k, n_exponents]` the leading Lyapunov exponents, per step or unit of time; NaN
+            where not known.
         exponent_errors: `[k, n_exponents]` half the widths of their 95 % intervals.
         n_starts: `[k]` how many states settled on it.
         share: `[k]` these as a part of all states that started under this input.
@@ -60,7 +66,8 @@ class Attractors(eqx.Module):
         is_certified: `[k]` whether it is a fixed point that is proven; `None` if not asked for.
         attractor: `[n]` for each start, the row of what it settled on.
         end: `[n, n_states]` its last state.
-        n_steps: `[n]` how many steps it took, with those after `max_steps` in which it settled.
+        n_steps: `[n]` how many steps it took, with those after `max_steps` in which it settled; in
+            continuous time, how much time.
         reasons: `[k]` why it is not known; empty where it is.
     """
 
@@ -79,7 +86,7 @@ class Attractors(eqx.Module):
     is_certified: Bool[np.ndarray, " k"] | None
     attractor: Int[np.ndarray, " n"]
     end: Float[np.ndarray, "n n_states"]
-    n_steps: Int[np.ndarray, " n"]
+    n_steps: Int[np.ndarray, " n"] | Float[np.ndarray, " n"]
     reasons: tuple[str, ...] = eqx.field(static=True)
 
     def __len__(self) -> int:
@@ -160,6 +167,13 @@ def attractors(
     - States *escape* if they become NaN, infinite, or a million times as large as they were.
     - Everything else is *undecided*, with a reason.
 
+    In continuous time, [`flow`][slowpoints.flow] integrates trajectories, in float64 if the network
+    can be evaluated in it. They are looked at in
+    steps of a quarter of the time scale on which velocities change, `|f| / |J f|` with the Jacobian
+    `J`: the median over trajectories from these states, once what is fast is over. There are no
+    cycles of steps then: a limit cycle is a closed orbit, whatever its period. States at which the
+    integrator gives up are undecided.
+
     States count as being on a torus or a chaotic attractor if they move among its states, no
     farther from them than these are from each other. Attractors that are that close together are
     not told apart.
@@ -167,17 +181,18 @@ def attractors(
     Runs on the host, not inside `jit`.
 
     Args:
-        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
-            continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, or a
+            [`ContinuousTime`][slowpoints.ContinuousTime].
         states: `[n, n_states]` where to start, drawn from the distribution that shares are to refer
             to, such as [`sample_states`][slowpoints.sample_states] or
             [`sample_ball`][slowpoints.sample_ball] give.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n, n_inputs]` their constant inputs. Attractors
             under different inputs are different ones. For inputs that repeat, see
             [`stroboscopic`][slowpoints.stroboscopic].
-        max_steps: how many steps each state may take. Of those that are then on nothing known, up
-            to 64 under each input are examined: these take half as many again, or 2,048, before as
-            many are looked at, or 4,096 (but no more than 16,384). The others are undecided.
+        max_steps: how many steps each state may take, in continuous time of the length above. Of
+            those that are then on nothing known, up to 64 under each input are examined: these take
+            half as many again, or 2,048, before as many are looked at, or 4,096 (but no more than
+            16,384). The others are undecided.
         n_exponents: how many Lyapunov exponents to give, at most one for each entry of the state.
         n_sample: how many states of each attractor to keep.
         certify: whether to prove the fixed points, as [`certify`][slowpoints.certify] does.
@@ -186,12 +201,13 @@ def attractors(
         The attractors, with the share of the states that settled on each.
 
     Raises:
-        TypeError: if `F` is not of a known kind, or in continuous time, or something is traced.
+        TypeError: if `F` is not of a known kind, or something is traced.
         ValueError: if `F` does not map such states to states, or a number is out of range.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "attractors"
     F = as_transition(F)
-    check_map(caller, F, states=states, inputs=inputs)
+    check_steps(caller, F, states=states, inputs=inputs)
     states = arguments.array(caller, "states", states, ("n", "n_states"), floating=True)
     arguments.check_precision(caller, "states", states.dtype)
     arguments.check_finite(caller, "states", states)
@@ -206,12 +222,14 @@ def attractors(
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     inputs = arguments.inputs_of_rows(caller, inputs, n, "row of `states`", dtype)
     F = traced(caller, F, n_states, inputs.shape[1], dtype, states="states")
+    if isinstance(F, ContinuousTime):  # where errors are controlled
+        dtype = working_dtype(F, x, inputs)
     x, u = x.astype(dtype), np.broadcast_to(np.asarray(inputs, dtype), (n, inputs.shape[1]))
     u_of, group = np.unique(u, axis=0, return_inverse=True)
     group = group.reshape(-1)
-    unit = _units(F, x, u)
+    steps, unit = _in_units(F, x, u)
     settling = Settling(
-        F if (unit == 1).all() else InUnits(F, unit),
+        steps,
         (x / unit).astype(dtype),
         u,
         group,
@@ -221,6 +239,8 @@ def attractors(
     with np.errstate(over="ignore", invalid="ignore"):  # of states that leave
         settling.run(max_steps)
         found = _result(settling, u_of, group, unit, n_sample)
+    if (dt := length_of_step(steps)) is not None:
+        found = _in_time(found, dt)
     if certify:
         rows = found.kind == AttractorKind.FIXED_POINT
         is_certified = np.zeros(len(found), bool)
@@ -233,16 +253,39 @@ def attractors(
     return found
 
 
-def _units(
+def _in_units(
     F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
-) -> Float[np.ndarray, " n_states"]:
-    """Return what to measure states in: their size where they start, and a few steps later."""
+) -> tuple[Transition, Float[np.ndarray, " n_states"]]:
+    """Return the network in steps and in units, and these: how large states are.
+
+    Those where they start, and a few steps later.
+    """
+    continuous_time = isinstance(F, ContinuousTime)
+    first = units_of(x) if continuous_time else np.ones(x.shape[1])
+    steps = in_steps(in_units(F, first), x / first, u) if continuous_time else F
     with np.errstate(over="ignore", invalid="ignore"):
-        later = run(F, x, u, _STEPS_OF_UNITS)
+        later = first * run(steps, (x / first).astype(x.dtype), u, _STEPS_OF_UNITS)
         size = np.linalg.norm(later, axis=1)
         size = np.where(np.isfinite(size), size, np.inf)
         typical = np.median(size) if len(size) else 0.0
-    return units_of(x, later[size <= _LARGER * typical] if np.isfinite(typical) else later[:0])
+    unit = units_of(x, later[size <= _LARGER * typical] if np.isfinite(typical) else later[:0])
+    if isinstance(steps, TimeSteps):
+        return dataclasses.replace(steps, f=InUnits(linearised_part(F), unit)), unit
+    return F if (unit == 1).all() else InUnits(F, unit), unit
+
+
+def _in_time(found: Attractors, dt: float) -> Attractors:
+    """Return what was found in steps of a length in units of time."""
+    rests = found.kind == AttractorKind.FIXED_POINT
+    return dataclasses.replace(
+        found,
+        period=np.where(rests, np.nan, found.period * dt),
+        period_error=np.where(rests, np.nan, found.period_error * dt),
+        rotation_number=np.full(len(found), np.nan),
+        exponents=found.exponents / dt,
+        exponent_errors=found.exponent_errors / dt,
+        n_steps=found.n_steps * dt,
+    )
 
 
 def _result(

@@ -13,6 +13,7 @@ from slowpoints._connections.refined_points import enabled, refined_points, size
 from slowpoints._core.arrays import power_of_two
 from slowpoints._network.base import Transition
 from slowpoints._network.iterate import iterate
+from slowpoints._network.time_scale import as_given, length_of_step
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -275,9 +276,9 @@ def points_near(
         For each row what was found, equal ones as one object, with its least period, which divides
         `k`; `None` if Newton's method does not arrive.
     """
-    F_k = F if k == 1 else iterate(F, k)
+    F_k = as_given(F) if k == 1 else iterate(F, k)
     start, x = x, refined_points(F_k, x, u)
-    speed = speeds(F_k, x, u)
+    speed = (length_of_step(F) or 1) * speeds(F_k, x, u)
     with np.errstate(invalid="ignore"):
         moved = np.minimum(size_of(x), np.linalg.norm(x - start, axis=1))
         negligible = np.sqrt(np.finfo(x.dtype).eps) * moved
@@ -333,9 +334,10 @@ def _with_spectra(
         fps = FixedPoints(xstar=jnp.asarray(x[rows]), inputs=jnp.asarray(u[rows]))
         fps = decompose(jacobians(F_k, fps)).to_numpy()
     orbits = x[:, None] if k == 1 else _orbits(F, x, u, k)
+    dt = length_of_step(F)
     return [
         _known_point(
-            fps.J_xstar[i], fps.eigval_J_xstar[i], bool(fps.is_stable[i]), orbit, g, n_exponents
+            fps.J_xstar[i], fps.eigval_J_xstar[i], bool(fps.is_stable[i]), orbit, g, n_exponents, dt
         )
         for i, (orbit, g) in enumerate(zip(orbits, group.tolist(), strict=True))
     ]
@@ -355,13 +357,21 @@ def _known_point(
     orbit: Float[np.ndarray, "k d"],
     group: int,
     n_exponents: int,
+    dt: float | None,
 ) -> Known:
     k, d = orbit.shape
     size = np.abs(eigval)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponents = (np.log(size) / k)[:n_exponents]
-        rounding = d * np.finfo(J.dtype).eps * np.linalg.norm(J, 2)
-        errors = np.where(size > 0, rounding / size / k, 0.0)[:n_exponents]
+    rounding = d * np.finfo(J.dtype).eps * np.linalg.norm(J, 2)
+    if dt is None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            exponents = (np.log(size) / k)[:n_exponents]
+            errors = np.where(size > 0, rounding / size / k, 0.0)[:n_exponents]
+    else:
+        from scipy.linalg import expm  # only here, so that others load no SciPy
+
+        exponents = (eigval.real * dt)[:n_exponents]
+        errors = np.full(len(exponents), rounding * dt)
+        J = expm(dt * J)
     away = np.eye(d) - J
     regular = np.isfinite(J).all() and np.linalg.cond(away) < 1 / np.sqrt(np.finfo(J.dtype).eps)
     return Known(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from slowpoints._connections.outcome import check_map
+from slowpoints._connections.outcome import check_steps
 from slowpoints._connections.refined_points import enabled, working_dtype
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
@@ -18,8 +18,11 @@ from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
+from slowpoints._network.flow import Flow
 from slowpoints._network.precision import with_precision
+from slowpoints._network.time_scale import in_steps, length_of_step
 from slowpoints._network.trace import traced
+from slowpoints._network.units import in_units, units_of
 
 N_BLOCKS = 16
 """The steps are measured in so many blocks, whose means tell the errors. More and shorter ones
@@ -36,6 +39,9 @@ any power of time. By chance, those of chaos are so close in about one of ten th
 _ALIGNING = 0.125
 """This part of the measured steps is run before them, for directions to turn to where they stay."""
 
+_RESOLVED = 1e3
+"""What shrinks in one step of a flow to so many of its relative errors, or less, is lost."""
+
 _ONE_BY_ONE = 8
 """So many directions are orthogonalised one by one, in a batch. More go to LAPACK."""
 
@@ -47,17 +53,19 @@ class LyapunovExponents(eqx.Module):
     """Lyapunov exponents: see [`lyapunov`][slowpoints.lyapunov].
 
     Attributes:
-        exponents: `[..., n]` the leading exponents, falling, in logarithms per step. An exponent of
-            minus infinity belongs to a direction that is lost, as where a unit is silent.
+        exponents: `[..., n]` the leading exponents, falling, in logarithms per step, or in
+            continuous time per unit of time. An exponent of minus infinity belongs to a direction
+            that is lost, as where a unit is silent, or in continuous time to one that shrinks a
+            hundred times as fast as the motion.
         errors: `[..., n]` half the widths of their 95 % confidence intervals.
         x: `[..., n_states]` the state after the last step.
-        n_steps: how many steps were measured.
+        n_steps: how many steps were measured, or in continuous time, how much time.
     """
 
     exponents: Float[np.ndarray, "*rows n"]
     errors: Float[np.ndarray, "*rows n"]
     x: Float[np.ndarray, "*rows n_states"]
-    n_steps: int = eqx.field(static=True)
+    n_steps: int | float = eqx.field(static=True)
 
     @property
     def dimension(self) -> Float[np.ndarray, "*rows"]:
@@ -138,9 +146,13 @@ def lyapunov(
     exponents, and twice their difference is the error. Errors tell how well the mean over these
     steps is known, and not whether the trajectory has reached the attractor by then.
 
+    In continuous time, [`flow`][slowpoints.flow] integrates states and directions together, in
+    steps of a quarter of the time scale on which velocities change, `|f| / |J f|` with the Jacobian
+    `J`: the median over trajectories from these states, once what is fast is over.
+
     Args:
-        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
-            continuous time, pass a step of a simulation and divide the exponents by its length.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, or a
+            [`ContinuousTime`][slowpoints.ContinuousTime].
         x: `[n_states]` or `[n_rows, n_states]` where the trajectories start.
         inputs: `[n_inputs]`, `[1, n_inputs]` or `[n_rows, n_inputs]` their constant inputs.
         n: how many exponents; by default all, one for each entry of the state.
@@ -153,12 +165,13 @@ def lyapunov(
         trajectories that do not stay finite.
 
     Raises:
-        TypeError: if `F` is not of a known kind, or in continuous time, or something is traced.
+        TypeError: if `F` is not of a known kind, or something is traced.
         ValueError: if `F` does not map such states to states, or a number is out of range.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "lyapunov"
     F = as_transition(F)
-    check_map(caller, F, x=x, inputs=inputs)
+    check_steps(caller, F, x=x, inputs=inputs)
     x = arguments.array(caller, "x", x, ("n_states",), ("n", "n_states"), floating=True)
     arguments.check_precision(caller, "x", x.dtype)
     arguments.check_finite(caller, "x", x)
@@ -174,7 +187,13 @@ def lyapunov(
     F = traced(caller, F, n_states, inputs.shape[1], dtype, states="x")
     dtype = working_dtype(F, rows, inputs)
     u = np.broadcast_to(np.asarray(inputs, dtype), (len(rows), inputs.shape[1]))
-    values, errors, end, measured = spectrum(F, rows.astype(dtype), u, n_kept, n_steps, transient)
+    unit = units_of(rows)
+    start = (rows / unit).astype(dtype)
+    F = in_steps(in_units(F, unit), start, u)
+    values, errors, end, measured = spectrum(F, start, u, n_kept, n_steps, transient)
+    end = (unit * end).astype(dtype)
+    if (dt := length_of_step(F)) is not None:
+        values, errors, measured = values / dt, errors / dt, measured * dt
     if x.ndim == 1:
         values, errors, end = values[0], errors[0], end[0]
     return LyapunovExponents(values, errors, end, measured)
@@ -209,6 +228,9 @@ def spectrum(
     smooth = np.concatenate([*averages, np.zeros((3, 0, n))], axis=1)[:, : len(x)]
     end = np.concatenate([*ends, x[:0]])[: len(x)]
     values, errors = _with_errors(means, smooth, float(np.finfo(x.dtype).eps))
+    if isinstance(F, Flow):
+        unresolved = values < np.log(_RESOLVED * F.relative_error(x.dtype))
+        values[unresolved], errors[unresolved] = -np.inf, 0
     lost = ~np.isfinite(end).all(axis=1)
     values[lost], errors[lost] = np.nan, np.nan
     return values, errors, end, per_block * N_BLOCKS
@@ -271,6 +293,9 @@ def _growth(
         return jax.vmap(F)(x, u).astype(x.dtype)
 
     def with_directions(x: Array, u: Array, Q: Array) -> tuple[Array, Array, Array]:
+        if isinstance(F, Flow):
+            y, Q = F.pushed(x, u, Q)
+            return y, *_orthonormal(Q)
         y, push = jax.linearize(lambda x: F(x, u).astype(x.dtype), x)
         Q, lengths = _orthonormal(jax.vmap(push, in_axes=1, out_axes=1)(Q))
         return y, Q, lengths

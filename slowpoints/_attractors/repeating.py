@@ -10,6 +10,7 @@ from slowpoints._attractors.known import Known, points_near, rounding_of
 from slowpoints._attractors.lyapunov import spectrum
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
+from slowpoints._network.time_scale import TimeSteps
 
 LONGEST_FROM_AFAR = 64
 """Cycles of up to so many steps are found before states have come to them."""
@@ -49,6 +50,8 @@ def repeating(
     rounding = rounding_of(last).max()
     if radius <= rounding:
         return resting_point(F, states[-1], u, group, n_exponents)
+    if isinstance(F, TimeSteps):
+        return None  # what repeats after some steps is a closed orbit
     n_tried = 0
     apart = np.linalg.norm(states[-1] - states[-2::-1], axis=1)  # after 1, 2, ... steps
     for k in 1 + np.flatnonzero(apart[: len(states) - _COMPARED] <= NEARLY_BACK * radius):

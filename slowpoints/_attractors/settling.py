@@ -20,6 +20,7 @@ from slowpoints._attractors.repeating import LONGEST_FROM_AFAR, period_of, resti
 from slowpoints._attractors.running import run, trajectories
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
+from slowpoints._network.time_scale import TimeSteps
 
 _FIRST_STEPS = 128
 """The first round is so long, and each later one as long as all before it."""
@@ -67,6 +68,9 @@ _FAR = 1e6
 _NOT_EXAMINED = f"not examined, after {_MOST_EXAMINED} other trajectories under this input had been"
 
 
+_GAVE_UP = "the integrator gave up: see `flow`"
+
+
 class Settling:
     """Where all states are, and what is known of them.
 
@@ -104,6 +108,7 @@ class Settling:
         self.reasons: dict[int, str] = {}
         self._F, self._u, self._group = F, u, group
         self._dtype, self.n_exponents = dtype, n_exponents
+        self._given_up: list[int] = []
         self._n_examined = np.zeros(group.max(initial=0) + 1, int)
 
     def run(self, max_steps: int) -> None:
@@ -122,17 +127,19 @@ class Settling:
                 next_examined = _AGAIN * done
                 # What comes to a point need not be looked at, if it can take further steps.
                 moves = np.full(len(active), True) if done == max_steps else ~slow
-                self._find_cycles(active, rows, moves)
+                if not isinstance(self._F, TimeSteps):
+                    self._find_cycles(active, rows, moves)
                 room = _NUMBERS_EXAMINED // rows.end.shape[1]
                 n_steps = max(_EXAMINED_STEPS, min(done, room, _MOST_EXAMINED_STEPS))
                 self._examine(active, rows, moves, n_steps, done == max_steps)
 
     def reason(self, row: int) -> str:
         """Return why it is not known what a row has settled on."""
-        return self.reasons.get(row, _NOT_EXAMINED)
+        return _GAVE_UP if row in self._given_up else self.reasons.get(row, _NOT_EXAMINED)
 
     def _open(self) -> Int[np.ndarray, " k"]:
-        return np.flatnonzero(self.attractor < 0)
+        rows = np.flatnonzero(self.attractor < 0)
+        return rows[~np.isin(rows, self._given_up)]
 
     def _forward(self, active: Int[np.ndarray, " k"], n_steps: int) -> Rows:
         """Run some rows forward, and return them."""
@@ -148,6 +155,10 @@ class Settling:
     def _settle_escaped(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             stays = np.linalg.norm(rows.end, axis=1) <= _FAR
+        if isinstance(self._F, TimeSteps):
+            gave_up = np.isnan(rows.end).any(axis=1)
+            self._given_up += active[gave_up].tolist()
+            stays |= gave_up
         for group in np.unique(rows.group[~stays]).tolist():
             left = active[~stays & (rows.group == group)]
             unknown = np.full(self.n_exponents, np.nan)

@@ -14,7 +14,7 @@ from slowpoints._connections.outcome import (
     Outcome,
     Places,
     Starts,
-    check_map,
+    check_steps,
     run_until_ended,
 )
 from slowpoints._connections.refined_points import (
@@ -31,8 +31,9 @@ from slowpoints._core.types import RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import with_precision
+from slowpoints._network.time_scale import in_steps
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, unit_of, units_of
+from slowpoints._network.units import in_units, unit_of, units_of
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -67,6 +68,10 @@ as beside a saddle that is hardly unstable."""
 
 _ASIDE = 1e-5
 """How far from the saddle the trajectories start that show what it separates, in the same unit."""
+
+
+_ON_THE_WAY = np.arange(1, 16) / 16
+"""In continuous time, steps suit the motion from these places between the attractors."""
 
 
 class BasinBoundary(eqx.Module):
@@ -129,8 +134,11 @@ def basin_boundary(
     them, or a third attractor. A saddle that is reported need not be the only one that separates
     them.
 
-    Runs on the host, not inside `jit`; all pairs are computed side by side, in float64 if the
-    network can be evaluated in it.
+    In continuous time, [`flow`][slowpoints.flow] integrates trajectories, in steps of a quarter of
+    the time scale on which velocities change, `|f| / |J f|` with the Jacobian `J`: the median over
+    those from between the attractors, once what is fast is over. `max_steps` counts these.
+
+    Runs on the host, not inside `jit`, in float64 if the network can be evaluated in it.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -146,13 +154,14 @@ def basin_boundary(
         The saddle of each pair, and whether it separates the two.
 
     Raises:
-        TypeError: if an argument is of the wrong kind or traced, or `F` is in continuous time.
+        TypeError: if an argument is of the wrong kind or traced.
         ValueError: if an argument has the wrong shape or range, or `F` does not map such states to
             states.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "basin_boundary"
     F = as_transition(F)
-    check_map(caller, F, a=a, b=b, inputs=inputs)
+    check_steps(caller, F, a=a, b=b, inputs=inputs)
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     max_rounds = arguments.whole(caller, "max_rounds", max_rounds)
     F, a, b, u = _checked(caller, F, a, b, inputs)
@@ -160,12 +169,12 @@ def basin_boundary(
     apart = np.linalg.norm((a - b) / relative, axis=1)
     unit = relative * unit_of(float(np.median(apart)) if len(a) else 0.0)
     a, b = ((x / unit).astype(x.dtype) for x in (a, b))
-    pairs = _Pairs.of(InUnits(F, unit), a, b, u, max_steps)
+    pairs = _Pairs.of(in_units(F, unit), a, b, u, max_steps)
     found = pairs.crossing(pairs.a, pairs.b, np.full(len(a), 1))
     low, high = pairs.between(pairs.a, pairs.b, found)
     state = low
     for _ in range(max_rounds):
-        if (speeds(pairs.F, low, pairs.u) <= _AT_REST * pairs.distance).all():
+        if (speeds(pairs.steps, low, pairs.u) <= _AT_REST * pairs.distance).all():
             break
         low, high = pairs.advance(low, high)
         label = pairs.labels(high)
@@ -213,6 +222,7 @@ class _Pairs(eqx.Module):
     """Pairs of attractors, in the precision of the computation."""
 
     F: Transition
+    steps: Transition  # `F` as a map: itself, or a flow
     a: Float[np.ndarray, "n n_states"]
     b: Float[np.ndarray, "n n_states"]
     u: Float[np.ndarray, "n n_inputs"]
@@ -229,13 +239,15 @@ class _Pairs(eqx.Module):
         u = u.astype(dtype)
         with enabled(dtype):
             F = with_precision(F, dtype)
+        way = np.concatenate([a + part * (b - a) for part in _ON_THE_WAY])
+        steps = in_steps(F, way, np.tile(u, (len(_ON_THE_WAY), 1)))
         ends, flaw = [], np.full(len(a), "", object)
         for name, given in (("a", a), ("b", b)):
             x = refined_points(F, given.astype(dtype), u)
             with enabled(dtype):
                 fps = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u)))
             rounding = np.sqrt(np.finfo(dtype).eps) * size_of(x)
-            good = (speeds(F, x, u) <= rounding) & np.asarray(fps.is_stable)
+            good = (speeds(steps, x, u) <= rounding) & np.asarray(fps.is_stable)
             good &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
             flaw[~good] = f"`{name}` is not a stable fixed point"
             ends.append(x)
@@ -244,6 +256,7 @@ class _Pairs(eqx.Module):
         flaw[merged & (flaw == "")] = "`a` and `b` are the same point"
         return cls(
             F=F,
+            steps=steps,
             a=ends[0],
             b=ends[1],
             u=u,
@@ -268,7 +281,7 @@ class _Pairs(eqx.Module):
             np.ones(2 * n, bool),
             np.tile(REACH * self.distance, 2).astype(x.dtype),
         )
-        found = run_until_ended(self.F, starts, places, self.max_steps)
+        found = run_until_ended(self.steps, starts, places, self.max_steps)
         label = np.where(found.outcome == Outcome.MOVING, UNKNOWN, _OTHER + found.outcome)
         arrived = found.outcome == Outcome.ARRIVED
         return np.where(arrived, found.place >= n, label).reshape(n, k)
@@ -298,7 +311,7 @@ class _Pairs(eqx.Module):
         apart = _APART if low.dtype == np.float64 else _APART_32
         with enabled(low.dtype):
             arrays = (low, high, self.u, (apart * self.distance).astype(low.dtype))
-            found = _advance(self.F, *map(jnp.asarray, arrays))
+            found = _advance(self.steps, *map(jnp.asarray, arrays))
             return np.asarray(found[0]), np.asarray(found[1])
 
     def saddle(self, x: Float[np.ndarray, "n n_states"]) -> tuple[FixedPoints, Any]:
@@ -322,7 +335,7 @@ class _Pairs(eqx.Module):
         add(wide, "trajectories from between the basins are still moving after `max_steps`")
         beyond = np.array([_beyond(label) for label in found.label.tolist()], object)
         add(found.label != 1, beyond)
-        at_rest = speeds(self.F, saddle.x_init, self.u) <= _AT_REST * self.distance
+        at_rest = speeds(self.steps, saddle.x_init, self.u) <= _AT_REST * self.distance
         add(~at_rest, "the state between the basins does not come to rest at a saddle")
         add(~saddle.valid, "no fixed point was found next to the state between the basins")
         index = np.asarray(saddle.n_unstable())

@@ -11,11 +11,13 @@ from jaxtyping import Bool, Float, Int
 from slowpoints._completeness.degree import counted_rows
 from slowpoints._connections.exact_points import ExactPoints
 from slowpoints._connections.leaving import between, leaving
-from slowpoints._connections.outcome import Endings, Outcome, Starts, check_map, run_until_ended
+from slowpoints._connections.outcome import Endings, Outcome, Starts, check_steps, run_until_ended
 from slowpoints._connections.paths import paths
 from slowpoints._core import arguments
 from slowpoints._network.as_transition import as_transition
-from slowpoints._network.units import InUnits, units_of
+from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.time_scale import length_of_step, steps_near
+from slowpoints._network.units import in_units, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.traced import traced_for
 
@@ -42,9 +44,10 @@ class Edges(eqx.Module):
         attractor: `[m]` the row of the point where it arrived, or -1. It is hardly ever another
             saddle: see `index`.
         index: `[m]` the index of that point, 0 for an attractor; or -1.
-        n_steps: `[m]` how many steps it took.
+        n_steps: `[m]` how many steps it took; in continuous time, how much time.
         period: `[m]` the number of steps of the cycle on which it ended; 1 at rest, 0 if it is
-            still moving, or left.
+            still moving, or left. In continuous time, a time after which it is back, which is a
+            multiple of the period, or 0.
         end: `[m, n_states]` its last state.
         path: `[m, n_path, n_states]` states along it, evenly spaced, of an alternating one every
             second state only.
@@ -58,8 +61,8 @@ class Edges(eqx.Module):
     outcome: Int[np.ndarray, " m"]
     attractor: Int[np.ndarray, " m"]
     index: Int[np.ndarray, " m"]
-    n_steps: Int[np.ndarray, " m"]
-    period: Int[np.ndarray, " m"]
+    n_steps: Int[np.ndarray, " m"] | Float[np.ndarray, " m"]
+    period: Int[np.ndarray, " m"] | Float[np.ndarray, " m"]
     end: Float[np.ndarray, "m n_states"]
     path: Float[np.ndarray, "m n_path n_states"]
 
@@ -163,7 +166,8 @@ class Connections(eqx.Module):
         if outcome != Outcome.CYCLE:
             return ""
         found = np.unique(self.edges.period[self.edges.outcome == outcome])
-        return f" of {', '.join(map(str, found))} steps"
+        unit = "units of time" if self.points.continuous_time else "steps"
+        return f" of {', '.join(f'{period:.6g}' for period in found)} {unit}"
 
     def _lines(self, max_rows: int) -> Iterator[str]:
         yield "\n=== Connections Summary ==="
@@ -221,34 +225,38 @@ def connections(
     but rounding. That happens if another eigenvalue has a logarithm more than three times as large,
     and then it is by chance where the trajectory along the slower one ends.
 
+    In continuous time, trajectories are integrated by [`flow`][slowpoints.flow]. They are looked at
+    in steps of a quarter of the time scale of the direction that grows the fastest at any of the
+    saddles, or that decays the slowest at any of the attractors, if that is faster.
+
     Runs on the host, not inside `jit`, and decomposes all Jacobians anew, even if `fps` has them.
 
     Args:
-        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes. In
-            continuous time, pass a step of a simulation, such as `lambda x, u: x + dt * f(x, u)`:
-            it has the same fixed points and, if `dt` is small, the same unstable directions.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, or a
+            [`ContinuousTime`][slowpoints.ContinuousTime].
         fps: distinct points with `xstar` and `inputs`. Rows that are invalid, rows whose `status`
             is not that of a fixed point, and rows from which Newton's method finds none within a
             thousandth of their size, have no edges. Trajectories end
             only at points under the same input, and of the same condition if there is `cond_id`.
         n_directions: how many directions to follow, both ways, from each saddle of index 2 or
             more, besides its eigenvectors. They are always the same ones.
-        max_steps: how many steps each trajectory may take.
+        max_steps: how many steps each trajectory may take, in continuous time of the length above.
         n_path: how many states to keep of each trajectory, for figures.
 
     Returns:
         The points and the trajectories.
 
     Raises:
-        TypeError: if `F` is not of a known kind, or in continuous time; or `fps` is not a
-            `FixedPoints`, is traced, or in half precision.
+        TypeError: if `F` is not of a known kind, or `fps` is not a `FixedPoints`, is traced, or in
+            half precision.
         ValueError: if `fps` has no `xstar` or no `inputs`, or `F` does not map such states to
             states, or a number is out of range.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "connections"
     F = as_transition(F)
     arguments.fields(caller, fps, FixedPoints, "xstar", "inputs")
-    check_map(caller, F, fps=fps)
+    check_steps(caller, F, fps=fps)
     n_directions = arguments.whole(caller, "n_directions", n_directions)
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     n_path = arguments.whole(caller, "n_path", n_path)
@@ -260,17 +268,21 @@ def connections(
     counted = counted_rows(points) & np.isfinite(points.xstar).all(axis=1)
     begun = None if points.x_init is None else points.x_init[counted]
     unit = units_of(points.xstar[counted], begun)
-    F = InUnits(F, unit)
+    F = in_units(F, unit)
     exact = ExactPoints.of(F, points, np.flatnonzero(counted), unit)
     if not points.has_decomposed_jacobians:
         points = points.replace(**exact.spectra(points))
     starts, edges = leaving(exact, n_directions)
     edge, others = between(exact, starts, edges["alternates"])
     both = Starts(*(np.concatenate(pair) for pair in zip(starts, others, strict=True)))
-    ends = run_until_ended(F, both, exact.places(), max_steps)  # together: one program to compile
+    steps = steps_near(F, exact.eigval) if isinstance(F, ContinuousTime) else F
+    ends = run_until_ended(
+        steps, both, exact.places(), max_steps
+    )  # together: one program to compile
     found = Endings(*(column[: len(starts.x)] for column in ends))
     splits = _splits(ends, edge, len(starts.x))
-    path = paths(F, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
+    path = paths(steps, starts, found.n_steps, np.where(edges["alternates"], 2, 1), n_path)
+    dt = length_of_step(steps)
     arrived = found.place >= 0
     row = np.where(arrived, exact.rows[found.place], -1)
     index = np.full(points.n, -1)
@@ -287,8 +299,8 @@ def connections(
             outcome=found.outcome,
             attractor=row,
             index=np.where(arrived, index[row], -1),
-            n_steps=found.n_steps,
-            period=found.period,
+            n_steps=found.n_steps if dt is None else found.n_steps * dt,
+            period=found.period if dt is None else np.where(found.period > 1, found.period * dt, 0),
             end=(unit * found.x).astype(found.x.dtype),
             path=(unit * path).astype(path.dtype),
         ),

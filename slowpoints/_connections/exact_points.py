@@ -35,6 +35,7 @@ class ExactPoints:
     x: Float[np.ndarray, "k n_states"]
     u: Float[np.ndarray, "k n_inputs"]
     eigval: Complex[np.ndarray, "k n_states"]
+    """Of the Jacobians: in continuous time those of `df/dx`."""
     eigvec: Complex[np.ndarray, "k n_states n_states"]
     grows: Bool[np.ndarray, "k n_states"]
     is_stable: Bool[np.ndarray, " k"]
@@ -42,6 +43,7 @@ class ExactPoints:
     """Equal for those under the same input and of the same condition."""
     spacing: Float[np.ndarray, " k"]
     """The distance to the next point of the group."""
+    continuous_time: bool
 
     @property
     def index(self) -> Int[np.ndarray, " k"]:
@@ -62,7 +64,12 @@ class ExactPoints:
         own = own / np.linalg.norm(own, axis=1, keepdims=True)
         values[self.rows], vectors[self.rows] = self.eigval, own
         stable[self.rows] = self.is_stable
-        return {"eigval_J_xstar": values, "eigvec_J_xstar": vectors, "is_stable": stable}
+        return {
+            "eigval_J_xstar": values,
+            "eigvec_J_xstar": vectors,
+            "is_stable": stable,
+            "continuous_time": self.continuous_time,
+        }
 
     @classmethod
     def of(
@@ -88,12 +95,21 @@ class ExactPoints:
             # Weights of a lower precision count for what they are.
             exact = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(x), inputs=u))).to_numpy()
         speed = speeds(F, x, u)
+        if (
+            exact.continuous_time
+        ):  # in the shortest of its time constants, whatever the unit of time
+            speed = speed / np.abs(exact.eigval_J_xstar).max(axis=1)
         known = np.isfinite(exact.eigval_J_xstar).all(axis=1)
         known &= np.linalg.norm(x - given, axis=1) <= GIVEN * size_of(x)
         known &= speed <= np.sqrt(np.finfo(dtype).eps) * size_of(x)
         rows, x, u, exact, speed = rows[known], x[known], u[known], exact[known], speed[known]
         # As for `is_stable`: what may be 1 does not grow.
-        margin = neutral_margin(np, rows.size, dtype, speed)
+        margin = neutral_margin(np, rows.size, dtype, speed)[:, None]
+        if exact.continuous_time:
+            margin = margin * np.abs(exact.eigval_J_xstar).max(axis=1, keepdims=True)
+            grows = exact.eigval_J_xstar.real > margin
+        else:
+            grows = np.abs(exact.eigval_J_xstar) > 1 + margin
         condition = 0 * rows if fps.cond_id is None else fps.cond_id[rows]
         group = np.unique(np.c_[u, condition], axis=0, return_inverse=True)[1].reshape(-1)
         return cls(
@@ -103,8 +119,9 @@ class ExactPoints:
             u=u,
             eigval=exact.eigval_J_xstar,
             eigvec=exact.eigvec_J_xstar,
-            grows=np.abs(exact.eigval_J_xstar) > 1 + margin[:, None],
+            grows=grows,
             is_stable=exact.is_stable,
             group=group,
             spacing=spacing(x, group),
+            continuous_time=exact.continuous_time,
         )

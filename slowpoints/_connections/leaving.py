@@ -33,13 +33,14 @@ def leaving(exact: ExactPoints, n_directions: int) -> tuple[Starts, dict[str, An
         weights = np.concatenate(
             [np.eye(len(vectors)), directions_all_around(len(vectors), n_directions)]
         )
-        own = near * weights * _relative(np.abs(values), near) @ vectors
+        rates = np.real(values) if exact.continuous_time else np.log(np.abs(values))
+        own = near * weights * _relative(rates, near) @ vectors
         # Along an eigenvector alone, there is nothing that could win.
         own[: len(vectors)] = near * vectors
         offsets.append(exact.spacing[i] * own)
         homes += [i] * len(own)
         numbers += range(len(own))
-        flips = (np.imag(values) == 0) & (np.real(values) < 0)
+        flips = (np.imag(values) == 0) & (np.real(values) < 0)  # never where it is a rate
         alternates += ((weights != 0) & flips).any(axis=1).tolist()
     offset = np.concatenate(offsets)
     home = np.repeat(np.array(homes, int), 2)
@@ -61,14 +62,16 @@ def between(
     """Return starts on the sides of saddles of index 1 that lie on no trajectory yet.
 
     On a side where deviations grow by a factor, every trajectory has one state among those of which
-    the distances from the saddle differ by less than this factor.
+    the distances from the saddle differ by less than this factor. In continuous time, one
+    trajectory is all of a side.
 
     Returns:
         The number of the edge that each of them is beside, and the starts.
     """
     largest = np.abs(exact.eigval).max(axis=1, initial=0.0)[starts.home]
     # One that changes sides is back on its own after two steps.
-    growth = np.where(exact.index[starts.home] == 1, largest ** (1 + alternates), 1.0)
+    by_steps = (exact.index[starts.home] == 1) & (not exact.continuous_time)
+    growth = np.where(by_steps, largest ** (1 + alternates), 1.0)
     n = np.clip(np.ceil(_PER_DOUBLING * np.log2(growth)), 1, 1 + _MOST_BETWEEN).astype(int)
     edge = np.repeat(np.arange(len(n)), n - 1)
     number = np.concatenate([np.zeros(0), *(np.arange(1, k) for k in n)])
@@ -96,14 +99,13 @@ def _unstable_directions(
     return parts * np.sign(largest), values
 
 
-def _relative(growth: Float[np.ndarray, " k"], near: float) -> Float[np.ndarray, " k"]:
+def _relative(rate: Float[np.ndarray, " k"], near: float) -> Float[np.ndarray, " k"]:
     """Return how far from the saddle to start along each direction, the slowest one at 1.
 
-    From `near ** a`, with `a` proportional to the logarithm of its growth, each direction takes the
-    same time to leave. None starts closer than `near ** 2`: the curvature of the manifold would
+    From `near ** a`, with `a` proportional to the rate of its growth, each direction takes the same
+    time to leave. None starts closer than `near ** 2`: the curvature of the manifold would
     have more to say about it than its own start.
     """
-    rate = np.log(growth)
     return near ** (np.minimum(rate / rate.min(), 2) - 1)
 
 

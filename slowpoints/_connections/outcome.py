@@ -15,6 +15,7 @@ from slowpoints._core.arrays import power_of_two
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.flow import Flow, require_diffrax
 from slowpoints._network.precision import with_precision
 
 
@@ -31,7 +32,8 @@ class Outcome(enum.IntEnum):
     """Still moving after `max_steps`: on a limit cycle that never closes exactly, on a chaotic set,
     or slow."""
     LEFT = 5
-    """NaN, infinite, or so far out that it will hardly return."""
+    """NaN, infinite, or so far out that it will hardly return; in continuous time, NaN is where the
+    integrator gave up: see [`flow`][slowpoints.flow]."""
 
     def __str__(self) -> str:
         return _WORDS[self]
@@ -111,15 +113,15 @@ class Endings(NamedTuple):
     """The number of steps of the cycle on which they are, 1 at rest, 0 if neither is known."""
 
 
-def check_map(caller: str, F: Transition, **values: Any) -> None:
+def check_steps(caller: str, F: Transition, **values: Any) -> None:
     """Check that a network can be iterated, on the host.
 
     Raises:
-        TypeError: if it is in continuous time, or it or one of the values is traced.
+        TypeError: if it or one of the values is traced.
+        ImportError: if it is in continuous time, and diffrax is not installed.
     """
     if isinstance(F, ContinuousTime):
-        expected = "a map, such as the step `lambda x, u: x + dt * f(x, u)` of a simulation"
-        arguments.refuse(caller, "F", "is in continuous time", expected, TypeError)
+        require_diffrax(caller)
     for name, value in {"F": F, **values}.items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             expected = "to be called outside of `jit`"
@@ -190,7 +192,7 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
 
     def step(flight: _Flight) -> _Flight:
         before = flight.x
-        moved = jax.vmap(F)(before, u).astype(x.dtype)
+        moved = _moved(F, flight, u).astype(x.dtype)
         is_out = ~jnp.isfinite(moved).all(axis=1) | ~(jnp.linalg.norm(moved, axis=1) <= far)
         step, norm = flight.step + 1, jnp.linalg.norm(moved, axis=1)
         still = _ROUNDINGS * eps * (SIZE + norm)
@@ -237,6 +239,13 @@ def _follow(F: Transition, starts: Starts, places: Places, max_steps: Int[Array,
     )
     outcome = jnp.where(end.outcome == 0, np.int32(Outcome.MOVING), end.outcome)
     return Endings(end.x, outcome, end.place, end.n_steps, end.period)
+
+
+def _moved(F: Transition, flight: _Flight, u: Float[Array, "m n_inputs"]) -> Array:
+    """Return the next states; NaN in a flow where a state has left, on which it would try hard."""
+    has_left = flight.outcome[:, None] == Outcome.LEFT
+    x = jnp.where(has_left, jnp.nan, flight.x) if isinstance(F, Flow) else flight.x
+    return jax.vmap(F)(x, u)
 
 
 def _begun(x: Float[Array, "m n_states"], home: Int[Array, " m"]) -> _Flight:

@@ -1,5 +1,6 @@
 """`smallest_kick` and `smallest_pulse`: what it takes to leave the basin of an attractor."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from slowpoints._connections.outcome import (
     Outcome,
     Places,
     Starts,
-    check_map,
+    check_steps,
     run_until_ended,
 )
 from slowpoints._connections.refined_points import (
@@ -31,9 +32,11 @@ from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.precision import with_precision
+from slowpoints._network.time_scale import in_steps, length_of_step
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, unit_of, units_of
+from slowpoints._network.units import in_units, unit_of, units_of
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -43,6 +46,9 @@ _WIDTH = 1e-13
 
 _WIDTH_32 = 1e-6
 """The same for networks that compute in float32 only."""
+
+_PARTS = np.arange(1, 17) / 16
+"""In continuous time, a step suits the motion after these parts of the largest amplitude."""
 
 
 class Smallest(eqx.Module):
@@ -99,30 +105,36 @@ def smallest_kick(
     grid that both lead back, every amplitude leads back.
 
     Args:
-        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, or a
+            [`ContinuousTime`][slowpoints.ContinuousTime].
         a: `[n_states]` an attractor, a stable fixed point. It is refined by Newton's method.
         direction: `[n_states]` what the state is moved by, at an amplitude of 1. It need not be of
             length 1.
         inputs: `[n_inputs]` the constant input; none or zeros by default.
         max_amplitude: the largest amplitude to try.
         n_grid: how many amplitudes to try at first.
-        max_steps: how many steps the network has to return.
+        max_steps: how many steps the network has to return, in continuous time of a quarter of the
+            time scale on which velocities change, `|f| / |J f|` with the Jacobian `J`: the median
+            over trajectories after perturbations, once what is fast is over.
 
     Returns:
         The amplitude, and where the network ends.
 
     Raises:
-        TypeError: if an argument is of the wrong kind or traced, or `F` is in continuous time.
+        TypeError: if an argument is of the wrong kind or traced.
         ValueError: if an argument has the wrong shape or range, or `a` is not a fixed point, or `F`
             does not map such states to states.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "smallest_kick"
     F = as_transition(F)
-    check_map(caller, F, a=a, direction=direction, inputs=inputs)
+    check_steps(caller, F, a=a, direction=direction, inputs=inputs)
     F, a, u = _checked(caller, F, a, inputs)
     way = arguments.array(caller, "direction", direction, (a.size,), finite=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    basin = _Basin.of(caller, F, a, u, limits, limits[0] * np.asarray(way, np.float64))
+    moved = limits[0] * np.asarray(way, np.float64)
+    kicked = np.asarray(a + _PARTS[:, None] * moved), np.tile(u, (_PARTS.size, 1))
+    basin = _Basin.of(caller, F, a, u, limits, moved, kicked)
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
         return basin.a + amplitude[:, None] * np.asarray(way / basin.unit, basin.a.dtype)
@@ -137,7 +149,7 @@ def smallest_pulse(
     inputs: Float[RealArray, " n_inputs"] | None = None,
     *,
     max_amplitude: Number,
-    duration: int | None = None,
+    duration: Number | None = None,
     n_grid: int = 64,
     max_steps: int = 10_000,
 ) -> Smallest:
@@ -157,39 +169,49 @@ def smallest_pulse(
     assumption.
 
     Args:
-        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
+        F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes, or a
+            [`ContinuousTime`][slowpoints.ContinuousTime].
         a: `[n_states]` an attractor, a stable fixed point under `inputs`. It is refined by Newton's
             method.
         direction: `[n_inputs]` what is added to the input, at an amplitude of 1.
         inputs: `[n_inputs]` the input before and after the pulse; zeros by default.
         max_amplitude: the largest amplitude to try.
-        duration: how many steps the pulse lasts; by default as many as it takes.
+        duration: how many steps the pulse lasts, or in continuous time, how long; by default as
+            long as it takes.
         n_grid: how many amplitudes to try at first.
-        max_steps: how many steps the network has to return.
+        max_steps: how many steps the network has to return, in continuous time of a quarter of the
+            time scale on which velocities change, `|f| / |J f|` with the Jacobian `J`: the median
+            over trajectories after perturbations, once what is fast is over.
 
     Returns:
         The amplitude, and where the network ends.
 
     Raises:
-        TypeError: if an argument is of the wrong kind or traced, or `F` is in continuous time.
+        TypeError: if an argument is of the wrong kind or traced.
         ValueError: if an argument has the wrong shape or range, or `a` is not a fixed point, or `F`
             does not map such states to states.
+        ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
     caller = "smallest_pulse"
     F = as_transition(F)
-    check_map(caller, F, a=a, direction=direction, inputs=inputs)
+    check_steps(caller, F, a=a, direction=direction, inputs=inputs)
     way = arguments.array(caller, "direction", direction, ("n_inputs",), finite=True)
     F, a, u = _checked(caller, F, a, np.zeros(way.shape, np.float32) if inputs is None else inputs)
     way = arguments.array(caller, "direction", direction, (u.size,))
-    duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
+    if duration is not None and isinstance(F, ContinuousTime):
+        duration = float(arguments.positive(caller, "duration", duration))
+    else:
+        duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
     strongest = jnp.asarray(u + limits[0] * way, a.dtype)
-    basin = _Basin.of(caller, F, a, u, limits, np.asarray(F(jnp.asarray(a), strongest)) - a)
+    moved = np.asarray(F(jnp.asarray(a), strongest)) - a
+    pushed = np.tile(a, (_PARTS.size, 1)), np.asarray(u + limits[0] * _PARTS[:, None] * way)
+    basin = _Basin.of(caller, F, a, u, limits, moved, pushed)
 
     def after(amplitude: Float[np.ndarray, " k"]) -> Any:
         u = basin.u + amplitude[:, None] * np.asarray(way, basin.a.dtype)
         x = np.broadcast_to(basin.a, (len(u), basin.a.size))
-        return basin.until_rest(x, u) if duration is None else basin.steps(x, u, duration)
+        return basin.until_rest(x, u) if duration is None else basin.after(x, u, float(duration))
 
     return _smallest(basin, after, *limits[:2])
 
@@ -219,6 +241,9 @@ class _Basin(eqx.Module):
     """An attractor, in the precision of the computation."""
 
     F: Transition
+    """As a map: a flow if the network is in continuous time."""
+    dt: float | None
+    """How long a step is in continuous time."""
     a: Float[np.ndarray, " n_states"]
     u: Float[np.ndarray, " n_inputs"]
     unit: Float[np.ndarray, " n_states"]
@@ -234,6 +259,7 @@ class _Basin(eqx.Module):
         u: Any,
         limits: tuple[float, int, int],
         moved: Float[np.ndarray, " n_states"],
+        perturbed: tuple[Float[np.ndarray, "k n_states"], Float[np.ndarray, "k n_inputs"]],
     ) -> "_Basin":
         """Refine the attractor, and check that it is one.
 
@@ -244,13 +270,14 @@ class _Basin(eqx.Module):
             u: `[n_inputs]` the input.
             limits: the largest amplitude, the size of the grid, and the most steps.
             moved: `[n_states]` how far the largest amplitude moves the state.
+            perturbed: states and inputs by which it leaves the attractor.
         """
         _, n_grid, max_steps = limits
         relative = units_of(a[None], moved[None])
         lengths = np.linalg.norm([a / relative, moved / relative / n_grid], axis=1)
         unit = relative * unit_of(float(lengths.max()))
         x, u = (a[None] / unit).astype(a.dtype), u[None]
-        F = InUnits(F, unit)
+        F = in_units(F, unit)
         work = working_dtype(F, x, u)
         with enabled(work):
             F = with_precision(F, work)
@@ -266,15 +293,20 @@ class _Basin(eqx.Module):
         if not speed <= np.sqrt(np.finfo(work).eps) * size:
             with enabled(work):
                 moved = np.asarray(F(jnp.asarray(exact[0]), jnp.asarray(u[0]))) - exact[0]
-            was = f"moves by {np.linalg.norm(unit * moved):.2g} in one step"
+            time = "unit of time" if isinstance(F, ContinuousTime) else "step"
+            was = f"moves by {np.linalg.norm(unit * moved):.2g} in one {time}"
             arguments.refuse(caller, "a", was, "a fixed point under `inputs`", ValueError)
         with enabled(work):
             linear = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(exact), inputs=u)))
         if not linear.is_stable.item():
             largest = np.abs(linear.eigval_J_xstar).max()
             was = f"is not stable: its largest eigenvalue is {largest:.6g} in magnitude"
+            if linear.continuous_time:
+                largest = np.asarray(linear.eigval_J_xstar).real.max()
+                was = f"is not stable: its leading eigenvalue has a real part of {largest:.6g}"
             arguments.refuse(caller, "a", was, "an attractor", ValueError)
-        return cls(F, exact[0], u[0], unit, max_steps)
+        steps = in_steps(F, perturbed[0] / unit, perturbed[1])
+        return cls(steps, length_of_step(steps), exact[0], u[0], unit, max_steps)
 
     def follow(self, x: Float[np.ndarray, "k n_states"], u: Any, group: int) -> Any:
         """Follow trajectories until they end; those of group 0 may end at the attractor."""
@@ -290,11 +322,15 @@ class _Basin(eqx.Module):
         """Return the states when they have come to rest."""
         return self.follow(x, u, group=1).x
 
-    def steps(self, x: Any, u: Any, n_steps: int) -> Float[np.ndarray, "k n_states"]:
-        """Return the states after some steps."""
+    def after(self, x: Any, u: Any, duration: float) -> Float[np.ndarray, "k n_states"]:
+        """Return the states after some steps, or some time."""
+        F, n_steps = self.F, int(duration)
+        if self.dt is not None:
+            n_steps = math.ceil(duration / self.dt)
+            F = eqx.tree_at(lambda F: F.duration, F, np.array(duration / n_steps))
         with enabled(self.a.dtype):
-            count = jnp.asarray(n_steps, np.int32)
-            return np.asarray(_steps(self.F, jnp.asarray(x), jnp.asarray(u), count))
+            F, count = with_precision(F, self.a.dtype), jnp.asarray(n_steps, np.int32)
+            return np.asarray(_steps(F, jnp.asarray(x), jnp.asarray(u), count))
 
 
 @CompiledOnce

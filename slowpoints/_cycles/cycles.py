@@ -62,7 +62,10 @@ def cycles(F: Any, fps: FixedPoints, k: int, tol: Scalar | None = None) -> Fixed
     """
     F = as_transition(F)
     if isinstance(F, ContinuousTime):
-        raise TypeError("cycles: `F` is in continuous time, which has no steps to count.")
+        raise TypeError(
+            "cycles: `F` is in continuous time, which has no steps to count; expected a map, such "
+            "as `flow(F, duration)`."
+        )
     k = check_n_steps("cycles", k)
     arguments.fields("cycles", fps, FixedPoints, "xstar", "inputs")
     F = traced_for("cycles", F, fps)

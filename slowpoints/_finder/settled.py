@@ -1,5 +1,6 @@
 """Where states go if no point that a search keeps is stable: a sentence of its report."""
 
+import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,10 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
         fps: the points that are kept, with `is_stable`, or there is nothing to say.
         all_fps: all rows, with the states that they started from.
     """
-    if isinstance(F, ContinuousTime) or fps.is_stable is None or all_fps.x_init is None:
+    if fps.is_stable is None or all_fps.x_init is None:
+        return
+    continuous_time = isinstance(F, ContinuousTime)
+    if continuous_time and importlib.util.find_spec("diffrax") is None:
         return
     known = {u.tobytes() for u in fps.inputs[fps.is_stable]}
     rows = [i for i, u in enumerate(all_fps.inputs) if u.tobytes() not in known]
@@ -54,17 +58,17 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
     n_steps = min(_MOST_STEPS, _MOST_NUMBERS // x.shape[1] + 1)
     found = attractors(F, x, u, max_steps=n_steps, n_exponents=2, n_sample=1)
     where = "" if not known else " under some of the inputs"
-    told = "; ".join(_parts(found))
+    told = "; ".join(_parts(found, "units of time" if continuous_time else "steps"))
     yield (
         f"\tNo stable point is kept{where}. Of {len(chosen)} initial states there, followed for up "
         f"to {n_steps} steps: {told}. (`attractors` tells more.)"
     )
 
 
-def _parts(found: "Attractors") -> Iterator[str]:
+def _parts(found: "Attractors", unit: str) -> Iterator[str]:
     """Say how many states settled on what, in the order of the kinds."""
     kinds = np.array(found.kind)
-    periods = [("" if np.isnan(p) or p == 1 else f" of {p:.4g} steps") for p in found.period]
+    periods = [("" if np.isnan(p) or p == 1 else f" of {p:.4g} {unit}") for p in found.period]
     for kind, words in _WORDS.items():
         rows = np.flatnonzero(kinds == kind)
         if not rows.size:

@@ -74,7 +74,10 @@ def iterate(F: Any, k: int) -> Transition:
     """
     F = as_transition(F)
     if isinstance(F, ContinuousTime):
-        raise TypeError("iterate: `F` is in continuous time, which has no steps to count.")
+        raise TypeError(
+            "iterate: `F` is in continuous time, which has no steps to count; expected a map, such "
+            "as `flow(F, duration)`."
+        )
     return Iterated(F, check_n_steps("iterate", k))
 
 

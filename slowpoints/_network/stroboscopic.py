@@ -108,7 +108,7 @@ def stroboscopic(F: Any, inputs_of_one_period: Any) -> Transition:
     F = as_transition(F)
     caller, name = "stroboscopic", "inputs_of_one_period"
     if isinstance(F, ContinuousTime):
-        expected = "a map, such as the step `lambda x, u: x + dt * f(x, u)` of a simulation"
+        expected = "a map, such as `flow(F, interval)` for the time that an input lasts"
         arguments.refuse(caller, "F", "is in continuous time", expected, TypeError)
     if callable(inputs_of_one_period):
         return Stroboscopic(F, inputs_of_one_period)

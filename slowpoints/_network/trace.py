@@ -19,6 +19,7 @@ from slowpoints._core.arguments.refusals import name_of
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.flow import Flow
 from slowpoints._network.frameworks.contents import put_back
 from slowpoints._network.network import Network
 from slowpoints._network.program import Program
@@ -53,7 +54,8 @@ def traced(
         forward_mode: whether derivatives are needed.
 
     Returns:
-        A `Network`, or a `ContinuousTime` of one.
+        A `Network`, or a `ContinuousTime` of one; or what is made of flows as it is, but for their
+        networks, since an integrator is no part of a program.
 
     Raises:
         ModelError: if the model does not accept a state and an input, or does not give the next
@@ -74,10 +76,12 @@ def traced(
     if isinstance(F, Network):
         return F
     step, result = F, "the next state"
-    if isinstance(F, ContinuousTime):
+    if isinstance(F, ContinuousTime | Flow):
         step, result = F.f, "dx/dt"
     with_shapes = f"a state of shape ({n_states},) and an input of shape ({n_inputs},)"
     try:
+        if step is F and any(map(_is_flow, jax.tree.leaves(F, is_leaf=_is_flow))):
+            return _around_flows(caller, F, n_states, n_inputs, dtype, forward_mode)
         network = step if isinstance(step, Network) else _network(step, n_states, n_inputs, dtype)
     except _NoStateError as error:
         raise ModelError(
@@ -100,7 +104,36 @@ def traced(
                 "and the Jacobians need it (`jax.jvp`). Give what calls code outside of JAX a rule "
                 "with `jax.custom_jvp`."
             ) from error
+    if isinstance(F, Flow):
+        return eqx.tree_at(lambda F: F.f, F, network)
     return network if step is F else ContinuousTime(network)
+
+
+def _is_flow(part: Any) -> bool:
+    return isinstance(part, Flow)
+
+
+def _around_flows(
+    caller: str, F: Transition, n_states: int, n_inputs: int, dtype: Any, forward_mode: bool
+) -> Transition:
+    """Return what is made of flows, such as one period of inputs, with their networks traced."""
+    inputs_of_flows: list[int] = []
+
+    def see(x: Array, u: Array) -> Array:
+        inputs_of_flows.append(u.shape[0])
+        return x
+
+    def with_flows(change: Any) -> Transition:
+        return jax.tree.map(
+            lambda part: change(part) if _is_flow(part) else part, F, is_leaf=_is_flow
+        )
+
+    x, u = (jax.ShapeDtypeStruct((n,), dtype) for n in (n_states, n_inputs))
+    out = jax.eval_shape(with_flows(lambda _: see), x, u)
+    if getattr(out, "shape", None) != x.shape:
+        raise _NoStateError(f"shape {out.shape}" if hasattr(out, "shape") else name_of(type(out)))
+    sizes = n_states, inputs_of_flows[0], dtype
+    return with_flows(lambda part: traced(caller, part, *sizes, forward_mode=forward_mode))
 
 
 class _NoStateError(Exception):

@@ -1,5 +1,6 @@
 """Units of states: what they are measured in, so that thresholds mean the same in all of them."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ from jaxtyping import Array, Float, Shaped
 
 from slowpoints._core.types import RealArray
 from slowpoints._network.base import Transition
+from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.flow import Flow
 
 APART = 2.0**10
 """Units whose sizes differ by more than this factor have scales of their own. In trained networks,
@@ -40,6 +43,16 @@ class InUnits(Transition):
         """Return the state that follows, in the same units."""
         unit = jnp.asarray(self.unit, x.dtype)
         return self.F(unit * x, u).astype(x.dtype) / unit
+
+
+def in_units(F: Transition, unit: Any) -> Transition:
+    """Return a network of states in units of `unit`; one in continuous time remains one."""
+    if isinstance(F, ContinuousTime):
+        return ContinuousTime(InUnits(F.f, unit))
+    if isinstance(F, Flow):
+        atol = None if F.atol is None else F.atol / unit
+        return dataclasses.replace(F, f=InUnits(F.f, unit), atol=atol)
+    return InUnits(F, unit)
 
 
 def unit_of(size: float) -> Float[np.ndarray, ""]:

@@ -10,7 +10,6 @@ from networks import field_case, field_network, henon, logistic
 
 from slowpoints import (
     AttractorKind,
-    ContinuousTime,
     Transition,
     attractors,
     find_fixed_points,
@@ -430,8 +429,6 @@ def test_bad_arguments_are_named(change, message):
         attractors(henon(), **{**good, **change})
 
 
-def test_continuous_time_and_traced_states_are_refused():
-    with pytest.raises(TypeError, match="a map, such as the step"):
-        attractors(ContinuousTime(lambda x, u: -x), np.zeros((1, 2), np.float32), NO_INPUT)
+def test_traced_states_are_refused():
     with pytest.raises(TypeError, match="outside of `jit`"):
         jax.jit(lambda x: attractors(henon(), x, NO_INPUT).x)(jnp.zeros((1, 2)))

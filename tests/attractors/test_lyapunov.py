@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import henon, logistic
 
-from slowpoints import ContinuousTime, Transition, lyapunov
+from slowpoints import Transition, lyapunov
 
 NO_INPUT = np.zeros(0, np.float32)
 
@@ -141,8 +141,6 @@ def test_bad_arguments_are_named(change, message):
         lyapunov(henon(), **{**good, **change})
 
 
-def test_continuous_time_and_traced_states_are_refused():
-    with pytest.raises(TypeError, match="a map, such as the step"):
-        lyapunov(ContinuousTime(lambda x, u: -x), np.zeros(2, np.float32), NO_INPUT)
+def test_traced_states_are_refused():
     with pytest.raises(TypeError, match="outside of `jit`"):
         jax.jit(lambda x: lyapunov(henon(), x, NO_INPUT).exponents)(jnp.zeros(2))

@@ -328,8 +328,8 @@ def test_kicks_and_pulses_start_from_attractors(function):
         call([0.0])
     with pytest.raises(ValueError, match=r"`a` moves by 1 in one step; expected a fixed point"):
         call([0.0], lambda x, u: x + 1 + 0 * u)
-    with pytest.raises(TypeError, match="`F` is in continuous time; expected a map"):
-        call([0.0], ContinuousTime(lambda x, u: -x))
+    with pytest.raises(ValueError, match="its leading eigenvalue has a real part of 1"):
+        call([0.0], ContinuousTime(lambda x, u: x))
     with pytest.raises(TypeError, match="`a` is traced; expected to be called outside of `jit`"):
         jax.jit(lambda a: function(tanh, a, np.ones(1), np.zeros(1), max_amplitude=1))(LOWER)
 
@@ -340,5 +340,3 @@ def test_a_boundary_is_between_states_of_one_length():
         basin_boundary(double_well(), np.zeros(2, np.float32), np.zeros(3, np.float32))
     with pytest.raises(ValueError, match=r"`a` has no states; expected at least one"):
         basin_boundary(lambda x, u: x, NO_INPUT, NO_INPUT)
-    with pytest.raises(TypeError, match="`F` is in continuous time; expected a map"):
-        basin_boundary(ContinuousTime(double_well()), np.zeros(2, "f"), np.zeros(2, "f"))

@@ -13,7 +13,6 @@ from model_checks import fast_compilation as fast_compilation
 from networks import CELLS, Affine, DoubleWell, double_well, found_in, logistic, trained
 
 from slowpoints import (
-    ContinuousTime,
     FixedPoints,
     Outcome,
     PlotConfig,
@@ -386,8 +385,6 @@ def test_no_points_and_no_saddles():
 @pytest.mark.checks_input
 def test_bad_points_are_named():
     fps = at([[0.0, 0.0]])
-    with pytest.raises(TypeError, match="`F` is in continuous time; expected a map"):
-        connections(ContinuousTime(lambda x, u: -x), fps)
     with pytest.raises(ValueError, match=r"`fps.xstar` has shape \(1, 0\); expected at least one"):
         connections(lambda x, u: x, at(np.zeros((1, 0))))
     with pytest.raises(TypeError, match="`fps` is traced; expected to be called outside of `jit`"):

@@ -1,0 +1,113 @@
+"""`attractors` and `lyapunov` in continuous time: normal forms, van der Pol, Lorenz."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slowpoints import AttractorKind, ContinuousTime, attractors, lyapunov
+from slowpoints._network import time_scale
+from slowpoints._network.time_scale import in_steps
+from slowpoints._network.trace import traced
+
+NO_INPUT = np.zeros(0, np.float32)
+VAN_DER_POL = 6.6632868594
+"""The period for `mu = 1`."""
+
+
+def normal(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def hopf(x, u):
+    """A limit cycle of radius 1, angular frequency 3, and the exponent -2 towards it."""
+    return x * (1 - x @ x) + 3 * jnp.stack([-x[1], x[0]])
+
+
+def van_der_pol(x, u):
+    return jnp.stack([x[1], (1 - x[0] ** 2) * x[1] - x[0]])
+
+
+def lorenz(x, u):
+    return jnp.stack([10 * (x[1] - x[0]), x[0] * (28 - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]])
+
+
+def in_units(f, units):
+    units = np.float32(units)
+    return ContinuousTime(lambda x, u: units * f(x / units, u))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [(1, 1), (1e-6, 1e-6), (1e6, 1e6), (1e-3, 1e3)])
+def test_a_limit_cycle_is_a_closed_orbit_in_units_of_time(units):
+    found = attractors(in_units(hopf, units), np.float32(units) * normal(8, 2), NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
+    assert abs(found.period[0] - 2 * np.pi / 3) < max(1e-7, 3 * found.period_error[0])
+    assert np.allclose(found.exponents, [[0, -2]], atol=1e-6)
+    assert np.isnan(found.rotation_number).all()
+    radius = np.linalg.norm(found.states[0] / units, axis=1)
+    assert np.allclose(radius, 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_van_der_pol():
+    found = attractors(ContinuousTime(van_der_pol), normal(8, 2), NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT]
+    assert abs(found.period[0] - VAN_DER_POL) < 1e-8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [27, 3])
+def test_a_cycle_that_is_a_whole_number_of_steps_is_a_closed_orbit(monkeypatch, parts):
+    F = traced("test", ContinuousTime(van_der_pol), 2, 0, np.float32)
+    x = normal(8, 2)
+    own = in_steps(F, x, np.zeros((8, 0)))
+    part = time_scale.PART * VAN_DER_POL / parts / float(own.duration)
+    monkeypatch.setattr(time_scale, "PART", part)
+    found = attractors(ContinuousTime(van_der_pol), x, NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
+    assert abs(found.period[0] - VAN_DER_POL) < 1e-7
+
+
+@pytest.mark.slow
+def test_lorenz_is_chaotic():
+    found = lyapunov(ContinuousTime(lorenz), 10 * normal(3), NO_INPUT, n_steps=20_000)
+    assert abs(found.exponents[0] - 0.9056) < found.errors[0]
+    assert np.isclose(found.exponents.sum(), -10 - 1 - 8 / 3, atol=1e-6)
+    assert abs(found.dimension - 2.062) < 0.01
+
+
+@pytest.mark.slow
+def test_equilibria_have_the_eigenvalues_as_exponents():
+    def wells(x, u):
+        return jnp.stack([x[0] - x[0] ** 3, -5 * x[1]])
+
+    found = attractors(ContinuousTime(wells), normal(16, 2), NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.FIXED_POINT] * 2
+    assert np.allclose(np.sort(found.x[:, 0]), [-1, 1]) and np.isnan(found.period).all()
+    assert np.allclose(found.exponents, [[-2, -5]] * 2)
+
+
+@pytest.mark.slow
+def test_a_stiff_network_is_followed_on_its_slow_time_scale():
+    def stiff(x, u):
+        return jnp.stack([x[0] - x[0] ** 3, -1e4 * (x[1] - x[0])])
+
+    F = traced("test", ContinuousTime(stiff), 2, 0, np.float32)
+    steps = in_steps(F, normal(8, 2), np.zeros((8, 0)))
+    assert steps.stiff and 0.05 < steps.duration < 1
+    found = attractors(ContinuousTime(stiff), normal(8, 2), NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.FIXED_POINT] * 2, str(found)
+    assert np.allclose(found.exponents, [[-2, -1e4]] * 2)
+    # The fast direction is lost within a step, and is not given a number.
+    exponents = lyapunov(ContinuousTime(stiff), np.ones(2, np.float32), NO_INPUT, n_steps=160)
+    assert np.isclose(exponents.exponents[0], -2, atol=1e-6)
+    assert np.isneginf(exponents.exponents[1])
+
+
+@pytest.mark.slow
+def test_what_leaves_and_where_the_integrator_gives_up():
+    leaves = attractors(ContinuousTime(lambda x, u: x * x), np.float32([[1], [2]]), NO_INPUT)
+    assert leaves.kind.tolist() == [AttractorKind.ESCAPE]
+    lost = attractors(ContinuousTime(lambda x, u: -jnp.sqrt(x)), np.float32([[1], [2]]), NO_INPUT)
+    assert lost.kind.tolist() == [AttractorKind.UNDECIDED]
+    assert lost.reasons == ("the integrator gave up: see `flow`",)
