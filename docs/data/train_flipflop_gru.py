@@ -3,9 +3,9 @@
     python docs/data/train_flipflop_gru.py
 
 takes a minute or two and writes `flipflop_gru.pt` beside this file: the weights of a module with a
-`torch.nn.GRU(3, 24, batch_first=True)` as `gru` and a `torch.nn.Linear(24, 3)` as `readout`. The task is that of Sussillo &
-Barak (2013): each of three inputs carries occasional pulses of +1 and -1, and each output must hold
-the sign of the last pulse on its input.
+`torch.nn.GRU(3, 24, batch_first=True)` as `gru` and a `torch.nn.Linear(24, 3)` as `readout`. The
+task is that of Sussillo & Barak (2013): each of three inputs carries occasional pulses of +1 and
+-1, and each output must hold the sign of the last pulse on its input.
 """
 
 from pathlib import Path

@@ -302,7 +302,7 @@ class _Basin(eqx.Module):
             largest = np.abs(linear.eigval_J_xstar).max()
             was = f"is not stable: its largest eigenvalue is {largest:.6g} in magnitude"
             if linear.continuous_time:
-                largest = np.asarray(linear.eigval_J_xstar).real.max()
+                largest = np.real(linear.eigval_J_xstar).max()
                 was = f"is not stable: its leading eigenvalue has a real part of {largest:.6g}"
             arguments.refuse(caller, "a", was, "an attractor", ValueError)
         steps = in_steps(F, perturbed[0] / unit, perturbed[1])
