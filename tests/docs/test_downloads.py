@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+if not DOCS.is_dir():
+    pytest.skip("docs/ is left out of this installation", allow_module_level=True)
 HOOK = runpy.run_path(str(DOCS / "downloads.py"))
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("gallery/*.md")])
 

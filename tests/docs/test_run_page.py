@@ -41,8 +41,8 @@ exit 1
 
 def test_blocks_share_a_namespace_and_what_they_print_is_told_apart():
     assert run_page.run(PAGE, "page.md") == [
-        {"text": "first", "figure": None},
-        {"text": "2", "figure": None},
+        {"text": "first", "figure": None, "turns": None},
+        {"text": "2", "figure": None, "turns": None},
     ]
 
 
@@ -53,6 +53,13 @@ def test_a_figure_in_the_last_line_is_returned_as_an_image_with_its_title():
     assert '<img alt="a &lt; b" width="' in result["figure"]
     width = int(result["figure"].split('width="')[1].split('"')[0])
     assert 200 < width < 320  # pixels of CSS, of which an inch has 96
+
+
+def test_a_figure_of_plotly_is_returned_as_a_page_that_loads_its_script_from_the_site():
+    page = "```python\nimport plotly.graph_objects as go\n\ngo.Figure()\n```\n"
+    (result,) = run_page.run(page, "page.md")
+    assert result["figure"] is None and 'src="plotly.min.js"' in result["turns"]
+    assert "https://" not in result["turns"]
 
 
 def test_a_block_that_fails_is_reported_with_its_line_on_the_page(tmp_path):
