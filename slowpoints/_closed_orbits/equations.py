@@ -222,7 +222,8 @@ def _newton_step(
     by_number = filtered(equations.factors_by_number(number, n), x).reshape(-1, 1)
     along = np.append(filtered(2j * np.pi * harmonics(n), x).ravel(), 0)[None]
     target = np.append(-residual.ravel(), 0.0)
-    found = solve_bordered(equations, number, equations.slopes(x), by_number, along, target)[0]
+    found, _ = solve_bordered(equations, number, equations.slopes(x), by_number, along, target)
+    found = found[0]
     return found[:-1].reshape(x.shape), float(found[-1])
 
 
@@ -233,17 +234,21 @@ def solve_bordered(
     columns: Float[np.ndarray, "n_times_d k"],
     rows: Float[np.ndarray, "k n_times_d_plus_k"],
     *targets: Float[np.ndarray, " n_times_d_plus_k"],
-) -> list[Float[np.ndarray, " n_times_d_plus_k"]]:
+) -> tuple[list[Float[np.ndarray, " n_times_d_plus_k"]], float]:
     """Solve the linear equations of a curve together with `k` others and `k` more unknowns.
 
-    They are solved for each of several right-hand sides.
+    Returns:
+        The solutions for each of several right-hand sides, and the sign of the determinant; 0 if it
+        is not known.
 
     Raises:
         numpy.linalg.LinAlgError: if they have no solution, or GMRES does not find it.
     """
+    from scipy.linalg import lu_factor, lu_solve
+
     n, d, _ = J.shape
     if n * d > MOST_UNKNOWNS:
-        return [_by_gmres(equations, number, J, columns, rows, target) for target in targets]
+        return [_by_gmres(equations, number, J, columns, rows, t) for t in targets], 0.0
     size = n * d
     A = np.zeros((size + len(rows), size + len(rows)))
     A[:size, :size] = np.kron(_matrix(equations.factors(number, n)), np.eye(d))
@@ -251,7 +256,14 @@ def solve_bordered(
     A[place[:, :, None], place[:, None, :]] -= J
     A[:size, size:] = columns
     A[size:] = rows
-    return list(np.linalg.solve(A, np.stack(targets, axis=1)).T)
+    factors, pivots = lu_factor(A, check_finite=False)
+    diagonal = np.diagonal(factors)
+    if not (np.isfinite(diagonal).all() and diagonal.all()):
+        raise np.linalg.LinAlgError("Singular matrix")
+    swaps = np.sum(pivots != np.arange(len(pivots)))
+    sign = float(np.prod(np.sign(diagonal)) * (-1) ** swaps)
+    found = lu_solve((factors, pivots), np.stack(targets, axis=1), check_finite=False)
+    return list(found.T), sign
 
 
 def _matrix(factors: Complex[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:

@@ -29,6 +29,13 @@ _ONE_EVENT = 1e-4
 """What happens within this part of a step is one event: both of a pair pass, or a fold is where a
 multiplier passes 1."""
 
+_AT_ONE = 1e-10
+"""Events of one branch that are closer in `s`, as a part of the span, are at one parameter."""
+
+_TURNS_BACK, _ASIDE = 1e-2, 0.02
+"""A family turns back where its direction has a smaller part along the parameter than the first; it
+is then followed from an orbit that is the second aside."""
+
 _REAL = 1e-6
 """A multiplier on the unit circle whose imaginary part is smaller is real."""
 
@@ -85,11 +92,15 @@ def _start(path: Path, orbits: ClosedOrbits, row: int) -> OrbitPoint:
     sigma = (float(orbits.inputs[row, 0]) - low) / (high - low)
     tangent = np.append(np.zeros(x.size + 1), 1.0)
     guess = OrbitPoint(x, number, min(max(sigma, 0.0), 1.0), tangent)
-    return path.solved(guess, held_parameter(guess))[0]
+    start = path.solved(guess, held_parameter(guess))[0]
+    # Where the family turns back, it passes this parameter only once, and would not be seen to
+    # close.
+    turns_back = abs(start.tangent[-1]) < _TURNS_BACK
+    return path.stepped(start, _ASIDE)[0] if turns_back else start
 
 
 def _is_on(path: Path, points: list[OrbitPoint], other: OrbitPoint) -> bool:
-    return any(path.is_between(a, b, other) for a, b in pairwise(points))
+    return any(path.between_them(a, b, other) for a, b in pairwise(points))
 
 
 def _branch(
@@ -134,7 +145,30 @@ def _events(
             if all(abs(place - other) > _ONE_EVENT for other in places):
                 places.append(place)
                 found.append(_event(path, point, branch, k + place, row, uncertainty))
-    return sorted(found, key=lambda event: event.place)
+    return _told_apart(
+        sorted(found, key=lambda event: event.place), abs(path.span[1] - path.span[0])
+    )
+
+
+def _told_apart(events: list[OrbitEvent], span: float) -> list[OrbitEvent]:
+    """Return events of which folds at one parameter, to rounding, are one fold, or none.
+
+    Where orbits change at nearly one parameter, as canards do, rounding turns the direction in `s`
+    to and fro. The branch turns back if it does so an odd number of times, and the multiplier that
+    passes 1 is then that of the fold.
+    """
+    kept: list[OrbitEvent] = []
+    at_one = ("fold", "branch_point")
+    while events:
+        first = events[0]
+        group = [
+            e for e in events if e.kind in at_one and abs(e.s - first.s) <= _AT_ONE * span
+        ] or [first]
+        folds = [event for event in group if event.kind == "fold"]
+        others = [event for event in group if event.kind != "fold"]
+        kept += folds[len(folds) // 2 :][:1] if len(folds) % 2 else others
+        events = [event for event in events if all(event is not other for other in group)]
+    return kept
 
 
 def _root(path: Path, a: OrbitPoint, b: OrbitPoint, row: int | None) -> float:

@@ -45,9 +45,9 @@ _WEIGHTS = np.array(
 )
 
 
-_NEUTRAL = 1e-6
-"""Exponents are known to this part of the largest, or of a turn; what is closer to zero is
-neutral."""
+_NEUTRAL_IN_TIME, _NEUTRAL = 1e-8, 1e-6
+"""Exponents are known to this part of the largest, or of a turn, in continuous time and in maps;
+what is closer to zero is neutral."""
 
 _INDEX = 16
 """So many exponents of a map, at least, are computed to count those that grow."""
@@ -75,7 +75,12 @@ class Growth:
     def margin(self) -> float:
         """How far from zero an exponent has to be to grow or to shrink."""
         finite = np.abs(self.exponents[np.isfinite(self.exponents)])
-        return _NEUTRAL * max(finite.max(initial=0.0), 1 / self.period)
+        part = _NEUTRAL if self._is_of_map else _NEUTRAL_IN_TIME
+        return part * max(finite.max(initial=0.0), 1 / self.period)
+
+    @property
+    def _is_of_map(self) -> bool:
+        return bool(np.isnan(self.multipliers).all() and len(self.multipliers))
 
     @property
     def index(self) -> int:
@@ -90,7 +95,7 @@ class Growth:
 
     def leading(self, k: int) -> tuple[Float[np.ndarray, " k"], Complex[np.ndarray, " k"]]:
         """Return the leading exponents and multipliers, with those along the orbit."""
-        is_map = np.isnan(self.multipliers).all() and len(self.multipliers)
+        is_map = self._is_of_map
         along = np.log(self.along) / (1 if is_map else self.period)
         exponents = np.append(self.exponents, along)
         order = np.argsort(-exponents, kind="stable")[:k]

@@ -26,7 +26,7 @@ from slowpoints._closed_orbits.floquet import Growth, growth_of
 _FIRST_STEP, _SHORTEST_STEP = 0.02, 1e-6
 """In sizes of the curve, of its number, and of the span."""
 
-_LEAST_SIZE = 0.05
+_LEAST_SIZE = 0.1
 """A curve's size, in units of states, counts for no less than this, so that one which shrinks to a
 fixed point gets there."""
 
@@ -37,7 +37,10 @@ _AT_ONE_PARAMETER = 1e-10
 """A step that lengthens the period by a percent or more and passes less than this part of the span
 comes no closer to where the period has no bound."""
 
-_LONGER = 1.01
+_LONGER, _WIDER = 0.01, 0.02
+"""The period is longer by more than the first of these parts, and the orbit wider by less than the
+second part of that."""
+
 _NEWTON_STEPS, _FEW = 8, 3
 """A step is halved if Newton's method needs more than the first, and may be longer if it needs no
 more than the second."""
@@ -47,6 +50,10 @@ _NO_BETTER = 0.9
 
 _LEAST_PRODUCT = 0.95
 """A step is halved if the tangent turns so far that its product with the one before is smaller."""
+
+_CROSSES = 2e-5
+"""A step that changes the orientation is a jump to another family close by, and is halved, unless
+it is shorter than this: then another family crosses here."""
 
 _NEEDED, _SILENT = 1e-8, 1e-13
 """There are more harmonics if the last quarter of them are larger than the first of these, as a
@@ -59,8 +66,9 @@ numbers: a step takes about a second then."""
 _ROUNDED = 30
 """Harmonics of so many units in the last place are rounding."""
 
-_SMALLEST = 1e-3
-"""A curve of this size, in units of states, has shrunk to a fixed point."""
+_SMALLEST, _MUCH_SMALLER = 5e-3, 0.25
+"""A curve of this size, in units of states, has shrunk to a fixed point, unless the first one was
+not much larger: then one of this part of its size."""
 
 _SAME = 1e-5
 """Two orbits at one parameter are the same if they differ by less than this part of their size."""
@@ -83,12 +91,15 @@ class OrbitPoint:
         number: the rotation number, or the frequency.
         sigma: the parameter, as a part of the span.
         tangent: `[n_phases * n_states + 2]` the direction of the family, of length 1 in `weights`.
+        orientation: the sign of the determinant of the equations with the tangent as the last row.
+            It is the same all along a family, up to where another one crosses it; 0 if unknown.
     """
 
     x: Float[np.ndarray, "n d"]
     number: float
     sigma: float
     tangent: Float[np.ndarray, " k"]
+    orientation: float = 0.0
 
     @property
     def flat(self) -> Float[np.ndarray, " k"]:
@@ -168,15 +179,19 @@ class Path:
             residual = self.network.at(self.input_at(sigma)).residual(x, number)
             target = -np.append(residual.ravel(), [phase @ (y - start), row @ (y - start)])
             ahead = np.append(np.zeros(n * d + 1), 1.0)
-            change, tangent = self._solved(y, n, np.stack([phase, row]), target, ahead)
+            found, sign = self._solved(y, n, np.stack([phase, row]), target, ahead)
+            change, tangent = found
             moved = np.sqrt(weights @ change**2)
             if not np.isfinite(moved) or moved > _NO_BETTER * before:
                 break
             y, before = y + change, moved
             if moved <= small:
-                tangent = tangent * (np.sign(weights @ (tangent * guess.tangent)) or 1.0)
-                tangent /= np.sqrt(weights @ tangent**2)
-                return dataclasses.replace(guess.moved(y), tangent=tangent), n_steps
+                turned = float(np.sign(weights @ (tangent * guess.tangent))) or 1.0
+                tangent = turned * tangent / np.sqrt(weights @ tangent**2)
+                point = dataclasses.replace(
+                    guess.moved(y), tangent=tangent, orientation=turned * sign
+                )
+                return point, n_steps
         raise FailedError(STUCK)
 
     def _solved(
@@ -185,8 +200,8 @@ class Path:
         n: int,
         rows: Float[np.ndarray, "2 k"],
         *targets: Float[np.ndarray, " k"],
-    ) -> list[Float[np.ndarray, " k"]]:
-        """Return the solutions of the linear equations at some unknowns."""
+    ) -> tuple[list[Float[np.ndarray, " k"]], float]:
+        """Return the solutions of the linear equations, and the sign of their determinant."""
         x, number, sigma = y[:-2].reshape(n, -1), y[-2], y[-1]
         u = self.input_at(sigma)
         equations = self.network.at(u)
@@ -209,7 +224,7 @@ class Path:
     def at(self, a: OrbitPoint, b: OrbitPoint, sigma: float) -> OrbitPoint:
         """Return the orbit at a parameter between those of two neighbours of the family."""
         guess = part_of_the_way(a, b, (sigma - a.sigma) / (b.sigma - a.sigma))
-        return self.solved(guess, held_parameter(guess))[0]
+        return dataclasses.replace(self.solved(guess, held_parameter(guess))[0], sigma=sigma)
 
     def between(self, a: OrbitPoint, b: OrbitPoint, part: float) -> OrbitPoint:
         """Return the orbit at a part of the way from one of the family to the next."""
@@ -226,6 +241,7 @@ class Path:
             The orbits after the first one, and why they end.
         """
         points, step = [start], min(_FIRST_STEP, longest)
+        smallest = min(_SMALLEST, _MUCH_SMALLER * curve_radius(start.x))
         while len(points) <= max_steps:
             here = points[-1]
             step = min(step, longest, _LARGEST_PART / max(abs(here.tangent[-1]), 1e-12))
@@ -239,35 +255,47 @@ class Path:
                     return points[1:], str(failure)
                 continue
             a, b = _alike(here, there)
-            if a.weights() @ (a.tangent * b.tangent) < _LEAST_PRODUCT and step > _SHORTEST_STEP:
+            turns = a.weights() @ (a.tangent * b.tangent) < _LEAST_PRODUCT
+            jumps = a.orientation * b.orientation < 0
+            if (turns and step > _SHORTEST_STEP) or (jumps and step > _CROSSES):
                 step /= 2
                 continue
-            if np.sum(_odd(a.x) * _odd(b.x)) < 0 or curve_radius(b.x) < _SMALLEST:
+            if np.sum(_odd(a.x) * _odd(b.x)) < 0 or curve_radius(b.x) < smallest:
                 shrunk = curve_radius(b.x) < _LEAST_SIZE
                 return points[1:], FIXED_POINT if shrunk else PERIOD_DOUBLING
-            if abs(there.sigma - here.sigma) < _AT_ONE_PARAMETER and (
-                _LONGER * there.number < here.number
-            ):
+            if _is_homoclinic(a, b):
                 return points[1:], HOMOCLINIC
             if there is not at_end:
                 if here.sigma != end:
                     points.append(at_end)
                 return points[1:], SPAN
+            if len(points) > 2 and (again := self.between_them(here, there, start)):
+                return [*points[1:], again], CLOSED
             points.append(there)
-            if len(points) > 2 and self.is_between(here, there, start):
-                return points[1:], CLOSED
             step *= 1.5 if n_steps <= _FEW else 1.0
         return points[1:], MAX_STEPS
 
-    def is_between(self, a: OrbitPoint, b: OrbitPoint, other: OrbitPoint) -> bool:
-        """Return whether an orbit is that between two neighbours of the family."""
+    def between_them(self, a: OrbitPoint, b: OrbitPoint, other: OrbitPoint) -> OrbitPoint | None:
+        """Return an orbit again, if it is that between two neighbours of the family."""
         if not min(a.sigma, b.sigma) <= other.sigma <= max(a.sigma, b.sigma) or a.sigma == b.sigma:
-            return False
+            return None
         try:
             own = self.at(a, b, other.sigma)
         except FailedError:
-            return False
-        return are_same(own, other)
+            return None
+        return own if are_same(own, other) else None
+
+
+def _is_homoclinic(a: OrbitPoint, b: OrbitPoint) -> bool:
+    """Return whether only the period still changes from one orbit to the next.
+
+    Next to a saddle, an orbit that takes longer goes the same way. Where orbits grow at nearly one
+    parameter, as canards do, it goes another one.
+    """
+    longer = a.number / b.number - 1
+    wider = np.abs(np.ptp(b.x, axis=0) - np.ptp(a.x, axis=0)).max() / np.ptp(a.x, axis=0).max()
+    at_one = abs(b.sigma - a.sigma) < _AT_ONE_PARAMETER
+    return bool(at_one and longer > _LONGER and wider < _WIDER * longer)
 
 
 def are_same(a: OrbitPoint, b: OrbitPoint) -> bool:

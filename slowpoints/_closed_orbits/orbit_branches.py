@@ -14,6 +14,13 @@ from slowpoints._core import arguments
 from slowpoints._core.types import Number
 from slowpoints._network.base import Transition
 
+_AT_FOLD = 1e-3
+"""An orbit is at a fold if the direction of its family has, along the parameter, no more than this
+part of what that of its neighbour has."""
+
+_IN_FULL = 1e-8
+"""An event is printed with its uncertainty if that is more than this part of the span."""
+
 N_SAMPLE = 64
 """So many states of each orbit are given."""
 
@@ -136,8 +143,21 @@ class OrbitBranches:
             expected = f"a number in the span {self.span}"
             arguments.refuse("OrbitBranches.at", "s", f"is {value}", expected, ValueError)
         sigma = (value - self.span[0]) / (self.span[1] - self.span[0])
-        guesses = [guess for points in self._points for guess in _passing(points, sigma)]
+        paths = [self._with_folds(number) for number in range(len(self))]
+        guesses = [
+            guess
+            for points, branch in zip(paths, self.branches, strict=True)
+            for guess in _passing(points, sigma, branch.ended_by[0] == "closed")
+        ]
         return found_orbits(self.G, self._path, [*guesses], [sigma] * len(guesses))
+
+    def _with_folds(self, number: int) -> list[OrbitPoint]:
+        """Return a branch's orbits, and those at folds, so that no step goes over one."""
+        points = [*self._points[number]]
+        folds = [e for e in self.events if e.kind == "fold" and e.branch == number]
+        for event in reversed(folds):
+            points.insert(int(event.place) + 1, event._point)
+        return points
 
     def emerging_orbits(self) -> ClosedOrbits:
         """Return an orbit of each family that branches off at a period doubling.
@@ -162,29 +182,48 @@ class OrbitBranches:
         lines = [repr(self)]
         for number, branch in enumerate(self.branches):
             indices = ", ".join(map(str, sorted(set(branch.index.tolist()))))
+            sigma = [point.sigma for point in self._with_folds(number)]
+            low, high = sorted(float(self._path.input_at(s)[0]) for s in (min(sigma), max(sigma)))
             lines.append(
                 f"branch {number}: {len(branch)} orbit{'s' * (len(branch) != 1)}, "
-                f"s from {branch.s.min():.6g} to {branch.s.max():.6g}, period from "
+                f"s from {low:.6g} to {high:.6g}, period from "
                 f"{branch.period.min():.6g} to {branch.period.max():.6g}, index {indices}, "
                 f"{ends_in_words(branch.ended_by, branch.s)}"
             )
             lines += [
-                f"  {event.kind} at s = {event.s:.10g}, period {event.period:.10g}"
+                f"  {event.kind} at s = {self._place(event)}, period {event.period:.10g}"
                 for event in self.events
                 if event.branch == number
             ]
-        return lines + [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
+        lines += [f"row {row} not followed: {why}" for row, why in self.not_followed.items()]
+        return [
+            *lines,
+            "of events within one step, and of families that no given orbit leads to, some may be "
+            "missing",
+        ]
+
+    def _place(self, event: OrbitEvent) -> str:
+        if event.uncertainty <= _IN_FULL * abs(self.span[1] - self.span[0]):
+            return f"{event.s:.10g}"
+        return f"{event.s:.6g} ± {event.uncertainty:.1g}"
 
 
-def _passing(points: tuple[OrbitPoint, ...], sigma: float) -> list[OrbitPoint]:
+def _passing(points: list[OrbitPoint], sigma: float, is_closed: bool) -> list[OrbitPoint]:
     """Return about where a branch passes a parameter, each time once."""
     found = []
     for a, b in pairwise(points):
         if a.sigma == sigma:
             found.append(a)
         elif (a.sigma - sigma) * (b.sigma - sigma) < 0:
-            found.append(part_of_the_way(a, b, (sigma - a.sigma) / (b.sigma - a.sigma)))
-    return found + [point for point in points[-1:] if point.sigma == sigma]
+            part = (sigma - a.sigma) / (b.sigma - a.sigma)
+            # Next to a fold, the parameter changes as the square of the distance from it.
+            if abs(a.tangent[-1]) < _AT_FOLD * abs(b.tangent[-1]):
+                part = np.sqrt(part)
+            elif abs(b.tangent[-1]) < _AT_FOLD * abs(a.tangent[-1]):
+                part = 1 - np.sqrt(1 - part)
+            found.append(dataclasses.replace(part_of_the_way(a, b, part), sigma=sigma))
+    last = points[-1:] if not is_closed else []
+    return found + [point for point in last if point.sigma == sigma]
 
 
 _ENDS = {
