@@ -29,8 +29,11 @@ _ONE_EVENT = 1e-4
 """What happens within this part of a step is one event: both of a pair pass, or a fold is where a
 multiplier passes 1."""
 
-_AT_ONE = 1e-10
-"""Events of one branch that are closer in `s`, as a part of the span, are at one parameter."""
+_AT_ONE = 1e-9
+"""Orbits whose parameters differ by no more than this part of the span are at one parameter."""
+
+_AT_ONE_MULTIPLIER = ("fold", "branch_point")
+"""Events at which a multiplier passes 1."""
 
 _TURNS_BACK, _ASIDE = 1e-2, 0.02
 """A family turns back where its direction has a smaller part along the parameter than the first; it
@@ -145,29 +148,32 @@ def _events(
             if all(abs(place - other) > _ONE_EVENT for other in places):
                 places.append(place)
                 found.append(_event(path, point, branch, k + place, row, uncertainty))
-    return _told_apart(
-        sorted(found, key=lambda event: event.place), abs(path.span[1] - path.span[0])
-    )
+    return _told_apart(sorted(found, key=lambda event: event.place), points)
 
 
-def _told_apart(events: list[OrbitEvent], span: float) -> list[OrbitEvent]:
+def _told_apart(events: list[OrbitEvent], points: list[OrbitPoint]) -> list[OrbitEvent]:
     """Return events of which folds at one parameter, to rounding, are one fold, or none.
 
     Where orbits change at nearly one parameter, as canards do, rounding turns the direction in `s`
     to and fro. The branch turns back if it does so an odd number of times, and the multiplier that
     passes 1 is then that of the fold.
     """
+    groups: list[list[OrbitEvent]] = []
+    for event in events:
+        if event.kind in _AT_ONE_MULTIPLIER and groups:
+            before = groups[-1][-1]
+            between = points[int(before.place) : int(event.place) + 2]
+            here = event._point.sigma
+            at_one = all(abs(point.sigma - here) <= _AT_ONE for point in between)
+            if at_one and before.kind in _AT_ONE_MULTIPLIER:
+                groups[-1].append(event)
+                continue
+        groups.append([event])
     kept: list[OrbitEvent] = []
-    at_one = ("fold", "branch_point")
-    while events:
-        first = events[0]
-        group = [
-            e for e in events if e.kind in at_one and abs(e.s - first.s) <= _AT_ONE * span
-        ] or [first]
+    for group in groups:
         folds = [event for event in group if event.kind == "fold"]
         others = [event for event in group if event.kind != "fold"]
         kept += folds[len(folds) // 2 :][:1] if len(folds) % 2 else others
-        events = [event for event in events if all(event is not other for other in group)]
     return kept
 
 

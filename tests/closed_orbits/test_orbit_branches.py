@@ -138,6 +138,67 @@ def test_families_that_cross_are_told_from_a_fold():
     assert kinds(found) == ["branch_point"] and abs(found.events[0].s) < 1e-9
 
 
+@pytest.mark.parametrize("gap", [0.02, pytest.param(1e-3, marks=pytest.mark.slow)])
+def test_a_family_does_not_jump_to_one_close_by(gap):
+    def f(x, u):  # squared radii `1 +- sqrt(u^2 / 4 + gap^2)`
+        apart = (jnp.sum(x**2) - 1) ** 2 - u[0] ** 2 / 4 - gap**2
+        return -x * apart + jnp.stack([-x[1], x[0]])
+
+    F = ContinuousTime(f)
+    upper = np.sqrt(1 + np.sqrt(1 / 16 + gap**2)).astype(np.float32)
+    found = continuation(F, closed_orbits(F, upper * CIRCLE, np.float32([-0.5])), (-1, 1))
+    assert not found.events and found.branches[0].is_stable.all()
+    square = np.sum(found.branches[0].states[:, 0] ** 2, axis=1)
+    assert np.allclose(square, 1 + np.sqrt(found.branches[0].s ** 2 / 4 + gap**2), atol=1e-7)
+
+
+@pytest.mark.slow
+def test_where_families_cross_the_place_is_known():
+    def f(x, u):
+        q = jnp.sum(x**2)
+        return -x * (q - 1) * (q - 1 - u[0]) + jnp.stack([-x[1], x[0]])
+
+    F = ContinuousTime(f)
+    found = continuation(F, closed_orbits(F, CIRCLE, np.float32([-0.5])), (-0.8, 1))
+    assert kinds(found) == ["branch_point"] and abs(found.events[0].s) < 1e-4
+    assert abs(found.events[0].s) <= found.events[0].uncertainty
+    assert np.isclose(found.events[0].multiplier, 1, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "start, s", [(1.2, 0.1), pytest.param(1.0, 0.5, marks=pytest.mark.slow)], ids=["", "at a fold"]
+)
+def test_orbits_next_to_a_fold_and_where_a_branch_closes_are_there_once(start, s):
+    def f(x, u):
+        return ((jnp.sum(x**2) - 1) ** 2 + u[0] ** 2 - 0.25) * x + jnp.stack([-x[1], x[0]])
+
+    F = ContinuousTime(f)
+    first = closed_orbits(F, np.float32(start) * CIRCLE, np.float32([s]))
+    found = continuation(F, first, (-1, 1))
+    assert found.branches[0].ended_by == ("closed", "closed")
+    for place in (0.1, -0.3, 0.4999):
+        square = np.sort(np.sum(found.at(place).states[:, 0] ** 2, axis=1))
+        exact = 1 + np.sqrt(0.25 - place**2) * np.array([-1, 1])
+        assert square.shape == (2,) and np.allclose(square, exact, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_canard_explosion_is_followed_from_one_hopf_point_to_the_other():
+    """FitzHugh and Nagumo's neuron; its relaxation oscillation compared with SciPy's solution."""
+
+    def f(x, u):
+        return jnp.stack([x[0] - x[0] ** 3 / 3 - x[1] + u[0], 0.08 * (x[0] + 0.7 - 0.8 * x[1])])
+
+    F = ContinuousTime(f)
+    first = points(F, [-1, -0.5], 0.2, (0, 1.8)).emerging_orbits()
+    found = continuation(F, first, (0, 1.8))
+    (branch,) = found.branches
+    assert branch.ended_by == ("fixed_point", "fixed_point") and branch.rows == (0, 1)
+    assert kinds(found) == ["fold", "fold"]
+    orbit = found.at(0.8)
+    assert orbit.is_stable.all() and np.isclose(orbit.period[0], 36.5180, atol=1e-3)
+
+
 def cycle(c, y, period):
     """Return by how much a state, and the period, miss a closed orbit."""
 
