@@ -299,10 +299,11 @@ class _Basin(eqx.Module):
         with enabled(work):
             linear = decompose(jacobians(F, FixedPoints(xstar=jnp.asarray(exact), inputs=u)))
         if not linear.is_stable.item():
-            largest = np.abs(linear.eigval_J_xstar).max()
+            eigval = np.asarray(linear.eigval_J_xstar)
+            largest = np.abs(eigval).max()
             was = f"is not stable: its largest eigenvalue is {largest:.6g} in magnitude"
             if linear.continuous_time:
-                largest = np.real(linear.eigval_J_xstar).max()
+                largest = np.real(eigval).max()
                 was = f"is not stable: its leading eigenvalue has a real part of {largest:.6g}"
             arguments.refuse(caller, "a", was, "an attractor", ValueError)
         steps = in_steps(F, perturbed[0] / unit, perturbed[1])

@@ -145,7 +145,7 @@ def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
 
 
 @pytest.mark.one_in(5)
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")  # some have none
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")  # some have none
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_states", "k"), [(2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (3, 1), (3, 2), (3, 3)]
@@ -215,7 +215,7 @@ def test_the_cycles_of_the_henon_map():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_a_threshold_that_nothing_meets_leaves_no_points():
     fps = search(network(2, 2.5, 12), 6, final_q_threshold=1e-38, max_iters=1)
     assert fps.n == 0 and fps.period.shape == (0,) and fps.J_xstar.shape == (0, 2, 2)

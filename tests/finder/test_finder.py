@@ -487,7 +487,7 @@ def test_the_tolerances_and_the_limit_of_a_search():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_the_learning_rate_of_the_documented_method():
     """Adam's first step has the length of the learning rate in every direction."""
     _, all_fps = search_well(solver="adam", lr_init=0.125, max_iters=1)
@@ -496,7 +496,7 @@ def test_the_learning_rate_of_the_documented_method():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_the_schedule_of_the_documented_method(capsys):
     """On `x + u` no state is better than another, so the rate falls as fast as it may."""
     finder = FixedPointFinder(
@@ -520,7 +520,7 @@ def test_the_schedule_of_the_documented_method(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_one_schedule_for_all_rows_or_one_for_each():
     """A row goes the way that it goes by itself under a schedule of its own, and only then."""
     settings = {"solver": "adam", "max_iters": 60, "lr_patience": 1, "lr_factor": 0.5}
@@ -571,7 +571,7 @@ def test_float32_is_float32_where_float64_is_enabled():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_verbose_false_prints_nothing(capfd):
     search_well()
     search_well(solver="adam", max_iters=5)
@@ -637,7 +637,7 @@ def test_several_inputs_are_answered_with_the_function_that_pairs_them():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 @pytest.mark.parametrize("method", ["joint", "sequential"])
 def test_super_verbose_prints_as_the_search_goes_on(capsys, method):
     search_well(
@@ -662,7 +662,7 @@ def printed_updates(capsys):
     return [(phase, int(iteration), float(q)) for phase, iteration, q, _ in parts]
 
 
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 @pytest.mark.parametrize(
     ("solver", "method", "phases"),
     [

@@ -46,8 +46,12 @@ def test_nothing_is_said_where_a_point_is_stable_or_stability_is_not_known(capsy
     assert "No stable point" not in said(
         capsys, turning, states(), do_decompose_jacobians=False, do_compute_jacobians=False
     )
+
+
+def test_continuous_time_is_followed_in_units_of_time(capsys):
     flow = ContinuousTime(lambda x, u: x - x**3 + jnp.stack([-x[1], x[0]]))
-    assert "No stable point" not in said(capsys, flow, states())
+    told = said(capsys, flow, states())
+    assert "run on a closed orbit of 6.851 units of time" in told
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_where_the_speed_is_the_same_everywhere_no_row_is_at_a_fixed_point(name)
 # ---- rows that end without a point -------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_rows_in_a_tail_have_escaped():
     """`x + 1 - tanh(x)`: beyond `x = 19`, float64 makes the residual zero."""
     case = tail()

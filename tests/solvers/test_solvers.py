@@ -124,7 +124,7 @@ def test_on_a_line_of_fixed_points_each_row_finds_its_own(name):
 
 
 @every_solver
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 @pytest.mark.slow
 def test_a_map_without_fixed_points_gives_none(name):
     """A translation: `q` is the same everywhere."""
@@ -300,7 +300,7 @@ def test_rows_at_ill_conditioned_fixed_points_count(n_states, smallest):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:find_fixed_points. None of the")
+@pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_q_that_falls_without_end_is_no_fixed_point():
     """`x + exp(-x)`: `q` passes below every threshold on the way to infinity."""
     x = np.linspace(-3, 10, N_ROWS, dtype=np.float32)[:, None]
