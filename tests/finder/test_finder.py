@@ -790,10 +790,10 @@ def test_progress_can_end_a_search_early(verbose, capsys):
 @cache
 def empty_results():
     """Return results without rows: a threshold nothing meets, and a map without fixed points."""
-    with pytest.warns(UserWarning, match="None of the"):
+    with pytest.warns(UserWarning, match="No point is kept"):
         too_strict, _ = search_well(final_q_threshold=1e-300, max_iters=1)
     translation = FixedPointFinder(Affine(jnp.eye(2), jnp.eye(2)), solver="adam", verbose=False)
-    with pytest.warns(UserWarning, match="None of the"):
+    with pytest.warns(UserWarning, match="No point is kept"):
         nowhere, _ = translation.find_fixed_points(well_states(), np.ones((1, 2)), N_INITS)
     return {"threshold": too_strict, "translation": nowhere}
 
