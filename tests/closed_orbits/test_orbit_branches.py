@@ -9,12 +9,15 @@ from scipy.optimize import brentq, root
 
 from slowpoints import (
     ContinuousTime,
+    OrbitEvent,
     as_transition,
     closed_orbits,
     continuation,
     iterate,
     optimize_batch,
 )
+from slowpoints._closed_orbits.families import _told_apart
+from slowpoints._closed_orbits.following import OrbitPoint, _is_homoclinic
 
 ANGLES = 2 * np.pi * np.arange(64) / 64
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
@@ -182,21 +185,38 @@ def test_orbits_next_to_a_fold_and_where_a_branch_closes_are_there_once(start, s
         assert square.shape == (2,) and np.allclose(square, exact, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_a_canard_explosion_is_followed_from_one_hopf_point_to_the_other():
-    """FitzHugh and Nagumo's neuron; its relaxation oscillation compared with SciPy's solution."""
+def orbit(radius, number, sigma):
+    x = radius * np.float64(CIRCLE[:63])
+    return OrbitPoint(x, number, sigma, np.zeros(x.size + 2))
 
-    def f(x, u):
-        return jnp.stack([x[0] - x[0] ** 3 / 3 - x[1] + u[0], 0.08 * (x[0] + 0.7 - 0.8 * x[1])])
 
-    F = ContinuousTime(f)
-    first = points(F, [-1, -0.5], 0.2, (0, 1.8)).emerging_orbits()
-    found = continuation(F, first, (0, 1.8))
-    (branch,) = found.branches
-    assert branch.ended_by == ("fixed_point", "fixed_point") and branch.rows == (0, 1)
-    assert kinds(found) == ["fold", "fold"]
-    orbit = found.at(0.8)
-    assert orbit.is_stable.all() and np.isclose(orbit.period[0], 36.5180, atol=1e-3)
+def test_a_period_that_grows_at_one_parameter_is_homoclinic_only_if_the_orbit_stays():
+    before = orbit(1.0, 0.1, 0.5)
+    assert _is_homoclinic(before, orbit(1.0, 0.09, 0.5 + 1e-12))
+    assert not _is_homoclinic(before, orbit(1.05, 0.09, 0.5 + 1e-12))  # a canard
+    assert not _is_homoclinic(before, orbit(1.0, 0.09, 0.5 + 1e-6))
+    assert not _is_homoclinic(before, orbit(1.0, 0.0999, 0.5 + 1e-12))
+
+
+def test_folds_at_one_parameter_are_one_if_the_branch_turns_back_and_none_if_not():
+    sigmas = [0.1, 0.5, 0.5, 0.5, 0.5, 0.4, 0.5, 0.3]
+    path = [orbit(1.0, 0.1, sigma) for sigma in sigmas]
+
+    def told_apart(*events):
+        made = [
+            OrbitEvent(kind, 0.0, 1.0, CIRCLE, 0, place, 1 + 0j, 0.0, path[round(place)])
+            for kind, place in events
+        ]
+        return [(event.kind, event.place) for event in _told_apart(made, path)]
+
+    crossing, first, second, third = ("branch_point", 1.2), *(("fold", k + 0.5) for k in (1, 2, 3))
+    assert told_apart(crossing, first) == [first]
+    assert told_apart(crossing, first, second) == [crossing]
+    assert told_apart(first, second, third) == [second]
+    assert told_apart(first, second) == []
+    apart = ("fold", 2.5), ("fold", 5.9)  # the branch leaves this parameter in between
+    assert told_apart(*apart) == [*apart]
+    assert told_apart(("torus", 1.5), first) == [("torus", 1.5), first]
 
 
 def cycle(c, y, period):
