@@ -53,6 +53,7 @@ def kinds(branches):
     return [event.kind for event in branches.events]
 
 
+@pytest.mark.slow
 def test_a_hopf_point_starts_a_family_that_is_followed_around_its_fold():
     F = ContinuousTime(bautin)
     at_rest = points(F, [0, 0], -0.5, (-1.5, 1))
@@ -80,14 +81,8 @@ def test_a_hopf_point_starts_a_family_that_is_followed_around_its_fold():
     assert "fold at s = -1" in "\n".join(found.summary_lines()) and "fold: 1" in repr(found)
 
 
-@pytest.mark.parametrize(
-    "scale",
-    [
-        [1e-6, 1e6],
-        pytest.param([1e-6, 1e-6], marks=pytest.mark.slow),
-        pytest.param([1e6, 1e6], marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [[1e-6, 1e6], [1e-6, 1e-6], [1e6, 1e6]])
 def test_units_change_nothing(scale):
     F = in_units(bautin, scale)
     first = closed_orbits(F, 1.3 * np.float32(scale) * CIRCLE, np.float32([-0.5]))
