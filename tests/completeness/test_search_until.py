@@ -497,7 +497,7 @@ def test_the_class_searches_in_rounds_if_it_is_asked_for_coverage(capsys):
     printed = capsys.readouterr().out
     assert fps.n == 81 and isinstance(fps.xstar, np.ndarray)
     assert all_fps.n < 8192
-    assert f"Ended by coverage and degree after {all_fps.n} rows." in printed
+    assert f"Ended by coverage and degree after {all_fps.n} starts." in printed
     assert "sum to 1, as for a complete set" in printed
     # Without it, from the same trial, it finds the nodes only and says that points are missing.
     finder = finder_of("tanh_6", search_between=False)
