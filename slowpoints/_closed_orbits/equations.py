@@ -244,7 +244,10 @@ def solve_bordered(
     Raises:
         numpy.linalg.LinAlgError: if they have no solution, or GMRES does not find it.
     """
-    from scipy.linalg import lu_factor, lu_solve
+    from scipy.linalg.lapack import (  # Pyright does not see its functions
+        dgetrf,  # pyright: ignore[reportAttributeAccessIssue]
+        dgetrs,  # pyright: ignore[reportAttributeAccessIssue]
+    )
 
     n, d, _ = J.shape
     if n * d > MOST_UNKNOWNS:
@@ -256,13 +259,13 @@ def solve_bordered(
     A[place[:, :, None], place[:, None, :]] -= J
     A[:size, size:] = columns
     A[size:] = rows
-    factors, pivots = lu_factor(A, check_finite=False)
+    factors, pivots, singular = dgetrf(A)
     diagonal = np.diagonal(factors)
-    if not (np.isfinite(diagonal).all() and diagonal.all()):
+    if singular or not np.isfinite(diagonal).all():
         raise np.linalg.LinAlgError("Singular matrix")
     swaps = np.sum(pivots != np.arange(len(pivots)))
     sign = float(np.prod(np.sign(diagonal)) * (-1) ** swaps)
-    found = lu_solve((factors, pivots), np.stack(targets, axis=1), check_finite=False)
+    found = dgetrs(factors, pivots, np.stack(targets, axis=1))[0]
     return list(found.T), sign
 
 
