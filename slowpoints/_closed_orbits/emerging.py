@@ -17,7 +17,7 @@ from slowpoints._closed_orbits.equations import (
     curve_radius,
 )
 from slowpoints._closed_orbits.floquet import segments
-from slowpoints._closed_orbits.following import FailedError, OrbitPoint, Path
+from slowpoints._closed_orbits.following import N_EXPONENTS, FailedError, OrbitPoint, Path
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._network.base import Transition
 
@@ -64,7 +64,7 @@ def found_orbits(
         np.reshape(u, (len(u), 1)).astype(network.dtype),
         [None if guess is None else guess.number for guess in guesses],
         tol=1e-10,
-        n_exponents=d,
+        n_exponents=min(d, N_EXPONENTS),
         n_sample=256,
     )
 

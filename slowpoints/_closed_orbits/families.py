@@ -136,8 +136,13 @@ def _events(
     found = []
     for k, (a, b) in enumerate(pairwise(points)):
         rows: list[int | None] = [None] if a.tangent[-1] * b.tangent[-1] < 0 else []
-        counts = [int(np.sum(growth.exponents > 0)) for growth in growths[k : k + 2]]
-        rows += range(min(counts), max(counts))
+        pair = growths[k : k + 2]
+        counts = [int(np.sum(growth.exponents > 0)) for growth in pair]
+        rows += [
+            row
+            for row in range(min(counts), max(counts))
+            if any(abs(growth.exponents[row]) > growth.margin for growth in pair)
+        ]  # of what is neutral at both, the sign is rounding
         places: list[float] = []
         for row in rows:
             try:

@@ -73,6 +73,9 @@ not much larger: then one of this part of its size."""
 _SAME = 1e-5
 """Two orbits at one parameter are the same if they differ by less than this part of their size."""
 
+N_EXPONENTS = 16
+"""So many exponents of circles are given: each takes as long as all others together."""
+
 _CIRCLE_STEPS = 1000
 """Exponents of circles are averaged over so many steps, at least."""
 
@@ -143,8 +146,7 @@ class Path:
     def growth(self, point: OrbitPoint) -> Growth:
         """Return how deviations from an orbit grow."""
         equations = self.network.at(self.input_at(point.sigma))
-        k = point.x.shape[1] - 1
-        return growth_of(equations, point.x, point.number, k, _CIRCLE_STEPS)
+        return growth_of(equations, point.x, point.number, N_EXPONENTS, _CIRCLE_STEPS)
 
     def solved(self, guess: OrbitPoint, row: Float[np.ndarray, " k"]) -> tuple[OrbitPoint, int]:
         """Return the orbit in the plane across `row` through a guess, and how many steps it took.

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
@@ -34,7 +36,7 @@ class OrbitBranch:
         period: `[k]` the period; in maps, the mean number of steps of a return.
         states: `[k, 64, n_states]` states of each orbit at equal distances in phase.
         exponents: `[k, m]` the Lyapunov exponents across the orbit, per step or unit of time,
-            falling; that along it, which is zero, is left out.
+            falling; that along it, which is zero, is left out. In maps the 16 leading ones.
         multipliers: `[k, m]` the Floquet multipliers in the same order; NaN in maps.
         index: `[k]` the number of directions that grow, or -1 if all those do that were computed.
         ended_by: why it ends at its first and at its last orbit: `"span"` at an end of the span;
@@ -120,9 +122,9 @@ class OrbitBranches:
         return len(self.branches)
 
     def __repr__(self) -> str:
-        kinds = Counter(event.kind for event in self.events)
-        named = ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
-        return f"OrbitBranches(n={len(self)}, span={self.span}, events: {named})"
+        return (
+            f"OrbitBranches(n={len(self)}, span={self.span}, events: {counted_kinds(self.events)})"
+        )
 
     def at(self, s: Number) -> ClosedOrbits:
         """Return the closed orbits of all branches at one `s`.
@@ -137,11 +139,7 @@ class OrbitBranches:
         Raises:
             ValueError: if `s` is not in the span.
         """
-        value = float(arguments.number("OrbitBranches.at", "s", s, least=-np.inf, finite=True))
-        low, high = sorted(self.span)
-        if not low <= value <= high:
-            expected = f"a number in the span {self.span}"
-            arguments.refuse("OrbitBranches.at", "s", f"is {value}", expected, ValueError)
+        value = parameter_within("OrbitBranches.at", s, self.span)
         sigma = (value - self.span[0]) / (self.span[1] - self.span[0])
         paths = [self._with_folds(number) for number in range(len(self))]
         guesses = [
@@ -154,16 +152,18 @@ class OrbitBranches:
     def _with_folds(self, number: int) -> list[OrbitPoint]:
         """Return a branch's orbits, and those at folds, so that no step goes over one."""
         points = [*self._points[number]]
-        folds = [e for e in self.events if e.kind == "fold" and e.branch == number]
-        for event in reversed(folds):
+        for event in reversed(self.events):
+            if event.kind != "fold" or event.branch != number or not self._is_located(event):
+                continue
             points.insert(int(event.place) + 1, event._point)
         return points
 
     def emerging_orbits(self) -> ClosedOrbits:
         """Return an orbit of each family that branches off at a period doubling.
 
-        Its period is about twice that of the orbit that doubles, from which it is a few percent
-        apart. [`continuation`][slowpoints.continuation] follows these families in turn.
+        Its period is about twice that of the orbit that doubles, and its `s` differs by about a
+        thousandth of the span from that of the event, or less.
+        [`continuation`][slowpoints.continuation] follows these families in turn.
 
         Returns:
             A row for each `"period_doubling"` of `events`, in their order, with `inputs = [[s]]`.
@@ -202,8 +202,11 @@ class OrbitBranches:
             "missing",
         ]
 
+    def _is_located(self, event: OrbitEvent) -> bool:
+        return event.uncertainty <= _IN_FULL * abs(self.span[1] - self.span[0])
+
     def _place(self, event: OrbitEvent) -> str:
-        if event.uncertainty <= _IN_FULL * abs(self.span[1] - self.span[0]):
+        if self._is_located(event):
             return f"{event.s:.10g}"
         return f"{event.s:.6g} ± {event.uncertainty:.1g}"
 
@@ -224,6 +227,22 @@ def _passing(points: list[OrbitPoint], sigma: float, is_closed: bool) -> list[Or
             found.append(dataclasses.replace(part_of_the_way(a, b, part), sigma=sigma))
     last = points[-1:] if not is_closed else []
     return found + [point for point in last if point.sigma == sigma]
+
+
+def parameter_within(caller: str, s: Any, span: tuple[float, float]) -> float:
+    """Return a parameter, which has to be in the span of branches."""
+    value = float(arguments.number(caller, "s", s, least=-np.inf, finite=True))
+    low, high = sorted(span)
+    if not low <= value <= high:
+        expected = f"a number in the span {span}"
+        arguments.refuse(caller, "s", f"is {value}", expected, ValueError)
+    return value
+
+
+def counted_kinds(events: Iterable[Any]) -> str:
+    """Say how many events of each kind there are."""
+    kinds = Counter(event.kind for event in events)
+    return ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
 
 
 _ENDS = {

@@ -1,7 +1,6 @@
 """`Branches`: families of fixed points, followed through a parameter."""
 
 import dataclasses
-from collections import Counter
 
 import jax
 import numpy as np
@@ -13,7 +12,11 @@ from slowpoints._arclength.on_curve import across, on_curve, residuals
 from slowpoints._closed_orbits.emerging import found_orbits, orbit_of_point
 from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
 from slowpoints._closed_orbits.following import Path
-from slowpoints._closed_orbits.orbit_branches import ends_in_words
+from slowpoints._closed_orbits.orbit_branches import (
+    counted_kinds,
+    ends_in_words,
+    parameter_within,
+)
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
@@ -152,9 +155,7 @@ class Branches:
         return len(self.branches)
 
     def __repr__(self) -> str:
-        kinds = Counter(event.kind for event in self.events)
-        named = ", ".join(f"{kind}: {n}" for kind, n in kinds.items()) or "none"
-        return f"Branches(n={len(self)}, span={self.span}, events: {named})"
+        return f"Branches(n={len(self)}, span={self.span}, events: {counted_kinds(self.events)})"
 
     @property
     def event_resolution(self) -> float:
@@ -181,11 +182,7 @@ class Branches:
         Raises:
             ValueError: if `s` is not in the span.
         """
-        value = float(arguments.number("Branches.at", "s", s, least=-np.inf, finite=True))
-        low, high = sorted(self.span)
-        if not low <= value <= high:
-            expected = f"a number in the span {self.span}"
-            arguments.refuse("Branches.at", "s", f"is {value}", expected, ValueError)
+        value = parameter_within("Branches.at", s, self.span)
         curve = self._curve
         paths = [self._path_with_folds(number) for number in range(len(self))]
         y, rows = crossings(paths, (value - float(curve.origin)) / float(curve.length))
@@ -220,8 +217,8 @@ class Branches:
     def emerging_orbits(self) -> ClosedOrbits:
         """Return a small closed orbit of each family that begins at a Hopf or Neimark-Sacker point.
 
-        It is a few percent of the states' size, or less, away from the point, at the `s` where the
-        family has this size. [`continuation`][slowpoints.continuation] follows it.
+        It is as far from the point as the family is where `s` differs by about a thousandth of the
+        span, or less. [`continuation`][slowpoints.continuation] follows it.
 
         Returns:
             A row for each `"hopf"` and `"neimark_sacker"` of `events`, in their order, with `inputs
