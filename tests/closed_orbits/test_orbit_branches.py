@@ -16,8 +16,10 @@ from slowpoints import (
     iterate,
     optimize_batch,
 )
-from slowpoints._closed_orbits.families import _told_apart
-from slowpoints._closed_orbits.following import OrbitPoint, _is_homoclinic
+from slowpoints._closed_orbits.evaluated import NetworkOfOrbits
+from slowpoints._closed_orbits.families import _events, _told_apart
+from slowpoints._closed_orbits.floquet import Growth
+from slowpoints._closed_orbits.following import OrbitPoint, Path, _is_homoclinic
 
 ANGLES = 2 * np.pi * np.arange(64) / 64
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
@@ -191,6 +193,14 @@ def test_a_period_that_grows_at_one_parameter_is_homoclinic_only_if_the_orbit_st
     assert not _is_homoclinic(before, orbit(1.05, 0.09, 0.5 + 1e-12))  # a canard
     assert not _is_homoclinic(before, orbit(1.0, 0.09, 0.5 + 1e-6))
     assert not _is_homoclinic(before, orbit(1.0, 0.0999, 0.5 + 1e-12))
+
+
+def test_where_a_neutral_exponent_changes_its_sign_nothing_happens():
+    network = NetworkOfOrbits.of(as_transition(logistic), np.ones(2), np.dtype(np.float64))
+    two = [orbit(1.0, 0.1, sigma) for sigma in (0.4, 0.5)]
+    unknown = np.full(1, complex(np.nan))
+    growths = [Growth(np.array([sign * 1e-12]), unknown, 1.0, 10.0, True) for sign in (1, -1)]
+    assert _events(Path(network, (0.0, 1.0)), two, growths, 0) == []
 
 
 def test_folds_at_one_parameter_are_one_if_the_branch_turns_back_and_none_if_not():
