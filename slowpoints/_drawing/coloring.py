@@ -1,12 +1,14 @@
 """What the colours of trajectories and points say, if that is not their kind."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from slowpoints._core import arguments
+from slowpoints._drawing.config import PlotConfig
 
 # Paul Tol's muted colours, in an order in which the first ones differ in lightness as well.
 _CONDITIONS = ("#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE", "#117733")
@@ -17,13 +19,27 @@ legend with a line for each of them would be longer than the figure is high."""
 
 
 @dataclass(frozen=True)
+class Scale:
+    """A scale of colours, Matplotlib's `Normalize` and `Colormap`, and what its numbers are."""
+
+    norm: Any
+    cmap: Any
+    name: str
+
+    def of(self, values: Float[np.ndarray, " n"]) -> list[tuple[float, ...]]:
+        """Return the colour of each value."""
+        return [tuple(color) for color in self.cmap(self.norm(values)).tolist()]
+
+
+@dataclass(frozen=True)
 class Coloring:
     """How trajectories, and perhaps points, are coloured.
 
     Attributes:
-        values: `[shown, steps]` numbers on a scale of colours, or `None`.
-        limits: the ends of the scale.
-        name: what the scale or the labels are.
+        scale: the scale of `values` and `point_values`, or `None` if there are none.
+        values: `[shown, steps]` numbers on the scale, or `None`.
+        point_values: `[n]` the same for points, or `None`.
+        name: what the labels are.
         labels: what is told apart by `colors`, a name each, in the order of the legend.
         colors: a colour for each label.
         of_trajectory: `[shown]` the label of each trajectory by its place in `labels`, or `None` if
@@ -31,36 +47,132 @@ class Coloring:
         of_point: `[n]` the same for points, or `None` if their colours show their kind.
     """
 
+    scale: Scale | None = None
     values: Float[np.ndarray, "shown steps"] | None = None
-    limits: tuple[float, float] = (0.0, 1.0)
+    point_values: Float[np.ndarray, " n"] | None = None
     name: str = ""
-    labels: tuple[str, ...] = ()
+    labels: tuple[str | int, ...] = ()
     colors: tuple[Any, ...] = ()
     of_trajectory: Int[np.ndarray, " shown"] | None = None
     of_point: Int[np.ndarray, " n"] | None = None
+
+    def of_points(self, rows: Any) -> list[Any] | None:
+        """Return the colours of points, or `None` if these show their kind."""
+        if self.scale is not None and self.point_values is not None:
+            return self.scale.of(self.point_values[rows])
+        return None if self.of_point is None else [self.colors[k] for k in self.of_point[rows]]
 
 
 def coloring_of(
     caller: str,
     color_by: Any,
+    color_points_by: Any,
     shape: tuple[int, int],
     trials: Int[np.ndarray, " shown"],
     first_step: int,
+    valid: Int[np.ndarray, " n"],
+    n_points: int,
     cond_id: Shaped[np.ndarray, " n"] | None,
-    name: str,
+    config: PlotConfig,
 ) -> Coloring:
-    """Return what `color_by` asks for, where `shape` is that of all trials and time steps."""
+    """Return what `color_by` and `color_points_by` ask for.
+
+    Args:
+        caller: the public function.
+        color_by: what colours of trajectories tell.
+        color_points_by: what colours of points tell.
+        shape: that of all trials and time steps.
+        trials: which trials are drawn.
+        first_step: the first time step that is drawn.
+        valid: which rows of the caller's points are drawn.
+        n_points: how many rows these are.
+        cond_id: the condition of each point that is drawn.
+        config: has the scale of colours and its label.
+    """
+    name = "" if config.clabel == PlotConfig.clabel else config.clabel
+    of_points = _of_points(caller, color_points_by, valid, n_points)
+    of_trials, at_steps, kind = _of_trials(
+        caller, color_by, shape, trials, first_step, cond_id is not None
+    )
+    if kind == "cond_id":
+        of_points, kind = (cond_id if of_points is None else of_points), "condition"
+    elif of_trials is not None and _are_labels(of_trials) and of_points is None:
+        known = cond_id is not None and np.isin(cond_id, of_trials).all()
+        of_points = cond_id if known else None
+    if of_trials is not None and not _are_labels(of_trials):
+        columns = (len(trials), shape[1] - first_step)
+        at_steps = np.broadcast_to(of_trials[trials, None], columns).astype(np.float64)
+        of_trials = None
+    point_values = None
+    if of_points is not None and not _are_labels(of_points):
+        of_points, point_values = None, of_points.astype(np.float64)
+    scale = _scale(caller, config, name or kind or "value", at_steps, point_values)
+    labelled = None if of_trials is None else of_trials[trials]
+    if labelled is None and of_points is None:
+        return Coloring(scale, at_steps, point_values)
+    every = [each for each in (labelled, of_points) if each is not None]
+    labels, colors = _labels(caller, config, np.concatenate(every))
+    return Coloring(
+        scale,
+        at_steps,
+        point_values,
+        name or "condition",
+        tuple(labels.tolist()),
+        colors,
+        None if labelled is None else np.searchsorted(labels, labelled),
+        None if of_points is None else np.searchsorted(labels, of_points),
+    )
+
+
+def shared(caller: str, config: PlotConfig, colorings: list[Coloring]) -> list[Coloring]:
+    """Return colourings of several panels in which the same labels and numbers look the same."""
+    scales = [each.scale for each in colorings if each.scale is not None]
+    if scales and config.norm is None:
+        ends = [end for scale in scales for end in (scale.norm.vmin, scale.norm.vmax)]
+        one = replace(scales[0], norm=type(scales[0].norm)(min(ends), max(ends)))
+        colorings = [each if each.scale is None else replace(each, scale=one) for each in colorings]
+    parts = [np.array(each.labels) for each in colorings if each.labels]
+    if not parts:
+        return colorings
+    labels, colors = _labels(caller, config, np.concatenate(parts))
+    found = []
+    for each in colorings:
+        place = np.searchsorted(labels, np.array(each.labels, labels.dtype))
+        of = [None if at is None else place[at] for at in (each.of_trajectory, each.of_point)]
+        changes: dict[str, Any] = {"of_trajectory": of[0], "of_point": of[1]}
+        found.append(replace(each, labels=tuple(labels.tolist()), colors=colors, **changes))
+    return found
+
+
+def values_of_trials(color_by: Any, n_trials: int) -> Shaped[np.ndarray, " trials"] | None:
+    """Return labels or numbers of the trials, if `color_by` is that."""
+    if color_by is None or isinstance(color_by, str):
+        return None
+    values = np.asarray(color_by)
+    values = values.astype(str) if values.dtype.kind == "O" else values
+    return values if values.shape == (n_trials,) else None
+
+
+def _of_trials(
+    caller: str,
+    color_by: Any,
+    shape: tuple[int, int],
+    trials: Int[np.ndarray, " shown"],
+    first_step: int,
+    has_conditions: bool,
+) -> tuple[Any, Any, str]:
+    """Return labels or numbers of all trials, or numbers `[shown, steps]`, and what they are."""
     n_trials, n_time = shape
     if color_by is None:
-        return Coloring()
+        return None, None, ""
     if isinstance(color_by, str):
         if arguments.choice(caller, "color_by", color_by, ("time", "cond_id")) == "cond_id":
-            if cond_id is None:
+            if not has_conditions:
                 was = "is 'cond_id', but `fixed_points.cond_id` is None"
                 arguments.refuse(caller, "color_by", was, "points that have conditions", ValueError)
-            return _labelled(np.zeros(0), cond_id, "condition")
+            return None, None, "cond_id"
         steps = np.arange(first_step, n_time, dtype=np.float64)
-        return _scaled(np.broadcast_to(steps, (len(trials), steps.size)), name or "time step $t$")
+        return None, np.broadcast_to(steps, (len(trials), steps.size)), "time step $t$"
     values = np.asarray(color_by)
     values = values.astype(str) if values.dtype.kind == "O" else values
     if values.dtype.kind in "biuf":
@@ -74,44 +186,79 @@ def coloring_of(
         )
         arguments.refuse(caller, "color_by", was, expected, ValueError)
     if values.ndim == 2:
-        return _scaled(values[trials, first_step:].astype(np.float64), name or "value")
-    if values.dtype.kind == "U" or (
-        values.dtype.kind != "f" and np.unique(values).size <= MOST_LABELS
-    ):
-        known = cond_id is not None and np.isin(cond_id, values).all()
-        return _labelled(values[trials], cond_id if known else None, name or "condition")
-    columns = np.broadcast_to(values[trials, None], (len(trials), n_time - first_step))
-    return _scaled(columns.astype(np.float64), name or "value")
+        return None, values[trials, first_step:].astype(np.float64), ""
+    return values, None, ""
 
 
-def _scaled(values: Float[np.ndarray, "shown steps"], name: str) -> Coloring:
-    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-    return Coloring(values, (float(low), float(high)), name)
+def _of_points(
+    caller: str, given: Any, valid: Int[np.ndarray, " n"], n_points: int
+) -> Shaped[np.ndarray, " n"] | None:
+    """Return labels or numbers of the points that are drawn."""
+    if given is None:
+        return None
+    values = np.asarray(given)
+    values = values.astype(str) if values.dtype.kind == "O" else values
+    if values.dtype.kind != "U":
+        values = np.asarray(
+            arguments.array(caller, "color_points_by", given, (n_points,), finite=True)
+        )
+    elif values.shape != (n_points,):
+        was, expected = f"has shape {values.shape}", f"a label or number of each row, ({n_points},)"
+        arguments.refuse(caller, "color_points_by", was, expected, ValueError)
+    return values[valid]
 
 
-def _labelled(
-    of_trials: Shaped[np.ndarray, " shown"], of_points: Shaped[np.ndarray, " n"] | None, name: str
-) -> Coloring:
-    every = [of_trials] if of_trials.size else []
-    every += [] if of_points is None else [of_points]
-    labels = np.unique(np.concatenate(every))
-    colors = _CONDITIONS[: len(labels)]
-    if len(labels) > len(_CONDITIONS):
-        places = np.linspace(0, 1, len(labels))
-        colors = tuple(tuple(color) for color in scale_of_colors()(places).tolist())
-    return Coloring(
-        name=name,
-        labels=tuple(str(label) for label in labels.tolist()),
-        colors=colors,
-        of_trajectory=np.searchsorted(labels, of_trials) if of_trials.size else None,
-        of_point=None if of_points is None else np.searchsorted(labels, of_points),
-    )
+def _are_labels(values: Shaped[np.ndarray, " m"]) -> bool:
+    """Return whether values are told apart by name: words, and few different whole numbers."""
+    kind = values.dtype.kind
+    return kind == "U" or (kind != "f" and np.unique(values).size <= MOST_LABELS)
 
 
-def scale_of_colors() -> Any:
-    """Return Matplotlib's "viridis" without its lightest fifth, which is hardly seen on white."""
+def _scale(
+    caller: str, config: PlotConfig, name: str, *values: Float[np.ndarray, "..."] | None
+) -> Scale | None:
+    """Return the scale of colours of values, from the least to the largest if not given."""
+    from matplotlib.colors import Normalize
+
+    every = [each.ravel() for each in values if each is not None]
+    if not every:
+        return None
+    norm, cmap = config.norm, _cmap(caller, config)
+    if norm is None or isinstance(norm, Normalize):
+        norm = Normalize() if norm is None else copy.copy(norm)  # the caller's is left as it is
+        numbers = np.concatenate(every)
+        norm.autoscale_None(numbers if numbers.size else np.array([0.0, 1.0]))
+        return Scale(norm, cmap, name)
+    limits = np.asarray(arguments.array(caller, "config.norm", norm, (2,), finite=True))
+    if limits[0] > limits[1]:
+        was = f"is {tuple(limits.tolist())}"
+        arguments.refuse(caller, "config.norm", was, "the lower end first", ValueError)
+    return Scale(Normalize(*limits.tolist()), cmap, name)
+
+
+def _labels(
+    caller: str, config: PlotConfig, every: Shaped[np.ndarray, " m"]
+) -> tuple[Shaped[np.ndarray, " k"], tuple[Any, ...]]:
+    """Return what is told apart and its colours: in the order of a scale where it has an order."""
+    labels = np.unique(every)
+    if every.dtype.kind == "U" and len(labels) <= len(_CONDITIONS) and config.cmap is None:
+        return labels, _CONDITIONS[: len(labels)]
+    places = np.linspace(0, 1, len(labels))
+    return labels, tuple(tuple(color) for color in _cmap(caller, config)(places).tolist())
+
+
+def _cmap(caller: str, config: PlotConfig) -> Any:
+    """Return the colours of numbers, from low to high."""
     import matplotlib
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import Colormap, LinearSegmentedColormap
 
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, 256))
-    return LinearSegmentedColormap.from_list("viridis without its end", colors)
+    cmap = config.cmap
+    if cmap is None:  # the lightest fifth of "viridis" is hardly seen on white
+        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, 256))
+        return LinearSegmentedColormap.from_list("viridis without its end", colors)
+    if isinstance(cmap, Colormap):
+        return cmap
+    if not isinstance(cmap, str) or cmap not in matplotlib.colormaps:
+        was, expected = f"is {cmap!r}", "the name of a colour map of Matplotlib, or a Colormap"
+        arguments.refuse(caller, "config.cmap", was, expected, ValueError)
+    return matplotlib.colormaps[cmap]

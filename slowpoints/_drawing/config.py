@@ -45,6 +45,11 @@ class PlotConfig:
         verbose: whether to print the axes' contents and the file's name.
         font_size: size of the text in points, with which marks and lines grow; `None` for
             Matplotlib's setting.
+        cmap: colours of numbers: a colour map of Matplotlib, or its name, such as `"coolwarm"` for
+            evidence for either of two choices; `None` for "viridis" without its lightest fifth.
+        norm: which numbers have which colours, so that several figures or panels have one scale:
+            the numbers at both ends, such as `(-1, 1)`, or a `Normalize` of Matplotlib; `None` for
+            the least and the largest that are drawn.
     """
 
     title: str | None = ""
@@ -72,6 +77,8 @@ class PlotConfig:
     save_format: str | None = None
     verbose: bool = False
     font_size: int | float | None = None
+    cmap: Any = None
+    norm: Any = None
 
     def __post_init__(self) -> None:
         if self.kwargs is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from slowpoints._drawing.coloring import Coloring, scale_of_colors
+from slowpoints._drawing.coloring import Coloring
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.marks import Group
 from slowpoints._drawing.scene import Segment
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 FAINTEST = 0.35
 """Lines are never more translucent than this: at 0.15 a single one vanishes in print."""
 
+_OF_COLORS = 0.75
+"""How opaque lines are whose colours tell something."""
+
 _SMALLER, _PALE = 0.7, "0.88"
 """The area of a pale mark, as a part of that of another one, and its grey, which is darker than the
 white of the rings at which trajectories begin."""
+
+KIND_BY_SHAPE = "kind by shape"
+"""The name of marks whose colours tell something else than their kind."""
 
 _FONT_SIZE = 10.0
 """Sizes of marks and lines are for text of this size, in points, and grow with it."""
@@ -98,7 +104,10 @@ def draw_trajectories(
     scale = scale_of_marks()
     name = "trajectory" if n_shown == 1 else "trajectories"
     look: dict[str, Any] = {"color": config.color, "linewidth": 0.7 * scale, "zorder": 1}
-    look["alpha"] = float(np.clip(4 / n_shown, FAINTEST, 0.7))  # light where many lie on each other
+    # Points are what a figure is of: trajectories are behind them, and paler the more there are.
+    look["alpha"] = float(np.clip(2.5 / n_shown, FAINTEST, 0.7))
+    if coloring.of_trajectory is not None or coloring.values is not None:
+        look |= {"alpha": _OF_COLORS, "linewidth": 1.0 * scale}  # hues of pale lines look alike
     moves = n_steps > 1 and np.ptp(trajectories, axis=1).any()
     if not moves:
         look["marker"] = "."  # a line through a single place is invisible
@@ -148,18 +157,18 @@ def _draw_scaled(
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
     look = {key: value for key, value in look.items() if key not in ("color", "marker")}
-    assert coloring.values is not None
+    assert coloring.values is not None and coloring.scale is not None
     n_steps = trajectories.shape[1]
     pieces = np.stack([trajectories[:, :-1], trajectories[:, 1:]], axis=2)
     values = coloring.values[:, : n_steps - 1]
     is_3d = trajectories.shape[2] == 3
     lines: Any = (Line3DCollection if is_3d else LineCollection)(
         pieces.reshape(-1, *pieces.shape[2:]).tolist(),
-        cmap=scale_of_colors(),
-        **(look | {"alpha": max(look["alpha"], 0.6)}),
+        cmap=coloring.scale.cmap,
+        norm=coloring.scale.norm,
+        **look,
     )
     lines.set_array(values.ravel())
-    lines.set_clim(*coloring.limits)
     if is_3d:
         ax.add_collection3d(lines)
     else:
@@ -199,13 +208,11 @@ def draw_points(
     """Draw each group of points with its mark, and name it for the legend."""
     size, edge = (60, 0.8) if len(points) <= 100 else (28, 0.5)
     scale = scale_of_marks()
-    of_point = None if coloring is None else coloring.of_point
     # Shading by depth would make colours differ from those in the legend.
     depthshade = {"depthshade": False} if points.shape[1] == 3 else {}
     for group in groups:
-        color: Any = group.color
-        if coloring is not None and of_point is not None:
-            color = [coloring.colors[k] for k in of_point[group.rows]]
+        own = None if coloring is None else coloring.of_points(group.rows)
+        color: Any = group.color if own is None else own
         # A star is mostly air.
         part = _SMALLER if group.is_pale else 1.8 if group.marker == "*" else 1.0
         look: dict[str, Any] = {
@@ -217,7 +224,9 @@ def draw_points(
             "zorder": 2.9 if group.is_pale else 3,
         }
         name = f"{group.name} ({group.rows.sum()})"
-        ax.scatter(*points[group.rows].T, label=name, **look, **depthshade)
+        gid = None if own is None else KIND_BY_SHAPE
+        ax.scatter(*points[group.rows].T, label=name, gid=gid, **look, **depthshade)
+    of_point = None if coloring is None else coloring.of_point
     if coloring is not None and of_point is not None and coloring.of_trajectory is None:
         for k, label in enumerate(coloring.labels):  # lines of trajectories would say it else
             nowhere = np.zeros((points.shape[1], 0))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slowpoints._core import arguments
-from slowpoints._drawing.coloring import scale_of_colors
+from slowpoints._drawing.coloring import Scale
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import axis_labels
 from slowpoints._drawing.scene import Scene
@@ -114,10 +114,11 @@ def _trajectories(scene: Scene, config: PlotConfig) -> list[Any]:
     traces = []
     for rows, name, color in parts if n_shown and n_steps else []:
         line: dict[str, Any] = {"width": 2 * look["linewidth"], "color": color}
-        if coloring.values is not None:
+        if coloring.values is not None and coloring.scale is not None:
             values = coloring.values[rows, :n_steps]  # and a number for the gap, which is not seen
-            line["color"] = np.concatenate([values, values[:, -1:]], axis=1).ravel().tolist()
-            line |= _scale(coloring.limits, _plain(coloring.name))
+            values = np.concatenate([values, values[:, -1:]], axis=1).ravel()
+            line["color"] = np.asarray(coloring.scale.norm(values)).tolist()
+            line |= _scale(coloring.scale)
         steps = scene.first_step + np.arange(n_steps)
         texts = [
             text
@@ -139,17 +140,20 @@ def _lines(places: Float[np.ndarray, "m steps 3"], name: str, line: dict[str, An
     return go.Scatter3d(x=x, y=y, z=z, mode="lines", name=name, line=line, connectgaps=False)
 
 
-def _scale(limits: tuple[float, float], name: str) -> dict[str, Any]:
+def _scale(scale: Scale) -> dict[str, Any]:
+    """Return the scale of numbers from 0 to 1, which a `Normalize` has made of others."""
     from matplotlib.colors import to_hex
 
-    colors = [to_hex(color) for color in scale_of_colors()(np.linspace(0, 1, 16))]
-    places = np.linspace(0, 1, 16).tolist()
+    colors = [to_hex(color) for color in scale.cmap(np.linspace(0, 1, 16))]
+    places, ticks = np.linspace(0, 1, 16).tolist(), np.linspace(0, 1, 5)
+    bar = {"title": {"text": _plain(scale.name)}, "x": -0.05, "len": 0.6}
+    texts = [f"{value:.3g}" for value in np.asarray(scale.norm.inverse(ticks))]
     return {
         "colorscale": [list(pair) for pair in zip(places, colors, strict=True)],
-        "cmin": limits[0],
-        "cmax": limits[1],
+        "cmin": 0.0,
+        "cmax": 1.0,
         "showscale": True,
-        "colorbar": {"title": {"text": name}, "x": -0.05, "len": 0.6},
+        "colorbar": bar | {"tickvals": ticks.tolist(), "ticktext": texts},
     }
 
 
@@ -165,9 +169,8 @@ def _points(scene: Scene) -> list[Any]:
     traces = []
     for group in scene.groups:
         x, y, z = scene.view.points[group.rows].T
-        color: Any = group.color
-        if coloring.of_point is not None:
-            color = [to_hex(coloring.colors[k]) for k in coloring.of_point[group.rows]]
+        own = coloring.of_points(group.rows)
+        color: Any = group.color if own is None else [to_hex(each) for each in own]
         symbol = _SYMBOLS[group.marker]
         edge = color if symbol.endswith("-open") else "black"
         traces.append(

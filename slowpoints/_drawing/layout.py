@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from slowpoints._drawing.coloring import Coloring, scale_of_colors
+from slowpoints._drawing.coloring import Coloring, Scale
 from slowpoints._drawing.config import PlotConfig
-from slowpoints._drawing.drawing import extent_of_box, finish, new_figure, style
+from slowpoints._drawing.drawing import KIND_BY_SHAPE, extent_of_box, finish, new_figure, style
 
 NARROW = 6.0
 """The legend is below the axes of figures that are narrower than this, in inches: beside them, it
@@ -27,11 +27,13 @@ _STILL = 0.01
 
 def draw_legend(ax: Any) -> None:
     """Draw the legend beside the axes, or below them in a narrow figure."""
-    if not ax.get_legend_handles_labels()[0]:
+    handles, labels = ax.get_legend_handles_labels()
+    if not handles:
         return
     below = bool(ax.figure.get_figwidth() < NARROW)
     corner = "upper center" if below else "upper left"
-    legend = _legend(ax.legend, below, ax.figure, loc=corner, borderaxespad=0.0)
+    make = partial(ax.legend, handles, labels)
+    legend = _legend(make, below, ax.figure, loc=corner, borderaxespad=0.0)
     place, moved = np.zeros(2), True
     while moved:  # making room for the legend moves the labels that it is beside
         ax.figure.draw_without_rendering()
@@ -41,7 +43,7 @@ def draw_legend(ax: Any) -> None:
         legend.set_bbox_to_anchor(tuple(place), ax.transAxes)
 
 
-def _legend(make: Any, below: bool, fig: Any, **look: Any) -> Any:
+def _legend(make: "partial[Any]", below: bool, fig: Any, **look: Any) -> Any:
     """Make a legend, below the axes in two columns if these are not wider than the figure."""
     look |= {"frameon": False, "columnspacing": 1.0, "handlelength": _HANDLE, "handletextpad": 0.6}
     legend = make(ncols=2 if below else 1, **look)
@@ -52,8 +54,16 @@ def _legend(make: Any, below: bool, fig: Any, **look: Any) -> Any:
     if below and legend.get_window_extent().width > fig.bbox.width:
         legend.remove()
         legend = make(ncols=1, **look)
+    return _legible(legend, make.args[0])
+
+
+def _legible(legend: Any, handles: Any) -> Any:
+    """Make lines of a legend opaque, and marks grey where colours do not tell kinds."""
     for line in legend.get_lines():
         line.set_alpha(0.8)  # one translucent line by itself is hardly seen
+    for mark, handle in zip(legend.legend_handles, handles, strict=True):
+        if handle.get_gid() == KIND_BY_SHAPE:
+            mark.set_facecolors("0.75")
     return legend
 
 
@@ -73,6 +83,25 @@ def draw_figure_legend(fig: Any, ax: Any, config: PlotConfig) -> None:
     below = is_narrow(config)
     place = "outside lower center" if below else "outside right upper"
     _legend(partial(fig.legend, handles, labels), below, fig, loc=place)
+
+
+def draw_names_below(fig: Any, named: dict[str, Any]) -> None:
+    """Draw one legend for all panels, below them, in as many columns as there is room for."""
+    for n_columns in range(min(5, len(named)), 0, -1):
+        legend = fig.legend(
+            named.values(),
+            named.keys(),
+            loc="outside lower center",
+            ncols=n_columns,
+            frameon=False,
+            columnspacing=1.2,
+            handlelength=_HANDLE,
+            handletextpad=0.6,
+        )
+        if n_columns == 1 or legend.get_window_extent().width <= fig.bbox.width:
+            _legible(legend, named.values())
+            return
+        legend.remove()
 
 
 def draw_plane(ax: Any, config: PlotConfig, title: str | None, draw: Callable[[Any], None]) -> Any:
@@ -108,16 +137,18 @@ def draw_plane(ax: Any, config: PlotConfig, title: str | None, draw: Callable[[A
 
 def draw_color_bar(ax: Any, coloring: Coloring) -> Any:
     """Draw the scale of colours beside the axes, if colours are numbers, and return it."""
-    if coloring.values is None or coloring.values.size == 0:
+    if coloring.scale is None:
         return None
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    scale = ScalarMappable(Normalize(*coloring.limits), scale_of_colors())
     side = "left" if hasattr(ax, "get_zlim") else "right"
-    return ax.figure.colorbar(
-        scale, ax=ax, label=coloring.name, location=side, shrink=0.6, aspect=25
-    )
+    return color_bar_beside(ax.figure, ax, coloring.scale, side)
+
+
+def color_bar_beside(fig: Any, axes: Any, scale: Scale, side: str = "right") -> Any:
+    """Draw a scale of colours beside one panel, or beside several that share it."""
+    from matplotlib.cm import ScalarMappable
+
+    shown = ScalarMappable(scale.norm, scale.cmap)
+    return fig.colorbar(shown, ax=axes, label=scale.name, location=side, shrink=0.6, aspect=25)
 
 
 def fill_figure(ax: Any, color_bar: Any) -> None:

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
-from slowpoints._drawing.coloring import Coloring, coloring_of
+from slowpoints._core.without_torch import without_torch
+from slowpoints._drawing.coloring import MOST_LABELS, Coloring, coloring_of, values_of_trials
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.marks import Group, groups_of
 from slowpoints._drawing.view import View, check_finite, given_projection, pca_of, view_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status, counted
 
-MOST_TRIALS = 30
-"""So many trials are drawn if there are more: one sees what they do, and can tell them apart."""
+MOST_TRIALS = 8
+"""So many trials are drawn if there are more: one sees what they do, and the points among them."""
 
 LONGEST = 0.08
 """Segments along eigenvectors reach so far to each side, as a part of the points' and trajectories'
@@ -73,6 +75,7 @@ def scene_of(
     n_axes: int,
     projection: Any,
     color_by: Any,
+    color_points_by: Any,
     eigenvectors: str | None,
 ) -> Scene:
     """Check what a figure is given, and return what it shows."""
@@ -82,29 +85,35 @@ def scene_of(
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     if eigenvectors is not None:
         arguments.choice(caller, "eigenvectors", eigenvectors, ("unstable", "slow"))
+    points = _shown_points(caller, fixed_points)
     if state_traj is None:
         state_traj = np.zeros((0, 1, fixed_points.n_states))
     else:
-        state_traj = np.asarray(
-            arguments.trajectories(caller, "state_traj", state_traj, nonempty=True)
-        )
+        size = points.n_states if points.n else None
+        state_traj = states_of(caller, state_traj, size, "the points in `fixed_points`")
     n_trials, n_time, n_states = state_traj.shape
-    trials = _trials(caller, plot_batch_idx, n_trials)
+    trials = _trials(caller, plot_batch_idx, n_trials, values_of_trials(color_by, n_trials))
     first_step = arguments.whole(
         caller, "plot_start_time", plot_start_time, least=-n_time, most=n_time - 1
     )
     first_step %= n_time
-    points = _shown_points(caller, fixed_points, state_traj.shape)
+    if points.n == 0:
+        points = FixedPoints(xstar=np.zeros((0, n_states)))
     shown = state_traj[trials, first_step:].astype(np.float64)
     check_finite("state_traj", shown)
+    is_valid = True if fixed_points.valid is None else np.asarray(fixed_points.valid)
+    rows = np.flatnonzero(np.broadcast_to(is_valid, fixed_points.n))
     coloring = coloring_of(
         caller,
         color_by,
+        color_points_by,
         (n_trials, n_time),
         trials,
         first_step,
+        rows,
+        fixed_points.n,
         None if points.cond_id is None else np.asarray(points.cond_id),
-        "" if config.clabel == PlotConfig.clabel else config.clabel,
+        config,
     )
     if projection is not None:
         seen = given_projection(caller, projection, n_states, n_axes)
@@ -114,8 +123,6 @@ def scene_of(
     view = view_of(points, shown, first_step, n_axes, seen)
     segments = [] if eigenvectors is None else _segments(caller, points, view, eigenvectors)
     title = _describe(points, len(trials), n_trials)
-    is_valid = True if fixed_points.valid is None else np.asarray(fixed_points.valid)
-    rows = np.flatnonzero(np.broadcast_to(is_valid, fixed_points.n))
     return Scene(
         points, rows, view, groups_of(points), coloring, segments, trials, first_step, title
     )
@@ -124,10 +131,38 @@ def scene_of(
 # ---- input -------------------------------------------------------------------------------------
 
 
-def _trials(caller: str, plot_batch_idx: Any, n_trials: int) -> Int[np.ndarray, " shown"]:
-    """Return the trials to draw."""
+def states_of(
+    caller: str, state_traj: Any, n_states: int | None, of: str = "the points"
+) -> Shaped[np.ndarray, "trials time n_states"]:
+    """Return trajectories as vectors: those of pairs and layers are laid one after another."""
+    parts = jax.tree.leaves(state_traj)
+    are_parts = [len(getattr(part, "shape", ())) >= 3 for part in parts]
+    if parts and all(are_parts) and not hasattr(state_traj, "shape"):
+        parts = [np.asarray(part) for part in jax.tree.map(without_torch, parts)]
+        if len({part.shape[:2] for part in parts}) == 1:
+            vectors = [part.reshape(*part.shape[:2], -1) for part in parts]
+            state_traj = np.concatenate(vectors, axis=2)
+    states = np.asarray(arguments.trajectories(caller, "state_traj", state_traj, nonempty=True))
+    if n_states is not None and states.shape[-1] != n_states:
+        was = f"has {states.shape[-1]} column{'s' * (states.shape[-1] != 1)}, its last axis"
+        hint = arguments.if_transposed(states.shape, n_states)
+        expected = f"{n_states}, the number of states of {of}"
+        raise ValueError(
+            f"{caller}: `state_traj` {was}; expected {expected}"
+            + (f".{hint}" if hint else f"{arguments.TO_VECTORS}.")
+        )
+    return states
+
+
+def _trials(
+    caller: str,
+    plot_batch_idx: Any,
+    n_trials: int,
+    values: Shaped[np.ndarray, " trials"] | None,
+) -> Int[np.ndarray, " shown"]:
+    """Return the trials to draw: of many, some of each condition."""
     if plot_batch_idx is None or n_trials == 0:
-        return np.linspace(0, n_trials - 1, min(MOST_TRIALS, n_trials)).round().astype(int)
+        return _some_trials(n_trials, values)
     trials = np.asarray(
         arguments.array(caller, "plot_batch_idx", plot_batch_idx, ("shown",), nonempty=True)
     )
@@ -141,24 +176,34 @@ def _trials(caller: str, plot_batch_idx: Any, n_trials: int) -> Int[np.ndarray, 
     return trials.astype(int) % n_trials
 
 
-def _shown_points(
-    caller: str, fixed_points: FixedPoints, shape: tuple[int, int, int]
-) -> FixedPoints:
-    """Return the valid rows, checked and NumPy-backed, for trajectories of a shape."""
+def _some_trials(
+    n_trials: int, values: Shaped[np.ndarray, " trials"] | None
+) -> Int[np.ndarray, " shown"]:
+    """Return at most `MOST_TRIALS` trials, evenly spaced, or one of each of more conditions."""
+    if n_trials <= MOST_TRIALS:
+        return np.arange(n_trials)
+    order, conditions = np.arange(n_trials), [np.arange(n_trials)]
+    if values is not None:
+        order = np.argsort(values, kind="stable")
+        starts = np.flatnonzero(values[order][1:] != values[order][:-1]) + 1
+        conditions = np.split(order, starts)
+    if len(conditions) > MOST_LABELS:  # numbers on a scale
+        conditions = [order]
+    each = max(1, MOST_TRIALS // len(conditions))
+    spaced = [
+        rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).round().astype(int)]
+        for rows in conditions
+    ]
+    return np.sort(np.concatenate(spaced))
+
+
+def _shown_points(caller: str, fixed_points: FixedPoints) -> FixedPoints:
+    """Return the valid rows, checked and NumPy-backed."""
     points = fixed_points.to_numpy().compact()
     if points.n == 0:
-        return FixedPoints(xstar=np.zeros((0, shape[-1])))
+        return FixedPoints()
     if points.xstar is None:
         raise ValueError(f"`fixed_points` has {points.n} row(s) but no `xstar`.")
-    n_states = points.xstar.shape[1]
-    if shape[-1] != n_states:
-        was = f"has {shape[-1]} column{'s' * (shape[-1] != 1)}, its last axis"
-        hint = arguments.if_transposed(shape, n_states)
-        expected = f"{n_states}, the number of states of the points in `fixed_points`"
-        raise ValueError(
-            f"{caller}: `state_traj` {was}; expected {expected}"
-            + (f".{hint}" if hint else f"{arguments.TO_VECTORS}.")
-        )
     if points.F_xstar is not None and points.F_xstar.shape != points.xstar.shape:
         was, expected = f"has shape {points.F_xstar.shape}", f"{points.xstar.shape}, as `xstar` has"
         arguments.refuse(caller, "fixed_points.F_xstar", was, expected, ValueError)

@@ -1,6 +1,6 @@
 """What a figure shows of points and trajectories: the coordinates of its axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,11 @@ class View:
 
 
 def given_projection(caller: str, projection: Any, n_states: int, n_axes: int) -> Projection:
-    """Return the projection that a caller asks for: a matrix, or what has been fitted already."""
+    """Return the projection that a caller asks for: directions, or what has been fitted already."""
+    if isinstance(projection, Projection):
+        return projection
+    if isinstance(projection, Mapping):
+        return _along_directions(caller, projection, n_states, n_axes)
     if hasattr(projection, "transform"):
 
         def transformed(states: Any) -> Float[np.ndarray, "..."]:
@@ -77,6 +81,23 @@ def given_projection(caller: str, projection: Any, n_states: int, n_axes: int) -
     matrix = np.asarray(matrix, np.float64)
     names = tuple(f"projection {k + 1}" for k in range(n_axes))
     return Projection(lambda states: np.asarray(states, np.float64) @ matrix, names)
+
+
+def _along_directions(
+    caller: str, directions: Mapping[Any, Any], n_states: int, n_axes: int
+) -> Projection:
+    """Return the projection onto directions, which have names."""
+    if len(directions) < n_axes:
+        was, expected = f"has {len(directions)} direction(s)", f"{n_axes}, one for each axis"
+        arguments.refuse(caller, "projection", was, expected, ValueError)
+    names = tuple(directions)[:n_axes]
+    columns = [
+        arguments.array(caller, f"projection[{name!r}]", directions[name], (n_states,), finite=True)
+        for name in names
+    ]
+    matrix = np.stack(columns, axis=1).astype(np.float64)
+    words = tuple(str(name) for name in names)
+    return Projection(lambda states: np.asarray(states, np.float64) @ matrix, words)
 
 
 def pca_of(samples: Shaped[np.ndarray, "samples n_states"], n_axes: int) -> Projection:

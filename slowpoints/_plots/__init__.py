@@ -1,1 +1,4 @@
-"""The figures, a file for each public `plot_` function. What they share is in `_drawing`."""
+"""Figures of points, their spectra, branches and lines, a file for each public function.
+
+What they share is in `_drawing`, and figures of where states go are in `_phase_portraits`.
+"""

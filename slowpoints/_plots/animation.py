@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from slowpoints._core import arguments
-from slowpoints._core.types import RealArray
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import new_figure, style
 from slowpoints._drawing.scene import Scene, Trials, scene_of
@@ -24,7 +23,7 @@ _WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 def animate_fixed_points(
     fixed_points: FixedPoints,
-    state_traj: Float[RealArray, "trials time n_states"],
+    state_traj: Any,
     config: PlotConfig | None = None,
     plot_batch_idx: Trials | None = None,
     plot_start_time: int = 0,
@@ -32,6 +31,7 @@ def animate_fixed_points(
     dimensions: Literal[2, 3] | int = 2,
     projection: Any = None,
     color_by: Any = None,
+    color_points_by: Any = None,
 ) -> "matplotlib.animation.FuncAnimation":
     """Show how trajectories run among the fixed points, and settle onto some of them.
 
@@ -46,11 +46,13 @@ def animate_fixed_points(
             many time steps these show, one per frame by default; between steps, states move along
             straight lines. `save_path` ends in `.gif`, or in `.mp4` if FFmpeg is installed. Unless
             `save_dpi` is set, it is 100 for animations.
-        plot_batch_idx: the trials to draw; `None` for all, or for 30 of them, evenly spaced.
+        plot_batch_idx: the trials to draw; `None` for all, or for 8 of them, evenly spaced; of
+            conditions that `color_by` tells apart, some of each.
         plot_start_time: the first time step to draw.
         dimensions: 2 or 3.
         projection: see `plot_fixed_points_2d`.
         color_by: `None`, `"cond_id"` or labels of the trials; see `plot_fixed_points_2d`.
+        color_points_by: `[n]` labels or numbers of the points.
 
     Returns:
         The animation. In a notebook, `IPython.display.HTML(animation.to_jshtml())` shows it.
@@ -76,6 +78,7 @@ def animate_fixed_points(
         n_axes,
         projection,
         color_by,
+        color_points_by,
         None,
     )
     _check_scene(scene, state_traj, color_by)

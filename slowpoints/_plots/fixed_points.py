@@ -7,10 +7,8 @@ package stays cheap.
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from slowpoints._core import arguments
-from slowpoints._core.types import RealArray
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import (
     axis_labels,
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
 def plot_fixed_points_2d(
     fixed_points: FixedPoints,
-    state_traj: Float[RealArray, "trials time n_states"] | None,
+    state_traj: Any,
     config: PlotConfig | None = None,
     plot_batch_idx: Trials | None = None,
     plot_start_time: int = 0,
@@ -48,6 +46,7 @@ def plot_fixed_points_2d(
     ax: Any = None,
     projection: Any = None,
     color_by: Any = None,
+    color_points_by: Any = None,
     eigenvectors: Eigenvectors | None = None,
 ) -> "matplotlib.figure.Figure":
     """Draw fixed points and trajectories in a plane, by default that of the principal components.
@@ -63,22 +62,31 @@ def plot_fixed_points_2d(
         fixed_points: the points; only `valid` rows are drawn. Uses `xstar`, and where they are
             there `F_xstar`, `is_stable`, `eigval_J_xstar`, `eigvec_J_xstar`, `cond_id` and
             `status`.
-        state_traj: `[trials, time, n_states]` the trajectories; `None` draws the points alone, in
+        state_traj: `[trials, time, n_states]` the trajectories, or a pair or layers of them, such
+            as `(h, c)` of an LSTM, each `[trials, time, n]`; `None` draws the points alone, in
             their own principal components.
         config: the looks; `None` is `PlotConfig()`, which shows the figure. For papers and talks
             there are [`PlotConfig.for_column`][slowpoints.PlotConfig.for_column] and
             [`PlotConfig.for_slide`][slowpoints.PlotConfig.for_slide].
-        plot_batch_idx: the trials to draw; `None` for all, or for 30 of them, evenly spaced.
+        plot_batch_idx: the trials to draw; `None` for all, or for 8 of them, evenly spaced; of
+            conditions that `color_by` tells apart, some of each.
         plot_start_time: the first time step to draw.
         ax: axes to draw on. The figure is then neither shown nor written to a file, and a title is
             drawn only if `config` has one.
-        projection: `[n_states, 2]` a matrix, such as two readout vectors, whose product with the
-            states is drawn; or a transformer that has been fitted, such as scikit-learn's `PCA`, of
-            which the first components are drawn.
+        projection: `{"choice": direction, "motion": direction}`, the names of the axes and the
+            directions `[n_states]` whose products with the states are drawn, such as those of
+            [`task_axes`][slowpoints.task_axes], a readout vector, or a selection vector; or
+            `[n_states, 2]`, a matrix of such directions; or a transformer that has been fitted,
+            such as scikit-learn's `PCA`, of which the first components are drawn.
         color_by: what colours tell: `"time"`; `"cond_id"`, the condition of each point; an array
             `[trials]`, the condition or a number of each trial; or an array `[trials, time]`, a
-            number at each step. If all conditions of the points are among those of the trials, the
-            points have their colours as well, and only shapes tell the kinds of points.
+            number at each step. Numbers have colours in their order, those of `config.cmap`; up to
+            12 different whole numbers are conditions in the legend, and others are on a scale. If
+            all conditions of the points are among those of the trials, the points have their
+            colours as well, and only shapes tell the kinds of points.
+        color_points_by: `[n]` a label or a number of each row of `fixed_points`, such as its output
+            or its coherence, which its colour tells, on the scale of the trajectories if these have
+            numbers.
         eigenvectors: `"unstable"` for segments through each point along its unstable eigenvectors;
             `"slow"` for these and the slowest stable one, dashed. Their lengths are proportional to
             the size of the eigenvalue (in continuous time, of its real part). A complex pair has
@@ -106,6 +114,7 @@ def plot_fixed_points_2d(
         2,
         projection,
         color_by,
+        color_points_by,
         eigenvectors,
     )
     return _draw(scene, config, ax)
@@ -113,7 +122,7 @@ def plot_fixed_points_2d(
 
 def plot_fixed_points_3d(
     fixed_points: FixedPoints,
-    state_traj: Float[RealArray, "trials time n_states"] | None,
+    state_traj: Any,
     config: PlotConfig | None = None,
     plot_batch_idx: Trials | None = None,
     plot_start_time: int = 0,
@@ -121,6 +130,7 @@ def plot_fixed_points_3d(
     ax: Any = None,
     projection: Any = None,
     color_by: Any = None,
+    color_points_by: Any = None,
     eigenvectors: Eigenvectors | None = None,
     interactive: bool = False,
 ) -> Any:
@@ -132,13 +142,17 @@ def plot_fixed_points_3d(
 
     Args:
         fixed_points: the points; only `valid` rows are drawn. Uses the same fields.
-        state_traj: `[trials, time, n_states]` the trajectories, or `None`.
+        state_traj: `[trials, time, n_states]` the trajectories, or a pair or layers of
+            them, or `None`.
         config: the looks; `None` is `PlotConfig()`, which shows the figure.
-        plot_batch_idx: the trials to draw; `None` for all, or for 30 of them, evenly spaced.
+        plot_batch_idx: the trials to draw; `None` for all, or for 8 of them, evenly spaced; of
+            conditions that `color_by` tells apart, some of each.
         plot_start_time: the first time step to draw.
         ax: three-dimensional axes to draw on, from `fig.add_subplot(projection="3d")`.
-        projection: `[n_states, 3]` a matrix, or a transformer that has been fitted.
+        projection: names and directions of the axes, a matrix `[n_states, 3]`, or a transformer
+            that has been fitted.
         color_by: `"time"`, `"cond_id"`, or an array `[trials]` or `[trials, time]`.
+        color_points_by: `[n]` labels or numbers of the points.
         eigenvectors: `"unstable"` or `"slow"`.
         interactive: whether to return a figure of Plotly, which can be turned and tells more of
             each point under the pointer. It is written to `config.save_path`, if that is given, as
@@ -171,6 +185,7 @@ def plot_fixed_points_3d(
         3,
         projection,
         color_by,
+        color_points_by,
         eigenvectors,
     )
     if interactive:

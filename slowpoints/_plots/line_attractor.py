@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from slowpoints._core import arguments
-from slowpoints._core.types import RealArray
 from slowpoints._drawing.coloring import Coloring
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
 from slowpoints._drawing.layout import draw_figure_legend, is_narrow
 from slowpoints._drawing.marks import groups_of
-from slowpoints._drawing.view import fit_pca
+from slowpoints._drawing.scene import states_of
+from slowpoints._drawing.view import check_finite, fit_pca, given_projection
 from slowpoints._modes.line_attractor import LineAttractor
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def plot_line_attractor(
     line: LineAttractor,
     config: PlotConfig | None = None,
     *,
-    projection: Float[RealArray, "n_states 2"] | None = None,
-    state_traj: Float[RealArray, "trials time n_states"] | None = None,
+    projection: Any = None,
+    state_traj: Any = None,
     unit: str | None = None,
 ) -> "matplotlib.figure.Figure":
     """Draw a line attractor in a plane, and the drift and the time constants along it.
@@ -57,10 +57,11 @@ def plot_line_attractor(
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `color` and
             `kwargs` (properties of lines) are those of the trajectories, and its labels those of
             the left panel. In figures narrower than 6 inches the panels are above each other.
-        projection: `[n_states, 2]` the directions of the axes, such as a readout and the effect of
-            an input, as they are. By default the first two principal components of the points.
-        state_traj: `[trials, time, n_states]` trajectories to draw behind the line; by default
-            none.
+        projection: names and directions of the axes, such as a readout and the effect of an input,
+            as for [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. By default the first
+            two principal components of the points.
+        state_traj: `[trials, time, n_states]` trajectories to draw behind the line, or a pair or
+            layers of them; by default none.
         unit: what times are in, such as `"ms"` if `line` was made with `dt=10` for steps of 10 ms;
             by default the axes say "unit of `dt`" there.
 
@@ -79,17 +80,16 @@ def plot_line_attractor(
         arguments.instance(caller, "unit", unit, str, "a str such as 'ms', or None")
     n_states = line.curve.shape[1]
     x = line.points.xstar.astype(np.float64)
-    mean, axes, names = np.zeros(n_states), None, ["projection 1", "projection 2"]
+    mean, axes, names = np.zeros(n_states), None, []
     if projection is not None:
-        shape = (n_states, 2)
-        axes = arguments.array(caller, "projection", projection, shape, finite=True)
-        axes = np.asarray(axes, np.float64)
+        seen = given_projection(caller, projection, n_states, 2)
+        names, origin = list(seen.names), seen.of(np.zeros(n_states))
+        axes = seen.of(np.eye(n_states)) - origin
+        mean = -np.linalg.pinv(axes).T @ origin  # what a transformer subtracts
     states = None
     if state_traj is not None:
-        shape = ("trials", "time", n_states)
-        hint = arguments.TO_VECTORS
-        states = arguments.array(caller, "state_traj", state_traj, shape, finite=True, hint=hint)
-        states = np.asarray(states, np.float64)
+        states = states_of(caller, state_traj, n_states)
+        check_finite("state_traj", states)
     if axes is None:
         padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))
         mean, components, variance = fit_pca(padded, 2)

@@ -477,7 +477,7 @@ class FixedPoints:
 
     def plot(
         self,
-        state_traj: Float[RealArray, "trials time n_states"] | None = None,
+        state_traj: Any = None,
         config: Any = None,
         *,
         dimensions: int = 2,
@@ -486,7 +486,8 @@ class FixedPoints:
         """Draw the points among trajectories: the short way to two functions.
 
         Args:
-            state_traj: `[trials, time, n_states]` the trajectories; `None` draws the points alone.
+            state_traj: `[trials, time, n_states]` the trajectories, or a pair or layers of them;
+                `None` draws the points alone.
             config: the looks, a [`PlotConfig`][slowpoints.PlotConfig].
             dimensions: 2 for [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d], 3 for
                 [`plot_fixed_points_3d`][slowpoints.plot_fixed_points_3d].

@@ -250,8 +250,11 @@ def test_the_key_of_time_constants_is_above_their_axes():
         ),
         ({"projection": np.ones((4, 2))}, r"`projection` has shape \(4, 2\); expected \(5, 2\)"),
         ({"projection": np.full((5, 2), np.nan)}, r"`projection` holds 10 values"),
-        ({"state_traj": np.ones((2, 3, 4))}, r"`state_traj` has shape \(2, 3, 4\); expected"),
-        ({"state_traj": np.ones((2, 3, 1, 5))}, r"expected \(trials, time, 5\); `.*flatten` makes"),
+        ({"state_traj": np.ones((2, 3, 4))}, r"`state_traj` has 4 columns, .*; expected 5, the"),
+        (
+            {"state_traj": np.ones((2, 3, 1, 5))},
+            r"expected .*, n_states\); `.*flatten`",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments, message):

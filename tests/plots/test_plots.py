@@ -475,10 +475,12 @@ def test_the_configuration_has_the_documented_fields_in_order_and_their_defaults
         ("save_format", None),
         ("verbose", False),
         ("font_size", None),
+        ("cmap", None),
+        ("norm", None),
     ]
 
 
-NEW = {2: dict.fromkeys(("ax", "projection", "color_by", "eigenvectors"))}
+NEW = {2: dict.fromkeys(("ax", "projection", "color_by", "color_points_by", "eigenvectors"))}
 NEW[3] = NEW[2] | {"interactive": False}
 
 
@@ -690,11 +692,11 @@ TRAJ = trajectories()
             r"`slowpoints.as_transition\(model\).flatten` makes such vectors",
         ),
         (
-            {"state_traj": (TRAJ[..., :3], TRAJ[..., 3:])},
-            r"\(2, 5, 12, 3\); expected .*; `slowpoints.as_transition\(model\).flatten` makes",
+            {"state_traj": (TRAJ[..., :3], TRAJ[:4, :, 3:])},
+            r"`state_traj` is the tuple .*; `slowpoints.as_transition\(model\).flatten` makes",
         ),
         (
-            {"state_traj": {"h": TRAJ}},
+            {"state_traj": {"h": TRAJ[0]}},
             r"is the dict .*; expected .*; `slowpoints.as_transition\(model\).flatten` makes",
         ),
         ({"state_traj": TRAJ[:0]}, r"`state_traj` is empty: its shape is \(0, 12, 6\); expected"),

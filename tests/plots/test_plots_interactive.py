@@ -110,8 +110,10 @@ def test_conditions_and_numbers_colour_the_lines():
     assert set(lines) == {"condition 0 (3)", "condition 1 (2)"}
     assert len({trace.line.color for trace in lines.values()}) == 2
     (line,) = traces(figure(color_by="time"), "lines").values()
-    np.testing.assert_array_equal(np.array(line.line.color, float)[:13], [*range(12), 11])
-    assert (line.line.cmin, line.line.cmax) == (0, 11)
+    places = np.array(line.line.color, float)[:13]
+    np.testing.assert_allclose(places, np.array([*range(12), 11]) / 11)
+    assert (line.line.cmin, line.line.cmax) == (0, 1)
+    assert line.line.colorbar.ticktext == ("0", "2.75", "5.5", "8.25", "11")
     assert line.line.colorbar.title.text == "time step t"
     fps = some_points(cond_id=np.array([0, 1, 1]))
     points = traces(figure(fps, color_by="cond_id"), "markers")

@@ -11,7 +11,7 @@ from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, scale_of_marks, style
 from slowpoints._drawing.layout import draw_figure_legend, draw_plane, is_narrow
 from slowpoints._drawing.view import given_projection, pca_of
-from slowpoints._plots.attractors import checked_looks
+from slowpoints._phase_portraits.attractors import checked_looks
 
 if TYPE_CHECKING:
     import matplotlib.axes

@@ -20,7 +20,7 @@ from slowpoints._drawing.section import (
     grid_between,
     section_of,
 )
-from slowpoints._plots.attractors import (
+from slowpoints._phase_portraits.attractors import (
     COLORS,
     MOST_NAMED,
     OTHERS,

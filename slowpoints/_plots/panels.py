@@ -1,0 +1,156 @@
+"""`plot_panels`: contexts, conditions or periods of a task side by side."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slowpoints._core import arguments
+from slowpoints._drawing.coloring import shared
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.drawing import finish, new_figure, style
+from slowpoints._drawing.layout import color_bar_beside, draw_names_below
+from slowpoints._drawing.scene import Eigenvectors, scene_of, states_of
+from slowpoints._drawing.view import given_projection, pca_of
+from slowpoints._plots.fixed_points import draw_scene
+from slowpoints._points.fixed_points import FixedPoints
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+_CALLER = "plot_panels"
+
+_MOST_BESIDE = 4
+"""More panels than these are in several rows."""
+
+
+def plot_panels(
+    fixed_points: Mapping[str, FixedPoints],
+    state_traj: Any = None,
+    config: PlotConfig | None = None,
+    plot_batch_idx: Any = None,
+    plot_start_time: int = 0,
+    *,
+    projection: Any = None,
+    color_by: Any = None,
+    color_points_by: Any = None,
+    eigenvectors: Eigenvectors | None = None,
+) -> "matplotlib.figure.Figure":
+    """Draw a panel for each context, condition or period of a task, on axes that they share.
+
+    The panels have one projection, one range, one legend, and the same colours for the same labels
+    and numbers. Each is drawn as by [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d].
+
+    Args:
+        fixed_points: by the name of the panel, its points, such as `{"motion context": fps[
+            fps.cond_id == 0], "colour context": fps[fps.cond_id == 1]}`.
+        state_traj: by the name of the panel, its trajectories `[trials, time, n_states]`; or the
+            same trajectories for all; or `None`.
+        config: the looks; `None` is `PlotConfig()`, which shows the figure. Its title, if there is
+            one, is above all panels.
+        plot_batch_idx: the trials to draw, for all panels or by name; `None` for 8 of each.
+        plot_start_time: the first time step to draw.
+        projection: for all panels, such as the result of [`task_axes`][slowpoints.task_axes]; by
+            default the principal components of all trajectories together.
+        color_by: for all panels, or by name.
+        color_points_by: for all panels, or by name.
+        eigenvectors: `"unstable"` or `"slow"`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if there are no panels, or as `plot_fixed_points_2d` does for one of them.
+    """
+    arguments.instance(_CALLER, "fixed_points", fixed_points, Mapping, "a dict of names and points")
+    if not fixed_points:
+        arguments.refuse(_CALLER, "fixed_points", "is empty", "a panel or more", ValueError)
+    for name, points in fixed_points.items():
+        expected = "a slowpoints.FixedPoints"
+        arguments.instance(_CALLER, f"fixed_points[{name!r}]", points, FixedPoints, expected)
+    config = PlotConfig() if config is None else config
+    arguments.instance(_CALLER, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    own = {name: _of_panel(state_traj, name, fixed_points) for name in fixed_points}
+    seen = _plane(fixed_points, own, plot_start_time, projection)
+    scenes = [
+        scene_of(
+            f"{_CALLER}, panel {name!r}",
+            points,
+            own[name],
+            config,
+            _of_panel(plot_batch_idx, name, fixed_points),
+            plot_start_time,
+            2,
+            seen,
+            _of_panel(color_by, name, fixed_points),
+            _of_panel(color_points_by, name, fixed_points),
+            eigenvectors,
+        )
+        for name, points in fixed_points.items()
+    ]
+    colorings = shared(_CALLER, config, [scene.coloring for scene in scenes])
+    n_columns = min(len(scenes), _MOST_BESIDE)
+    n_rows = -(-len(scenes) // n_columns)
+    if config.figsize == PlotConfig.figsize:
+        width = config.figsize[0]
+        config = replace(config, figsize=(width, 0.9 * width / n_columns * n_rows + 0.8))
+    bare = replace(config, show_legend=False, title="")
+    with style(config):
+        fig: Any = new_figure(config)
+        grid = fig.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+        axes = grid.ravel()[: len(scenes)].tolist()
+        for ax in grid.ravel()[len(scenes) :]:
+            ax.remove()
+        for ax, name, scene, coloring in zip(axes, fixed_points, scenes, colorings, strict=True):
+            draw_scene(ax, replace(scene, coloring=coloring), bare, str(name), alone=False)
+            ax.set_xlabel(ax.get_xlabel().replace(" of variance", ""))  # which has to be shorter
+            ax.label_outer()
+        if config.title:
+            fig.suptitle(config.title)
+        if config.show_legend:
+            scale = next((each.scale for each in colorings if each.scale is not None), None)
+            if scale is not None:
+                color_bar_beside(fig, axes, scale)
+            draw_names_below(fig, _named(axes))
+        finish(fig, config)
+    return fig
+
+
+def _of_panel(given: Any, name: str, panels: Mapping[str, Any]) -> Any:
+    """Return what is given for a panel, if each has its own, or else for all of them."""
+    is_by_name = isinstance(given, Mapping) and set(given) == set(panels)
+    return given[name] if is_by_name else given
+
+
+def _plane(
+    points: Mapping[str, FixedPoints], own: Mapping[str, Any], first: int, projection: Any
+) -> Any:
+    """Return the projection that all panels share."""
+    sizes = {each.n_states for each in points.values() if each.n}
+    if len(sizes) > 1:
+        was = f"has points of {' and '.join(map(str, sorted(sizes)))} states"
+        arguments.refuse(_CALLER, "fixed_points", was, "points of one network", ValueError)
+    known = next(iter(sizes), None)
+    states = [
+        states_of(f"{_CALLER}, panel {name!r}", each, known)[:, first:]
+        for name, each in own.items()
+        if each is not None
+    ]
+    n_states = known if not states else states[0].shape[2]
+    if projection is not None and n_states is not None:
+        return given_projection(_CALLER, projection, n_states, 2)
+    shown = [each.reshape(-1, each.shape[2]) for each in states]
+    shown = shown or [np.asarray(each.xstar) for each in points.values() if each.n]
+    return pca_of(np.concatenate(shown), 2) if shown else None
+
+
+def _named(axes: list[Any]) -> dict[str, Any]:
+    """Return the marks and lines of all panels by name, without how many each panel has."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(re.sub(r" \(\d+\)$", "", label), handle)
+    return found
