@@ -167,6 +167,10 @@ def describe(
     neutral = np.abs(eigval - (0 if continuous_time else 1)) <= line_tol
     unstable = grow(eigval, continuous_time) & ~neutral
     stable = decay(eigval, continuous_time) & ~neutral
+    # Rounding does not tell slower ones from neutral ones, which integrate.
+    growth = np.asarray(growth_rates(eigval[None], continuous_time))[0]
+    longest = longest_time(eigval[None], continuous_time, float(np.finfo(eigval.dtype).eps))
+    n_growing = int(np.sum(neutral & (growth > 1 / longest[0])))
     index, complete = int(np.sum(unstable)), eigval.size == n_states
     if not complete and not stable.any():  # more of them may be unstable
         kind = f"saddle of index {index} or more" if index else "unknown"
@@ -176,7 +180,7 @@ def describe(
         kind = f"saddle of index {index}"
     else:
         kind = "attractor" if np.all(stable | neutral) else "marginal"
-    parts = [kind]
+    parts = [] if kind == "attractor" and n_growing else [kind]
     if not neutral.all():
         leading = eigval[~neutral][0]
         if np.abs(np.imag(leading)) > rounded_turn(eigval):
@@ -184,7 +188,8 @@ def describe(
         elif not kind.startswith("saddle"):  # a saddle is no node
             parts.append("node")
     if n_lines := int(np.sum(neutral)):
-        parts.append(f"{n_lines} line direction{'s' if n_lines > 1 else ''}")
+        growing = f" ({n_growing} growing)" if n_growing else ""
+        parts.append(f"{n_lines} line direction{'s' if n_lines > 1 else ''}{growing}")
     return ", ".join(parts)
 
 

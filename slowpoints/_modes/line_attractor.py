@@ -7,10 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slowpoints._core import arguments
-from slowpoints._core.types import Number, RealArray
-from slowpoints._linear_algebra.linear_dynamics import lasting
-from slowpoints._modes.curves import (
+from slowpoints._arclength.through_points import (
     LEAST_POINTS,
     Curve,
     Order,
@@ -19,8 +16,11 @@ from slowpoints._modes.curves import (
     projected,
     smooth,
 )
-from slowpoints._modes.linear_modes import linear_modes
-from slowpoints._modes.slow_manifold import slowest_axis
+from slowpoints._core import arguments
+from slowpoints._core.types import Number, RealArray
+from slowpoints._linear_algebra.linear_dynamics import lasting
+from slowpoints._modes.linear_modes import LinearModes, linear_modes
+from slowpoints._modes.slow_manifold import slow_part, slowest_axis
 from slowpoints._network.units import relative_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.own_units import directions_of_states, in_units
@@ -32,6 +32,9 @@ THIN = 0.12
 """Points are on a curve if the curve through its neighbours misses a typical point by at most this
 fraction of the spread of all points. A sheet, disc or cloud of 20 points or more is missed by 0.14
 or more, and a line or ring with noise of 3 % of its spread by up to 0.09."""
+
+_ALONG = 45.0
+"""In degrees: a slowest mode that is further from the tangent than this does not lie along it."""
 
 _ROUNDINGS = 2
 """Points are at one place if they differ by so many units in the last place of the states."""
@@ -62,10 +65,15 @@ class LineAttractor(eqx.Module):
         angle: `[n]` the angle between the tangent and the right eigenvector, or the plane, of the
             slowest mode, in degrees from 0 to 90.
         time_constant: `[n]` of the slowest mode; negative if deviations grow.
-        drift: `[n]` how fast the state moves along the tangent, in states per unit of time. Where
-            it changes from positive to negative the state comes to rest, and where it changes from
-            negative to positive it leaves. NaN where the points near by leave open which way the
-            curve goes: `tangent` and `angle` are NaN there, too.
+        drift: `[n]` how fast the state moves along the curve, in states per unit of time, once the
+            faster modes have decayed: what the slowest mode reads of a step (or of `f`), over what
+            it reads of the tangent. Where it changes from positive to negative the state comes to
+            rest, and where it changes from negative to positive it leaves. Points are next to the
+            curve on which states stay, rather than on it. A step first takes them there, and where
+            modes are not orthogonal this moves them along the curve as well: the projection of a
+            step on the tangent is another number. That is what it is where the angle is above 45
+            degrees, and where the slowest mode is defective. NaN where the points near by leave
+            open which way the curve goes: `tangent` and `angle` are NaN there, too.
         thickness: by how much the curve through its neighbours misses a typical point, as a
             fraction of the spread of all points (the root mean square of their distances from their
             mean).
@@ -113,6 +121,8 @@ class LineAttractor(eqx.Module):
             f"most {angle.max():.1f}. These modes last {lasts} (median); drift along it up to "
             f"{np.abs(self.drift[on]).max():.2g}."
         )
+        if n_rests := self._n_rests():
+            text += f" The state comes to rest at {n_rests} place{'s' * (n_rests > 1)} along it."
         unknown = int(np.sum(np.isnan(self.drift)))
         if unknown:
             text += (
@@ -120,6 +130,14 @@ class LineAttractor(eqx.Module):
                 f"known at {unknown} of the {self.points.n} points."
             )
         return text
+
+    def _n_rests(self) -> int:
+        """Return at how many places the drift falls through 0, which are memories."""
+        known = self.is_on_curve & np.isfinite(self.drift)
+        side = np.sign(self.drift[known])
+        side = side[side != 0]
+        ahead = np.roll(side, -1) if self.is_closed else np.append(side[1:], side[-1:])
+        return int(np.sum((side > 0) & (ahead < 0)))
 
 
 def line_attractor(
@@ -295,16 +313,32 @@ def _dynamics_along(
     cosine = np.where(
         modes.is_real, np.abs(np.einsum("nd,nd->n", direction, curve.tangent)), in_plane
     )
-    moved = own.F_xstar.astype(np.float64) - own.xstar
+    angle = np.degrees(np.arccos(np.clip(cosine, 0, 1)))
     direction, longer = directions_of_states(side * direction, unit)
     return {
         "direction": direction,
         "selection": side * modes.selection / unit / longer,
-        "angle": np.degrees(np.arccos(np.clip(cosine, 0, 1))),
+        "angle": angle,
         "time_constant": modes.time_constants[:, 0],
         "longest": modes.longest,
-        "drift": np.einsum("nd,nd->n", moved, curve.tangent) / dt,
+        "drift": _drift(own, modes, curve.tangent, angle) / dt,
     }
+
+
+def _drift(
+    own: FixedPoints,
+    modes: LinearModes,
+    tangent: Float[np.ndarray, "n d"],
+    angle: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """Return how far a step moves along the curve what is left of it when faster modes are gone."""
+    moved = own.F_xstar.astype(np.float64) - own.xstar
+    of_step, of_tangent = (slow_part(modes, vectors) for vectors in (moved, tangent))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.sum(of_step * of_tangent, axis=1) / np.sum(of_tangent**2, axis=1)
+    on_tangent = np.einsum("nd,nd->n", moved, tangent)
+    # Across the curve, the mode reads next to nothing of the tangent, and the ratio says nothing.
+    return np.where((angle > _ALONG) | ~np.isfinite(along), on_tangent, along)
 
 
 def _away(x: Float[np.ndarray, "n d"], curve: Curve) -> Float[np.ndarray, " n"]:

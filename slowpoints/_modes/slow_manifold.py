@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from slowpoints._arclength.through_points import LEAST_POINTS, same_side
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
 from slowpoints._linear_algebra.linear_dynamics import lasting
-from slowpoints._modes.curves import LEAST_POINTS, same_side
 from slowpoints._modes.linear_modes import SLOW_STEPS, LinearModes, linear_modes
 from slowpoints._modes.shortest_steps import ShortestSteps
 from slowpoints._network.as_transition import as_transition
@@ -53,8 +53,10 @@ class SlowManifold(eqx.Module):
         direction: `[n, N]` the right eigenvector of each point's slowest mode, of norm 1. The signs
             agree from each point to its neighbours. If the slowest mode is one of a complex pair,
             this is the longer axis of its plane.
-        drift: `[n]` how fast the state moves along `direction`: the product with `F(x) - x`, or in
-            continuous time with `f(x)`, in states per unit of time.
+        drift: `[n]` how fast the state moves along the direction, in states per unit of time, once
+            the faster modes have decayed: what the slowest mode reads of `F(x) - x`, in continuous
+            time of `f(x)`. Of a complex pair, and of a defective mode, the product of these with
+            the direction.
         time_constant: `[n]` of the slowest mode; negative if deviations grow.
         frequency: `[n]` of the slowest mode, in cycles per unit of time; not 0 if it is one of a
             complex pair.
@@ -172,10 +174,12 @@ def slow_manifold(
     if points.n:
         direction = direction * same_side(own.xstar, direction, 0)[:, None]
     moved = own.F_xstar.astype(np.float64) - own.xstar
+    slowly = np.where(modes.is_real[:, None], slow_part(modes, moved), moved)
+    slowly = np.where(np.isfinite(slowly), slowly, moved)
     return SlowManifold(
         points,
         directions_of_states(direction, unit)[0],
-        np.einsum("nd,nd->n", moved, direction) / dt,
+        np.einsum("nd,nd->n", slowly, direction) / dt,
         modes.time_constants[:, 0],
         modes.frequencies[:, 0],
         float(spacing),
@@ -256,3 +260,10 @@ def slowest_axis(modes: LinearModes) -> Float[np.ndarray, "n d"]:
     axis = modes.plane[:, :, 0]
     axis = axis / np.linalg.norm(axis, axis=1, keepdims=True)
     return np.where(modes.is_real[:, None], modes.direction, axis)
+
+
+def slow_part(modes: LinearModes, vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Return the part of vectors that is in the slowest mode, or in its plane; NaN if defective."""
+    of_mode = modes.direction * np.einsum("nd,nd->n", modes.selection, vectors)[:, None]
+    of_pair = np.einsum("ndk,nkj,nj->nd", modes.plane, modes.selection_plane, vectors)
+    return np.where(modes.is_real[:, None], of_mode, of_pair)

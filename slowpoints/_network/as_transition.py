@@ -32,8 +32,10 @@ def as_transition(
             - a cell of Equinox, or another `equinox.Module` or callable pytree;
             - a cell of `flax.nnx`, or of `flax.linen` bound to its variables, or the pair
               `(cell, variables)`;
-            - a `torch.nn.Module` with a step of any kind, scripted ones too; of `torch.nn.RNN`,
-              `GRU`, `LSTM` and their cells it is known how they are called;
+            - a `torch.nn.Module` with a step of any kind, scripted ones too, or a method of one
+              that is its step; of `torch.nn.RNN`, `GRU`, `LSTM` and their cells it is known how
+              they are called; of a module with `forward(inputs)` only, such as an encoder, some of
+              these layers and a readout, the states are those of the layers;
             - a recurrent layer or cell of Keras 3, on its JAX backend;
             - a function of JAX arrays.
         signature: how to call the model. Functions and `equinox.Module`s can have any of these
@@ -102,6 +104,10 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
         from slowpoints._network.frameworks.pytorch import from_module
 
         return from_module(model, signature, example_state)
+    if is_instance(getattr(model, "__self__", None), "torch.nn", "Module"):
+        from slowpoints._network.frameworks.pytorch import from_method
+
+        return from_method(model, signature, example_state)
     if is_instance(model, "keras", "Layer"):
         from slowpoints._network.frameworks.keras_jax import from_module
 

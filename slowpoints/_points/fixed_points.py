@@ -390,7 +390,9 @@ class FixedPoints:
           saddles.
         - `"1 line direction"`, or a higher number: how many eigenvalues are within `line_tol` of 1
           (in continuous time, of 0). Along their eigenvectors the network integrates. They count
-          neither as stable nor as unstable, and are never the leading eigenvalue.
+          neither as stable nor as unstable, and are never the leading eigenvalue. `"(1 growing)"`
+          is how many of them make deviations grow, beyond rounding: such a point is not called an
+          attractor.
 
         Args:
             line_tol: how close such eigenvalues are to 1. An eigenvalue at 1 - 0.01 has a time

@@ -129,7 +129,6 @@ def _table(fps: Any, rows: np.ndarray, max_rows: int, dt: float | None) -> Itera
     eigval = fps.eigval_J_xstar[in_order]
     of_points = longest_time(eigval, flow, float(np.finfo(eigval.dtype).eps))
     longest = float(np.min(of_points, where=~np.isnan(of_points), initial=np.inf))
-    shown["type"] = _with_growth(shown["type"], eigval, flow, longest)
     turn = rounded_turn(eigval)
     texts = _texts({"row": rows, **_written(shown, flow, step, longest, turn)})
     yield ""
@@ -225,22 +224,6 @@ def _times(values: Any, step: float, longest: float) -> list[str]:
 
 def _bound(value: float) -> str:
     return f"{_IS_LONGER}{float(f'{value:.1g}'):g}"  # one digit, without an exponent if it is short
-
-
-def _with_growth(
-    types: list[str], eigval: Num[np.ndarray, "n k"], continuous_time: bool, longest: float
-) -> list[str]:
-    """Add how many line directions grow, beyond rounding. Such a point is not called an attractor.
-
-    `types` counts line directions neither as stable nor as unstable.
-    """
-    near = np.abs(eigval - (0 if continuous_time else 1)) <= LINE_TOL
-    growth = np.real(eigval) if continuous_time else np.abs(eigval) - 1
-    counts = np.sum(near & (growth > 1 / longest), axis=1)
-    return [
-        f"{kind.removeprefix('attractor, ')} ({n} growing)" if n else kind
-        for kind, n in zip(types, counts.tolist(), strict=True)
-    ]
 
 
 def _formatted(values: Any, form: str) -> list[str]:

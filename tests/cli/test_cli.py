@@ -736,9 +736,8 @@ class TestModel:
         told = says("find", "net.py:net", *SEARCH[2:])
         assert told == (
             "net.py:net is Net, a torch.nn.Module that has no `forward`; expected one that is "
-            "called with an input and a state. Pass net.py:net.body.0.rnn. Inputs are those of the "
-            "layer then; or wrap it in a module whose `forward` takes an input and a state and "
-            "returns the next state."
+            "called with an input and a state. Pass net.py:net.body.0.rnn, with inputs of that "
+            "layer, or write its step as a module and pass that."
         )
         for name in ("net", "make"):
             assert loaded(f"net.py:{name}.body.0.rnn").n_states == 5

@@ -349,16 +349,22 @@ class Net(nn.Module):
     ("module", "words"),
     [
         (nn.GRU(2, 3, bidirectional=True), ["GRU is bidirectional", "end of a sequence"]),
-        (nn.Linear(2, 2), ["Linear", "has `forward(input: torch.Tensor)", "Wrap it in a module"]),
+        (
+            nn.Linear(2, 2),
+            ["Linear", "has `forward(input: torch.Tensor)", "Write its step as a module"],
+        ),
         (
             Net(rnn=nn.GRU(2, 3), out=nn.Linear(3, 1)),
-            ["Net", "has no `forward`", "Pass `model.rnn`.", "or wrap it in a module"],
+            ["Net", "has no `forward`", "Pass `model.rnn`, with", "or write its step as a module"],
         ),
-        (nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 3)), ["Sequential", "Pass `model[1]`."]),
-        (Net(body=nn.Sequential(Net(rnn=nn.LSTM(2, 3)))), ["Pass `model.body[0].rnn`."]),
+        (Net(body=nn.Sequential(Net(rnn=nn.LSTM(2, 3)))), ["Pass `model.body[0].rnn`, with"]),
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 3, bidirectional=True)),
+            ["Sequential, a torch.nn.Module that has `forward(", "Pass `model[1]`, with"],
+        ),
         (
             Net(first=nn.GRU(2, 3), then=nn.GRUCell(3, 3), last=nn.Linear(3, 1)),
-            ["Pass one of its layers, `model.first`, `model.then`."],
+            ["Pass one of its layers, `model.first` and `model.then`, with"],
         ),
     ],
 )

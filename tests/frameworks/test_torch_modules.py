@@ -15,7 +15,7 @@ import pytest
 from model_checks import check_gradients, check_rows
 from model_checks import fast_compilation as fast_compilation
 
-from slowpoints import FixedPointFinder, as_transition, find_fixed_points
+from slowpoints import FixedPointFinder, as_transition, find_fixed_points, simulate
 from slowpoints._network.base import ModelError
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
@@ -859,3 +859,168 @@ def test_states_to_start_from_are_not_drawn_from():
     for keywords in ({"noise_scale": 0.1}, {"n_inits": 7}, {"valid_bxt": np.ones((1, 4), bool)}):
         with pytest.raises(ValueError, match=r"`state_traj` has shape \(4, 8\)"):
             finder.find_fixed_points(np.zeros((4, N)), np.zeros((1, N_IN)), **keywords)
+
+
+# ---- modules that take a sequence ----------------------------------------------------------------
+
+
+class Encoded(nn.Module):
+    """An encoder, layers and a readout; `forward` takes the inputs of all steps."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(N_IN, 5), nn.ReLU())
+        self.rnn, self.readout = rnn, nn.Linear(N, 2)
+
+    def forward(self, inputs):
+        return self.readout(self.rnn(self.encoder(inputs))[0])
+
+
+class InALoop(Encoded):
+    """A cell that is called at each step, and a state before the first that is no zero."""
+
+    def forward(self, inputs):
+        h = torch.full((inputs.shape[0], N), 0.3)
+        c, outputs = 0.5 * h, []
+        for u in self.encoder(inputs).unbind(1):
+            h, c = self.rnn(u, (h, c))
+            outputs.append(self.readout(h))
+        return torch.stack(outputs, 1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low = nn.GRU(N_IN, N, batch_first=True)
+        self.high = nn.LSTM(N, N, batch_first=True)
+        self.readout = nn.Linear(N, 2)
+
+    def forward(self, inputs):
+        return self.readout(self.high(torch.tanh(self.low(inputs)[0]))[0])
+
+
+class TimeFirst(Encoded):
+    def forward(self, inputs):  # [time, trials, n_inputs], and a state of its own to start from
+        start = torch.zeros(self.rnn.num_layers, inputs.shape[1], N)
+        return self.readout(self.rnn(self.encoder(inputs), hx=start)[0])
+
+
+WHOLE = {  # the module, the number of its states, and which of them its readout reads
+    "GRU of two layers": (Encoded(nn.GRU(5, N, 2, batch_first=True)), 2 * N, slice(N, 2 * N)),
+    "LSTM": (Encoded(nn.LSTM(5, N, batch_first=True)), 2 * N, slice(0, N)),
+    "time first": (TimeFirst(nn.RNN(5, N, nonlinearity="relu")), N, slice(0, N)),
+    "cell in a loop": (InALoop(nn.LSTMCell(5, N)), 2 * N, slice(0, N)),
+    "two layers": (Two(), 3 * N, slice(N, 2 * N)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_module_that_takes_a_sequence_has_the_states_of_its_layers(name):
+    module, n_states, read = WHOLE[name]
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    F = as_transition(module)
+    assert F.n_states == n_states
+    inputs = torch.randn(4, 9, N_IN, generator=torch.Generator().manual_seed(0))
+    x0 = None
+    if name == "cell in a loop":
+        x0 = (np.full((4, N), 0.3, np.float32), np.full((4, N), 0.15, np.float32))
+    states = simulate(module, inputs, x0)
+    assert states.shape == (4, 9, n_states) and isinstance(states, np.ndarray)
+    with torch.no_grad():
+        seen = module(inputs.swapaxes(0, 1)).swapaxes(0, 1) if "first" in name else module(inputs)
+        outputs = module.readout(torch.tensor(states[..., read]))
+    np.testing.assert_allclose(outputs, seen, atol=1e-6)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    again = pickle.loads(pickle.dumps(F))
+    np.testing.assert_array_equal(simulate(again, inputs, x0), states)
+
+
+@pytest.mark.slow
+def test_points_of_such_a_module_are_those_of_its_layer_and_depend_on_inputs_before_the_encoder():
+    torch.manual_seed(1)
+    module = Encoded(nn.GRU(5, N, 2, batch_first=True))
+    inputs = torch.randn(20, 15, N_IN)
+    fps, _ = FixedPointFinder(module, verbose=False).find_fixed_points(
+        simulate(module, inputs), np.ones((1, N_IN)), n_inits=64
+    )
+    assert fps.n >= 1 and fps.dFdu.shape[1:] == (2 * N, N_IN)
+    x = torch.tensor(np.asarray(fps.xstar)).reshape(-1, 2, N).swapaxes(0, 1).contiguous()
+    with torch.no_grad():
+        _, h = module.rnn(module.encoder(torch.ones(fps.n, 1, N_IN)), x)
+    np.testing.assert_allclose(h.swapaxes(0, 1).reshape(fps.n, -1), fps.xstar, atol=1e-5)
+
+
+class Unused(Encoded):
+    def forward(self, inputs):
+        return self.readout(inputs[..., :1].expand(-1, -1, N))
+
+
+class Twice(Encoded):
+    def forward(self, inputs):
+        states = self.rnn(self.encoder(inputs))[0]
+        return self.readout(self.rnn(states[..., :5])[0])
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Unused(nn.GRU(5, N)), "its layer `rnn` was not called"),
+        (Twice(nn.GRU(5, N)), "its layer `rnn` was called twice in a step"),
+    ],
+)
+def test_a_module_whose_layers_are_no_state_is_refused(module, words):
+    with pytest.raises(ModelError, match=words) as caught:
+        simulate(module, np.zeros((1, 2, N_IN)))
+    assert "write its step as a module" in str(caught.value)
+    with pytest.raises(TypeError, match="expected no `signature`"):
+        as_transition(module, signature="batched")
+
+
+class SplitsItsState(nn.Module):
+    """Its state is one vector, though its layer's is a pair."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(N_IN, N, batch_first=True)
+
+    def forward(self, inputs, state):
+        h, c = (part[None].contiguous() for part in state.chunk(2, -1))
+        outputs, (h, c) = self.rnn(inputs, (h, c))
+        return outputs, torch.cat([h[0], c[0]], -1)
+
+
+class Passes(SplitsItsState):
+    def forward(self, inputs, state=None):
+        return self.rnn(inputs, state)
+
+
+@pytest.mark.parametrize("kind", [SplitsItsState, Passes])
+def test_the_form_of_the_state_is_that_of_the_only_layer_or_one_vector(kind):
+    module, inputs = kind(), torch.randn(3, 6, N_IN)
+    states = simulate(module, inputs)
+    with torch.no_grad():
+        expected, (h, c) = module.rnn(inputs)
+    np.testing.assert_allclose(states[..., :N], expected, atol=1e-6)
+    np.testing.assert_allclose(states[:, -1], torch.cat([h[0], c[0]], -1), atol=1e-6)
+    np.testing.assert_array_equal(as_transition(module).flatten((h[0], c[0]))[:, :N], h[0])
+
+
+def test_a_method_of_a_module_may_be_its_step():
+    class Rates(Base):
+        def step(self, u, v):
+            return (1 - self.alpha) * v + self.alpha * (self.W(torch.relu(v)) + self.B(u))
+
+        def step_with(self, u, v, weight):
+            return v
+
+    module, inputs = Rates(), torch.randn(2, 5, N_IN)
+    states = simulate(as_transition(module.step, signature="input_state"), inputs, np.zeros(N))
+    v = torch.zeros(2, N)
+    with torch.no_grad():
+        for u in inputs.unbind(1):
+            v = module.step(u, v)
+    np.testing.assert_allclose(states[:, -1], v, atol=1e-6)
+    with pytest.raises(TypeError, match=r"Rates, .* has `step_with\(u, v, weight\)`"):
+        as_transition(module.step_with, signature="input_state")

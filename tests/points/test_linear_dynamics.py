@@ -202,8 +202,8 @@ def test_they_follow_a_change_of_coordinates():
         ([1.5, -1.2], "repeller, node"),
         ([1 + 1j, 1 - 1j], "repeller, spiral"),
         ([1.0, 0.5], "attractor, node, 1 line direction"),
-        ([1.005, 0.5 + 0.5j, 0.5 - 0.5j], "attractor, spiral, 1 line direction"),
-        ([1.5, 1.001, 0.999, 0.2], "saddle of index 1, 2 line directions"),
+        ([1.005, 0.5 + 0.5j, 0.5 - 0.5j], "spiral, 1 line direction (1 growing)"),
+        ([1.5, 1.001, 0.999, 0.2], "saddle of index 1, 2 line directions (1 growing)"),
         ([1.0, 1.0], "attractor, 2 line directions"),
         ([1j, -1j], "marginal, spiral"),
         ([-1, 0.5], "marginal, node"),
@@ -234,7 +234,7 @@ def test_the_tolerance_says_what_a_line_is():
     fps = with_eigenvalues([1.05, 0.97, 0.5])
     assert fps.types() == ["saddle of index 1"]
     assert fps.types(line_tol=0.04) == ["saddle of index 1, 1 line direction"]
-    assert fps.types(line_tol=0.1) == ["attractor, node, 2 line directions"]
+    assert fps.types(line_tol=0.1) == ["node, 2 line directions (1 growing)"]
     assert with_eigenvalues([1.0, 0.5]).types(line_tol=0) == ["attractor, node, 1 line direction"]
 
 
@@ -415,7 +415,7 @@ def test_the_summary_calls_no_point_an_attractor_along_whose_line_directions_som
     expected = ("2 line directions (2 growing)", "2 line directions (1 growing)")
     assert all(f"  node, {text}" in line for text, line in zip(expected, told, strict=False))
     assert "attractor, node, 2 line directions  " in told[2]
-    assert fps.types()[0] == "attractor, node, 2 line directions"  # as documented
+    assert fps.types()[0] == "node, 2 line directions (2 growing)"
     assert signature(fps.types).parameters["line_tol"].default == LINE_TOL
 
 

@@ -99,17 +99,11 @@ def from_module(
     """
     from torch import nn  # a transition works, and can be unpickled, without PyTorch
 
-    layers, cells = (nn.RNN, nn.GRU, nn.LSTM), (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+    cells = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     name = type(module).__name__
-
-    def base_of(part: Any) -> Any:
-        own = (cls for cls in layers + cells if isinstance(part, cls))
-        return next((cls for cls in own if type(part).forward is cls.forward), None)
-
-    base = base_of(module)
+    base = _base_of(module)
     if base is None:
-        inside = [_attribute(path) for path, part in module.named_modules() if base_of(part)]
-        return _exported(module, signature, example_state, inside)
+        return _exported(module, signature, example_state)
     for keyword, value in {"signature": signature, "example_state": example_state}.items():
         if value is not None:
             raise TypeError(f"as_transition: a {name} takes no `{keyword}`.")
@@ -125,11 +119,7 @@ def from_module(
     n_layers: int = 1 if is_cell else getattr(module, "num_layers")  # noqa: B009
     suffixes = [""] if is_cell else [f"_l{i}" for i in range(n_layers)]
     stack = Stack(tuple(_layer(module, kind, suffix) for suffix in suffixes), is_cell)
-    n_outputs, n_units = stack.layers[0].weight_hh.shape[1], module.hidden_size
-    lead = () if is_cell else (n_layers,)
-    h = jax.ShapeDtypeStruct((*lead, n_outputs), jnp.float32)
-    c = jax.ShapeDtypeStruct((*lead, n_units), jnp.float32)
-    layout = StateLayout.like((h, c) if kind == "lstm" else h)
+    layout = StateLayout.like(_state_of(module))
     hint = _hint(name, has_c=kind == "lstm", n_layers=n_layers, is_cell=is_cell)
     if module._forward_hooks or module._forward_pre_hooks:  # which may change what it computes
         step, _ = _step(module, "input_state" if is_cell else "batched_sequence")
@@ -137,23 +127,95 @@ def from_module(
     return CallableTransition(stack, "input_state", layout, name, module.input_size, hint)
 
 
-def _exported(
-    module: Any, signature: Signature | None, example_state: Any, inside: list[str]
-) -> CallableTransition:
+def from_method(method: Any, signature: Signature | None, example_state: Any) -> CallableTransition:
+    """Take a copy of a module that is called by a method of another name than `forward`.
+
+    Raises:
+        TypeError: if the method cannot be called with two arguments.
+    """
+    from slowpoints._network.torch_graphs.called_otherwise import Method
+
+    own = inspect.signature(method)
+    try:
+        own.bind(None, None)
+    except TypeError:
+        name = type(method.__self__).__name__
+        raise TypeError(_refusal(name, f"has `{method.__name__}{own}`", {})) from None
+    step, name = _step(Method(method.__self__, method.__name__), signature)
+    layout = None if example_state is None else StateLayout.like(example_state)
+    return CallableTransition(step, "state_input", layout, name)
+
+
+def _base_of(module: Any) -> Any:
+    """Return which of PyTorch's recurrent layers and cells a module is, or `None`."""
+    from torch import nn
+
+    kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+    own = (cls for cls in kinds if isinstance(module, cls))
+    return next((cls for cls in own if type(module).forward is cls.forward), None)
+
+
+def _state_of(layer: Any) -> Any:
+    """Return the shapes of a layer's or a cell's state, in PyTorch's unbatched form."""
+    lead = (layer.num_layers,) if hasattr(layer, "num_layers") else ()
+    n_outputs = getattr(layer, "proj_size", 0) or layer.hidden_size
+    h = jax.ShapeDtypeStruct((*lead, n_outputs), jnp.float32)
+    c = jax.ShapeDtypeStruct((*lead, layer.hidden_size), jnp.float32)
+    return (h, c) if "LSTM" in _base_of(layer).__name__ else h
+
+
+def _exported(module: Any, signature: Signature | None, example_state: Any) -> CallableTransition:
     """Return the transition of a module with a step of its own.
 
     Args:
         module: the module.
         signature: how it is called.
         example_state: one state, without a batch axis, if that is no vector.
-        inside: the recurrent layers in it, as they are written in Python.
     """
-    step, name = _step(module, signature)
+    inside = {path: part for path, part in module.named_modules() if _base_of(part)}
     why = _why_not_called(module)
-    if why is not None:
+    if why is None:
+        step, name = _step(module, signature)
+        if example_state is None and signature in (None, "batched_sequence"):
+            example_state = _state_of_only_layer(inside)
+        layout = None if example_state is None else StateLayout.like(example_state)
+        return CallableTransition(step, "state_input", layout, name)
+    name = type(module).__name__
+    one_way = all(not getattr(part, "bidirectional", False) for part in inside.values())
+    if not (inside and one_way and _takes_one(module)):
         raise TypeError(_refusal(name, why, inside))
-    layout = None if example_state is None else StateLayout.like(example_state)
-    return CallableTransition(step, "state_input", layout, name)
+    for keyword, value in {"signature": signature, "example_state": example_state}.items():
+        if value is not None:
+            was = f"{name} has `forward(inputs)`, and the states are those of its recurrent layers"
+            raise TypeError(f"as_transition: {was}; expected no `{keyword}`.")
+    from slowpoints._network.torch_graphs.called_otherwise import StatesOfLayers
+
+    step, _ = _step(StatesOfLayers(module, list(inside)), "batched_sequence")
+    states = tuple(map(_state_of, inside.values()))
+    layout = StateLayout.like(states[0] if len(states) == 1 else states)
+    hint = f"The states of {name} are those of {_in_words(inside)}; slowpoints.simulate runs it."
+    return CallableTransition(step, "state_input", layout, name, hint=hint)
+
+
+def _state_of_only_layer(inside: dict[str, Any]) -> Any:
+    """Return the form of the state of a module whose only recurrent layer has more than a vector.
+
+    That is the form of what it passes on to the layer. If the module takes it as one vector all the
+    same, it is called with that.
+    """
+    states = [_state_of(layer) for layer in inside.values()]
+    leaves = jax.tree.leaves(states)
+    is_vector = len(leaves) == 1 and (len(leaves[0].shape) == 1 or leaves[0].shape[0] == 1)
+    return states[0] if len(states) == 1 and not is_vector else None
+
+
+def _takes_one(module: Any) -> bool:
+    """Return whether a module can be called with a sequence alone."""
+    try:
+        inspect.signature(getattr(module, "_orig_mod", module).forward).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return getattr(module.forward, "__name__", "") != "_forward_unimplemented"
 
 
 def _step(module: Any, signature: Signature | None) -> tuple[TorchStep, str]:
@@ -204,14 +266,28 @@ def _attribute(path: str) -> str:
     return f"`model{''.join(parts)}`"
 
 
-def _refusal(name: str, why: str, inside: list[str]) -> str:
-    way_out = "Wrap it in a module whose `forward` takes an input and a state"
-    if inside:
-        layers = inside[0] if len(inside) == 1 else f"one of its layers, {', '.join(inside)}"
-        way_out = f"Pass {layers}. Inputs are those of the layer then; or w{way_out[1:]}"
+def _in_words(inside: dict[str, Any]) -> str:
+    *others, last = map(_attribute, inside)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _refusal(name: str, why: str, inside: dict[str, Any]) -> str:
+    own = f"pass {_in_words(inside)}, with inputs of that layer, or " if len(inside) == 1 else ""
+    if len(inside) > 1:
+        own = f"pass one of its layers, {_in_words(inside)}, with inputs of that layer, or "
+    way_out = f"{own}write its step as a module and pass that"
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "
-        f"called with an input and a state. {way_out} and returns the next state."
+        f"called with an input and a state. {way_out[0].upper()}{way_out[1:]}.\n"
+        "    class Step(torch.nn.Module):\n"
+        "        def __init__(self, model):\n"
+        "            super().__init__()\n"
+        "            self.model = model\n"
+        "\n"
+        "        def forward(self, input, state):  # [n, n_inputs] and [n, n_states]\n"
+        "            return ...  # the next state, by the parts of self.model\n"
+        "\n"
+        '    as_transition(Step(model), signature="input_state")'
     )
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from slowpoints._core.without_torch import without_torch
 from slowpoints._network.base import ModelError, Signature
 from slowpoints._network.torch_graphs.aten import counterpart
+from slowpoints._network.torch_graphs.called_otherwise import Method, StatesOfLayers
 from slowpoints._network.torch_graphs.copy_of import copy_of, tensors_of
 from slowpoints._network.torch_graphs.program import TorchProgram
 from slowpoints._network.torch_graphs.read_graph import read_graph
@@ -63,7 +64,10 @@ class Snapshot:
     """
 
     def __init__(self, module: nn.Module, signature: Signature | None):
-        self.name = type(module).__name__
+        whole = module.module if isinstance(module, (StatesOfLayers, Method)) else module
+        self.name = type(whole).__name__
+        if isinstance(module, Method):
+            self.name += f".{module.method}"
         self.is_default = signature is None
         self.signature: Signature = signature or "batched_sequence"
         if isinstance(module, torch.jit.ScriptModule):
@@ -138,7 +142,12 @@ class Snapshot:
     def _words_on_calls(self, told: list[str], treedef: Any, points: Any) -> str:
         default = ", the default for modules of one's own" if self.is_default else ""
         others = [s for s in _ALL if s != self.signature and self._try(s, treedef, points)[0]]
-        if others:
+        if isinstance(self._module, StatesOfLayers):
+            advice = (
+                "Pass one of its layers, or write its step as a module that takes an input and a "
+                "state: see docs/models.md#modules-that-take-a-sequence."
+            )
+        elif others:
             ways = " or ".join(f'`as_transition(model, signature="{s}")`' for s in others)
             advice = f"It can be called in another way: pass {ways}."
         else:

@@ -1,6 +1,7 @@
 """`Step`: one call of a module, in a form that its signature allows, and what it has to return."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ class Form:
     signature: Signature
     input: tuple[int, ...]
     state: tuple[tuple[int, ...], ...]
+    in_one: bool = False  # as a single vector, whatever arrays the state consists of
 
     def __str__(self) -> str:
         state = ", ".join(map(_in_words, self.state))
@@ -43,6 +45,9 @@ def forms(signature: Signature, shapes: Any, n_inputs: int) -> Iterator[Form]:
     both = [batched, layered] if all(len(s) == 1 for s in shapes) else [layered, batched]
     for state in both:
         yield Form(signature, (1, 1, n_inputs), state)
+    if len(shapes) > 1 or (len(shapes[0]) > 1 and shapes[0][0] > 1):
+        n_states = sum(math.prod(shape) for shape in shapes)
+        yield Form(signature, (1, 1, n_inputs), ((1, n_states),), in_one=True)
 
 
 class Step(nn.Module):
@@ -61,8 +66,12 @@ class Step(nn.Module):
     def arguments(self, *arrays: torch.Tensor) -> tuple[Any, Any]:
         """Return what the module is called with."""
         *leaves, u = (t.clone() for t in arrays)  # a step may write to what it is given
-        leaves = [t.reshape(s) for t, s in zip(leaves, self.form.state, strict=True)]
-        state, u = jax.tree.unflatten(self.treedef, leaves), u.reshape(self.form.input)
+        if self.form.in_one:
+            state: Any = torch.cat([t.reshape(-1) for t in leaves]).reshape(self.form.state[0])
+        else:
+            leaves = [t.reshape(s) for t, s in zip(leaves, self.form.state, strict=True)]
+            state = jax.tree.unflatten(self.treedef, leaves)
+        u = u.reshape(self.form.input)
         return (state, u) if self.form.signature in ("state_input", "scan") else (u, state)
 
     def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -80,7 +89,8 @@ class Step(nn.Module):
                     raise TypeError(f"it returned {_kind(out)}; expected a pair")
                 out = out[0 if self.form.signature == "scan" else 1]
         leaves, treedef = jax.tree.flatten(out)
-        if treedef != self.treedef or not all(isinstance(t, torch.Tensor) for t in leaves):
+        expected = jax.tree.structure(0) if self.form.in_one else self.treedef
+        if treedef != expected or not all(isinstance(t, torch.Tensor) for t in leaves):
             raise TypeError(f"its next state is {_kind(out)}; expected the structure of the state")
         for leaf, given in zip(leaves, self.form.state, strict=True):
             if tuple(leaf.shape) not in ([given, (1, *given)] if sequence else [given]):
@@ -88,6 +98,8 @@ class Step(nn.Module):
                     f"its next state has the shape {_in_words(tuple(leaf.shape))}; expected "
                     f"{_in_words(given)}"
                 )
+        if self.form.in_one:
+            leaves = torch.split(leaves[0].reshape(-1), [math.prod(s) for s in self.shapes])
         return tuple(t.reshape(s) for t, s in zip(leaves, self.shapes, strict=True))
 
 
