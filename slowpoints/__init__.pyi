@@ -114,5 +114,8 @@ from ._plots.eigenvalues import plot_eigenvalues as plot_eigenvalues
 from ._phase_portraits.flow_field import plot_flow_field as plot_flow_field
 from ._plots.search_account import plot_account as plot_account
 from ._plots.line_attractor import plot_line_attractor as plot_line_attractor
+from ._classical.flip_flop import plot_flip_flop as plot_flip_flop
+from ._classical.context_integration import plot_context_integration as plot_context_integration
+from ._classical.ring_attractor import plot_ring_attractor as plot_ring_attractor
 from ._storage.checkpoints import load_checkpoint as load_checkpoint
 from ._storage.checkpoints import save_checkpoint as save_checkpoint

@@ -96,9 +96,8 @@ def coloring_of(
     )
     if kind == "cond_id":
         of_points, kind = (cond_id if of_points is None else of_points), "condition"
-    elif of_trials is not None and _are_labels(of_trials) and of_points is None:
-        known = cond_id is not None and np.isin(cond_id, of_trials).all()
-        of_points = cond_id if known else None
+    elif of_trials is not None and of_points is None:
+        of_points = _conditions_among(of_trials, cond_id)
     if of_trials is not None and not _are_labels(of_trials):
         columns = (len(trials), shape[1] - first_step)
         at_steps = np.broadcast_to(of_trials[trials, None], columns).astype(np.float64)
@@ -110,7 +109,8 @@ def coloring_of(
     labelled = None if of_trials is None else of_trials[trials]
     if labelled is None and of_points is None:
         return Coloring(scale, at_steps, point_values)
-    every = [each for each in (labelled, of_points) if each is not None]
+    # Words in the order of all trials, drawn or not.
+    every = [each for each in (of_trials, of_points) if each is not None]
     labels, colors = _labels(caller, config, np.concatenate(every))
     return Coloring(
         scale,
@@ -119,8 +119,8 @@ def coloring_of(
         name or "condition",
         tuple(labels.tolist()),
         colors,
-        None if labelled is None else np.searchsorted(labels, labelled),
-        None if of_points is None else np.searchsorted(labels, of_points),
+        None if labelled is None else _places(labels, labelled),
+        None if of_points is None else _places(labels, of_points),
     )
 
 
@@ -137,11 +137,22 @@ def shared(caller: str, config: PlotConfig, colorings: list[Coloring]) -> list[C
     labels, colors = _labels(caller, config, np.concatenate(parts))
     found = []
     for each in colorings:
-        place = np.searchsorted(labels, np.array(each.labels, labels.dtype))
+        place = _places(labels, np.array(each.labels, labels.dtype))
         of = [None if at is None else place[at] for at in (each.of_trajectory, each.of_point)]
         changes: dict[str, Any] = {"of_trajectory": of[0], "of_point": of[1]}
         found.append(replace(each, labels=tuple(labels.tolist()), colors=colors, **changes))
     return found
+
+
+def _conditions_among(of_trials: Any, cond_id: Any) -> Any:
+    """Return the conditions of points if all of them are among those of trials."""
+    if cond_id is None:
+        return None
+    if of_trials.dtype.kind != "f" or cond_id.dtype.kind not in "biuf":
+        return cond_id if np.isin(cond_id, of_trials).all() else None
+    # The same numbers, though one of the two may have been rounded to float32.
+    of_trials, cond_id = of_trials.astype(np.float32), cond_id.astype(np.float32)
+    return cond_id if np.isin(cond_id, of_trials).all() else None
 
 
 def values_of_trials(color_by: Any, n_trials: int) -> Shaped[np.ndarray, " trials"] | None:
@@ -239,12 +250,25 @@ def _scale(
 def _labels(
     caller: str, config: PlotConfig, every: Shaped[np.ndarray, " m"]
 ) -> tuple[Shaped[np.ndarray, " k"], tuple[Any, ...]]:
-    """Return what is told apart and its colours: in the order of a scale where it has an order."""
-    labels = np.unique(every)
+    """Return what is told apart, and its colours in the order of a scale if it has an order.
+
+    That is the order of numbers, and of words that in which they come.
+    """
+    labels, first = np.unique(every, return_index=True)
+    if every.dtype.kind == "U":
+        labels = every[np.sort(first)]
     if every.dtype.kind == "U" and len(labels) <= len(_CONDITIONS) and config.cmap is None:
         return labels, _CONDITIONS[: len(labels)]
     places = np.linspace(0, 1, len(labels))
     return labels, tuple(tuple(color) for color in _cmap(caller, config)(places).tolist())
+
+
+def _places(
+    labels: Shaped[np.ndarray, " k"], values: Shaped[np.ndarray, " m"]
+) -> Int[np.ndarray, " m"]:
+    """Return where each value is among the labels."""
+    place = {label: k for k, label in enumerate(labels.tolist())}
+    return np.array([place[value] for value in values.tolist()], int)
 
 
 def _cmap(caller: str, config: PlotConfig) -> Any:

@@ -27,8 +27,9 @@ _MANY = 5
 """So many points that a single row each has met are no accident."""
 
 _TOWARDS_OTHERS = (
-    "`search_between=True` may find them, and so may starts with more noise, or the solver `Adam`, "
-    "whose first steps leave the neighbourhood of a stable point, where other solvers stay."
+    "Starts from other states or with more noise may find them, and so may the solver `Adam`, "
+    "whose first steps leave the neighbourhood of a stable point, where other solvers stay, or "
+    "`search_between=True`, if that was off."
 )
 
 

@@ -4,17 +4,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._drawing.coloring import Coloring
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import draw_trajectories, finish, new_figure, scale_of_marks, style
-from slowpoints._drawing.layout import draw_figure_legend, is_narrow
+from slowpoints._drawing.layout import draw_figure_legend, draw_legend, is_narrow
 from slowpoints._drawing.marks import groups_of
 from slowpoints._drawing.scene import states_of
+from slowpoints._drawing.section import checked_points
 from slowpoints._drawing.view import check_finite, fit_pca, given_projection
 from slowpoints._modes.line_attractor import LineAttractor
+from slowpoints._plots.along_the_line import (
+    LARGE,
+    SMALL,
+    Plane,
+    draw_drift,
+    draw_time_constants,
+    places_of,
+    rows_of,
+    units_of,
+)
+from slowpoints._points.fixed_points import FixedPoints
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -30,6 +42,9 @@ _LONG = 2.0
 """A plane that is longer than high by this factor is drawn across the figure: beside the other
 panels it would be a strip, since its axes have one scale, without which angles are not true."""
 
+_HIGHER = 1.6
+"""Three panels above each other need a figure so much higher than that of a single one."""
+
 # A light and wide line, and a dark and thin one: told apart in print in grey as well.
 _DIRECTION = ("#E58FBF", 2.6, "right eigenvector")
 _SELECTION = ("#00573F", 1.4, "selection vector")
@@ -41,7 +56,9 @@ def plot_line_attractor(
     *,
     projection: Any = None,
     state_traj: Any = None,
+    fixed_points: FixedPoints | None = None,
     unit: str | None = None,
+    ax: Any = None,
 ) -> "matplotlib.figure.Figure":
     """Draw a line attractor in a plane, and the drift and the time constants along it.
 
@@ -50,7 +67,8 @@ def plot_line_attractor(
     slowest mode and its selection vector, both of norm 1 before they are projected: of a vector
     that is short here, most is outside the plane. The right panels have the drift and the time
     constant of the slowest mode against the place along the curve. They are below the left one if
-    what this shows is more than twice as long as it is high.
+    what this shows is more than twice as long as it is high. Along a ring that goes once around its
+    middle in the plane, places are angles there, in degrees, and the drift is in degrees as well.
 
     Args:
         line: what [`line_attractor`][slowpoints.line_attractor] returns.
@@ -62,8 +80,12 @@ def plot_line_attractor(
             two principal components of the points.
         state_traj: `[trials, time, n_states]` trajectories to draw behind the line, or a pair or
             layers of them; by default none.
+        fixed_points: points of a search, to draw with the marks of their kinds instead of those of
+            the line; those near the curve also where the drift is 0.
         unit: what times are in, such as `"ms"` if `line` was made with `dt=10` for steps of 10 ms;
             by default the axes say "unit of `dt`" there.
+        ax: axes to draw the left panel on, and nothing else. The figure is then neither shown nor
+            written to a file, and a title is drawn only if `config` has one.
 
     Returns:
         The figure.
@@ -78,50 +100,89 @@ def plot_line_attractor(
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     if unit is not None:
         arguments.instance(caller, "unit", unit, str, "a str such as 'ms', or None")
+    if ax is not None and not hasattr(ax, "scatter"):
+        arguments.refuse(caller, "ax", arguments.found(ax), "Axes of Matplotlib", TypeError)
     n_states = line.curve.shape[1]
-    x = line.points.xstar.astype(np.float64)
-    mean, axes, names = np.zeros(n_states), None, []
-    if projection is not None:
-        seen = given_projection(caller, projection, n_states, 2)
-        names, origin = list(seen.names), seen.of(np.zeros(n_states))
-        axes = seen.of(np.eye(n_states)) - origin
-        mean = -np.linalg.pinv(axes).T @ origin  # what a transformer subtracts
-    states = None
-    if state_traj is not None:
-        states = states_of(caller, state_traj, n_states)
+    found = _checked_points(caller, fixed_points, n_states)
+    states = None if state_traj is None else states_of(caller, state_traj, n_states)
+    plane = _plane(caller, line, projection)
+    paths = None
+    if states is not None:
         check_finite("state_traj", states)
-    if axes is None:
-        padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))
-        mean, components, variance = fit_pca(padded, 2)
-        mean, axes = mean[:n_states], components[:, :n_states].T
-        names = [f"PC {k + 1} ({100 * v:.1f} %)" for k, v in enumerate(variance)]
-
+        paths = plane.of(states.astype(np.float64))
+    if ax is not None:
+        _draw_plane(ax, line, plane, paths, found, config)
+        if config.title:
+            ax.set_title(config.title)
+        if config.show_legend:
+            draw_legend(ax)
+        return ax.figure
+    shown = [plane.of(line.points.xstar)] + ([] if paths is None else [paths.reshape(-1, 2)])
+    length, height = np.ptp(np.concatenate(shown), axis=0)
+    if is_narrow(config) and config.figsize == PlotConfig.for_column().figsize:
+        config = replace(config, figsize=(config.figsize[0], _HIGHER * config.figsize[1]))
     with style(config):
         fig: Any = new_figure(config)
-        paths = None if states is None else (states - mean) @ axes
-        shown = [(x - mean) @ axes] + ([] if paths is None else [paths.reshape(-1, 2)])
-        length, height = np.ptp(np.concatenate(shown), axis=0)
-        plane, drift, lasting = _panels(fig, config, is_long=bool(length > _LONG * height))
-        if paths is not None:
-            faint = replace(config, color="0.5") if config.color == "black" else config
-            draw_trajectories(plane, paths, Coloring(), faint)
-        _draw_line(plane, line, x, mean, axes)
-        plane.set_xlabel(config.xlabel or names[0])
-        plane.set_ylabel(config.ylabel or names[1])
-        plane.set_aspect("equal", adjustable="datalim")
-        plane.spines[["top", "right"]].set_visible(False)
-        plane.grid(config.grid)
-        one, several = (unit, unit) if unit else _units(line)
-        _draw_drift(drift, line, one)
-        _draw_time_constants(lasting, line, several)
+        left, drift, lasting = _panels(fig, config, is_long=bool(length > _LONG * height))
+        _draw_plane(left, line, plane, paths, found, config)
+        one, several = (unit, unit) if unit else units_of(line)
+        places = places_of(line, plane)
+        draw_drift(drift, line, places, found, plane, one)
+        draw_time_constants(lasting, line, places, several)
         if config.title is not None:
             kind = "Ring" if line.is_closed else "Line"
             words = f"{kind} of length {line.length:.3g} through {line.points.n} points"
-            plane.set_title(config.title or words)
+            left.set_title(config.title or words)
         if config.show_legend:
-            draw_figure_legend(fig, plane, config)
+            draw_figure_legend(fig, left, config)
         finish(fig, config)
     return fig
+
+
+def _plane(caller: str, line: LineAttractor, projection: Any) -> Plane:
+    """Return the plane that is asked for, or that of the principal components of the points."""
+    n_states = line.curve.shape[1]
+    if projection is not None:
+        seen = given_projection(caller, projection, n_states, 2)
+        origin = seen.of(np.zeros(n_states))
+        axes = seen.of(np.eye(n_states)) - origin
+        mean = -np.linalg.pinv(axes).T @ origin  # what a transformer subtracts
+        return Plane(mean, axes, seen.names)
+    x = line.points.xstar.astype(np.float64)
+    padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))
+    mean, components, variance = fit_pca(padded, 2)
+    names = tuple(f"PC {k + 1} ({100 * v:.1f} %)" for k, v in enumerate(variance))
+    return Plane(mean[:n_states], components[:, :n_states].T, names)
+
+
+def _checked_points(
+    caller: str, fixed_points: FixedPoints | None, n_states: int
+) -> FixedPoints | None:
+    points = checked_points(caller, "fixed_points", fixed_points)
+    if points is not None and points.n and points.n_states != n_states:
+        was = f"has {points.n_states} states"
+        arguments.refuse(caller, "fixed_points", was, f"{n_states}, as `line` has", ValueError)
+    return points
+
+
+def _draw_plane(
+    ax: Any,
+    line: LineAttractor,
+    plane: Plane,
+    paths: Float[np.ndarray, "trials time 2"] | None,
+    found: FixedPoints | None,
+    config: PlotConfig,
+) -> None:
+    """Draw the left panel."""
+    if paths is not None:
+        faint = replace(config, color="0.5") if config.color == "black" else config
+        draw_trajectories(ax, paths, Coloring(), faint)
+    _draw_line(ax, line, plane, found)
+    ax.set_xlabel(config.xlabel or plane.names[0])
+    ax.set_ylabel(config.ylabel or plane.names[1])
+    ax.set_aspect("equal", adjustable="box" if line.is_closed else "datalim")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(config.grid)
 
 
 def _panels(fig: Any, config: PlotConfig, is_long: bool) -> tuple[Any, Any, Any]:
@@ -139,129 +200,41 @@ def _panels(fig: Any, config: PlotConfig, is_long: bool) -> tuple[Any, Any, Any]
     return fig.add_subplot(plane), first, fig.add_subplot(lasting, sharex=first)
 
 
-def _draw_line(
-    ax: Any,
-    line: LineAttractor,
-    x: Float[np.ndarray, "n n_states"],
-    mean: Float[np.ndarray, " n_states"],
-    axes: Float[np.ndarray, "n_states 2"],
-) -> None:
+def _draw_line(ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | None) -> None:
     """Draw the points, the curve through those that are on it, and vectors at some of these."""
-    there, on = (x - mean) @ axes, line.is_on_curve
-    curve = ((line.curve - mean) @ axes)[_rows(line)]
+    there, on = plane.of(line.points.xstar), line.is_on_curve
+    curve = plane.of(line.curve)[rows_of(line)]
     if line.is_closed:
         curve = np.concatenate([curve, curve[:1]])
     scale = scale_of_marks()
     ax.plot(*curve.T, color="black", linewidth=scale, zorder=2, label="curve")
-    rows = np.flatnonzero(_rows(line))
+    rows = np.flatnonzero(rows_of(line))
     rows = rows[np.unique(np.round(np.linspace(0, rows.size - 1, _SEGMENTS)).astype(int))]
     # Axes that are not of norm 1 stretch the points and the vectors alike.
-    size = _LENGTH * np.ptp(there, axis=0).max() / np.linalg.norm(axes, axis=0).max()
+    size = _LENGTH * np.ptp(there, axis=0).max() / np.linalg.norm(plane.axes, axis=0).max()
     for vectors, (color, width, name) in (
         (line.direction, _DIRECTION),
         (line.selection, _SELECTION),
     ):
         unit = vectors[rows] / np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-        half = size * unit @ axes / 2
+        half = size * unit @ plane.axes / 2
         known = np.isfinite(half).all(axis=1)
         look: dict[str, Any] = {"color": color, "linewidth": width * scale, "zorder": 3.5}
         for place, way in zip(there[rows][known], half[known], strict=True):
             ax.plot(*np.stack([place - way, place + way]).T, **look)
         missing = "" if known.all() else f" (not of {np.sum(~known)} complex pairs)"
         ax.plot([], [], color=color, linewidth=width * scale, label=f"{name}{missing}")
-    for group in groups_of(line.points):
-        look: dict[str, Any] = {"marker": group.marker, "color": group.color, "edgecolors": "black"}
+    marked = line.points if found is None else found
+    size = SMALL if found is None else LARGE
+    places = plane.of(marked.xstar) if marked.n else np.zeros((0, 2))
+    for group in groups_of(marked):
+        look = {"marker": group.marker, "color": group.color, "edgecolors": "black", "zorder": 3}
+        if found is not None:
+            look["zorder"] = 4  # rather than the vectors, which are on the way of the curve
         label = f"{group.name} ({group.rows.sum()})"
-        ax.scatter(
-            *there[group.rows].T,
-            s=14 * scale**2,
-            linewidths=0.4 * scale,
-            zorder=3,
-            label=label,
-            **look,
-        )
+        look |= {"s": size * scale**2, "linewidths": 0.4 * scale, "label": label}
+        ax.scatter(*places[group.rows].T, **look)
     if not on.all():
         off: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.4", "zorder": 2}
         off |= {"s": 60 * scale**2, "linewidths": 0.8 * scale}
         ax.scatter(*there[~on].T, label=f"not on the curve ({np.sum(~on)})", **off)
-
-
-def _rows(line: LineAttractor) -> Bool[np.ndarray, " n"]:
-    """Return which points are on the curve; all, if none is."""
-    on = line.is_on_curve
-    return on if on.any() else np.ones_like(on)
-
-
-def _units(line: LineAttractor) -> tuple[str, str]:
-    """Return what times are in: one, and several."""
-    if line.dt != 1:
-        return "unit of `dt`", "unit of `dt`"
-    if line.points.continuous_time:
-        return "unit of time of $f$", "unit of time of $f$"
-    return "step", "steps"
-
-
-def _draw_drift(ax: Any, line: LineAttractor, unit: str) -> None:
-    """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
-    scale = scale_of_marks()
-    ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
-    known = np.isfinite(line.drift)
-    on = _rows(line) & known
-    look: dict[str, Any] = {
-        "color": "black",
-        "linewidth": 0.8 * scale,
-        "markersize": 5 * scale,
-        "zorder": 2,
-    }
-    ax.plot(line.arclength[on], line.drift[on], ".-", **look)
-    ax.set_ylabel(f"drift\n(per {unit})")  # in one line, longer than the axis
-    ax.ticklabel_format(axis="y", scilimits=(-2, 3))
-    if ax.get_subplotspec().is_last_row():
-        ax.set_xlabel("place along the curve")
-    else:  # the panel below has the same axis
-        ax.tick_params(labelbottom=False)
-    ax.spines[["top", "right"]].set_visible(False)
-    if not known.all():
-        ax.plot([], [], " ", label=f"not known, not drawn ({np.sum(~known)})")
-        _legend_above(ax)
-
-
-def _draw_time_constants(ax: Any, line: LineAttractor, unit: str) -> None:
-    """Draw how long the slowest modes last; hollow where deviations grow."""
-    scale, last = scale_of_marks(), np.isfinite(line.time_constant)
-    for grows, face in ((False, "black"), (True, "white")):
-        rows = _rows(line) & last & ((line.time_constant < 0) == grows)
-        if rows.any():
-            look: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": face}
-            look |= {"markersize": 4 * scale, "markeredgewidth": 0.8 * scale}
-            label = "grows" if grows else "decays"
-            place, lasts = line.arclength[rows], np.abs(line.time_constant[rows])
-            ax.plot(place, lasts, "o", label=label, **look)
-    ax.set_yscale("log")
-    _show_two_powers_of_ten(ax)
-    ax.set_ylabel(f"time constant\n({unit})")
-    ax.set_xlabel("place along the curve")
-    ax.spines[["top", "right"]].set_visible(False)
-    if not last.all():
-        ax.plot([], [], " ", label=f"infinite, not drawn ({np.sum(~last)})")
-    if ax.get_legend_handles_labels()[0]:
-        _legend_above(ax)
-
-
-def _legend_above(ax: Any) -> None:
-    """Draw the legend above the axes, within which its marks look like data."""
-    look = {"fontsize": "small", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, columnspacing=1.0, **look)
-
-
-def _show_two_powers_of_ten(ax: Any) -> None:
-    """Let the axis of time constants reach from one power of ten to another, and label no others.
-
-    With fewer of them in view, Matplotlib labels 2, 3, 4 and 6 times 10 ** 3 as well, a crowd.
-    """
-    from matplotlib.ticker import NullFormatter
-
-    low, high = np.log10(ax.get_ylim())
-    if np.floor(high) - np.ceil(low) < 1:
-        ax.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
-    ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,5 +1,6 @@
 """`task_axes`: directions along which states change with the variables of a task."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ from slowpoints._drawing.scene import states_of
 from slowpoints._drawing.view import check_finite
 
 _CALLER = "task_axes"
+
+SHARED = 0.9
+"""Two axes whose cosine is larger have little left of the second one when they are orthogonal:
+less than half of its length."""
 
 
 def task_axes(
@@ -43,6 +48,10 @@ def task_axes(
         TypeError: if an argument is of the wrong kind.
         ValueError: if an array has the wrong shape or is not finite, if the variables do not differ
             from each other over the trials, or no state changes with one of them.
+
+    Warns:
+        UserWarning: if two axes are nearly parallel, as those of a choice and of evidence that has
+            become the choice. Then the second one is made of what little they do not share.
     """
     states = states_of(_CALLER, state_traj, None).astype(np.float64)
     check_finite("state_traj", states)
@@ -69,6 +78,8 @@ def task_axes(
     coefficients = coefficients.reshape(len(variables), n_time, n_states)
     longest = np.linalg.norm(coefficients, axis=2).argmax(axis=1)
     axes = coefficients[np.arange(len(variables)), longest]
+    if told := _told_of_shared(variables, axes):
+        warnings.warn(f"{_CALLER}: {told}", stacklevel=2)
     found: dict[str, Any] = {}
     for name, axis in zip(variables, axes, strict=True):
         left = axis.copy()
@@ -80,3 +91,19 @@ def task_axes(
             arguments.refuse(_CALLER, "variables", was, "variables that states show", ValueError)
         found[name] = left / np.linalg.norm(left)
     return found
+
+
+def _told_of_shared(names: Mapping[str, Any], axes: Float[np.ndarray, "k d"]) -> str:
+    """Say which two axes are the most alike, if they are nearly parallel."""
+    length = np.linalg.norm(axes, axis=1)
+    unit = axes / np.where(length > 0, length, 1.0)[:, None]
+    cosines = np.triu(np.abs(unit @ unit.T), 1)
+    i, j = np.unravel_index(cosines.argmax(), cosines.shape)
+    if cosines[i, j] <= SHARED:
+        return ""
+    one, other = list(names)[i], list(names)[j]
+    return (
+        f"before they are made orthogonal, the axes of {one!r} and {other!r} have a cosine of "
+        f"{cosines[i, j]:.2f}: states change with both in almost the same way. Pass the part of "
+        "the trial in which they differ, such as the first steps of the evidence."
+    )

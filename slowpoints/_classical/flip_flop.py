@@ -1,0 +1,58 @@
+"""`plot_flip_flop`: memories on a cube, and what lies between them."""
+
+from typing import Any
+
+import numpy as np
+
+from slowpoints._classical.searched import checked_input, for_paper, searched, visited
+from slowpoints._core import arguments
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
+from slowpoints._points.fixed_points import FixedPoints
+
+_CALLER = "plot_flip_flop"
+
+
+def plot_flip_flop(
+    model: Any,
+    state_traj: Any,
+    inputs: Any,
+    config: PlotConfig | None = None,
+    *,
+    dimensions: int = 3,
+    projection: Any = None,
+    random_seed: int = 0,
+) -> tuple[Any, FixedPoints]:
+    """Search a network that stores bits, and draw its memories and the saddles between them.
+
+    The figure of Sussillo & Barak (2013, fig. 3): memories at the corners, saddles on the edges and
+    faces between them, the directions in which states leave these, and some trajectories.
+
+    Args:
+        model: the network: anything that [`as_transition`][slowpoints.as_transition] takes.
+        state_traj: `[trials, time, n_states]` states that it visits during the task, such as
+            [`simulate`][slowpoints.simulate] returns, or a pair or layers of them.
+        inputs: `[n_inputs]` the constant input under which it holds its memories, such as zeros.
+        config: the looks; `None` for a figure of 120 mm by 90 mm with text of 8 points, which is
+            shown.
+        dimensions: 3, or 2 for networks of one or two bits.
+        projection: see [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]; by default the
+            principal components.
+        random_seed: of the states that are searched from.
+
+    Returns:
+        The figure, and the fixed points.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an array has the wrong shape or is not finite.
+    """
+    dimensions = arguments.whole(_CALLER, "dimensions", dimensions, least=2, most=3)
+    seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
+    u = checked_input(_CALLER, "inputs", inputs)
+    config = for_paper(_CALLER, config, 4.72, 3.54)
+    where = visited(_CALLER, model, state_traj, len(u))
+    fps = searched(where, u, seed)
+    plot: Any = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d
+    look = {"projection": projection, "eigenvectors": "unstable"}
+    return plot(fps, np.asarray(where.states), config, **look), fps

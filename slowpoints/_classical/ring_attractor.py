@@ -1,0 +1,81 @@
+"""`plot_ring_attractor`: a ring of slow points, drift along it, and where states come to rest."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from slowpoints._classical.searched import (
+    checked_input,
+    for_paper,
+    line_through,
+    searched,
+    visited,
+)
+from slowpoints._core import arguments
+from slowpoints._drawing.config import PlotConfig
+from slowpoints._modes.line_attractor import LineAttractor
+from slowpoints._plots.line_attractor import plot_line_attractor
+from slowpoints._points.fixed_points import FixedPoints
+
+_CALLER = "plot_ring_attractor"
+
+
+def plot_ring_attractor(
+    model: Any,
+    state_traj: Any,
+    inputs: Any,
+    config: PlotConfig | None = None,
+    *,
+    projection: Any = None,
+    q_max: Any = None,
+    unit: str | None = None,
+    random_seed: int = 0,
+) -> tuple[Any, FixedPoints, LineAttractor]:
+    """Find the ring, or the line, on which a network holds a value, and draw it with its drift.
+
+    Rings of trained networks are rings of slow points, with a few fixed points among them, between
+    which held values drift. The panels show the ring with its fixed points, and against the angle,
+    how fast states drift, and how long the slowest mode lasts.
+
+    Args:
+        model: the network: anything that [`as_transition`][slowpoints.as_transition] takes.
+        state_traj: `[trials, time, n_states]` states while it holds values, such as those of the
+            delay, or a pair or layers of them.
+        inputs: `[n_inputs]` the constant input under which it holds them.
+        config: the looks; `None` for a figure of 180 mm by 85 mm with text of 8 points, which is
+            shown.
+        projection: names and directions of the axes, such as `{"cosine": w[0], "sine": w[1]}` of a
+            readout, so that angles are those that it gives; see
+            [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. By default the principal
+            components of the ring.
+        q_max: the speed below which a state counts as slow, as in
+            [`slow_manifold`][slowpoints.slow_manifold]; by default the median of `state_traj`.
+        unit: what a step is called on the axes, such as `"10 ms"`.
+        random_seed: of the states that are searched from.
+
+    Returns:
+        The figure, the fixed points, and the ring.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if an array has the wrong shape or is not finite, or no slow points are found.
+    """
+    seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
+    u = checked_input(_CALLER, "inputs", inputs)
+    q_max = None if q_max is None else float(arguments.positive(_CALLER, "q_max", q_max))
+    config = for_paper(_CALLER, config, 7.09, 3.35)
+    where = visited(_CALLER, model, state_traj, len(u))
+    fps = searched(where, u, seed)
+    held: Float[np.ndarray, "n n_states"] = where.states.reshape(-1, where.states.shape[2])
+    ring = line_through(where, held, u, None, q_max)
+    near = fps[_is_near(fps, ring)] if fps.n else fps
+    look = {"projection": projection, "fixed_points": near, "unit": unit}
+    return plot_line_attractor(ring, config, **look), fps, ring
+
+
+def _is_near(fps: FixedPoints, ring: LineAttractor) -> Any:
+    """Return which points are within the extent of a ring: the others would shrink it to a dot."""
+    middle = ring.curve.mean(axis=0)
+    reach = np.linalg.norm(ring.curve - middle, axis=1).max()
+    return np.linalg.norm(np.asarray(fps.xstar) - middle, axis=1) <= 1.5 * reach
