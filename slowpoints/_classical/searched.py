@@ -10,20 +10,22 @@ from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.scene import states_of
 from slowpoints._drawing.view import check_finite
+from slowpoints._finder.fixed_point_finder import FixedPointFinder
 from slowpoints._modes.line_attractor import LineAttractor, line_attractor
 from slowpoints._modes.slow_manifold import slow_manifold
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import q_fn
 from slowpoints._network.trace import traced
-from slowpoints._pipeline.find_fixed_points import find_fixed_points
 from slowpoints._points.fixed_points import FixedPoints
-from slowpoints._search.sample import sample_states
 
-N_STARTS = 512
-"""So many states are searched from: enough for the 27 points of three bits, many times each."""
+N_STARTS = 1024
+"""So many states are searched from at once: enough for the 27 points of three bits."""
 
-NOISE = 0.3
+COVERAGE = 0.99
+"""The search goes on until further starts would lead to known points with this probability."""
+
+NOISE = 0.5
 """Starts are displaced by this part of the spread of the states: saddles are between these."""
 
 _LEAST_Q, _MOST_Q = 1e-7, 1e-2
@@ -66,11 +68,13 @@ def for_paper(caller: str, config: PlotConfig | None, width: float, height: floa
 
 def searched(where: Visited, u: Float[np.ndarray, " n_inputs"], seed: int) -> FixedPoints:
     """Return the fixed points that a search from the states finds under an input."""
-    flat = where.states.reshape(-1, where.states.shape[2])
-    noise = NOISE * float(np.sqrt(flat.var(axis=0).mean()))
-    x0 = sample_states(jax.random.key(seed), where.states, N_STARTS, noise)
-    fps, _ = find_fixed_points(where.F, x0, u.astype(where.states.dtype)[None])
-    return fps.to_numpy()
+    states = where.states
+    noise = NOISE * float(np.sqrt(states.reshape(-1, states.shape[2]).var(axis=0).mean()))
+    finder = FixedPointFinder(
+        where.F, verbose=False, coverage=COVERAGE, random_seed=seed, dtype=str(states.dtype)
+    )
+    fps, _ = finder.find_fixed_points(states, u[None], n_inits=N_STARTS, noise_scale=noise)
+    return fps
 
 
 def line_through(
