@@ -11,8 +11,8 @@ from ._network.iterate import iterate as iterate
 from ._network.along import along as along
 from ._network.flow import flow as flow
 from ._network.stroboscopic import stroboscopic as stroboscopic
-from ._network.simulate import simulate as simulate
 from ._network.q_fn import q_fn as q_fn
+from ._search.simulate import simulate as simulate
 from ._search.sample import sample_inputs_and_states as sample_inputs_and_states
 from ._search.sample import sample_states as sample_states
 from ._search.sample import sample_ball as sample_ball

@@ -1,6 +1,6 @@
 """`as_transition`: a network of any framework as a `Transition`."""
 
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import equinox as eqx
 
@@ -120,6 +120,10 @@ def _converted(model: Any, signature: Signature | None, example_state: Any) -> T
         from slowpoints._network.frameworks.calling import from_callable
 
         return from_callable(model, signature, example_state)
+    return _refuse_any_other(model)
+
+
+def _refuse_any_other(model: Any) -> NoReturn:
     if isinstance(model, dict) and any(
         is_instance(value, "torch", "Tensor") for value in model.values()
     ):
