@@ -46,8 +46,8 @@ def visited(caller: str, model: Any, state_traj: Any, n_inputs: int) -> Visited:
     check_finite("state_traj", states)
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(np.float32, states.dtype))
     states = states.astype(dtype)
-    names = {"states": "state_traj", "inputs": "inputs"}
-    return Visited(traced(caller, F, states.shape[2], n_inputs, dtype, **names), states)
+    network = traced(caller, F, states.shape[2], n_inputs, dtype, states="state_traj")
+    return Visited(network, states)
 
 
 def checked_input(caller: str, name: str, given: Any) -> Float[np.ndarray, " n_inputs"]:

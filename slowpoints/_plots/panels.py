@@ -12,7 +12,7 @@ from slowpoints._drawing.coloring import shared
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, style
 from slowpoints._drawing.layout import color_bar_beside, draw_names_below
-from slowpoints._drawing.scene import Eigenvectors, scene_of, states_of
+from slowpoints._drawing.scene import Eigenvectors, Scene, scene_of, states_of
 from slowpoints._drawing.view import given_projection, pca_of
 from slowpoints._plots.fixed_points import draw_scene
 from slowpoints._points.fixed_points import FixedPoints
@@ -91,6 +91,12 @@ def plot_panels(
         )
         for name, points in fixed_points.items()
     ]
+    return _figure(dict(zip(map(str, fixed_points), scenes, strict=True)), config)
+
+
+def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
+    """Draw scenes on axes that they share."""
+    scenes = list(panels.values())
     colorings = shared(_CALLER, config, [scene.coloring for scene in scenes])
     n_columns = min(len(scenes), _MOST_BESIDE)
     n_rows = -(-len(scenes) // n_columns)
@@ -104,8 +110,8 @@ def plot_panels(
         axes = grid.ravel()[: len(scenes)].tolist()
         for ax in grid.ravel()[len(scenes) :]:
             ax.remove()
-        for ax, name, scene, coloring in zip(axes, fixed_points, scenes, colorings, strict=True):
-            draw_scene(ax, replace(scene, coloring=coloring), bare, str(name), alone=False)
+        for ax, name, scene, coloring in zip(axes, panels, scenes, colorings, strict=True):
+            draw_scene(ax, replace(scene, coloring=coloring), bare, name, alone=False)
             ax.set_xlabel(ax.get_xlabel().replace(" of variance", ""))  # which has to be shorter
             ax.label_outer()
         if config.title:
