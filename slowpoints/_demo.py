@@ -22,7 +22,7 @@ from slowpoints._storage.checkpoints import save_checkpoint
 from slowpoints.flipflop import FlipFlopNetwork, expected_counts, mean_squared_error, train, trials
 
 _N_TRIALS, _N_TIME = 64, 64  # the trials whose states the search starts from
-_N_SHOWN = 12  # of them in the figures
+_N_SHOWN = 5  # of them in the figures: with their pulses, more would bury the points
 _NOISE = 0.5  # standard deviation of what is added to these states
 _MODEL_FILE = '''"""The network of `slowpoints demo`; its weights are in network.msgpack."""
 

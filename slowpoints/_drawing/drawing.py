@@ -105,7 +105,7 @@ def draw_trajectories(
     name = "trajectory" if n_shown == 1 else "trajectories"
     look: dict[str, Any] = {"color": config.color, "linewidth": 0.7 * scale, "zorder": 1}
     # Points are what a figure is of: trajectories are behind them, and paler the more there are.
-    look["alpha"] = float(np.clip(2.5 / n_shown, FAINTEST, 0.7))
+    look["alpha"] = float(np.clip(1.5 / n_shown, FAINTEST, 0.7))
     if coloring.of_trajectory is not None or coloring.values is not None:
         look |= {"alpha": _OF_COLORS, "linewidth": 1.0 * scale}  # hues of pale lines look alike
     moves = n_steps > 1 and np.ptp(trajectories, axis=1).any()

@@ -178,7 +178,7 @@ def test_unfinished_points_are_pale_and_behind_those_that_are_known(n_axes, colo
 def test_trajectories_do_not_vanish_where_there_are_many(trials):
     fig = plot_fixed_points_2d(FixedPoints(), trajectories(trials), hidden())
     alphas = {line.get_alpha() for line in fig.axes[0].lines if line.get_linestyle() != "None"}
-    assert alphas == {max(0.35, min(0.7, 2.5 / trials))}
+    assert alphas == {max(0.35, min(0.7, 1.5 / trials))}
 
 
 @both
