@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._drawing.scene import states_of
-from slowpoints._drawing.view import check_finite
 
 _CALLER = "task_axes"
 
@@ -54,7 +53,7 @@ def task_axes(
             become the choice. Then the second one is made of what little they do not share.
     """
     states = states_of(_CALLER, state_traj, None).astype(np.float64)
-    check_finite("state_traj", states)
+    arguments.check_finite(_CALLER, "state_traj", states)
     arguments.instance(_CALLER, "variables", variables, Mapping, "a dict of names and values")
     if not variables:
         arguments.refuse(_CALLER, "variables", "is empty", "one or more", ValueError)
