@@ -238,7 +238,7 @@ def _scale(
     caller: str, config: PlotConfig, name: str, *values: Float[np.ndarray, "..."] | None
 ) -> Scale | None:
     """Return the scale of colours of values, from the least to the largest if not given."""
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import BoundaryNorm, Normalize
 
     every = [each.ravel() for each in values if each is not None]
     if not every:
@@ -250,6 +250,8 @@ def _scale(
         norm.autoscale_None(numbers if numbers.size else np.array([0.0, 1.0]))
         try:
             norm(numbers)
+            if not isinstance(norm, BoundaryNorm):
+                norm.inverse(0.5)  # as scales of colours do
         except ValueError as error:
             was = f"is a {type(norm).__name__} for numbers from {numbers.min()} to {numbers.max()}"
             arguments.refuse(caller, "config.norm", was, f"another one ({error})", ValueError)

@@ -77,8 +77,6 @@ def task_axes(
     coefficients = coefficients.reshape(len(variables), n_time, n_states)
     longest = np.linalg.norm(coefficients, axis=2).argmax(axis=1)
     axes = coefficients[np.arange(len(variables)), longest]
-    if told := _told_of_shared(variables, axes):
-        warnings.warn(f"{_CALLER}: {told}", stacklevel=2)
     found: dict[str, Any] = {}
     for name, axis in zip(variables, axes, strict=True):
         left = axis.copy()
@@ -89,6 +87,8 @@ def task_axes(
             was = f"has {name!r}, with which no state changes" + " by itself" * bool(found)
             arguments.refuse(_CALLER, "variables", was, "variables that states show", ValueError)
         found[name] = left / np.linalg.norm(left)
+    if told := _told_of_shared(variables, axes):
+        warnings.warn(f"{_CALLER}: {told}", stacklevel=2)
     return found
 
 
