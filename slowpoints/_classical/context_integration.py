@@ -115,18 +115,18 @@ def plot_context_integration(
     config = replace(config, cmap="coolwarm") if config.cmap is None else config
     where = visited(_CALLER, model, state_traj, n_inputs.pop())
     n_trials, n_time, _ = where.states.shape
-    trials = _checked_trials(n_trials, list(cues), context, evidence, choice)
+    trials = _checked_trials(n_trials, [str(name) for name in cues], context, evidence, choice)
     pulses = _checked_pulses(evidence_inputs, list(evidence), len(next(iter(cues.values()))))
     is_held = np.zeros((n_trials, n_time), bool)
     is_held[:, -max(1, n_time // 5) :] = True
     if held is not None:
-        is_held = np.asarray(arguments.array(_CALLER, "held", held, (n_trials, n_time)), bool)
+        is_held = np.asarray(arguments.mask(_CALLER, "held", held, (n_trials, n_time)))
     own = task_axes(where.states, {"choice": trials.choice}) if axes is None else axes
     names = ["choice"] if axes is None else ["choice", *trials.evidence]
     seen = _checked_axes(own, names, where.states.shape[2])
     lines = {}
     for name, cue in cues.items():
-        rows = trials.context == name
+        rows = trials.context == str(name)
         states = where.states[rows][is_held[rows]]
         if not len(states):
             was = f"has no held state in the context {name!r}"
@@ -146,7 +146,7 @@ def _checked_trials(
     if given.shape != (n_trials,):
         was, expected = f"has shape {given.shape}", f"a context for each trial, ({n_trials},)"
         arguments.refuse(_CALLER, "context", was, expected, ValueError)
-    missing = sorted({str(name) for name in given.tolist()} - {str(name) for name in contexts})
+    missing = sorted({str(name) for name in given.tolist()} - set(contexts))
     if missing:
         was = f"has {missing[0]!r}, which `inputs` does not have"
         arguments.refuse(_CALLER, "context", was, f"one of {', '.join(contexts)}", ValueError)
@@ -159,8 +159,11 @@ def _checked_trials(
     }
     if not values:
         arguments.refuse(_CALLER, "evidence", "is empty", "one kind or more", ValueError)
-    chosen = arguments.array(_CALLER, "choice", choice, (n_trials,), finite=True)
-    return _Trials(named, values, np.asarray(chosen, np.float64))
+    chosen = np.asarray(arguments.array(_CALLER, "choice", choice, (n_trials,), finite=True))
+    if np.unique(chosen).size < 2:
+        was = f"is {chosen[0]} in all trials"
+        arguments.refuse(_CALLER, "choice", was, "two choices or more", ValueError)
+    return _Trials(named, values, chosen.astype(np.float64))
 
 
 def _checked_pulses(
@@ -168,6 +171,8 @@ def _checked_pulses(
 ) -> dict[str, Float[np.ndarray, " n_inputs"]]:
     """Return the direction of the inputs that each kind of evidence is."""
     given = dict(zip(names, range(n_inputs), strict=False)) if given is None else given
+    expected = "a dict of names and inputs"
+    arguments.instance(_CALLER, "evidence_inputs", given, Mapping, expected)
     found = {}
     for name in names:
         if name not in given:
@@ -189,6 +194,7 @@ def _checked_axes(
     axes: Mapping[str, Any], names: list[str], n_states: int
 ) -> dict[str, Float[np.ndarray, " n_states"]]:
     found = {}
+    arguments.instance(_CALLER, "axes", axes, Mapping, "a dict of names and directions")
     for name in names:
         if name not in axes:
             was = f"has no {name!r}"
@@ -226,7 +232,7 @@ def _figure(
             plane = np.stack([axes["choice"], axes[kind]], axis=1)
             scale = None
             for ax, (name, line) in zip(row, lines.items(), strict=True):
-                own = trials.context == name
+                own = trials.context == str(name)
                 scale = _draw_averages(ax, states[own] @ plane, trials, own, kind, bare)
                 _draw_line(ax, line, plane)
                 ax.spines[["top", "right"]].set_visible(False)
@@ -269,7 +275,8 @@ def _draw_averages(
     means = np.stack([there[values[own] == level].mean(axis=0) for level in shown])
     ends = np.abs(trials.evidence[kind]).max() * np.array([-1, 1])
     low = 0.0 if trials.evidence[kind].min() >= 0 else ends[0]
-    looks = replace(config, norm=config.norm or (low, ends[1] or 1.0), clabel=kind)
+    norm = (low, ends[1] or 1.0) if config.norm is None else config.norm
+    looks = replace(config, norm=norm, clabel=kind)
     every = np.arange(len(shown))
     coloring = coloring_of(
         _CALLER, np.array(shown), None, means.shape[:2], every, 0, every[:0], 0, None, looks

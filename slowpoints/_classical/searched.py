@@ -9,7 +9,6 @@ from jaxtyping import Float
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.scene import states_of
-from slowpoints._drawing.view import check_finite
 from slowpoints._finder.fixed_point_finder import FixedPointFinder
 from slowpoints._modes.line_attractor import LineAttractor, line_attractor
 from slowpoints._modes.slow_manifold import slow_manifold
@@ -43,7 +42,7 @@ def visited(caller: str, model: Any, state_traj: Any, n_inputs: int) -> Visited:
     """Check a model and its states, and return them as the searches take them."""
     F = as_transition(model)
     states = states_of(caller, state_traj, F.n_states, "the model")
-    check_finite("state_traj", states)
+    arguments.check_finite(caller, "state_traj", states)
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(np.float32, states.dtype))
     states = states.astype(dtype)
     network = traced(caller, F, states.shape[2], n_inputs, dtype, states="state_traj")

@@ -92,7 +92,7 @@ def coloring_of(
     name = "" if config.clabel == PlotConfig.clabel else config.clabel
     of_points = _of_points(caller, color_points_by, valid, n_points)
     of_trials, at_steps, kind = _of_trials(
-        caller, color_by, shape, trials, first_step, cond_id is not None
+        caller, color_by, shape, trials, first_step, cond_id is not None or not valid.size
     )
     if kind == "cond_id":
         of_points, kind = (cond_id if of_points is None else of_points), "condition"
@@ -110,8 +110,8 @@ def coloring_of(
     if labelled is None and of_points is None:
         return Coloring(scale, at_steps, point_values)
     # Words in the order of all trials, drawn or not.
-    every = [each for each in (of_trials, of_points) if each is not None]
-    labels, colors = _labels(caller, config, np.concatenate(every))
+    every = np.concatenate([each for each in (of_trials, of_points) if each is not None])
+    labels, colors = _labels(caller, config, every)
     return Coloring(
         scale,
         at_steps,
@@ -119,8 +119,8 @@ def coloring_of(
         name or "condition",
         tuple(labels.tolist()),
         colors,
-        None if labelled is None else _places(labels, labelled),
-        None if of_points is None else _places(labels, of_points),
+        None if labelled is None else _places(labels, labelled.astype(every.dtype)),
+        None if of_points is None else _places(labels, of_points.astype(every.dtype)),
     )
 
 
@@ -155,13 +155,24 @@ def _conditions_among(of_trials: Any, cond_id: Any) -> Any:
     return cond_id if np.isin(cond_id, of_trials).all() else None
 
 
-def values_of_trials(color_by: Any, n_trials: int) -> Shaped[np.ndarray, " trials"] | None:
+def values_of_trials(
+    caller: str, color_by: Any, n_trials: int
+) -> Shaped[np.ndarray, " trials"] | None:
     """Return labels or numbers of the trials, if `color_by` is that."""
     if color_by is None or isinstance(color_by, str):
         return None
-    values = np.asarray(color_by)
-    values = values.astype(str) if values.dtype.kind == "O" else values
+    values = _labels_of(caller, "color_by", color_by)
     return values if values.shape == (n_trials,) else None
+
+
+def _labels_of(caller: str, name: str, given: Any) -> Shaped[np.ndarray, "..."]:
+    """Return numbers as they are, and all else as words."""
+    try:
+        values = np.asarray(given)
+    except ValueError:
+        was, expected = "has rows of several lengths", "labels or numbers"
+        arguments.refuse(caller, name, was, expected, ValueError)
+    return values.astype(str) if values.dtype.kind == "O" else values
 
 
 def _of_trials(
@@ -184,8 +195,7 @@ def _of_trials(
             return None, None, "cond_id"
         steps = np.arange(first_step, n_time, dtype=np.float64)
         return None, np.broadcast_to(steps, (len(trials), steps.size)), "time step $t$"
-    values = np.asarray(color_by)
-    values = values.astype(str) if values.dtype.kind == "O" else values
+    values = _labels_of(caller, "color_by", color_by)
     if values.dtype.kind in "biuf":
         axes = (n_trials,), (n_trials, n_time)
         values = np.asarray(arguments.array(caller, "color_by", color_by, *axes, finite=True))
@@ -207,8 +217,7 @@ def _of_points(
     """Return labels or numbers of the points that are drawn."""
     if given is None:
         return None
-    values = np.asarray(given)
-    values = values.astype(str) if values.dtype.kind == "O" else values
+    values = _labels_of(caller, "color_points_by", given)
     if values.dtype.kind != "U":
         values = np.asarray(
             arguments.array(caller, "color_points_by", given, (n_points,), finite=True)
@@ -229,7 +238,7 @@ def _scale(
     caller: str, config: PlotConfig, name: str, *values: Float[np.ndarray, "..."] | None
 ) -> Scale | None:
     """Return the scale of colours of values, from the least to the largest if not given."""
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import BoundaryNorm, Normalize
 
     every = [each.ravel() for each in values if each is not None]
     if not every:
@@ -239,6 +248,13 @@ def _scale(
         norm = Normalize() if norm is None else copy.copy(norm)  # the caller's is left as it is
         numbers = np.concatenate(every)
         norm.autoscale_None(numbers if numbers.size else np.array([0.0, 1.0]))
+        try:
+            norm(numbers)
+            if not isinstance(norm, BoundaryNorm):
+                norm.inverse(0.5)  # as scales of colours do
+        except ValueError as error:
+            was = f"is a {type(norm).__name__} for numbers from {numbers.min()} to {numbers.max()}"
+            arguments.refuse(caller, "config.norm", was, f"another one ({error})", ValueError)
         return Scale(norm, cmap, name)
     limits = np.asarray(arguments.array(caller, "config.norm", norm, (2,), finite=True))
     if limits[0] > limits[1]:

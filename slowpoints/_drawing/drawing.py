@@ -227,8 +227,11 @@ def draw_points(
         gid = None if own is None else KIND_BY_SHAPE
         ax.scatter(*points[group.rows].T, label=name, gid=gid, **look, **depthshade)
     of_point = None if coloring is None else coloring.of_point
-    if coloring is not None and of_point is not None and coloring.of_trajectory is None:
-        for k, label in enumerate(coloring.labels):  # lines of trajectories would say it else
+    if coloring is not None and of_point is not None:
+        of_lines = coloring.of_trajectory
+        for k, label in enumerate(coloring.labels):
+            if of_lines is not None and (np.any(of_lines == k) or not np.any(of_point == k)):
+                continue  # the lines of trajectories say it, or there is nothing to say
             nowhere = np.zeros((points.shape[1], 0))
             ax.scatter(
                 *nowhere,

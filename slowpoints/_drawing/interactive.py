@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slowpoints._core import arguments
-from slowpoints._drawing.coloring import Scale
+from slowpoints._drawing.coloring import Coloring, Scale
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import axis_labels
 from slowpoints._drawing.scene import Scene
@@ -147,7 +147,12 @@ def _scale(scale: Scale) -> dict[str, Any]:
     colors = [to_hex(color) for color in scale.cmap(np.linspace(0, 1, 16))]
     places, ticks = np.linspace(0, 1, 16).tolist(), np.linspace(0, 1, 5)
     bar = {"title": {"text": _plain(scale.name)}, "x": -0.05, "len": 0.6}
-    texts = [f"{value:.3g}" for value in np.asarray(scale.norm.inverse(ticks))]
+    try:
+        texts = [f"{value:.3g}" for value in np.asarray(scale.norm.inverse(ticks))]
+    except ValueError:
+        was = f"is a {type(scale.norm).__name__}"
+        expected = "one that has an inverse, for interactive figures"
+        arguments.refuse(_CALLER, "config.norm", was, expected, ValueError)
     return {
         "colorscale": [list(pair) for pair in zip(places, colors, strict=True)],
         "cmin": 0.0,
@@ -190,7 +195,25 @@ def _points(scene: Scene) -> list[Any]:
                 hoverinfo="text",
             )
         )
-    return traces
+    return [*traces, *_keys_of_points(coloring)]
+
+
+def _keys_of_points(coloring: Coloring) -> list[Any]:
+    """Return marks that are nowhere, for what colours tell of points and not of trajectories."""
+    import plotly.graph_objects as go
+    from matplotlib.colors import to_hex
+
+    nowhere: dict[str, Any] = {axis: [None] for axis in "xyz"}
+    looks = []
+    if coloring.scale is not None and coloring.values is None:
+        looks.append({"showlegend": False, "marker": {"color": [0.0], **_scale(coloring.scale)}})
+    of_lines = coloring.of_trajectory
+    for k, label in enumerate(coloring.labels):
+        n = 0 if coloring.of_point is None else np.sum(coloring.of_point == k)
+        if n and (of_lines is None or not np.any(of_lines == k)):
+            mark = {"color": to_hex(coloring.colors[k]), "symbol": "square"}
+            looks.append({"name": f"{coloring.name} {label} ({n})", "marker": mark})
+    return [go.Scatter3d(mode="markers", hoverinfo="skip", **nowhere, **look) for look in looks]
 
 
 def _texts(scene: Scene) -> list[str]:
@@ -202,6 +225,8 @@ def _texts(scene: Scene) -> list[str]:
     flow = fps.continuous_time
     unit = "" if flow else " steps"
     said = [[f"row {row}", str(kind)] for row, kind in zip(scene.rows, kinds, strict=True)]
+    for k, lines in enumerate(said):
+        lines.extend(_told_of_point(scene.coloring, k, known))
     for key, name, form, end in (
         ("condition", "condition", "", ""),
         ("q", "q", ".2g", ""),
@@ -218,6 +243,18 @@ def _texts(scene: Scene) -> list[str]:
         for lines, u in zip(said, np.asarray(fps.inputs), strict=True):
             lines.append(f"input: {', '.join(format(value, '.3g') for value in u)}")
     return ["<br>".join(lines) for lines in said]
+
+
+def _told_of_point(coloring: Coloring, k: int, known: dict[str, Any]) -> list[str]:
+    """Return what the colour of a point says, unless it is the condition, which is said anyway."""
+    if coloring.point_values is not None and coloring.scale is not None:
+        name, value = _plain(coloring.scale.name), f"{coloring.point_values[k]:.4g}"
+    elif coloring.of_point is not None:
+        name, value = coloring.name, str(coloring.labels[coloring.of_point[k]])
+    else:
+        return []
+    is_said = name == "condition" and value == str(known.get(name, [None] * (k + 1))[k])
+    return [] if is_said else [f"{name}: {value}"]
 
 
 _MOST_INPUTS = 8

@@ -87,12 +87,12 @@ def scene_of(
         arguments.choice(caller, "eigenvectors", eigenvectors, ("unstable", "slow"))
     points = _shown_points(caller, fixed_points)
     if state_traj is None:
-        state_traj = np.zeros((0, 1, fixed_points.n_states))
+        state_traj = np.zeros((0, 1, fixed_points.n_states or n_axes))
     else:
         size = points.n_states if points.n else None
         state_traj = states_of(caller, state_traj, size, "the points in `fixed_points`")
     n_trials, n_time, n_states = state_traj.shape
-    trials = _trials(caller, plot_batch_idx, n_trials, values_of_trials(color_by, n_trials))
+    trials = _trials(caller, plot_batch_idx, n_trials, values_of_trials(caller, color_by, n_trials))
     first_step = arguments.whole(
         caller, "plot_start_time", plot_start_time, least=-n_time, most=n_time - 1
     )
@@ -100,7 +100,7 @@ def scene_of(
     if points.n == 0:
         points = FixedPoints(xstar=np.zeros((0, n_states)))
     shown = state_traj[trials, first_step:].astype(np.float64)
-    check_finite("state_traj", shown)
+    check_finite(caller, "state_traj", shown)
     is_valid = True if fixed_points.valid is None else np.asarray(fixed_points.valid)
     rows = np.flatnonzero(np.broadcast_to(is_valid, fixed_points.n))
     coloring = coloring_of(
@@ -120,7 +120,7 @@ def scene_of(
     else:  # of what is drawn and of all other trials, so that figures of some trials compare
         samples = state_traj[:, first_step:].reshape(-1, n_states)
         seen = pca_of(samples if n_trials else points.xstar, n_axes)
-    view = view_of(points, shown, first_step, n_axes, seen)
+    view = view_of(caller, points, shown, first_step, n_axes, seen)
     segments = [] if eigenvectors is None else _segments(caller, points, view, eigenvectors)
     title = _describe(points, len(trials), n_trials)
     return Scene(
@@ -211,7 +211,7 @@ def _shown_points(caller: str, fixed_points: FixedPoints) -> FixedPoints:
         value = getattr(points, name)
         if value is not None:
             points = points.replace(**{name: value.astype(np.float64)})
-    check_finite("fixed_points.xstar", points.xstar)
+    check_finite(caller, "fixed_points.xstar", points.xstar)
     return points
 
 

@@ -15,11 +15,11 @@ MOST_SAMPLES = 100_000
 differ from those of all states by less than a line is wide, and a second of waiting is saved."""
 
 
-def check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
+def check_finite(caller: str, name: str, values: Float[np.ndarray, "..."]) -> None:
     """Raise a `ValueError` if values that are to be drawn are not finite."""
     if not np.isfinite(values).all():
         raise ValueError(
-            f"`{name}`, of shape {values.shape} where it is drawn, has "
+            f"{caller}: `{name}`, of shape {values.shape} where it is drawn, has "
             f"{np.sum(~np.isfinite(values))} value(s) that are not finite; expected none."
         )
 
@@ -115,6 +115,7 @@ def pca_of(samples: Shaped[np.ndarray, "samples n_states"], n_axes: int) -> Proj
 
 
 def view_of(
+    caller: str,
     points: FixedPoints,
     states: Float[np.ndarray, "shown time n_states"],
     first_step: int,
@@ -130,7 +131,7 @@ def view_of(
     is_return_map = n_states == 1 and len(projection.names) < n_axes
     if is_return_map:
         image = points.xstar if points.F_xstar is None else points.F_xstar
-        check_finite("fixed_points.F_xstar", image)
+        check_finite(caller, "fixed_points.F_xstar", image)
         trajectories = np.concatenate([states[:, :-1], states[:, 1:]], axis=2)
         coordinates = np.concatenate([points.xstar, image], axis=1)
         projection = Projection(projection.of, ("state $x_t$", "next state $x_{t+1}$"))

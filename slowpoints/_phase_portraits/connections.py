@@ -73,7 +73,7 @@ def plot_connections(
     valid = np.ones(points.n, bool) if points.valid is None else points.valid.astype(bool)
     shown = points[valid].replace(valid=None)
     xstar = np.zeros((0, 2)) if shown.xstar is None else shown.xstar.astype(np.float64)
-    check_finite("connections.points.xstar", xstar)
+    check_finite("plot_connections", "connections.points.xstar", xstar)
     plane, view = _plane(xstar)
     groups = groups_of(shown) if shown.n else []
 

@@ -108,7 +108,7 @@ def plot_line_attractor(
     plane = _plane(caller, line, projection)
     paths = None
     if states is not None:
-        check_finite("state_traj", states)
+        check_finite(caller, "state_traj", states)
         paths = plane.of(states.astype(np.float64))
     if ax is not None:
         _draw_plane(ax, line, plane, paths, found, config)

@@ -73,20 +73,21 @@ def plot_panels(
         arguments.instance(_CALLER, f"fixed_points[{name!r}]", points, FixedPoints, expected)
     config = PlotConfig() if config is None else config
     arguments.instance(_CALLER, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
-    own = {name: _of_panel(state_traj, name, fixed_points) for name in fixed_points}
-    seen = _plane(fixed_points, own, plot_start_time, projection)
+    own = {name: _of_panel("state_traj", state_traj, name, fixed_points) for name in fixed_points}
+    seen, n_states = _plane(fixed_points, own, plot_start_time, projection)
+    nothing = FixedPoints() if n_states is None else FixedPoints(xstar=np.zeros((0, n_states)))
     scenes = [
         scene_of(
             f"{_CALLER}, panel {name!r}",
-            points,
+            points if points.n else nothing,
             own[name],
             config,
-            _of_panel(plot_batch_idx, name, fixed_points),
+            _of_panel("plot_batch_idx", plot_batch_idx, name, fixed_points),
             plot_start_time,
             2,
             seen,
-            _of_panel(color_by, name, fixed_points),
-            _of_panel(color_points_by, name, fixed_points),
+            _of_panel("color_by", color_by, name, fixed_points),
+            _of_panel("color_points_by", color_points_by, name, fixed_points),
             eigenvectors,
         )
         for name, points in fixed_points.items()
@@ -110,10 +111,16 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
         axes = grid.ravel()[: len(scenes)].tolist()
         for ax in grid.ravel()[len(scenes) :]:
             ax.remove()
-        for ax, name, scene, coloring in zip(axes, panels, scenes, colorings, strict=True):
+        each_panel = zip(axes, panels, scenes, colorings, strict=True)
+        for k, (ax, name, scene, coloring) in enumerate(each_panel):
             draw_scene(ax, replace(scene, coloring=coloring), bare, name, alone=False)
-            ax.set_xlabel(ax.get_xlabel().replace(" of variance", ""))  # which has to be shorter
+            if scene.view.is_return_map:
+                ax.set_aspect("equal", adjustable="box")  # the limits are those of all panels
+            label = ax.get_xlabel().replace(" % of variance)", " %)")  # which has to be shorter
             ax.label_outer()
+            if k + n_columns >= len(axes):  # there is no panel below
+                ax.set_xlabel(label)
+                ax.tick_params(labelbottom=True)
         if config.title:
             fig.suptitle(config.title)
         if config.show_legend:
@@ -125,32 +132,45 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
     return fig
 
 
-def _of_panel(given: Any, name: str, panels: Mapping[str, Any]) -> Any:
+def _of_panel(argument: str, given: Any, name: str, panels: Mapping[str, Any]) -> Any:
     """Return what is given for a panel, if each has its own, or else for all of them."""
-    is_by_name = isinstance(given, Mapping) and set(given) == set(panels)
-    return given[name] if is_by_name else given
+    if not isinstance(given, Mapping) or not set(given) & set(panels):
+        return given
+    expected = f"one for each panel, {', '.join(map(repr, panels))}"
+    for other in panels:
+        if other not in given:
+            arguments.refuse(_CALLER, argument, f"has no {other!r}", expected, ValueError)
+    for other in given:
+        if other not in panels:
+            arguments.refuse(_CALLER, argument, f"has {other!r}", expected, ValueError)
+    return given[name]
 
 
 def _plane(
     points: Mapping[str, FixedPoints], own: Mapping[str, Any], first: int, projection: Any
-) -> Any:
-    """Return the projection that all panels share."""
-    sizes = {each.n_states for each in points.values() if each.n}
+) -> tuple[Any, int | None]:
+    """Return the projection that all panels share, and how many states there are, if known."""
+    sizes = {each.n_states for each in points.values() if each.n_states}
     if len(sizes) > 1:
         was = f"has points of {' and '.join(map(str, sorted(sizes)))} states"
         arguments.refuse(_CALLER, "fixed_points", was, "points of one network", ValueError)
-    known = next(iter(sizes), None)
-    states = [
-        states_of(f"{_CALLER}, panel {name!r}", each, known)[:, first:]
-        for name, each in own.items()
-        if each is not None
-    ]
-    n_states = known if not states else states[0].shape[2]
-    if projection is not None and n_states is not None:
-        return given_projection(_CALLER, projection, n_states, 2)
-    shown = [each.reshape(-1, each.shape[2]) for each in states]
+    n_states = next(iter(sizes), None)
+    shown = []
+    for name, each in own.items():
+        if each is None:
+            continue
+        caller = f"{_CALLER}, panel {name!r}"
+        whose = "the points" if sizes else "the other panels"
+        states = states_of(caller, each, n_states, whose)
+        _, n_time, n_states = states.shape
+        start = arguments.whole(caller, "plot_start_time", first, least=-n_time, most=n_time - 1)
+        shown.append(states[:, start:].reshape(-1, n_states))
+    if n_states is None:
+        return None, None
+    if projection is not None:
+        return given_projection(_CALLER, projection, n_states, 2), n_states
     shown = shown or [np.asarray(each.xstar) for each in points.values() if each.n]
-    return pca_of(np.concatenate(shown), 2) if shown else None
+    return pca_of(np.concatenate([np.zeros((0, n_states)), *shown]), 2), n_states
 
 
 def _named(axes: list[Any]) -> dict[str, Any]:
@@ -159,4 +179,6 @@ def _named(axes: list[Any]) -> dict[str, Any]:
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(re.sub(r" \(\d+\)$", "", label), handle)
+    if "trajectories" in found:
+        found.pop("trajectory", None)  # of a panel that has one
     return found

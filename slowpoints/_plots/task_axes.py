@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._drawing.scene import states_of
-from slowpoints._drawing.view import check_finite
 
 _CALLER = "task_axes"
 
@@ -54,7 +53,7 @@ def task_axes(
             become the choice. Then the second one is made of what little they do not share.
     """
     states = states_of(_CALLER, state_traj, None).astype(np.float64)
-    check_finite("state_traj", states)
+    arguments.check_finite(_CALLER, "state_traj", states)
     arguments.instance(_CALLER, "variables", variables, Mapping, "a dict of names and values")
     if not variables:
         arguments.refuse(_CALLER, "variables", "is empty", "one or more", ValueError)
@@ -78,8 +77,6 @@ def task_axes(
     coefficients = coefficients.reshape(len(variables), n_time, n_states)
     longest = np.linalg.norm(coefficients, axis=2).argmax(axis=1)
     axes = coefficients[np.arange(len(variables)), longest]
-    if told := _told_of_shared(variables, axes):
-        warnings.warn(f"{_CALLER}: {told}", stacklevel=2)
     found: dict[str, Any] = {}
     for name, axis in zip(variables, axes, strict=True):
         left = axis.copy()
@@ -90,6 +87,8 @@ def task_axes(
             was = f"has {name!r}, with which no state changes" + " by itself" * bool(found)
             arguments.refuse(_CALLER, "variables", was, "variables that states show", ValueError)
         found[name] = left / np.linalg.norm(left)
+    if told := _told_of_shared(variables, axes):
+        warnings.warn(f"{_CALLER}: {told}", stacklevel=2)
     return found
 
 
