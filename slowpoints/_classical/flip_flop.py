@@ -33,7 +33,7 @@ def plot_flip_flop(
         state_traj: `[trials, time, n_states]` states that it visits during the task, such as
             [`simulate`][slowpoints.simulate] returns, or a pair or layers of them.
         inputs: `[n_inputs]` the constant input under which it holds its memories, such as zeros.
-        config: the looks; `None` for a figure of 90 mm by 105 mm with text of 8 points, which is
+        config: the looks; `None` for a figure of 85 mm by 105 mm with text of 8 points, which is
             shown.
         dimensions: 3, or 2 for networks of one or two bits.
         projection: see [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]; by default the
@@ -50,7 +50,7 @@ def plot_flip_flop(
     dimensions = arguments.whole(_CALLER, "dimensions", dimensions, least=2, most=3)
     seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
     u = checked_input(_CALLER, "inputs", inputs)
-    config = for_paper(_CALLER, config, 3.54, 4.13)
+    config = for_paper(_CALLER, config, 3.35, 4.13)
     where = visited(_CALLER, model, state_traj, len(u))
     fps = searched(where, u, seed)
     plot: Any = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d

@@ -58,9 +58,7 @@ def checked_input(caller: str, name: str, given: Any) -> Float[np.ndarray, " n_i
 def for_paper(caller: str, config: PlotConfig | None, width: float, height: float) -> PlotConfig:
     """Return the looks: unless they are given, for a paper, without a title."""
     if config is None:
-        return PlotConfig(
-            title=None, figsize=(width, height), font_size=8, save_bbox_inches=None, show=True
-        )
+        return PlotConfig.for_column(title=None, figsize=(width, height))
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     return config
 

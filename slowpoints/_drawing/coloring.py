@@ -27,8 +27,10 @@ class Scale:
     name: str
 
     def of(self, values: Float[np.ndarray, " n"]) -> list[tuple[float, ...]]:
-        """Return the colour of each value."""
-        return [tuple(color) for color in self.cmap(self.norm(values)).tolist()]
+        """Return the colour of each value; white for NaN, a point without a number."""
+        known = ~np.isnan(values)
+        colors = np.asarray(self.cmap(self.norm(np.where(known, values, self.norm.vmin))))
+        return [tuple(c) for c in np.where(known[:, None], colors, 1.0).tolist()]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Coloring:
     colors: tuple[Any, ...] = ()
     of_trajectory: Int[np.ndarray, " shown"] | None = None
     of_point: Int[np.ndarray, " n"] | None = None
+
+    @property
+    def colors_points(self) -> bool:
+        """Whether colours of points tell something else than their kind."""
+        return self.of_point is not None or self.point_values is not None
 
     def of_points(self, rows: Any) -> list[Any] | None:
         """Return the colours of points, or `None` if these show their kind."""
@@ -126,6 +133,9 @@ def coloring_of(
 
 def shared(caller: str, config: PlotConfig, colorings: list[Coloring]) -> list[Coloring]:
     """Return colourings of several panels in which the same labels and numbers look the same."""
+    if len({(each.of_point is None) for each in colorings if each.colors_points}) > 1:
+        was, expected = "has words in one panel and numbers in another", "the same in all panels"
+        arguments.refuse(caller, "color_points_by", was, expected, ValueError)
     scales = [each.scale for each in colorings if each.scale is not None]
     if scales and config.norm is None:
         ends = [end for scale in scales for end in (scale.norm.vmin, scale.norm.vmax)]
@@ -219,9 +229,11 @@ def _of_points(
         return None
     values = _labels_of(caller, "color_points_by", given)
     if values.dtype.kind != "U":
-        values = np.asarray(
-            arguments.array(caller, "color_points_by", given, (n_points,), finite=True)
-        )
+        values = np.asarray(arguments.array(caller, "color_points_by", given, (n_points,)))
+        if np.isinf(values).any():
+            was = f"holds {np.isinf(values).sum()} infinite values"
+            expected = "finite numbers, and NaN for points without a number"
+            arguments.refuse(caller, "color_points_by", was, expected, ValueError)
     elif values.shape != (n_points,):
         was, expected = f"has shape {values.shape}", f"a label or number of each row, ({n_points},)"
         arguments.refuse(caller, "color_points_by", was, expected, ValueError)
@@ -240,7 +252,7 @@ def _scale(
     """Return the scale of colours of values, from the least to the largest if not given."""
     from matplotlib.colors import BoundaryNorm, Normalize
 
-    every = [each.ravel() for each in values if each is not None]
+    every = [each[~np.isnan(each)].ravel() for each in values if each is not None]
     if not every:
         return None
     norm, cmap = config.norm, _cmap(caller, config)

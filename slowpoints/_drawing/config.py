@@ -7,6 +7,9 @@ from typing import Any
 _COLUMN = (85 / 25.4, 90 / 25.4)
 """One column of most journals, in inches; the height leaves room for the legend below the axes."""
 
+_COLUMNS = (180 / 25.4, 90 / 25.4)
+"""Both columns."""
+
 _SLIDE = (40 / 3, 7.5)
 """A slide of common programs, in inches."""
 
@@ -46,7 +49,8 @@ class PlotConfig:
         font_size: size of the text in points, with which marks and lines grow; `None` for
             Matplotlib's setting.
         cmap: colours of numbers: a colour map of Matplotlib, or its name, such as `"coolwarm"` for
-            evidence for either of two choices; `None` for "viridis" without its lightest fifth.
+            evidence for either of two choices, whose middle is 0 if `norm` is as wide to both
+            sides; `None` for "viridis" without its lightest fifth.
         norm: which numbers have which colours, so that several figures or panels have one scale:
             the numbers at both ends, such as `(-1, 1)`, or a `Normalize` of Matplotlib; `None` for
             the least and the largest that are drawn.
@@ -91,13 +95,22 @@ class PlotConfig:
         return cls(**settings)
 
     @classmethod
-    def for_column(cls, **kwargs: Any) -> "PlotConfig":
-        """Return a configuration for one column of a paper: 85 mm wide, with text of 8 points.
+    def for_column(cls, columns: int = 1, **kwargs: Any) -> "PlotConfig":
+        """Return a configuration for a paper: 85 mm wide, or 180 mm for two columns of text.
 
-        The file has just this width, since its margins are not trimmed.
+        Text has 8 points. The file has just this width, since its margins are not trimmed.
+
+        Args:
+            columns: 1 or 2.
+            **kwargs: fields that are to be others.
+
+        Raises:
+            ValueError: if `columns` is neither 1 nor 2.
         """
-        size = {"figsize": _COLUMN, "font_size": 8, "save_bbox_inches": None}
-        return cls(**(size | kwargs))
+        if columns not in (1, 2):
+            raise ValueError(f"PlotConfig.for_column: `columns` is {columns!r}; expected 1 or 2.")
+        size = {"figsize": _COLUMN if columns == 1 else _COLUMNS, "font_size": 8}
+        return cls(**(size | {"save_bbox_inches": None} | kwargs))
 
     @classmethod
     def for_slide(cls, **kwargs: Any) -> "PlotConfig":

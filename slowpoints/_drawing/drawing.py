@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FAINTEST = 0.35
 """Lines are never more translucent than this: at 0.15 a single one vanishes in print."""
 
-_OF_COLORS = 0.75
-"""How opaque lines are whose colours tell something."""
+_OF_COLORS = 1.0
+"""How opaque lines are whose colours tell something: others would not be those of the scale."""
 
 _SMALLER, _PALE = 0.7, "0.88"
 """The area of a pale mark, as a part of that of another one, and its grey, which is darker than the
@@ -161,7 +161,10 @@ def _draw_scaled(
     n_steps = trajectories.shape[1]
     pieces = np.stack([trajectories[:, :-1], trajectories[:, 1:]], axis=2)
     values = coloring.values[:, : n_steps - 1]
+    if (values == values[:, :1]).all():  # whole lines, which have no seams
+        pieces, values = trajectories[:, None], values[:, :1]
     is_3d = trajectories.shape[2] == 3
+    look.setdefault("capstyle", "round")  # of pieces, others leave gaps in a bend
     lines: Any = (Line3DCollection if is_3d else LineCollection)(
         pieces.reshape(-1, *pieces.shape[2:]).tolist(),
         cmap=coloring.scale.cmap,

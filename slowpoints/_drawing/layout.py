@@ -58,10 +58,12 @@ def _legend(make: "partial[Any]", below: bool, fig: Any, **look: Any) -> Any:
 
 
 def _legible(legend: Any, handles: Any) -> Any:
-    """Make lines of a legend opaque, and marks grey where colours do not tell kinds."""
+    """Make lines of a legend opaque, and all grey that has its colours from a scale."""
     for line in legend.get_lines():
         line.set_alpha(0.8)  # one translucent line by itself is hardly seen
     for mark, handle in zip(legend.legend_handles, handles, strict=True):
+        if hasattr(handle, "get_segments") and handle.get_array() is not None:
+            mark.set_color("0.4")  # a colour of the scale would be that of some number
         if handle.get_gid() == KIND_BY_SHAPE:
             mark.set_facecolors("0.75")
     return legend

@@ -86,7 +86,7 @@ def plot_fixed_points_2d(
             colours as well, and only shapes tell the kinds of points.
         color_points_by: `[n]` a label or a number of each row of `fixed_points`, such as its output
             or its coherence, which its colour tells, on the scale of the trajectories if these have
-            numbers.
+            numbers. White for NaN.
         eigenvectors: `"unstable"` for segments through each point along its unstable eigenvectors;
             `"slow"` for these and the slowest stable one, dashed. Their lengths are proportional to
             the size of the eigenvalue (in continuous time, of its real part). A complex pair has

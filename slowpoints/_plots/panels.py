@@ -50,12 +50,14 @@ def plot_panels(
             same trajectories for all; or `None`.
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its title, if there is
             one, is above all panels.
-        plot_batch_idx: the trials to draw, for all panels or by name; `None` for 8 of each.
+        plot_batch_idx: the trials to draw, for all panels or by name; `None` for 8 of each panel,
+            some of each condition that `color_by` tells apart, up to 12.
         plot_start_time: the first time step to draw.
         projection: for all panels, such as the result of [`task_axes`][slowpoints.task_axes]; by
             default the principal components of all trajectories together.
         color_by: for all panels, or by name.
-        color_points_by: for all panels, or by name.
+        color_points_by: for all panels, or by name; `None` for a panel, and NaN for a point, that has
+            no number, which is white beside others that have.
         eigenvectors: `"unstable"` or `"slow"`.
 
     Returns:
@@ -76,6 +78,7 @@ def plot_panels(
     own = {name: _of_panel("state_traj", state_traj, name, fixed_points) for name in fixed_points}
     seen, n_states = _plane(fixed_points, own, plot_start_time, projection)
     nothing = FixedPoints() if n_states is None else FixedPoints(xstar=np.zeros((0, n_states)))
+    of_points = _colors_of_points(fixed_points, color_points_by)
     scenes = [
         scene_of(
             f"{_CALLER}, panel {name!r}",
@@ -87,7 +90,7 @@ def plot_panels(
             2,
             seen,
             _of_panel("color_by", color_by, name, fixed_points),
-            _of_panel("color_points_by", color_points_by, name, fixed_points),
+            of_points[name],
             eigenvectors,
         )
         for name, points in fixed_points.items()
@@ -130,6 +133,16 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
             draw_names_below(fig, _named(axes))
         finish(fig, config)
     return fig
+
+
+def _colors_of_points(panels: Mapping[str, FixedPoints], given: Any) -> dict[str, Any]:
+    """Return what colours of points tell in each panel."""
+    own = {name: _of_panel("color_points_by", given, name, panels) for name in panels}
+    kinds = {np.asarray(each).dtype.kind for each in own.values() if each is not None}
+    if kinds and kinds <= {"f", "i", "u"}:
+        none = {name: np.full(points.n, np.nan) for name, points in panels.items()}
+        return {name: none[name] if each is None else each for name, each in own.items()}
+    return own
 
 
 def _of_panel(argument: str, given: Any, name: str, panels: Mapping[str, Any]) -> Any:

@@ -737,7 +737,7 @@ class TestModel:
         assert told == (
             "net.py:net is Net, a torch.nn.Module that has no `forward`; expected one that is "
             "called with an input and a state. Pass net.py:net.body.0.rnn, with inputs of that "
-            "layer, or write its step as a module and pass that."
+            "layer, or write its step as a method of it, or as a module, and pass that."
         )
         for name in ("net", "make"):
             assert loaded(f"net.py:{name}.body.0.rnn").n_states == 5

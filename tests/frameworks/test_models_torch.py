@@ -351,11 +351,11 @@ class Net(nn.Module):
         (nn.GRU(2, 3, bidirectional=True), ["GRU is bidirectional", "end of a sequence"]),
         (
             nn.Linear(2, 2),
-            ["Linear", "has `forward(input: torch.Tensor)", "Write its step as a module"],
+            ["Linear", "has `forward(input: torch.Tensor)", "Write its step as a method"],
         ),
         (
             Net(rnn=nn.GRU(2, 3), out=nn.Linear(3, 1)),
-            ["Net", "has no `forward`", "Pass `model.rnn`, with", "or write its step as a module"],
+            ["Net", "has no `forward`", "Pass `model.rnn`, with", "or write its step as a method"],
         ),
         (Net(body=nn.Sequential(Net(rnn=nn.LSTM(2, 3)))), ["Pass `model.body[0].rnn`, with"]),
         (

@@ -215,7 +215,8 @@ def test_numbers_of_trials_and_steps_are_on_a_named_scale():
     of_trials = np.array([0.5, 2.0, -1.0, 0.0, 4.0])
     fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(clabel="coherence"), color_by=of_trials)
     (lines,) = fig.axes[0].collections
-    assert lines.get_array().tolist() == np.repeat(of_trials, 11).tolist()
+    assert lines.get_array().tolist() == of_trials.tolist()  # whole lines, which have no seams
+    assert [len(line) for line in lines.get_segments()] == [12] * 5
     assert fig.axes[1].get_ylabel() == "coherence"
     at_steps = traj[..., 0]
     fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(), [2], 4, color_by=at_steps)

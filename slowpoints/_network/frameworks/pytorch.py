@@ -275,7 +275,7 @@ def _refusal(name: str, why: str, inside: dict[str, Any]) -> str:
     own = f"pass {_in_words(inside)}, with inputs of that layer, or " if len(inside) == 1 else ""
     if len(inside) > 1:
         own = f"pass one of its layers, {_in_words(inside)}, with inputs of that layer, or "
-    way_out = f"{own}write its step as a module and pass that"
+    way_out = f"{own}write its step as a method of it, or as a module, and pass that"
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "
         f"called with an input and a state. {way_out[0].upper()}{way_out[1:]}.\n"
