@@ -56,8 +56,8 @@ def plot_panels(
         projection: for all panels, such as the result of [`task_axes`][slowpoints.task_axes]; by
             default the principal components of all trajectories together.
         color_by: for all panels, or by name.
-        color_points_by: for all panels, or by name; `None` for a panel, and NaN for a point, that has
-            no number, which is white beside others that have.
+        color_points_by: for all panels, or by name; `None` for a panel, and NaN for a point, that
+            has no number, which is white beside others that have.
         eigenvectors: `"unstable"` or `"slow"`.
 
     Returns:

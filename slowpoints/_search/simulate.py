@@ -25,8 +25,8 @@ def simulate(F: Any, inputs: Any, x0: Any = None) -> Float[np.ndarray, "trials t
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
-        inputs: `[trials, time, n_inputs]` the input of each step, such as that of the task. Swap the
-            axes of those for a module that takes time first.
+        inputs: `[trials, time, n_inputs]` the input of each step, such as that of the task. Swap
+            the axes of those for a module that takes time first.
         x0: `[n_states]` the state before the first step, or `[trials, n_states]` that of each
             trial, or such states in the model's own form; `None` for zeros.
 
