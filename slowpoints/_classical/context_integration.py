@@ -49,7 +49,7 @@ class _Trials:
 def plot_context_integration(
     model: Any,
     state_traj: Any,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[Any, Any],
     config: PlotConfig | None = None,
     *,
     context: Any,
@@ -59,7 +59,7 @@ def plot_context_integration(
     evidence_inputs: Mapping[str, Any] | None = None,
     axes: Mapping[str, Any] | None = None,
     q_max: Any = None,
-) -> tuple[Any, dict[str, LineAttractor]]:
+) -> tuple[Any, dict[Any, LineAttractor]]:
     """Draw how a network adds up one of several inputs, and which one it reads in each context.
 
     The figure of Mante et al. (2013, fig. 5 and 6): a column for each context and a row for each
@@ -205,7 +205,7 @@ def _checked_axes(
 
 
 def _effect_beside(
-    lines: dict[str, LineAttractor], pulse: Any, choice: Float[np.ndarray, " d"]
+    lines: dict[Any, LineAttractor], pulse: Any, choice: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, " d"]:
     """Return the direction of the effect of a pulse at the middle of lines, beside a choice's."""
     effects = [line.points.dFdu[line.points.n // 2] @ pulse for line in lines.values()]
@@ -218,7 +218,7 @@ def _effect_beside(
 def _figure(
     states: Float[np.ndarray, "trials time n_states"],
     trials: _Trials,
-    lines: dict[str, LineAttractor],
+    lines: dict[Any, LineAttractor],
     axes: dict[str, Any],
     pulses: dict[str, Any],
     config: PlotConfig,
