@@ -1038,7 +1038,7 @@ CALLS = {
         {
             "line": Kind((None, 3, points())),
             "unit": Kind((3, b"ms")),
-            "fixed_points": Kind((*POINTS.wrong[1:], FixedPoints(xstar=np.ones((2, 3))))),
+            "fixed_points": Kind(POINTS.wrong[1:]),
             "ax": Kind((3, "x", X)),
             "config": Kind((3, {"show": False})),
             "projection": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)))),
@@ -1133,10 +1133,10 @@ CALLS = {
             "state_traj": STATES_OF_TRIALS,
             "inputs": Kind((None, {}, "x", X, {"a": U[0]}, {"a": U[0], "b": X[0]})),
             "config": Kind((3, {"show": False})),
-            "context": Kind((None, "x", ["a"], ["a", "c"], X)),
+            "context": Kind((None, "x", ["a"], X)),
             "evidence": Kind((None, {}, "x", X, {"motion": X})),
             "choice": Kind((None, "x", X, np.ones(2), np.full(2, np.nan))),
-            "held": Kind(("x", X, np.full((2, 5), 0.5), np.zeros((2, 5), bool))),
+            "held": Kind(("x", X, np.full((2, 5), 0.5))),
             "evidence_inputs": Kind(("x", 3, {}, {"motion": 1}, {"motion": X})),
             "axes": Kind(("x", 3, {}, {"choice": X[0]}, {"choice": X[0], "motion": X})),
             "q_max": POSITIVE_OR_NONE,
@@ -1383,9 +1383,15 @@ def what_it_was(value):
         except ValueError:  # ragged
             return words | {"inhomogeneous"}
         words |= {str(numbers.shape), f"dtype {numbers.dtype}"}
+        words |= {f"has {size} column" for size in numbers.shape[-1:]}
         if numbers.size and numbers.dtype.kind in "iufb":
             words |= {f"{numbers.size} values", f"holds {numbers.flat[0]}", "is False everywhere"}
             words |= {f"from {numbers.min()} to {numbers.max()}"}
+    if isinstance(value, dict):
+        words |= {"is empty", "has 0 inputs", "of lengths", "has no '", "are independent"}
+        words |= {str(np.shape(each)) for each in value.values()}
+        words |= {f"is {each!r}" for each in value.values()}
+        words |= {"has 'b', which `inputs` does not have", f"has {len(value)} direction"}
     if isinstance(value, (str, bytes, int)):
         words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
     if isinstance(value, FixedPoints):

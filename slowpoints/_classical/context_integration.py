@@ -144,7 +144,8 @@ def _checked_trials(
     """Check what each trial was."""
     given = np.asarray(context)
     if given.shape != (n_trials,):
-        was, expected = f"has shape {given.shape}", f"a context for each trial, ({n_trials},)"
+        was = f"has shape {given.shape}" if given.ndim else arguments.found(context)
+        expected = f"a context for each trial, ({n_trials},)"
         arguments.refuse(_CALLER, "context", was, expected, ValueError)
     missing = sorted({str(name) for name in given.tolist()} - set(contexts))
     if missing:
@@ -161,7 +162,7 @@ def _checked_trials(
         arguments.refuse(_CALLER, "evidence", "is empty", "one kind or more", ValueError)
     chosen = np.asarray(arguments.array(_CALLER, "choice", choice, (n_trials,), finite=True))
     if np.unique(chosen).size < 2:
-        was = f"is {chosen[0]} in all trials"
+        was = f"holds {chosen[0]} in all trials"
         arguments.refuse(_CALLER, "choice", was, "two choices or more", ValueError)
     return _Trials(named, values, chosen.astype(np.float64))
 

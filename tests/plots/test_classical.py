@@ -304,7 +304,7 @@ TRIALS = {
             {"evidence_inputs": {"motion": 0, "colour": np.ones(2)}},
             r"`evidence_inputs\['colour'\]` has shape \(2,\); expected \(3,\)",
         ),
-        ({"choice": np.ones(4)}, "`choice` is 1.0 in all trials; expected two choices or more"),
+        ({"choice": np.ones(4)}, "`choice` holds 1.0 in all trials; expected two choices or more"),
         ({"choice": np.ones(3)}, r"`choice` has shape \(3,\); expected \(4,\)"),
         ({"axes": {"choice": np.ones(4)}}, "`axes` has no 'motion'; expected choice, motion, col"),
         ({"axes": np.ones((4, 3))}, "`axes` is .*; expected a dict of names and directions"),

@@ -462,7 +462,7 @@ def test_scales_that_cannot_be_drawn_are_named_before_anything_is(config, messag
 @pytest.mark.parametrize("given", [[[1.0, 2.0], [3.0]], [["a"], ["b", "c"]]])
 @pytest.mark.parametrize("argument", ["color_by", "color_points_by"])
 def test_rows_of_several_lengths_are_no_colours(argument, given):
-    message = f"plot_fixed_points_2d: `{argument}` has rows of several lengths; expected labels"
+    message = f"`{argument}` is the list .*, of rows of several lengths; expected labels or num"
     with pytest.raises(ValueError, match=message):
         plot_fixed_points_2d(
             linearised([0.5, 0, 0, 0]), trajectories(), hidden(), **{argument: given}
