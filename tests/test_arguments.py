@@ -69,12 +69,16 @@ from slowpoints import (
     plot_branches,
     plot_closed_orbits,
     plot_connections,
+    plot_context_integration,
     plot_eigenvalues,
     plot_fixed_points_2d,
     plot_fixed_points_3d,
+    plot_flip_flop,
     plot_flow_field,
     plot_line_attractor,
     plot_lyapunov,
+    plot_panels,
+    plot_ring_attractor,
     q_fn,
     rank_needed,
     sample_ball,
@@ -83,10 +87,12 @@ from slowpoints import (
     save_checkpoint,
     search_until,
     select,
+    simulate,
     slow_manifold,
     smallest_kick,
     smallest_pulse,
     stroboscopic,
+    task_axes,
     unique,
 )
 
@@ -314,8 +320,16 @@ PLOT_2D = {
     "ax": Kind((3, "x")),
     "projection": Kind(("x", 3, np.ones((3, 2)), np.ones((2, 4)), np.full((2, 2), np.nan))),
     "color_by": Kind(("x", 3, np.ones(3), np.full(2, np.nan), ["a"], "cond_id")),
+    "color_points_by": Kind((3, np.ones(3), np.full(4, np.nan), ["a"], [[1.0], [2.0, 3.0]])),
     "eigenvectors": Kind(("x", True, "unstable")),
 }
+TRIALS = {
+    "context": ["a", "b"],
+    "evidence": {"motion": np.float32([-1, 1])},
+    "choice": np.float32([-1, 1]),
+}
+ONE_INPUT = Kind(("x", None, {}, X, U[0] + np.nan, TRAJ))
+STATES_OF_TRIALS = Kind((*NO_ARRAYS, X, TRAJ[:0], TRAJ[:, :0], TRAJ + np.nan, TRAJ[None]))
 PLOT_3D = PLOT_2D | {"interactive": FLAG}
 CALLS = {
     "q_fn": Call(q_fn, {"F": F, "x": X, "u": U}, {"F": Kind((None, 3, "x")), "x": REAL, "u": REAL}),
@@ -1024,6 +1038,8 @@ CALLS = {
         {
             "line": Kind((None, 3, points())),
             "unit": Kind((3, b"ms")),
+            "fixed_points": Kind(POINTS.wrong[1:]),
+            "ax": Kind((3, "x", X)),
             "config": Kind((3, {"show": False})),
             "projection": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)))),
             "state_traj": Kind(
@@ -1040,6 +1056,91 @@ CALLS = {
         plot_fixed_points_3d,
         {"fixed_points": points(), "state_traj": TRAJ, "config": PlotConfig(show=False)},
         PLOT_3D,
+    ),
+    "plot_panels": Call(
+        plot_panels,
+        {
+            "fixed_points": {"a": points(), "b": points()},
+            "state_traj": TRAJ,
+            "config": PlotConfig(show=False),
+        },
+        {
+            **{k: v for k, v in PLOT_2D.items() if k not in ("ax", "fixed_points")},
+            "fixed_points": Kind((None, {}, X, points(), {"a": X})),
+        },
+        {"state_traj": ({"a": TRAJ},), "color_by": ({"a": "time"},)},
+    ),
+    "task_axes": Call(
+        task_axes,
+        {
+            "state_traj": TRAJ + np.float32([[[0.5]], [[-0.5]]]) * X[1],
+            "variables": {"choice": [0, 1]},
+            "orthogonal": True,
+        },
+        {
+            "state_traj": STATES_OF_TRIALS,
+            "variables": Kind((None, {}, "x", X, {"choice": [1, 1]})),
+            "orthogonal": FLAG,
+        },
+    ),
+    "simulate": Call(
+        simulate,
+        {"F": F, "inputs": TRAJ[..., :1], "x0": X[0]},
+        {
+            "F": MODEL,
+            "inputs": Kind((*NO_ARRAYS, X, TRAJ + np.nan, TRAJ[None]), SAME_STATES),
+            "x0": Kind((*NO_ARRAYS, X, X[0] + np.nan), SAME_STATES),
+        },
+    ),
+    "plot_flip_flop": Call(
+        plot_flip_flop,
+        {"model": F, "state_traj": TRAJ, "inputs": U[0], "config": PlotConfig(show=False)},
+        {
+            "model": MODEL,
+            "state_traj": STATES_OF_TRIALS,
+            "inputs": ONE_INPUT,
+            "config": Kind((3, {"show": False})),
+            "dimensions": Kind(("x", None, True, 1, 4, 2.5)),
+            "projection": Kind(("x", 3, np.ones((3, 2)), np.full((2, 3), np.nan))),
+            "random_seed": SEED,
+        },
+    ),
+    "plot_ring_attractor": Call(
+        plot_ring_attractor,
+        {"model": F, "state_traj": TRAJ, "inputs": U[0], "config": PlotConfig(show=False)},
+        {
+            "model": MODEL,
+            "state_traj": STATES_OF_TRIALS,
+            "inputs": ONE_INPUT,
+            "config": Kind((3, {"show": False})),
+            "projection": Kind(("x", 3, np.ones((3, 2)), np.full((2, 2), np.nan))),
+            "q_max": POSITIVE_OR_NONE,
+            "unit": Kind((3, b"ms")),
+            "random_seed": SEED,
+        },
+    ),
+    "plot_context_integration": Call(
+        plot_context_integration,
+        {
+            "model": F,
+            "state_traj": TRAJ,
+            "inputs": {"a": U[0], "b": U[0] + 1},
+            "config": PlotConfig(show=False),
+            **TRIALS,
+        },
+        {
+            "model": MODEL,
+            "state_traj": STATES_OF_TRIALS,
+            "inputs": Kind((None, {}, "x", X, {"a": U[0]}, {"a": U[0], "b": X[0]})),
+            "config": Kind((3, {"show": False})),
+            "context": Kind((None, "x", ["a"], X)),
+            "evidence": Kind((None, {}, "x", X, {"motion": X})),
+            "choice": Kind((None, "x", X, np.ones(2), np.full(2, np.nan))),
+            "held": Kind(("x", X, np.full((2, 5), 0.5))),
+            "evidence_inputs": Kind(("x", 3, {}, {"motion": 1}, {"motion": X})),
+            "axes": Kind(("x", 3, {}, {"choice": X[0]}, {"choice": X[0], "motion": X})),
+            "q_max": POSITIVE_OR_NONE,
+        },
     ),
     "animate_fixed_points": Call(
         animate_fixed_points,
@@ -1282,9 +1383,15 @@ def what_it_was(value):
         except ValueError:  # ragged
             return words | {"inhomogeneous"}
         words |= {str(numbers.shape), f"dtype {numbers.dtype}"}
+        words |= {f"has {size} column" for size in numbers.shape[-1:]}
         if numbers.size and numbers.dtype.kind in "iufb":
             words |= {f"{numbers.size} values", f"holds {numbers.flat[0]}", "is False everywhere"}
             words |= {f"from {numbers.min()} to {numbers.max()}"}
+    if isinstance(value, dict):
+        words |= {"is empty", "has 0 inputs", "of lengths", "has no '", "are independent"}
+        words |= {str(np.shape(each)) for each in value.values()}
+        words |= {f"is {each!r}" for each in value.values()}
+        words |= {"has 'b', which `inputs` does not have", f"has {len(value)} direction"}
     if isinstance(value, (str, bytes, int)):
         words |= {str(np.shape(value)), f"dtype {np.asarray(value).dtype}"}
     if isinstance(value, FixedPoints):

@@ -49,7 +49,7 @@ class _Trials:
 def plot_context_integration(
     model: Any,
     state_traj: Any,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[Any, Any],
     config: PlotConfig | None = None,
     *,
     context: Any,
@@ -59,7 +59,7 @@ def plot_context_integration(
     evidence_inputs: Mapping[str, Any] | None = None,
     axes: Mapping[str, Any] | None = None,
     q_max: Any = None,
-) -> tuple[Any, dict[str, LineAttractor]]:
+) -> tuple[Any, dict[Any, LineAttractor]]:
     """Draw how a network adds up one of several inputs, and which one it reads in each context.
 
     The figure of Mante et al. (2013, fig. 5 and 6): a column for each context and a row for each
@@ -144,7 +144,8 @@ def _checked_trials(
     """Check what each trial was."""
     given = np.asarray(context)
     if given.shape != (n_trials,):
-        was, expected = f"has shape {given.shape}", f"a context for each trial, ({n_trials},)"
+        was = f"has shape {given.shape}" if given.ndim else arguments.found(context)
+        expected = f"a context for each trial, ({n_trials},)"
         arguments.refuse(_CALLER, "context", was, expected, ValueError)
     missing = sorted({str(name) for name in given.tolist()} - set(contexts))
     if missing:
@@ -161,7 +162,7 @@ def _checked_trials(
         arguments.refuse(_CALLER, "evidence", "is empty", "one kind or more", ValueError)
     chosen = np.asarray(arguments.array(_CALLER, "choice", choice, (n_trials,), finite=True))
     if np.unique(chosen).size < 2:
-        was = f"is {chosen[0]} in all trials"
+        was = f"holds {chosen[0]} in all trials"
         arguments.refuse(_CALLER, "choice", was, "two choices or more", ValueError)
     return _Trials(named, values, chosen.astype(np.float64))
 
@@ -205,7 +206,7 @@ def _checked_axes(
 
 
 def _effect_beside(
-    lines: dict[str, LineAttractor], pulse: Any, choice: Float[np.ndarray, " d"]
+    lines: dict[Any, LineAttractor], pulse: Any, choice: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, " d"]:
     """Return the direction of the effect of a pulse at the middle of lines, beside a choice's."""
     effects = [line.points.dFdu[line.points.n // 2] @ pulse for line in lines.values()]
@@ -218,7 +219,7 @@ def _effect_beside(
 def _figure(
     states: Float[np.ndarray, "trials time n_states"],
     trials: _Trials,
-    lines: dict[str, LineAttractor],
+    lines: dict[Any, LineAttractor],
     axes: dict[str, Any],
     pulses: dict[str, Any],
     config: PlotConfig,

@@ -7,6 +7,7 @@ import numpy as np
 from slowpoints._classical.searched import checked_input, for_paper, searched, visited
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.view import given_projection
 from slowpoints._plots.fixed_points import plot_fixed_points_2d, plot_fixed_points_3d
 from slowpoints._points.fixed_points import FixedPoints
 
@@ -52,6 +53,8 @@ def plot_flip_flop(
     u = checked_input(_CALLER, "inputs", inputs)
     config = for_paper(_CALLER, config, 3.35, 4.13)
     where = visited(_CALLER, model, state_traj, len(u))
+    if projection is not None:  # before the search
+        given_projection(_CALLER, projection, where.states.shape[2], dimensions)
     fps = searched(where, u, seed)
     plot: Any = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d
     look = {"projection": projection, "eigenvectors": "unstable"}

@@ -14,6 +14,7 @@ from slowpoints._classical.searched import (
 )
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
+from slowpoints._drawing.view import given_projection
 from slowpoints._modes.line_attractor import LineAttractor
 from slowpoints._plots.line_attractor import plot_line_attractor
 from slowpoints._points.fixed_points import FixedPoints
@@ -65,7 +66,11 @@ def plot_ring_attractor(
     u = checked_input(_CALLER, "inputs", inputs)
     q_max = None if q_max is None else float(arguments.positive(_CALLER, "q_max", q_max))
     config = for_paper(_CALLER, config, 7.09, 3.35)
+    if unit is not None:
+        arguments.instance(_CALLER, "unit", unit, str, "a str such as '10 ms', or None")
     where = visited(_CALLER, model, state_traj, len(u))
+    if projection is not None:  # before the search
+        given_projection(_CALLER, projection, where.states.shape[2], 2)
     fps = searched(where, u, seed)
     held: Float[np.ndarray, "n n_states"] = where.states.reshape(-1, where.states.shape[2])
     ring = line_through(where, held, u, None, q_max)

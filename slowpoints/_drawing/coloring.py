@@ -180,7 +180,7 @@ def _labels_of(caller: str, name: str, given: Any) -> Shaped[np.ndarray, "..."]:
     try:
         values = np.asarray(given)
     except ValueError:
-        was, expected = "has rows of several lengths", "labels or numbers"
+        was, expected = f"{arguments.found(given)}, of rows of several lengths", "labels or numbers"
         arguments.refuse(caller, name, was, expected, ValueError)
     return values.astype(str) if values.dtype.kind == "O" else values
 

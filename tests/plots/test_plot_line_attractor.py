@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 
 from slowpoints import FixedPoints, PlotConfig, Status, line_attractor, plot_line_attractor
 
@@ -185,6 +186,168 @@ def test_a_ring_is_closed():
     assert plane.get_title().startswith("Ring of length 6.")
 
 
+# ---- angles along rings --------------------------------------------------------------------------
+
+THETA = 2 * np.pi * np.arange(60) / 60
+OMEGA = 0.01 * np.sin(3 * THETA)
+"""By how much a step turns the state: it comes to rest at 60, 180 and -60 degrees."""
+
+
+def ring(center=(0.0, 0.0, 0.0), radius=1.0):
+    """Return a ring in the plane of the first two of three states."""
+    zero = np.zeros_like(THETA)
+    out = np.stack([np.cos(THETA), np.sin(THETA), zero], axis=1)
+    tangent = np.stack([-np.sin(THETA), np.cos(THETA), zero], axis=1)
+    after = THETA + OMEGA
+    F_x = np.stack([np.cos(after), np.sin(after), zero], axis=1)
+    J = 0.99 * tangent[:, :, None] * tangent[:, None] + 0.2 * out[:, :, None] * out[:, None]
+    x, F_x = (np.array(center) + radius * places for places in (out, F_x))
+    return line_attractor(FixedPoints(xstar=x, F_xstar=F_x, J_xstar=J))
+
+
+def drift_of(fig):
+    """Return the places and the drift that are drawn, and the axes."""
+    _, ax, lasting = panels(fig)
+    (line,) = (a for a in ax.lines if a.get_marker() == ".")
+    return line.get_xdata(), line.get_ydata(), ax, lasting
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0, 0.0), (30.0, -20.0, 5.0)])
+@pytest.mark.parametrize("radius", [1.0, 1e-3])
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_along_a_ring_places_and_drift_are_in_degrees(center, radius, is_mirrored):
+    line = ring(np.array(center) * radius, radius)
+    plane = np.eye(3)[:, [1, 0] if is_mirrored else [0, 1]]
+    at, drift, ax, lasting = drift_of(drawn(line, projection=plane))
+    angle = np.angle(np.exp(1j * (np.pi / 2 - THETA if is_mirrored else THETA)))
+    expected = np.degrees(-OMEGA if is_mirrored else OMEGA)
+    for place, value in zip(at, drift, strict=True):
+        away = np.angle(np.exp(1j * (np.radians(place) - angle)))
+        assert abs(away).min() < 1e-6
+        assert value == pytest.approx(expected[abs(away).argmin()], abs=1e-3)
+    assert (np.diff(at) > 0).all() and len(at) == 60
+    assert ax.get_ylabel() == "drift\n(degrees per step)"
+    assert lasting.get_xlabel() == "angle in the plane (degrees)"
+    assert ax.get_xlim() == lasting.get_xlim() == (-180, 180)
+    (marks,) = (a for a in lasting.lines if a.get_label() == "decays")
+    assert len(marks.get_xdata()) == 60
+
+
+def test_angles_are_those_of_the_plane_that_is_asked_for():
+    """The drift in a plane that is not square to the ring is that of the angles there."""
+    plane = np.array([[2.0, 0], [0, 1], [0, 0]])
+    at, drift, _, _ = drift_of(drawn(ring(), projection=plane))
+    turn = np.exp(1j * THETA), np.exp(1j * (THETA + OMEGA))
+    now, after = (np.angle(2 * z.real + 1j * z.imag) for z in turn)
+    moved = np.degrees(np.angle(np.exp(1j * (after - now))))
+    now = (np.degrees(now) + 1) % 360  # all around from -1 degree, whichever end 180 degrees are at
+    order = np.argsort((at + 1) % 360)
+    np.testing.assert_allclose((at[order] + 1) % 360, np.sort(now), atol=1e-6)
+    np.testing.assert_allclose(drift[order], moved[np.argsort(now)], atol=5e-3)
+
+
+def test_a_ring_that_winds_twice_in_the_plane_has_lengths():
+    angle = 2 * np.pi * np.arange(200) / 200
+    around = (2 + np.cos(angle))[:, None] * np.stack([np.cos(2 * angle), np.sin(2 * angle)], 1)
+    x = np.concatenate([around, np.sin(angle)[:, None]], axis=1)
+    J = np.tile(np.diag([0.9, 0.8, 0.1]), (200, 1, 1))
+    line = line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J))
+    assert line.is_closed
+    at, _, ax, lasting = drift_of(drawn(line, projection=np.eye(3)[:, :2]))
+    np.testing.assert_allclose(at, line.arclength)
+    assert ax.get_ylabel() == "drift\n(per step)"
+    assert lasting.get_xlabel() == "place along the curve"
+
+
+def test_lines_have_lengths_though_they_go_around_in_the_plane():
+    angle = 1.5 * np.pi * np.arange(40) / 39
+    x = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    J = np.tile(np.diag([0.9, 0.8, 0.1]), (40, 1, 1))
+    line = line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J))
+    assert not line.is_closed
+    at, *_ = drift_of(drawn(line))
+    np.testing.assert_allclose(at, line.arclength)
+
+
+# ---- points of a search --------------------------------------------------------------------------
+
+
+def rests(fig):
+    """Return where points are marked at a drift of 0, by colour."""
+    ax = panels(fig)[1]
+    kinds = [a for a in ax.collections if isinstance(a, PathCollection)]
+    return {tuple(a.get_facecolor()[0]): np.asarray(a.get_offsets()) for a in kinds}
+
+
+def test_points_of_a_search_are_drawn_instead_and_where_the_drift_is_0():
+    along = np.array([0.31, -0.47])
+    x = np.concatenate([along[:, None] * [1, 1, 0, 0, 0], [[0, 0, 5, 0, 0]]])
+    x[0, 3] = 0.01  # next to the line
+    found = FixedPoints(xstar=x, is_stable=np.array([True, False, True]))
+    fig = drawn(projection=ROTATED, fixed_points=found)
+    shown = points(panels(fig)[0])
+    assert set(shown) == {"stable fixed point (2)", "unstable fixed point (1)"}
+    np.testing.assert_allclose(shown["stable fixed point (2)"], x[[0, 2], :2])
+    stable, unstable = rests(fig).values()  # the one that is far from the line has no place on it
+    np.testing.assert_allclose(stable, [[np.sqrt(2) * 1.31, 0]], atol=1e-6)
+    np.testing.assert_allclose(unstable, [[np.sqrt(2) * 0.53, 0]], atol=1e-6)
+
+
+def test_without_points_of_a_search_none_are_marked_where_the_drift_is_0():
+    assert rests(drawn()) == {}
+    fig = drawn(fixed_points=FixedPoints(xstar=np.zeros((0, 5))))
+    assert rests(fig) == {} and len(points(panels(fig)[0])) == 1  # the line's own
+
+
+def test_points_on_a_ring_are_at_their_angles():
+    angle = np.radians([60, 180, -60, 1])
+    x = 3 + 2 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    found = FixedPoints(xstar=x, is_stable=np.arange(4) < 3)
+    fig = drawn(ring((3.0, 3, 3), 2.0), projection=np.eye(3)[:, :2], fixed_points=found)
+    stable, unstable = rests(fig).values()
+    at = np.abs(stable[:, 0])
+    np.testing.assert_allclose(at, [60, 180, 60], atol=0.05)
+    np.testing.assert_allclose(unstable, [[1, 0]], atol=0.05)
+
+
+# ---- axes that are given, and sizes --------------------------------------------------------------
+
+
+def test_the_left_panel_is_drawn_on_axes_that_are_given(tmp_path):
+    fig = Figure()
+    ax = fig.add_subplot(1, 2, 2)
+    config = PlotConfig(show=False, save_path=tmp_path / "a.png")
+    found = FixedPoints(xstar=X[:2], is_stable=np.ones(2, bool))
+    options = {"projection": ROTATED, "fixed_points": found, "ax": ax}
+    assert plot_line_attractor(LINE, config, **options) is fig
+    assert fig.axes == [ax] and ax.get_title() == "" and list(tmp_path.iterdir()) == []
+    np.testing.assert_allclose(points(ax)["stable fixed point (2)"], X[:2, :2])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names[:3] == ["curve", "right eigenvector", "selection vector"]
+    assert ax.get_xlabel() == "projection 1"
+    other = fig.add_subplot(1, 2, 1)
+    plot_line_attractor(LINE, PlotConfig(show=False, title="T", show_legend=False), ax=other)
+    assert other.get_title() == "T" and other.get_legend() is None
+
+
+def test_a_column_is_higher_for_three_panels_unless_its_size_is_given():
+    column = PlotConfig.for_column(show=False)
+    width, height = plot_line_attractor(LINE, column).get_size_inches()
+    assert (width, height) == pytest.approx((column.figsize[0], 1.6 * column.figsize[1]))
+    given = PlotConfig.for_column(show=False, figsize=(3.3, 3.5))
+    assert plot_line_attractor(LINE, given).get_size_inches().tolist() == [3.3, 3.5]
+
+
+def test_directions_have_their_names_and_pairs_are_states():
+    directions = {"choice": np.eye(5)[1], "motion": np.eye(5)[2]}
+    traj = np.random.default_rng(0).normal(size=(3, 7, 5))
+    pair = (traj[..., :2], traj[..., 2:])
+    plane, _, _ = panels(drawn(projection=directions, state_traj=pair))
+    assert (plane.get_xlabel(), plane.get_ylabel()) == ("choice", "motion")
+    paths = [np.stack(a.get_data(), axis=1) for a in plane.lines if len(a.get_xdata()) == 7]
+    np.testing.assert_allclose(paths, traj[..., 1:3])
+
+
 def test_trajectories_are_drawn_behind():
     traj = np.random.default_rng(0).normal(size=(3, 7, 5))
     plane, _, _ = panels(drawn(projection=ROTATED, state_traj=traj))
@@ -255,6 +418,17 @@ def test_the_key_of_time_constants_is_above_their_axes():
             {"state_traj": np.ones((2, 3, 1, 5))},
             r"expected .*, n_states\); `.*flatten`",
         ),
+        (
+            {"state_traj": np.full((2, 3, 5), np.nan)},
+            "plot_line_attractor: `state_traj`, .*not fin",
+        ),
+        ({"fixed_points": X}, "`fixed_points` is .*; expected a slowpoints.FixedPoints or None"),
+        (
+            {"fixed_points": FixedPoints(xstar=np.ones((2, 4)))},
+            "`fixed_points` has 4 states; expected 5, as `line` has",
+        ),
+        ({"ax": 3}, "`ax` is 3; expected Axes of Matplotlib"),
+        ({"projection": {"a": np.ones(5)}}, r"`projection` has 1 direction\(s\); expected 2"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

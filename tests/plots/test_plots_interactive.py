@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 from chromium import browser as browser
+from matplotlib.colors import BoundaryNorm, LogNorm, to_hex
 
 from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_3d
 
@@ -121,6 +122,52 @@ def test_conditions_and_numbers_colour_the_lines():
 
 
 @pytest.mark.fast
+def test_numbers_of_points_have_a_scale_of_their_own_and_are_told():
+    of_points = np.array([1.0, 10, 100])
+    config = PlotConfig(show=False, norm=LogNorm(), cmap="gray", clabel="gain")
+    fig = figure(config=config, color_points_by=of_points)
+    stable = traces(fig, "markers")["stable fixed point (2)"]
+    assert stable.marker.color == ("#000000", "#ffffff")
+    assert traces(fig, "markers")["saddle, index 1 (1)"].text[0].split("<br>")[2] == "gain: 10"
+    (scale,) = [trace.marker for trace in fig.data if trace.marker.showscale]
+    assert scale.colorbar.title.text == "gain"
+    assert scale.colorbar.ticktext == ("1", "3.16", "10", "31.6", "100")
+    assert (scale.colorscale[0][1], scale.colorscale[-1][1]) == ("#000000", "#ffffff")
+
+
+@pytest.mark.fast
+def test_logarithms_of_trials_and_points_are_on_one_scale():
+    config = PlotConfig(show=False, norm=LogNorm(), cmap="gray")
+    options = {"color_by": np.array([1.0, 10, 100, 1, 10]), "color_points_by": [10.0, 1000, 1]}
+    fig = figure(config=config, **options)
+    (line,) = traces(fig, "lines").values()
+    np.testing.assert_allclose(line.line.color[:: 12 + 1], np.array([0, 1, 2, 0, 1]) / 3)
+    assert line.line.colorbar.ticktext[::4] == ("1", "1e+03")
+    assert not any(trace.marker.showscale for trace in fig.data)
+    stable = traces(fig, "markers")["stable fixed point (2)"]
+    gray = matplotlib.colormaps["gray"]
+    assert stable.marker.color == (to_hex(gray(1 / 3)), "#000000")
+
+
+@pytest.mark.fast
+def test_labels_of_points_are_in_the_legend_unless_trajectories_have_them():
+    labels = ["up", "down", "up"]
+    fig = figure(color_points_by=labels)
+    points = traces(fig, "markers")
+    names = {"condition up (2)", "condition down (1)"}
+    assert {name for name in points if name.startswith("condition")} == names
+    shown = points["stable fixed point (2)"]
+    assert set(shown.marker.color) == {points["condition up (2)"].marker.color}
+    assert [text.split("<br>")[2] for text in shown.text] == ["condition: up"] * 2
+    fig = figure(color_by=["up", "up", "left", "left", "left"], color_points_by=labels)
+    names = {name for name in traces(fig, "markers") if name.startswith("condition")}
+    assert names == {"condition down (1)"}
+    conditions = some_points(cond_id=np.array([4, 5, 4]))
+    text = traces(figure(conditions, color_by="cond_id"), "markers")["saddle, index 1 (1)"].text
+    assert text[0].count("condition: 5") == 1
+
+
+@pytest.mark.fast
 def test_kinds_of_points_differ_in_shape():
     eigval = np.where(np.arange(6) < np.arange(6)[:, None], 1.5, 0.5) + 0j
     fps = FixedPoints(
@@ -148,12 +195,16 @@ def test_time_is_the_third_axis_of_few_states(n_states):
     ("config", "message"),
     [
         ({"save_path": "a.png"}, r"`config.save_path` is 'a.png'; expected the name of an HTML"),
+        (
+            {"norm": BoundaryNorm([0, 1, 2], 256)},
+            "`config.norm` is a BoundaryNorm; expected one that has an inverse, for interactive",
+        ),
         ({"kwargs": {"dashes": 1}}, r"`config.kwargs` has \['dashes'\]; expected only color, li"),
     ],
 )
 def test_what_plotly_cannot_do_is_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        figure(config=PlotConfig(show=False, **config))
+        figure(config=PlotConfig(show=False, **config), color_by="time")
 
 
 @pytest.mark.fast

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import BoundaryNorm, LogNorm, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
@@ -17,7 +17,7 @@ from slowpoints import FixedPoints, PlotConfig, plot_fixed_points_2d, plot_fixed
 from slowpoints._drawing.coloring import _CONDITIONS, MOST_LABELS
 from slowpoints._drawing.layout import NARROW
 from slowpoints._drawing.marks import _OTHERS, _UNKNOWN, _UNSTABLE, MARKS
-from slowpoints._drawing.scene import LONGEST
+from slowpoints._drawing.scene import LONGEST, MOST_TRIALS
 
 matplotlib.use("Agg")
 
@@ -275,7 +275,297 @@ def test_points_share_the_colours_of_trials_only_if_all_conditions_are_theirs():
     assert {to_hex(color) for color in stable.get_facecolor()} == {MARKS[0][1].lower()}
 
 
+def scaled(fig):
+    """Return the trajectories whose colours are numbers."""
+    (lines,) = [a for a in fig.axes[0].collections if isinstance(a, LineCollection)]
+    return lines
+
+
+def faces(artist):
+    return [to_hex(color) for color in artist.get_facecolor()]
+
+
+def test_words_have_colours_in_the_order_in_which_they_come():
+    labels = ["stop", "go", "stop", "wait", "go"]
+    fig = plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(), color_by=labels)
+    lines = [line for line in fig.axes[0].lines if line.get_linestyle() != "None"]
+    place = {"stop": 0, "go": 1, "wait": 2}
+    expected = [to_hex(_CONDITIONS[place[label]]) for label in labels]
+    assert [to_hex(line.get_color()) for line in lines] == expected
+    some = plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(), [3, 1], color_by=labels)
+    lines = [line for line in some.axes[0].lines if line.get_linestyle() != "None"]
+    assert [to_hex(line.get_color()) for line in lines] == [expected[3], expected[1]]
+
+
+def test_whole_numbers_have_colours_in_their_order():
+    cmap = matplotlib.colormaps["coolwarm"]
+    fig = plot_fixed_points_2d(
+        FixedPoints(), trajectories(), hidden(cmap="coolwarm"), color_by=[3, -2, 0, 3, -2]
+    )
+    lines = [line for line in fig.axes[0].lines if line.get_linestyle() != "None"]
+    expected = [to_hex(cmap(place)) for place in (1.0, 0.0, 0.5, 1.0, 0.0)]
+    assert [to_hex(line.get_color()) for line in lines] == expected
+
+
+@both
+def test_points_have_the_colours_of_their_own_labels(n_axes):
+    fps = linearised([0.5, 0.1, 0, 0], [1.5, 0.1, 0, 0], [0.5, 0, 0, 0])
+    fig = PLOTS[n_axes](fps, trajectories(), hidden(), color_points_by=["up", "down", "down"])
+    stable, saddle, *patches = scatters(fig)
+    up, down = (to_hex(color) for color in _CONDITIONS[:2])
+    assert faces(stable) == [up, down] and faces(saddle) == [down]
+    assert [a.get_label() for a in patches] == ["condition up (1)", "condition down (2)"]
+    handles = dict(zip(legend(fig), legend_of(fig).legend_handles, strict=True))
+    assert faces(handles["condition up (1)"]) == [up]
+    assert faces(handles["condition down (2)"]) == [down]
+
+
+@pytest.mark.parametrize("of_trials", [["go", "stop", "go", "go", "stop"], [0, 1, 1, 0, 0]])
+def test_labels_that_only_points_have_are_in_the_legend_as_well(of_trials):
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0], [0.7, 0.1, 0, 0])
+    options = {"color_by": of_trials, "color_points_by": ["stop", "wait", "wait"]}
+    fig = plot_fixed_points_2d(fps, trajectories(), hidden(), **options)
+    shown = {text for text in legend(fig) if text.startswith("condition")}
+    of_lines = {f"condition {each} ({of_trials.count(each)})" for each in of_trials}
+    only = {"condition wait (2)"} | ({"condition stop (1)"} if 0 in of_trials else set())
+    assert shown == of_lines | only
+    stable = scatters(fig)[0]
+    assert faces(stable)[1] == faces(stable)[2] != faces(stable)[0]
+    handles = dict(zip(legend(fig), legend_of(fig).legend_handles, strict=True))
+    assert to_hex(handles["condition wait (2)"].get_facecolor()[0]) == faces(stable)[1]
+
+
+def test_numbers_of_points_are_on_the_scale_of_the_trajectories():
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0])
+    of_points = np.array([-3.0, 2.0])
+    options = {"color_by": np.array([0.5, 2.5, 1, 1, 0]), "color_points_by": of_points}
+    fig = plot_fixed_points_2d(fps, trajectories(), hidden(cmap="plasma"), **options)
+    lines = scaled(fig)
+    assert lines.get_clim() == (-3, 2.5)
+    expected = [to_hex(lines.cmap(lines.norm(value))) for value in of_points]
+    assert faces(scatters(fig)[0]) == expected
+    alone = plot_fixed_points_2d(fps, None, hidden(cmap="plasma"), color_points_by=of_points)
+    assert faces(scatters(alone)[0]) == [
+        to_hex(matplotlib.colormaps["plasma"](k)) for k in (0, 255)
+    ]
+    assert alone.axes[1].get_ylabel() == "value"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_conditions_that_are_numbers_are_on_the_scale_of_the_trials(dtype):
+    coherence = np.array([-0.1, 0.1, 0.3, 0.1, -0.1])
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0], cond_id=np.array([0.3, -0.1], dtype))
+    fig = plot_fixed_points_2d(fps, trajectories(), hidden(), color_by=coherence)
+    ends = scaled(fig).cmap([1.0, 0.0])
+    assert faces(scatters(fig)[0]) == [to_hex(color) for color in ends]
+    others = fps.replace(cond_id=np.array([0.3, 0.2], dtype))
+    fig = plot_fixed_points_2d(others, trajectories(), hidden(), color_by=coherence)
+    assert set(faces(scatters(fig)[0])) == {MARKS[0][1].lower()}
+
+
+def test_only_valid_points_have_colours():
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0], [0.7, 0.1, 0, 0])
+    fps = fps.replace(valid=np.array([True, False, True]))
+    of_points = np.array([1.0, 100.0, 3.0])
+    fig = plot_fixed_points_2d(fps, None, hidden(cmap="gray"), color_points_by=of_points)
+    assert faces(scatters(fig)[0]) == ["#000000", "#ffffff"]
+
+
+@both
+@pytest.mark.parametrize("preset", [PlotConfig, PlotConfig.for_column])
+def test_marks_in_the_legend_are_grey_where_colours_do_not_tell_kinds(n_axes, preset):
+    fps = linearised([0.5, 0.1, 0, 0], [1.5, 0.1, 0, 0])
+    for of_points, expected in ((None, [MARKS[0][1], MARKS[1][1]]), ([0.5, 1.5], ["0.75"] * 2)):
+        fig = PLOTS[n_axes](fps, trajectories(), preset(show=False), color_points_by=of_points)
+        handles = dict(zip(legend(fig), legend_of(fig).legend_handles, strict=True))
+        seen = [
+            to_hex(handles[name].get_facecolor()[0])
+            for name in ("stable fixed point (1)", "saddle, index 1 (1)")
+        ]
+        assert seen == [to_hex(color) for color in expected]
+
+
+# ---- scales of colours -------------------------------------------------------------------------
+
+
+def test_both_ends_of_a_scale_may_be_given():
+    of_trials = np.array([0.5, -0.25, 0, 0, 0.1])
+    fig = plot_fixed_points_2d(
+        FixedPoints(), trajectories(), hidden(norm=(-1, 1)), color_by=of_trials
+    )
+    assert scaled(fig).get_clim() == (-1, 1)
+
+
+def test_a_norm_of_the_callers_stays_as_it_was():
+    norm = Normalize(vmin=-2)
+    for of_trials, largest in ((np.arange(5.0), 4), (np.arange(5.0) / 2, 2)):
+        config = hidden(norm=norm)
+        fig = plot_fixed_points_2d(FixedPoints(), trajectories(), config, color_by=of_trials)
+        assert scaled(fig).get_clim() == (-2, largest)
+        assert (norm.vmin, norm.vmax) == (-2, None)
+
+
+def test_numbers_may_be_on_a_scale_of_their_logarithms():
+    of_trials = np.array([1.0, 10, 100, 1, 100])
+    fps = linearised([0.5, 0.1, 0, 0])
+    fig = plot_fixed_points_2d(
+        fps,
+        trajectories(),
+        hidden(norm=LogNorm(), cmap="gray"),
+        color_by=of_trials,
+        color_points_by=np.array([10.0]),
+    )
+    lines = scaled(fig)
+    places = lines.norm(np.array([1.0, 10, 100]))
+    np.testing.assert_allclose(places, [0, 0.5, 1])
+    assert faces(scatters(fig)[0]) == [to_hex(matplotlib.colormaps["gray"](0.5))]
+    assert fig.axes[1].get_yscale() == "log"
+
+
+def test_numbers_may_be_in_bins():
+    norm = BoundaryNorm([0, 1, 10], 256)
+    fps = linearised([0.5, 0.1, 0, 0], [0.6, 0.1, 0, 0], [0.7, 0.1, 0, 0])
+    config, of_points = hidden(norm=norm, cmap="gray"), np.array([0.2, 0.8, 9.0])
+    fig = plot_fixed_points_2d(fps, None, config, color_points_by=of_points)
+    assert faces(scatters(fig)[0]) == ["#000000", "#000000", "#ffffff"]
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"cmap": "nope"}, "`config.cmap` is 'nope'; expected the name of a colour map of Matplot"),
+        ({"cmap": 3}, "`config.cmap` is 3; expected the name"),
+        ({"norm": "x"}, "`config.norm` is 'x'; expected"),
+        ({"norm": (1, 2, 3)}, r"`config.norm` has shape \(3,\); expected \(2,\)"),
+        ({"norm": (0, np.inf)}, "`config.norm` holds 1 values that are NaN or infinite"),
+        ({"norm": (2, 1)}, r"`config.norm` is \(2, 1\); expected the lower end first"),
+        ({"norm": LogNorm}, "`config.norm` .*expected"),
+        ({"norm": LogNorm()}, "`config.norm` is a LogNorm for numbers from -5.0 to -1.0; expected"),
+        ({"norm": LogNorm(-1, 1)}, "`config.norm` is a LogNorm for numbers from -5.0 to -1.0"),
+    ],
+)
+def test_scales_that_cannot_be_drawn_are_named_before_anything_is(config, message):
+    fig = Figure()
+    ax, of_trials = fig.add_subplot(), -np.arange(1.0, 6)
+    with pytest.raises((TypeError, ValueError), match=message):
+        plot_fixed_points_2d(
+            linearised([0.5, 0.1, 0, 0]),
+            trajectories(),
+            hidden(**config),
+            ax=ax,
+            color_by=of_trials,
+        )
+    assert fig.axes == [ax] and len(ax.lines) == len(ax.collections) == 0
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize("given", [[[1.0, 2.0], [3.0]], [["a"], ["b", "c"]]])
+@pytest.mark.parametrize("argument", ["color_by", "color_points_by"])
+def test_rows_of_several_lengths_are_no_colours(argument, given):
+    message = f"`{argument}` is the list .*, of rows of several lengths; expected labels or num"
+    with pytest.raises(ValueError, match=message):
+        plot_fixed_points_2d(
+            linearised([0.5, 0, 0, 0]), trajectories(), hidden(), **{argument: given}
+        )
+
+
+# ---- which trials are drawn --------------------------------------------------------------------
+
+
+def shown_trials(color_by, n_trials=88, **options):
+    """Return which trials are drawn, of trials each of which stays near its number."""
+    traj = np.arange(n_trials)[:, None, None] + np.array([0, 0.25])[:, None] * np.ones((1, 2, 2))
+    options["projection"] = np.eye(2)
+    fig = plot_fixed_points_2d(FixedPoints(), traj, hidden(), color_by=color_by, **options)
+    lines = [line for line in fig.axes[0].lines if line.get_linestyle() != "None"]
+    starts = [line.get_xdata()[0] for line in lines]
+    for drawn in fig.axes[0].collections:
+        starts = [segment[0, 0] for segment in drawn.get_segments()]
+    return np.array(starts).astype(int)
+
+
+def test_of_many_trials_some_are_drawn_and_the_title_says_so():
+    even = np.linspace(0, 87, MOST_TRIALS).round().astype(int)
+    for color_by in (None, "time"):
+        np.testing.assert_array_equal(shown_trials(color_by), even)
+    np.testing.assert_array_equal(shown_trials(None, MOST_TRIALS), np.arange(MOST_TRIALS))
+    fig = plot_fixed_points_2d(FixedPoints(), trajectories(20), hidden())
+    assert fig.axes[0].get_title() == "No fixed points, 8 of 20 trajectories"
+
+
+@pytest.mark.parametrize("n_conditions", [2, 3, 8, 12])
+def test_some_trials_of_each_condition_are_drawn_however_rare_it_is(n_conditions):
+    of_trials = np.zeros(88, int)
+    of_trials[-3 * (n_conditions - 1) :] = np.repeat(np.arange(1, n_conditions), 3)
+    for color_by in (of_trials, [f"condition {k}" for k in of_trials]):
+        drawn = of_trials[shown_trials(color_by)]
+        counts = np.bincount(drawn, minlength=n_conditions)
+        each = max(1, MOST_TRIALS // n_conditions)
+        assert counts.tolist() == [each, *[min(3, each)] * (n_conditions - 1)]
+
+
+def test_of_numbers_on_a_scale_all_of_its_range_is_drawn():
+    of_trials = np.random.default_rng(0).permutation(88) / 10
+    drawn = np.sort(of_trials[shown_trials(of_trials)])
+    np.testing.assert_allclose(drawn, np.linspace(0, 8.7, MOST_TRIALS), atol=0.06)
+
+
 # ---- projections -------------------------------------------------------------------------------
+
+
+@both
+def test_directions_with_names_are_the_axes(n_axes):
+    traj, fps = trajectories(), linearised([0.5, 0.1, 0, 0])
+    directions = dict(zip("zyxw", np.random.default_rng(5).normal(size=(4, 4)), strict=True))
+    fig = PLOTS[n_axes](fps, traj, hidden(), projection=directions)
+    (ax,) = fig.axes
+    matrix = np.stack([directions[name] for name in "zyx"[:n_axes]], axis=1)
+    np.testing.assert_allclose(coordinates(ax.lines[0]), traj[0] @ matrix)
+    (point,) = scatters(fig)
+    drawn = np.stack(point._offsets3d, 1) if n_axes == 3 else np.asarray(point.get_offsets())
+    np.testing.assert_allclose(drawn, fps.xstar @ matrix)
+    assert [ax.get_xlabel(), ax.get_ylabel()] == ["z", "y"]
+    fig = PLOTS[n_axes](fps, traj, hidden(xlabel="Mine"), projection=directions)
+    assert [fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()] == ["Mine", "y"]
+
+
+@pytest.mark.checks_input
+@pytest.mark.parametrize(
+    ("projection", "message"),
+    [
+        ({}, r"`projection` has 0 direction\(s\); expected 2, one for each axis"),
+        ({"a": np.ones(4)}, r"`projection` has 1 direction\(s\); expected 2"),
+        ({"a": np.ones(4), "b": np.ones(3)}, r"`projection\['b'\]` has shape \(3,\); expected"),
+        ({"a": np.full(4, np.nan), "b": np.ones(4)}, r"`projection\['a'\]` holds 4 values that"),
+    ],
+)
+def test_directions_that_are_none_are_named(projection, message):
+    with pytest.raises(ValueError, match=message):
+        plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(), projection=projection)
+
+
+@both
+def test_pairs_and_layers_are_vectors_one_after_another(n_axes):
+    traj, eye = trajectories(n_states=6), np.eye(6)[:, 1:6:2]
+    layers = {"a": (traj[..., :1], traj[..., 1:3]), "b": traj[..., 3:].reshape(5, 12, 1, 3)}
+    options = {"projection": eye[:, :n_axes]}
+    fig = PLOTS[n_axes](FixedPoints(), layers, hidden(), **options)
+    for line, states in zip(fig.axes[0].lines, traj, strict=False):
+        np.testing.assert_allclose(coordinates(line), states @ eye[:, :n_axes])
+
+
+@pytest.mark.checks_input
+def test_layers_of_different_trials_are_no_states():
+    parts = np.ones((5, 12, 2)), np.ones((4, 12, 2))
+    with pytest.raises((TypeError, ValueError), match="`state_traj` "):
+        plot_fixed_points_2d(FixedPoints(), parts, hidden())
+
+
+def test_without_anything_the_figure_is_empty():
+    fig = plot_fixed_points_2d(FixedPoints(), None, hidden(), color_by="cond_id")
+    (ax,) = fig.axes
+    assert ax.get_title() == "No fixed points" and len(ax.lines) == len(ax.collections) == 0
 
 
 @both
