@@ -4,7 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from slowpoints._classical.searched import checked_input, for_paper, searched, visited
+from slowpoints._classical.searched import (
+    checked_input,
+    for_paper,
+    searched,
+    visited,
+    warn_if_not_visited_under,
+)
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.view import given_projection
@@ -47,6 +53,9 @@ def plot_flip_flop(
     Raises:
         TypeError: if an argument is of the wrong kind.
         ValueError: if an array has the wrong shape or is not finite.
+
+    Warns:
+        UserWarning: if the states were not visited under this input.
     """
     dimensions = arguments.whole(_CALLER, "dimensions", dimensions, least=2, most=3)
     seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
@@ -55,6 +64,7 @@ def plot_flip_flop(
     where = visited(_CALLER, model, state_traj, len(u))
     if projection is not None:  # before the search
         given_projection(_CALLER, projection, where.states.shape[2], dimensions)
+    warn_if_not_visited_under(_CALLER, where, u)
     fps = searched(where, u, seed)
     plot: Any = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d
     look = {"projection": projection, "eigenvectors": "unstable"}

@@ -9,8 +9,10 @@ from slowpoints._classical.searched import (
     checked_input,
     for_paper,
     line_through,
+    points_near,
     searched,
     visited,
+    warn_if_not_visited_under,
 )
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
@@ -51,7 +53,7 @@ def plot_ring_attractor(
             [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. By default the principal
             components of the ring.
         q_max: the speed below which a state counts as slow, as in
-            [`slow_manifold`][slowpoints.slow_manifold]; by default the median of `state_traj`.
+            [`slow_manifold`][slowpoints.slow_manifold]; by default that of the slowest nine tenths of `state_traj`.
         unit: what a step is called on the axes, such as `"10 ms"`.
         random_seed: of the states that are searched from.
 
@@ -61,6 +63,9 @@ def plot_ring_attractor(
     Raises:
         TypeError: if an argument is of the wrong kind.
         ValueError: if an array has the wrong shape or is not finite, or no slow points are found.
+
+    Warns:
+        UserWarning: if the states were not visited under this input.
     """
     seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
     u = checked_input(_CALLER, "inputs", inputs)
@@ -71,16 +76,10 @@ def plot_ring_attractor(
     where = visited(_CALLER, model, state_traj, len(u))
     if projection is not None:  # before the search
         given_projection(_CALLER, projection, where.states.shape[2], 2)
+    warn_if_not_visited_under(_CALLER, where, u)
     fps = searched(where, u, seed)
     held: Float[np.ndarray, "n n_states"] = where.states.reshape(-1, where.states.shape[2])
     ring = line_through(where, held, u, None, q_max)
-    near = fps[_is_near(fps, ring)] if fps.n else fps
-    look = {"projection": projection, "fixed_points": near, "unit": unit}
+    near = points_near(fps, ring)
+    look = {"projection": projection, "fixed_points": near, "unit": unit, "vectors": False}
     return plot_line_attractor(ring, config, **look), fps, ring
-
-
-def _is_near(fps: FixedPoints, ring: LineAttractor) -> Any:
-    """Return which points are within the extent of a ring: the others would shrink it to a dot."""
-    middle = ring.curve.mean(axis=0)
-    reach = np.linalg.norm(ring.curve - middle, axis=1).max()
-    return np.linalg.norm(np.asarray(fps.xstar) - middle, axis=1) <= 1.5 * reach

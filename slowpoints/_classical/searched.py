@@ -1,8 +1,10 @@
 """What the figures of classical results share: a network, its states, and searches from these."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -21,14 +23,21 @@ from slowpoints._points.fixed_points import FixedPoints
 N_STARTS = 1024
 """So many states are searched from at once: enough for the 27 points of three bits."""
 
+N_ON_LINES = 256
+"""From so many states, points on lines are searched for, of which there are few."""
+
 COVERAGE = 0.99
 """The search goes on until further starts would lead to known points with this probability."""
 
 NOISE = 0.5
 """Starts are displaced by this part of the spread of the states: saddles are between these."""
 
+_SLOW_SHARE = 0.9
+"""A line is sought among states as slow as this share of those that are held: of half of them, it
+would leave out where it drifts the fastest, and with all, states that have not come to it."""
+
 _LEAST_Q, _MOST_Q = 1e-7, 1e-2
-"""A line is sought among states of the typical speed of those that are held, within reason."""
+"""The speed `q` that is taken for it is within these bounds."""
 
 
 class Visited(NamedTuple):
@@ -49,6 +58,40 @@ def visited(caller: str, model: Any, state_traj: Any, n_inputs: int) -> Visited:
     return Visited(network, states)
 
 
+_FITS = 2.0
+"""Under the input that states were visited under, a step from one of them leads to the next one, or
+as near to it as noise allows: not so many times as far from it as the states moved."""
+
+
+def warn_if_not_visited_under(
+    caller: str,
+    where: Visited,
+    u: Float[np.ndarray, " n_inputs"],
+    is_held: Any = None,
+) -> None:
+    """Warn if steps under an input do not lead from states to those that follow them."""
+    before, after = where.states[:, :-1], where.states[:, 1:]
+    if is_held is not None:
+        both = is_held[:, :-1] & is_held[:, 1:]
+        before, after = before[both], after[both]
+    before, after = (x.reshape(-1, where.states.shape[2]) for x in (before, after))
+    if len(before) == 0:
+        return
+    some = np.linspace(0, len(before) - 1, min(len(before), N_STARTS)).round().astype(int)
+    step = jax.vmap(where.F, (0, None))
+    stepped = np.asarray(step(jnp.asarray(before[some]), jnp.asarray(u, before.dtype)))
+    missed = np.median(np.linalg.norm(stepped - after[some], axis=1))
+    moved = np.median(np.linalg.norm(after[some] - before[some], axis=1))
+    rounding = 1e-5 * float(np.abs(before).max())
+    if missed > _FITS * moved + rounding:
+        warnings.warn(
+            f"{caller}: under `inputs` = {np.asarray(u).tolist()}, a step from a state of "
+            f"`state_traj` ends {missed:.2g} from the next one (median), while the states move by "
+            f"{moved:.2g} only. Is it the input under which they were visited?",
+            stacklevel=3,
+        )
+
+
 def checked_input(caller: str, name: str, given: Any) -> Float[np.ndarray, " n_inputs"]:
     """Return one constant input."""
     u = arguments.array(caller, name, given, ("n_inputs",), (1, "n_inputs"), finite=True)
@@ -63,14 +106,21 @@ def for_paper(caller: str, config: PlotConfig | None, width: float, height: floa
     return config
 
 
-def searched(where: Visited, u: Float[np.ndarray, " n_inputs"], seed: int) -> FixedPoints:
-    """Return the fixed points that a search from the states finds under an input."""
+def searched(
+    where: Visited, u: Float[np.ndarray, " n_inputs"], seed: int, n_starts: int | None = None
+) -> FixedPoints:
+    """Return the fixed points that a search from the states finds under an input.
+
+    It goes on until it has all of them, as far as can be told, or is from `n_starts` states.
+    """
     states = where.states
     noise = NOISE * float(np.sqrt(states.reshape(-1, states.shape[2]).var(axis=0).mean()))
+    coverage = COVERAGE if n_starts is None else None
     finder = FixedPointFinder(
-        where.F, verbose=False, coverage=COVERAGE, random_seed=seed, dtype=str(states.dtype)
+        where.F, verbose=False, coverage=coverage, random_seed=seed, dtype=str(states.dtype)
     )
-    fps, _ = finder.find_fixed_points(states, u[None], n_inits=N_STARTS, noise_scale=noise)
+    n_inits = n_starts or N_STARTS
+    fps, _ = finder.find_fixed_points(states, u[None], n_inits=n_inits, noise_scale=noise)
     return fps
 
 
@@ -85,6 +135,15 @@ def line_through(
     u = u.astype(held.dtype)
     some = held[np.linspace(0, len(held) - 1, min(len(held), N_STARTS)).round().astype(int)]
     if q_max is None:
-        speed = np.median(np.asarray(q_fn(where.F, some, u)))
+        speed = np.quantile(np.asarray(q_fn(where.F, some, u)), _SLOW_SHARE)
         q_max = float(np.clip(speed, _LEAST_Q, _MOST_Q))
     return line_attractor(slow_manifold(where.F, some, u, q_max).points, toward=toward)
+
+
+def points_near(fps: FixedPoints, line: LineAttractor) -> FixedPoints:
+    """Return the points within the extent of a line or ring, which others would shrink to a dot."""
+    if fps.n == 0:
+        return fps
+    middle = line.curve.mean(axis=0)
+    reach = np.linalg.norm(line.curve - middle, axis=1).max()
+    return fps[np.linalg.norm(np.asarray(fps.xstar) - middle, axis=1) <= 1.5 * reach]

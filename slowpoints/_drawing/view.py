@@ -91,8 +91,11 @@ def _along_directions(
         was, expected = f"has {len(directions)} direction(s)", f"{n_axes}, one for each axis"
         arguments.refuse(caller, "projection", was, expected, ValueError)
     names = tuple(directions)[:n_axes]
+    shape, hint = (n_states,), ", with 0 for states that it does not read, such as c of an LSTM"
     columns = [
-        arguments.array(caller, f"projection[{name!r}]", directions[name], (n_states,), finite=True)
+        arguments.array(
+            caller, f"projection[{name!r}]", directions[name], shape, finite=True, hint=hint
+        )
         for name in names
     ]
     matrix = np.stack(columns, axis=1).astype(np.float64)

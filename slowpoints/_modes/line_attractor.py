@@ -36,6 +36,9 @@ or more, and a line or ring with noise of 3 % of its spread by up to 0.09."""
 _ALONG = 45.0
 """In degrees: a slowest mode that is further from the tangent than this does not lie along it."""
 
+_ROUNDING_OF_DRIFT = 10
+"""Steps are known up to so many units in the last place of the states."""
+
 _ROUNDINGS = 2
 """Points are at one place if they differ by so many units in the last place of the states."""
 
@@ -134,8 +137,10 @@ class LineAttractor(eqx.Module):
     def _n_rests(self) -> int:
         """Return at how many places the drift falls through 0, which are memories."""
         known = self.is_on_curve & np.isfinite(self.drift)
-        side = np.sign(self.drift[known])
-        side = side[side != 0]
+        # Less is rounding, as on a line of fixed points.
+        eps = float(np.finfo(self.points.xstar.dtype).eps)
+        least = _ROUNDING_OF_DRIFT * eps * float(np.abs(self.curve).max(initial=0.0)) / self.dt
+        side = np.sign(self.drift[known])[np.abs(self.drift[known]) > least]
         ahead = np.roll(side, -1) if self.is_closed else np.append(side[1:], side[-1:])
         return int(np.sum((side > 0) & (ahead < 0)))
 

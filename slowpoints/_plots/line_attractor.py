@@ -58,6 +58,7 @@ def plot_line_attractor(
     state_traj: Any = None,
     fixed_points: FixedPoints | None = None,
     unit: str | None = None,
+    vectors: bool = True,
     ax: Any = None,
 ) -> "matplotlib.figure.Figure":
     """Draw a line attractor in a plane, and the drift and the time constants along it.
@@ -84,6 +85,7 @@ def plot_line_attractor(
             the line; those near the curve also where the drift is 0.
         unit: what times are in, such as `"ms"` if `line` was made with `dt=10` for steps of 10 ms;
             by default the axes say "unit of `dt`" there.
+        vectors: whether to draw eigenvectors and selection vectors.
         ax: axes to draw the left panel on, and nothing else. The figure is then neither shown nor
             written to a file, and a title is drawn only if `config` has one.
 
@@ -102,6 +104,7 @@ def plot_line_attractor(
         arguments.instance(caller, "unit", unit, str, "a str such as 'ms', or None")
     if ax is not None and not hasattr(ax, "scatter"):
         arguments.refuse(caller, "ax", arguments.found(ax), "Axes of Matplotlib", TypeError)
+    vectors = arguments.flag(caller, "vectors", vectors)
     n_states = line.curve.shape[1]
     found = _checked_points(caller, fixed_points, n_states)
     states = None if state_traj is None else states_of(caller, state_traj, n_states)
@@ -111,7 +114,7 @@ def plot_line_attractor(
         check_finite(caller, "state_traj", states)
         paths = plane.of(states.astype(np.float64))
     if ax is not None:
-        _draw_plane(ax, line, plane, paths, found, config)
+        _draw_plane(ax, line, plane, paths, found, config, vectors)
         if config.title:
             ax.set_title(config.title)
         if config.show_legend:
@@ -124,7 +127,7 @@ def plot_line_attractor(
     with style(config):
         fig: Any = new_figure(config)
         left, drift, lasting = _panels(fig, config, is_long=bool(length > _LONG * height))
-        _draw_plane(left, line, plane, paths, found, config)
+        _draw_plane(left, line, plane, paths, found, config, vectors)
         one, several = (unit, unit) if unit else units_of(line)
         places = places_of(line, plane)
         draw_drift(drift, line, places, found, plane, one)
@@ -172,12 +175,15 @@ def _draw_plane(
     paths: Float[np.ndarray, "trials time 2"] | None,
     found: FixedPoints | None,
     config: PlotConfig,
+    vectors: bool,
 ) -> None:
     """Draw the left panel."""
     if paths is not None:
         faint = replace(config, color="0.5") if config.color == "black" else config
         draw_trajectories(ax, paths, Coloring(), faint)
     _draw_line(ax, line, plane, found)
+    if vectors:
+        _draw_vectors(ax, line, plane)
     ax.set_xlabel(config.xlabel or plane.names[0])
     ax.set_ylabel(config.ylabel or plane.names[1])
     ax.set_aspect("equal", adjustable="box" if line.is_closed else "datalim")
@@ -208,6 +214,25 @@ def _draw_line(ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | 
         curve = np.concatenate([curve, curve[:1]])
     scale = scale_of_marks()
     ax.plot(*curve.T, color="black", linewidth=scale, zorder=2, label="curve")
+    marked = line.points if found is None else found
+    size = SMALL if found is None else LARGE
+    places = plane.of(marked.xstar) if marked.n else np.zeros((0, 2))
+    for group in groups_of(marked):
+        look = {"marker": group.marker, "color": group.color, "edgecolors": "black", "zorder": 3}
+        if found is not None:
+            look["zorder"] = 4  # rather than the vectors, which are on the way of the curve
+        label = f"{group.name} ({group.rows.sum()})"
+        look |= {"s": size * scale**2, "linewidths": 0.4 * scale, "label": label}
+        ax.scatter(*places[group.rows].T, **look)
+    if not on.all():
+        off: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.4", "zorder": 2}
+        off |= {"s": 60 * scale**2, "linewidths": 0.8 * scale}
+        ax.scatter(*there[~on].T, label=f"not on the curve ({np.sum(~on)})", **off)
+
+
+def _draw_vectors(ax: Any, line: LineAttractor, plane: Plane) -> None:
+    """Draw the right eigenvector and the selection vector at some points along the curve."""
+    there, scale = plane.of(line.points.xstar), scale_of_marks()
     rows = np.flatnonzero(rows_of(line))
     rows = rows[np.unique(np.round(np.linspace(0, rows.size - 1, _SEGMENTS)).astype(int))]
     # Axes that are not of norm 1 stretch the points and the vectors alike.
@@ -224,17 +249,3 @@ def _draw_line(ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | 
             ax.plot(*np.stack([place - way, place + way]).T, **look)
         missing = "" if known.all() else f" (not of {np.sum(~known)} complex pairs)"
         ax.plot([], [], color=color, linewidth=width * scale, label=f"{name}{missing}")
-    marked = line.points if found is None else found
-    size = SMALL if found is None else LARGE
-    places = plane.of(marked.xstar) if marked.n else np.zeros((0, 2))
-    for group in groups_of(marked):
-        look = {"marker": group.marker, "color": group.color, "edgecolors": "black", "zorder": 3}
-        if found is not None:
-            look["zorder"] = 4  # rather than the vectors, which are on the way of the curve
-        label = f"{group.name} ({group.rows.sum()})"
-        look |= {"s": size * scale**2, "linewidths": 0.4 * scale, "label": label}
-        ax.scatter(*places[group.rows].T, **look)
-    if not on.all():
-        off: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.4", "zorder": 2}
-        off |= {"s": 60 * scale**2, "linewidths": 0.8 * scale}
-        ax.scatter(*there[~on].T, label=f"not on the curve ({np.sum(~on)})", **off)

@@ -31,7 +31,9 @@ def simulate(F: Any, inputs: Any, x0: Any = None) -> Float[np.ndarray, "trials t
             trial, or such states in the model's own form; `None` for zeros.
 
     Returns:
-        `[trials, time, n_states]` the states after each step.
+        `[trials, time, n_states]` the states after each step. Of several layers, those of the first
+        come first, and of an LSTM `h` of all layers before `c`; `as_transition(F).unflatten` turns
+        them into the model's own form.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `F` is in continuous time.

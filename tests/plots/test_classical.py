@@ -182,7 +182,7 @@ def integrator(x, u):
     return 0.5 * x + 0.5 * jnp.eye(4)[0] * (reads @ x) + effects @ u[:2]
 
 
-def trials_of_two_contexts(n=128):
+def trials_of_two_contexts(n=512):
     rng = np.random.default_rng(0)
     context = rng.choice(list(CUES), n)
     evidence = {name: rng.choice([-1.0, -0.25, 0.25, 1.0], n) for name in EFFECTS}
@@ -204,9 +204,11 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
     states, trials = trials_of_two_contexts()
     config = hidden(save_path=tmp_path / "contexts.pdf", title="Two contexts")
     axes = {"choice": np.eye(4)[0], "motion": np.eye(4)[1], "colour": np.eye(4)[2]}
-    fig, lines = plot_context_integration(integrator, states, CUES, config, axes=axes, **trials)
+    fig, points, lines = plot_context_integration(
+        integrator, states, CUES, config, axes=axes, **trials
+    )
     assert_text_stays_text(tmp_path / "contexts.pdf")
-    assert list(lines) == list(CUES)
+    assert list(lines) == list(points) == list(CUES)
     for name, line in lines.items():
         unit = READS[name] / np.linalg.norm(READS[name])
         own = line.selection / np.linalg.norm(line.selection, axis=1, keepdims=True)
@@ -221,15 +223,21 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
         angle = angle_between(READS[name], EFFECTS[kind])
         words = [text.get_text() for text in ax.texts if text.get_text()]
         assert words == [f"selection and {kind}: {angle:.0f}°"]
-        # The averages of each strength of this evidence in this context, coloured by it.
+        # The averages by this evidence and by choice in this context, coloured by the evidence.
         (drawn,) = [a for a in ax.collections if isinstance(a, LineCollection)]
         own, levels = trials["context"] == name, np.unique(trials["evidence"][kind])
-        assert drawn.get_array().tolist() == np.repeat(levels, 24).tolist()
+        by_both = [
+            (level, own & (trials["evidence"][kind] == level) & (trials["choice"] == choice))
+            for level in levels
+            for choice in (-1, 1)
+        ]
+        by_both = [(level, rows) for level, rows in by_both if rows.sum() >= 20]
+        assert len(by_both) == (4 if kind == name else 8)  # what is relevant decides the choice
+        assert drawn.get_array().tolist() == [level for level, _ in by_both]
         assert drawn.get_clim() == (-1, 1) and drawn.cmap.name == "coolwarm"
         plane = np.stack([axes["choice"], axes[kind]], axis=1)
-        means = [states[own & (trials["evidence"][kind] == k)].mean(axis=0) for k in levels]
-        starts = np.array(drawn.get_segments())[:, 0].reshape(4, 24, 2)
-        np.testing.assert_allclose(starts, np.array(means)[:, :-1] @ plane, atol=1e-5)
+        means = [states[rows].mean(axis=0) @ plane for _, rows in by_both]
+        np.testing.assert_allclose(np.array(drawn.get_segments()), means, atol=1e-5)
     assert [panels["motion", name].get_title() for name in CUES] == [
         "motion context",
         "colour context",
@@ -238,7 +246,17 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
         "motion axis",
         "colour axis",
     ]
-    assert panels["colour", "motion"].get_xlabel() == "choice axis"
+    # Below, how far a pulse of 1 moves the state along the line, where it does all the way.
+    for ax, name in zip(fig.axes[4:6], CUES, strict=True):
+        assert ax.get_xlabel() == "choice axis"
+        read = {
+            line.get_label(): line.get_ydata() for line in ax.lines if "pulse" in line.get_label()
+        }
+        assert list(read) == ["pulse of motion", "pulse of colour"]
+        for kind in EFFECTS:
+            np.testing.assert_allclose(
+                read[f"pulse of {kind}"], READS[name] @ EFFECTS[kind], atol=1e-3
+            )
     assert fig.get_suptitle() == "Two contexts"
     names = [text.get_text() for text in fig.legends[0].get_texts()]
     assert set(names) >= {"averages", "slow points", "selection vector", "effect of evidence"}
@@ -250,12 +268,11 @@ def test_axes_by_default_are_choice_and_effects_beside_it_and_contexts_may_be_nu
     states, trials = trials_of_two_contexts()
     cues = {k: cue for k, cue in enumerate(CUES.values())}
     trials["context"] = (trials["context"] == "colour").astype(int)
-    held = np.zeros(states.shape[:2], int)
-    held[:, -4:] = 1
+    held = np.arange(states.shape[1]) >= states.shape[1] - 4  # in all trials
     options = {"held": held, "evidence_inputs": {"motion": 0, "colour": np.array([0, 1.0, 0])}}
     config = hidden(norm=np.array([-2, 2]), cmap="viridis", show_legend=False)
-    fig, lines = plot_context_integration(integrator, states, cues, config, **trials, **options)
-    assert list(lines) == [0, 1] and len(fig.axes) == 4 and fig.legends == []
+    fig, _, lines = plot_context_integration(integrator, states, cues, config, **trials, **options)
+    assert list(lines) == [0, 1] and len(fig.axes) == 6 and fig.legends == []
     assert [ax.get_title() for ax in fig.axes[:2]] == ["0 context", "1 context"]
     angles = [angle_between(READS[name], EFFECTS[kind]) for kind in EFFECTS for name in CUES]
     words = [text.get_text() for ax in fig.axes for text in ax.texts if text.get_text()]
@@ -328,3 +345,10 @@ def test_a_context_without_held_states_is_named():
     message = "`held` has no held state in the context 'colour'; expected some in each context"
     with pytest.raises(ValueError, match=message):
         plot_context_integration(integrator, states, CUES, hidden(), held=held, **trials)
+
+
+@pytest.mark.slow
+def test_states_of_another_input_are_noticed():
+    states = simulate(two_bits, pulses(), np.zeros(3, np.float32))
+    with pytest.warns(UserWarning, match="Is it the input under which they were visited?"):
+        plot_flip_flop(two_bits, states, np.array([3.0, 0.0]), hidden())
