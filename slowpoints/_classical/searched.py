@@ -45,7 +45,7 @@ def visited(caller: str, model: Any, state_traj: Any, n_inputs: int) -> Visited:
     arguments.check_finite(caller, "state_traj", states)
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(np.float32, states.dtype))
     states = states.astype(dtype)
-    names = {"states": "state_traj", "inputs": "inputs"}
+    names: dict[str, Any] = {"states": "state_traj", "inputs": "inputs"}
     return Visited(traced(caller, F, states.shape[2], n_inputs, dtype, **names), states)
 
 
