@@ -67,12 +67,7 @@ def plot_panels(
         TypeError: if an argument is of the wrong kind.
         ValueError: if there are no panels, or as `plot_fixed_points_2d` does for one of them.
     """
-    arguments.instance(_CALLER, "fixed_points", fixed_points, Mapping, "a dict of names and points")
-    if not fixed_points:
-        arguments.refuse(_CALLER, "fixed_points", "is empty", "a panel or more", ValueError)
-    for name, points in fixed_points.items():
-        expected = "a slowpoints.FixedPoints"
-        arguments.instance(_CALLER, f"fixed_points[{name!r}]", points, FixedPoints, expected)
+    _check_panels(fixed_points)
     config = PlotConfig() if config is None else config
     arguments.instance(_CALLER, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
     own = {name: _of_panel("state_traj", state_traj, name, fixed_points) for name in fixed_points}
@@ -116,14 +111,8 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
             ax.remove()
         each_panel = zip(axes, panels, scenes, colorings, strict=True)
         for k, (ax, name, scene, coloring) in enumerate(each_panel):
-            draw_scene(ax, replace(scene, coloring=coloring), bare, name, alone=False)
-            if scene.view.is_return_map:
-                ax.set_aspect("equal", adjustable="box")  # the limits are those of all panels
-            label = ax.get_xlabel().replace(" % of variance)", " %)")  # which has to be shorter
-            ax.label_outer()
-            if k + n_columns >= len(axes):  # there is no panel below
-                ax.set_xlabel(label)
-                ax.tick_params(labelbottom=True)
+            is_lowest = k + n_columns >= len(axes)
+            _draw_panel(ax, replace(scene, coloring=coloring), bare, name, is_lowest)
         if config.title:
             fig.suptitle(config.title)
         if config.show_legend:
@@ -143,6 +132,28 @@ def _colors_of_points(panels: Mapping[str, FixedPoints], given: Any) -> dict[str
         none = {name: np.full(points.n, np.nan) for name, points in panels.items()}
         return {name: none[name] if each is None else each for name, each in own.items()}
     return own
+
+
+def _check_panels(fixed_points: Mapping[str, FixedPoints]) -> None:
+    """Check that there are panels, and that each of them has points."""
+    arguments.instance(_CALLER, "fixed_points", fixed_points, Mapping, "a dict of names and points")
+    if not fixed_points:
+        arguments.refuse(_CALLER, "fixed_points", "is empty", "a panel or more", ValueError)
+    for name, points in fixed_points.items():
+        expected = "a slowpoints.FixedPoints"
+        arguments.instance(_CALLER, f"fixed_points[{name!r}]", points, FixedPoints, expected)
+
+
+def _draw_panel(ax: Any, scene: Scene, config: PlotConfig, name: str, is_lowest: bool) -> None:
+    """Draw a panel, with labels of the first axis if there is no panel below."""
+    draw_scene(ax, scene, config, name, alone=False)
+    if scene.view.is_return_map:
+        ax.set_aspect("equal", adjustable="box")  # the limits are those of all panels
+    label = ax.get_xlabel().replace(" % of variance)", " %)")  # which has to be shorter
+    ax.label_outer()
+    if is_lowest:
+        ax.set_xlabel(label)
+        ax.tick_params(labelbottom=True)
 
 
 def _of_panel(argument: str, given: Any, name: str, panels: Mapping[str, Any]) -> Any:
