@@ -81,8 +81,8 @@ def plot_context_integration(
             `task_axes`, and the axis of a kind of evidence is the effect of a pulse of it, at the
             middle of the lines, made orthogonal to that of choice: by regression, evidence that
             becomes a choice is hardly told from this.
-        q_max: the speed below which a state counts as slow; by default that of the slowest nine
-            tenths of the states that are held.
+        q_max: the speed below which a state counts as slow; by default 4 times
+            the median of the states that are held.
         random_seed: of the states that fixed points are searched from.
 
     Returns:

@@ -53,8 +53,8 @@ def plot_ring_attractor(
             [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]. By default the principal
             components of the ring.
         q_max: the speed below which a state counts as slow, as in
-            [`slow_manifold`][slowpoints.slow_manifold]; by default that of the slowest nine tenths
-            of `state_traj`.
+            [`slow_manifold`][slowpoints.slow_manifold]; by default 4 times the
+            median of `state_traj`.
         unit: what a step is called on the axes, such as `"10 ms"`.
         random_seed: of the states that are searched from.
 

@@ -32,9 +32,10 @@ COVERAGE = 0.99
 NOISE = 0.5
 """Starts are displaced by this part of the spread of the states: saddles are between these."""
 
-_SLOW_SHARE = 0.9
-"""A line is sought among states as slow as this share of those that are held: of half of them, it
-would leave out where it drifts the fastest, and with all, states that have not come to it."""
+_FASTER = 2.0
+"""A line is sought among states that move up to this many times as far in a step as half of those
+that are held. Where it drifts the fastest, it is left out with less, and with the fastest of those
+that are held, states count that have not come to it."""
 
 _LEAST_Q, _MOST_Q = 1e-7, 1e-2
 """The speed `q` that is taken for it is within these bounds."""
@@ -135,7 +136,7 @@ def line_through(
     u = u.astype(held.dtype)
     some = held[np.linspace(0, len(held) - 1, min(len(held), N_STARTS)).round().astype(int)]
     if q_max is None:
-        speed = np.quantile(np.asarray(q_fn(where.F, some, u)), _SLOW_SHARE)
+        speed = _FASTER**2 * np.median(np.asarray(q_fn(where.F, some, u)))
         q_max = float(np.clip(speed, _LEAST_Q, _MOST_Q))
     return line_attractor(slow_manifold(where.F, some, u, q_max).points, toward=toward)
 

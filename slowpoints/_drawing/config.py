@@ -109,8 +109,9 @@ class PlotConfig:
         """
         if columns not in (1, 2):
             raise ValueError(f"PlotConfig.for_column: `columns` is {columns!r}; expected 1 or 2.")
-        size = {"figsize": _COLUMN if columns == 1 else _COLUMNS, "font_size": 8}
-        return cls(**(size | {"save_bbox_inches": None} | kwargs))
+        size: dict[str, Any] = {"font_size": 8, "save_bbox_inches": None}
+        size["figsize"] = _COLUMN if columns == 1 else _COLUMNS
+        return cls(**(size | kwargs))
 
     @classmethod
     def for_slide(cls, **kwargs: Any) -> "PlotConfig":

@@ -181,9 +181,7 @@ def _draw_plane(
     if paths is not None:
         faint = replace(config, color="0.5") if config.color == "black" else config
         draw_trajectories(ax, paths, Coloring(), faint)
-    _draw_line(ax, line, plane, found)
-    if vectors:
-        _draw_vectors(ax, line, plane)
+    _draw_line(ax, line, plane, found, vectors)
     ax.set_xlabel(config.xlabel or plane.names[0])
     ax.set_ylabel(config.ylabel or plane.names[1])
     ax.set_aspect("equal", adjustable="box" if line.is_closed else "datalim")
@@ -206,7 +204,9 @@ def _panels(fig: Any, config: PlotConfig, is_long: bool) -> tuple[Any, Any, Any]
     return fig.add_subplot(plane), first, fig.add_subplot(lasting, sharex=first)
 
 
-def _draw_line(ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | None) -> None:
+def _draw_line(
+    ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | None, vectors: bool
+) -> None:
     """Draw the points, the curve through those that are on it, and vectors at some of these."""
     there, on = plane.of(line.points.xstar), line.is_on_curve
     curve = plane.of(line.curve)[rows_of(line)]
@@ -214,6 +214,8 @@ def _draw_line(ax: Any, line: LineAttractor, plane: Plane, found: FixedPoints | 
         curve = np.concatenate([curve, curve[:1]])
     scale = scale_of_marks()
     ax.plot(*curve.T, color="black", linewidth=scale, zorder=2, label="curve")
+    if vectors:
+        _draw_vectors(ax, line, plane)
     marked = line.points if found is None else found
     size = SMALL if found is None else LARGE
     places = plane.of(marked.xstar) if marked.n else np.zeros((0, 2))

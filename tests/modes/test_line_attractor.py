@@ -404,3 +404,12 @@ def test_the_drift_is_that_of_states_on_the_line_however_the_modes_lean(q_max):
     place, expected = relaxed_drift(jnp.asarray(found.points.xstar))
     stretch = np.sqrt(1 + (0.6 * place) ** 2)
     np.testing.assert_allclose(side * found.drift, stretch * expected, atol=6e-4)
+
+
+def test_rounding_on_a_line_of_fixed_points_is_no_place_of_rest():
+    found = slow_manifold(
+        lambda x, u: jnp.stack([x[0], 0.5 * x[1]]) + 0 * u.sum(),
+        np.float32(np.random.default_rng(0).uniform(-1, 1, (60, 2)) * [2, 0.1]),
+        np.zeros(1),
+    )
+    assert "comes to rest" not in str(line_attractor(found.points))

@@ -342,3 +342,36 @@ def test_bad_input_is_named(arguments, message):
     given = {"fixed_points": PANELS, "state_traj": OWN, "config": hidden()} | arguments
     with pytest.raises((TypeError, ValueError), match=message):
         plot_panels(**given)
+
+
+def fills(ax):
+    kinds = [a for a in ax.collections if isinstance(a, PathCollection) and len(a.get_offsets())]
+    return {to_hex(color) for kind in kinds for color in kind.get_facecolors()}
+
+
+def test_points_without_a_number_are_white_beside_others_that_have_one():
+    """In the colours of their kinds, they looked as if they had numbers of the scale."""
+    numbers = {"left": np.array([0.5, np.nan, 1.0]), "right": None}
+    fig = plot_panels(PANELS, OWN, hidden(), color_points_by=numbers)
+    left, right, *_ = fig.axes
+    assert fills(right) == {"#ffffff"} and "#ffffff" in fills(left) and len(fills(left)) == 3
+    every = plot_fixed_points_2d(PANELS["left"], None, hidden(), color_points_by=np.full(3, np.nan))
+    assert fills(every.axes[0]) == {"#ffffff"}
+    # Beside words, kinds have their own colours.
+    words = {"left": ["a", "b", "a"], "right": None}
+    fig = plot_panels(PANELS, OWN, hidden(), color_points_by=words)
+    assert "#ffffff" not in fills(fig.axes[1])
+
+
+@pytest.mark.checks_input
+def test_words_in_one_panel_and_numbers_in_another_are_refused():
+    mixed = {"left": [0.5, 0.1, 1.0], "right": ["none"] * 5}
+    with pytest.raises(ValueError, match="has words in one panel and numbers in another"):
+        plot_panels(PANELS, OWN, hidden(), color_points_by=mixed)
+
+
+def test_a_figure_for_two_columns_is_180_mm_wide():
+    one, two = PlotConfig.for_column(show=False), PlotConfig.for_column(2, show=False)
+    assert [round(25.4 * config.figsize[0]) for config in (one, two)] == [85, 180]
+    with pytest.raises(ValueError, match="`columns` is 3; expected 1 or 2"):
+        PlotConfig.for_column(3)
