@@ -27,9 +27,9 @@ def task_axes(
 
     At each time step, the state of every unit is regressed on all variables together. The axis of a
     variable is the vector of its coefficients at the time step at which this is the longest. In the
-    order in which they are given, axes are made orthogonal to those before them (the targeted
-    dimensionality reduction of Mante et al. 2013, Supplementary Information, section 6.6, without
-    its denoising by principal components).
+    order in which they are given, axes are made orthogonal to those before them. This is the
+    targeted dimensionality reduction of Mante et al. (2013), without its denoising by principal
+    components.
 
     Args:
         state_traj: `[trials, time, n_states]` states that the network visits, or a pair or layers
