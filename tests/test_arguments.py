@@ -1039,6 +1039,7 @@ CALLS = {
             "line": Kind((None, 3, points())),
             "unit": Kind((3, b"ms")),
             "fixed_points": Kind(POINTS.wrong[1:]),
+            "vectors": FLAG,
             "ax": Kind((3, "x", X)),
             "config": Kind((3, {"show": False})),
             "projection": Kind((*(v for v in NO_ARRAYS if v is not None), np.ones((3, 2)))),
@@ -1140,6 +1141,7 @@ CALLS = {
             "evidence_inputs": Kind(("x", 3, {}, {"motion": 1}, {"motion": X})),
             "axes": Kind(("x", 3, {}, {"choice": X[0]}, {"choice": X[0], "motion": X})),
             "q_max": POSITIVE_OR_NONE,
+            "random_seed": SEED,
         },
     ),
     "animate_fixed_points": Call(

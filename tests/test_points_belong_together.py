@@ -38,6 +38,32 @@ def along_a_line(x, u):
     return jnp.stack([x[0] + 1e-4 * jnp.sin(x[0]), x[1] / 2 + 0 * u[0]])
 
 
+def fed(x, u):
+    """The same, with an input that moves states off the line."""
+    return jnp.stack([x[0] + 1e-4 * jnp.sin(x[0]), x[1] / 2 + 0.1 * u[0]])
+
+
+HIDDEN = slowpoints.PlotConfig(show=False)
+
+
+def visited(F):
+    return slowpoints.simulate(F, np.full((8, 20, 1), U[0]), 3 * TRAJECTORIES[:, 0])[:, 10:]
+
+
+def of_a_line():
+    _, points, line = slowpoints.plot_ring_attractor(fed, visited(fed), U, HIDDEN)
+    return [points, line.points]
+
+
+def of_contexts():
+    states = visited(fed)
+    trials = {"context": ["a"] * 8, "choice": np.sign(states[:, -1, 0])}
+    _, points, lines = slowpoints.plot_context_integration(
+        fed, states, {"a": U}, HIDDEN, evidence={"motion": states[:, 0, 1]}, **trials
+    )
+    return [points["a"], lines["a"].points]
+
+
 def with_parameter(x, s):
     return jnp.tanh(s * (W.astype(x.dtype) @ x) + 1e-2)
 
@@ -181,6 +207,12 @@ CASES = {
         lambda _: slowpoints.slow_manifold(along_a_line, 3 * STARTS, U, 1e-5),
     ),
     "line_attractor": (turned, lambda _: slowpoints.line_attractor(points_of_a_ring())),
+    "plot_flip_flop": (
+        F,
+        lambda _: slowpoints.plot_flip_flop(F, visited(F), U, HIDDEN, dimensions=2)[1],
+    ),
+    "plot_ring_attractor": (fed, lambda _: of_a_line()),
+    "plot_context_integration": (fed, lambda _: of_contexts()),
     "LowRank": (low_rank().full(), lambda _: lifted()),
     "FixedPoints": (
         F,

@@ -64,7 +64,7 @@ def _legible(legend: Any, handles: Any) -> Any:
     for mark, handle in zip(legend.legend_handles, handles, strict=True):
         if hasattr(handle, "get_segments") and handle.get_array() is not None:
             mark.set_color("0.4")  # a colour of the scale would be that of some number
-        if handle.get_gid() == KIND_BY_SHAPE:
+        if getattr(handle, "get_gid", lambda: None)() == KIND_BY_SHAPE:  # error bars have none
             mark.set_facecolors("0.75")
     return legend
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 
 from slowpoints._completeness.search_until import Rounds, search_until
 from slowpoints._core import arguments
@@ -320,7 +320,7 @@ class FixedPointFinder:
     def find_fixed_points(
         self,
         state_traj: Any,
-        inputs: Float[RealArray, "_ n_inputs"],
+        inputs: Any,
         n_inits: int = N_INITS,
         noise_scale: Number = 0.0,
         valid_bxt: Bool[RealArray, "trials time"] | None = None,
@@ -338,7 +338,9 @@ class FixedPointFinder:
                 model's own form, such as a pair `(h, c)` of arrays `[trials, time, n_units]`.
                 States `[n, n_states]` are searched from as they are, each once, and then
                 `n_inits` is their number and no noise is added.
-            inputs: `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each row.
+            inputs: `[1, n_inputs]` or `[n_inits, n_inputs]` the constant input of each row; or
+                several of them by a label, `{"motion": [0, 1], "colour": [1, 0]}`, each of which
+                has `n_inits` rows of its own, with the label as their `cond_id`.
             n_inits: how many states to draw.
             noise_scale: standard deviation of the Gaussian noise added to them.
             valid_bxt: `[trials, time]` which states may be drawn.

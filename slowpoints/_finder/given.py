@@ -1,5 +1,6 @@
 """`Given`: what a search by a finder is given, checked, as arrays."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,12 @@ def checked(
     are_starts = coverage is None and _are_starts(state_traj, n_inits, noise_scale, valid_bxt)
     if are_starts:
         n_inits, state_traj = len(state_traj), state_traj[None]
+    if isinstance(inputs, Mapping):
+        inputs, cond_ids = _each(caller, inputs, n_inits, coverage, cond_ids)
+        if are_starts:
+            repeats = len(cond_ids) // n_inits
+            state_traj = np.tile(np.asarray(state_traj), (1, repeats, 1))
+        n_inits = len(cond_ids)
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt, floating=False)
     row = "of the `n_inits` states"
     inputs = arguments.inputs_of_rows(caller, inputs, n_inits, row, np.dtype(dtype))
@@ -71,6 +78,30 @@ def checked(
         hint = arguments.if_transposed(state_traj.shape, F.n_states)
         raise ModelError(f"{error}{hint}") from error
     return Given(F, state_traj, are_starts, inputs, n_inits, noise_scale, valid_bxt, cond_ids)
+
+
+def _each(
+    caller: str, inputs: Mapping[Any, Any], n: int, coverage: Number | None, cond_ids: Any
+) -> tuple[Any, Any]:
+    """Return the inputs and the labels of `n` rows for each of several conditions."""
+    if coverage is not None:
+        was, expected = "is a dict of conditions", "one input, since `coverage` is set"
+        arguments.refuse(caller, "inputs", was, expected, ValueError)
+    if cond_ids is not None:
+        was, expected = "is given", "None, since `inputs` is a dict of conditions"
+        arguments.refuse(caller, "cond_ids", was, expected, ValueError)
+    if not inputs:
+        arguments.refuse(caller, "inputs", "is an empty dict", "a condition or more", ValueError)
+    rows = [
+        np.asarray(
+            arguments.array(caller, f"inputs[{label!r}]", u, ("n_inputs",), (1, "n_inputs"))
+        ).reshape(-1)
+        for label, u in inputs.items()
+    ]
+    if len({row.size for row in rows}) > 1:
+        was = f"has inputs of lengths {', '.join(str(row.size) for row in rows)}"
+        arguments.refuse(caller, "inputs", was, "one length", ValueError)
+    return np.repeat(np.stack(rows), n, axis=0), np.repeat(np.array(list(inputs)), n)
 
 
 def vectors(caller: str, model: Any, state_traj: Any) -> Any:

@@ -630,7 +630,7 @@ def test_warnings_are_about_the_line_that_calls():
 def test_several_inputs_are_answered_with_the_function_that_pairs_them():
     said = (
         r"has shape \(3, 2\); expected .*, one row for each of the `n_inits` states; to search "
-        r"from each state under each of several inputs, see slowpoints.input_grid"
+        r"under each of several inputs, see slowpoints.input_grid, or pass a finder a dict"
     )
     with pytest.raises(ValueError, match=said):
         search_well(inputs=np.zeros((3, 2)))

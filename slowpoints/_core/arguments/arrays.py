@@ -224,7 +224,8 @@ def inputs_of_rows(caller: str, value: Any, n: int, row: str, dtype: Any) -> Any
     hint = f", one row for each {row}"
     if getattr(value, "ndim", 0) == 2:
         hint += (
-            "; to search from each state under each of several inputs, see slowpoints.input_grid"
+            "; to search under each of several inputs, see slowpoints.input_grid, or pass a finder "
+            "a dict of labels and inputs"
         )
     result = array(caller, "inputs", value, *shapes, hint=hint)
     if not isinstance(result, jax.Array):
