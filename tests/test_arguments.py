@@ -320,7 +320,7 @@ PLOT_2D = {
     "ax": Kind((3, "x")),
     "projection": Kind(("x", 3, np.ones((3, 2)), np.ones((2, 4)), np.full((2, 2), np.nan))),
     "color_by": Kind(("x", 3, np.ones(3), np.full(2, np.nan), ["a"], "cond_id")),
-    "color_points_by": Kind((3, np.ones(3), np.full(4, np.nan), ["a"], [[1.0], [2.0, 3.0]])),
+    "color_points_by": Kind((3, np.ones(3), np.full(4, np.inf), ["a"], [[1.0], [2.0, 3.0]])),
     "eigenvectors": Kind(("x", True, "unstable")),
 }
 TRIALS = {

@@ -231,7 +231,7 @@ def _of_points(
     if values.dtype.kind != "U":
         values = np.asarray(arguments.array(caller, "color_points_by", given, (n_points,)))
         if np.isinf(values).any():
-            was = f"holds {np.isinf(values).sum()} infinite values"
+            was = f"holds {np.isinf(values).sum()} values that are infinite"
             expected = "finite numbers, and NaN for points without a number"
             arguments.refuse(caller, "color_points_by", was, expected, ValueError)
     elif values.shape != (n_points,):

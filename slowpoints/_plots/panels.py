@@ -127,7 +127,10 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
 def _colors_of_points(panels: Mapping[str, FixedPoints], given: Any) -> dict[str, Any]:
     """Return what colours of points tell in each panel."""
     own = {name: _of_panel("color_points_by", given, name, panels) for name in panels}
-    kinds = {np.asarray(each).dtype.kind for each in own.values() if each is not None}
+    try:
+        kinds = {np.asarray(each).dtype.kind for each in own.values() if each is not None}
+    except ValueError:  # rows of several lengths, which the panel refuses by its name
+        return own
     if kinds and kinds <= {"f", "i", "u"}:
         none = {name: np.full(points.n, np.nan) for name, points in panels.items()}
         return {name: none[name] if each is None else each for name, each in own.items()}
