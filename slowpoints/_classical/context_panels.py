@@ -16,10 +16,11 @@ from slowpoints._drawing.drawing import (
     scale_of_marks,
     style,
 )
-from slowpoints._drawing.layout import color_bar_beside, draw_names_below
+from slowpoints._drawing.layout import color_bar_beside, draw_names_below, named_in_panels
 from slowpoints._drawing.marks import groups_of
 from slowpoints._modes.line_attractor import LineAttractor
 from slowpoints._modes.linear_modes import linear_modes
+from slowpoints._plots.along_the_line import rows_of
 from slowpoints._points.fixed_points import FixedPoints
 
 _ARROW = 0.7
@@ -146,12 +147,8 @@ def _draw_averages(
     return coloring.scale
 
 
-def _on_curve(line: LineAttractor) -> Any:
-    return line.is_on_curve if line.is_on_curve.any() else np.ones(line.points.n, bool)
-
-
 def _draw_line(ax: Any, line: LineAttractor, plane: Float[np.ndarray, "d 2"]) -> None:
-    curve, scale = (line.curve @ plane)[_on_curve(line)], scale_of_marks()
+    curve, scale = (line.curve @ plane)[rows_of(line)], scale_of_marks()
     if line.is_closed:
         curve = np.concatenate([curve, curve[:1]])
     look: dict[str, Any] = {"color": _LINE, "linewidth": 1.5 * scale, "zorder": 2}
@@ -193,7 +190,7 @@ def _draw_what_is_read(
     ax: Any, line: LineAttractor, choice: Float[np.ndarray, " d"], pulses: dict[str, Any]
 ) -> None:
     """Draw how far a pulse of each kind of evidence moves the state along a line."""
-    scale, on = scale_of_marks(), _on_curve(line)
+    scale, on = scale_of_marks(), rows_of(line)
     ax.axhline(0, color="0.6", linewidth=0.8 * scale, zorder=1)
     for k, (kind, pulse) in enumerate(pulses.items()):
         effect = np.broadcast_to(line.points.dFdu @ pulse, line.selection.shape)
@@ -204,10 +201,6 @@ def _draw_what_is_read(
 
 
 def _named(grid: Any) -> dict[str, Any]:
-    """Return the lines and marks of all panels by name, without how many there are."""
-    found: dict[str, Any] = {}
-    for ax in grid.ravel():
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            name = label.rpartition(" (")[0] or label
-            found.setdefault("averages" if name.startswith("traject") else name, handle)
-    return found
+    """Return the lines and marks of all panels by name."""
+    found = named_in_panels(grid.ravel())
+    return {"averages" if name == "trajectories" else name: each for name, each in found.items()}

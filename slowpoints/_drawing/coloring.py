@@ -136,11 +136,12 @@ def shared(caller: str, config: PlotConfig, colorings: list[Coloring]) -> list[C
     if len({(each.of_point is None) for each in colorings if each.colors_points}) > 1:
         was, expected = "has words in one panel and numbers in another", "the same in all panels"
         arguments.refuse(caller, "color_points_by", was, expected, ValueError)
-    scales = [each.scale for each in colorings if each.scale is not None]
-    if scales and config.norm is None:
-        ends = [end for scale in scales for end in (scale.norm.vmin, scale.norm.vmax)]
-        one = replace(scales[0], norm=type(scales[0].norm)(min(ends), max(ends)))
-        colorings = [each if each.scale is None else replace(each, scale=one) for each in colorings]
+    name = next((each.scale.name for each in colorings if each.scale is not None), "")
+    numbers = [of for each in colorings for of in (each.values, each.point_values)]
+    if scale := _scale(caller, config, name, *numbers):
+        colorings = [
+            each if each.scale is None else replace(each, scale=scale) for each in colorings
+        ]
     parts = [np.array(each.labels) for each in colorings if each.labels]
     if not parts:
         return colorings
@@ -280,7 +281,7 @@ def _labels(
 ) -> tuple[Shaped[np.ndarray, " k"], tuple[Any, ...]]:
     """Return what is told apart, and its colours in the order of a scale if it has an order.
 
-    That is the order of numbers, and of words that in which they come.
+    Numbers are in their own order, and words in that in which they come.
     """
     labels, first = np.unique(every, return_index=True)
     if every.dtype.kind == "U":

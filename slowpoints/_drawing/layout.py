@@ -1,6 +1,7 @@
 """Where legends, scales of colours and boxes of three axes are on a figure, hiding nothing."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -104,6 +105,17 @@ def draw_names_below(fig: Any, named: dict[str, Any]) -> None:
             _legible(legend, named.values())
             return
         legend.remove()
+
+
+def named_in_panels(axes: Iterable[Any]) -> dict[str, Any]:
+    """Return the marks and lines of all panels by name, without how many each panel has."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(re.sub(r" \(\d+\)$", "", label), handle)
+    if "trajectories" in found:
+        found.pop("trajectory", None)  # of a panel that has one
+    return found
 
 
 def draw_plane(ax: Any, config: PlotConfig, title: str | None, draw: Callable[[Any], None]) -> Any:

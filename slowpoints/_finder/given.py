@@ -101,7 +101,11 @@ def _each(
     if len({row.size for row in rows}) > 1:
         was = f"has inputs of lengths {', '.join(str(row.size) for row in rows)}"
         arguments.refuse(caller, "inputs", was, "one length", ValueError)
-    return np.repeat(np.stack(rows), n, axis=0), np.repeat(np.array(list(inputs)), n)
+    labels = np.array(list(inputs))
+    if labels.shape != (len(rows),) or labels.dtype.kind not in "biufU":
+        was, expected = f"has the labels {list(inputs)}", "words or numbers as labels"
+        arguments.refuse(caller, "inputs", was, expected, ValueError)
+    return np.repeat(np.stack(rows), n, axis=0), np.repeat(labels, n)
 
 
 def vectors(caller: str, model: Any, state_traj: Any) -> Any:

@@ -9,6 +9,7 @@ from slowpoints._drawing.drawing import scale_of_marks
 from slowpoints._drawing.marks import groups_of
 from slowpoints._modes.line_attractor import LineAttractor
 from slowpoints._points.fixed_points import FixedPoints
+from slowpoints._points.status import Status
 
 SMALL, LARGE = 14, 30
 """The areas of marks of points along the line, and of fixed points that stand out from it."""
@@ -86,7 +87,6 @@ def draw_drift(
     line: LineAttractor,
     places: Places,
     found: FixedPoints | None,
-    plane: Plane,
     unit: str,
 ) -> None:
     """Draw the drift along the curve, on which the state comes to rest where it falls through 0."""
@@ -104,7 +104,7 @@ def draw_drift(
     }
     ax.plot(places.at[on], drift[on], ".-", **look)
     if found is not None:
-        _draw_rests(ax, line, places, found, plane)
+        _draw_rests(ax, line, places, found)
     ax.set_ylabel(f"drift\n({places.unit}per {unit})")  # in one line, longer than the axis
     ax.ticklabel_format(axis="y", scilimits=(-2, 3))
     _name_places(ax, places)
@@ -117,10 +117,10 @@ def draw_drift(
         _legend_above(ax)
 
 
-def _draw_rests(
-    ax: Any, line: LineAttractor, places: Places, found: FixedPoints, plane: Plane
-) -> None:
+def _draw_rests(ax: Any, line: LineAttractor, places: Places, found: FixedPoints) -> None:
     """Mark the fixed points that are near the curve where they are along it, at a drift of 0."""
+    if found.status is not None:
+        found = found[found.status == Status.FIXED_POINT]  # at a slow point it is not 0
     if found.n == 0:
         return
     away = np.linalg.norm(found.xstar[:, None] - line.curve[None, rows_of(line)], axis=2)

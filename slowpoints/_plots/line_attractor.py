@@ -130,7 +130,7 @@ def plot_line_attractor(
         _draw_plane(left, line, plane, paths, found, config, vectors)
         one, several = (unit, unit) if unit else units_of(line)
         places = places_of(line, plane)
-        draw_drift(drift, line, places, found, plane, one)
+        draw_drift(drift, line, places, found, one)
         draw_time_constants(lasting, line, places, several)
         if config.title is not None:
             kind = "Ring" if line.is_closed else "Line"

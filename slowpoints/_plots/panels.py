@@ -1,6 +1,5 @@
 """`plot_panels`: contexts, conditions or periods of a task side by side."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from slowpoints._core import arguments
 from slowpoints._drawing.coloring import shared
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, style
-from slowpoints._drawing.layout import color_bar_beside, draw_names_below
+from slowpoints._drawing.layout import color_bar_beside, draw_names_below, named_in_panels
 from slowpoints._drawing.scene import Eigenvectors, Scene, scene_of, states_of
 from slowpoints._drawing.view import given_projection, pca_of
 from slowpoints._plots.fixed_points import draw_scene
@@ -119,7 +118,7 @@ def _figure(panels: dict[str, Scene], config: PlotConfig) -> Any:
             scale = next((each.scale for each in colorings if each.scale is not None), None)
             if scale is not None:
                 color_bar_beside(fig, axes, scale)
-            draw_names_below(fig, _named(axes))
+            draw_names_below(fig, named_in_panels(axes))
         finish(fig, config)
     return fig
 
@@ -198,14 +197,3 @@ def _plane(
         return given_projection(_CALLER, projection, n_states, 2), n_states
     shown = shown or [np.asarray(each.xstar) for each in points.values() if each.n]
     return pca_of(np.concatenate([np.zeros((0, n_states)), *shown]), 2), n_states
-
-
-def _named(axes: list[Any]) -> dict[str, Any]:
-    """Return the marks and lines of all panels by name, without how many each panel has."""
-    found: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(re.sub(r" \(\d+\)$", "", label), handle)
-    if "trajectories" in found:
-        found.pop("trajectory", None)  # of a panel that has one
-    return found

@@ -49,6 +49,7 @@ def test_words_are_labels_and_states_that_are_given_start_under_each():
         ({}, {"inputs": {"a": np.zeros((2, 1))}}, r"`inputs\['a'\]` has shape \(2, 1\)"),
         ({}, {"cond_ids": np.zeros(96)}, "`cond_ids` is given; expected None, since `inputs`"),
         ({"coverage": 0.9}, {}, "`inputs` is a dict of conditions; expected one input, since"),
+        ({}, {"inputs": {(0, 1): [0.0], (1, 0): [1.0]}}, "words or numbers as labels"),
         ({}, {"inputs": {"a": [np.nan]}}, "`inputs` holds 32 values"),
     ],
 )

@@ -978,6 +978,64 @@ def test_a_module_whose_layers_are_no_state_is_refused(module, words):
         as_transition(module, signature="batched")
 
 
+class LooksBack(Encoded):
+    """A convolution over time in its encoder: what one step takes is not its input alone."""
+
+    def __init__(self):
+        super().__init__(nn.GRU(5, N, batch_first=True))
+        self.filter = nn.Conv1d(N_IN, N_IN, 3, padding=2)
+
+    def forward(self, inputs):
+        seen = self.filter(inputs.swapaxes(1, 2))[..., : inputs.shape[1]].swapaxes(1, 2)
+        return super().forward(seen)
+
+
+class KeepsATrace(InALoop):
+    """A state of its own beside that of its cell."""
+
+    def forward(self, inputs):
+        h, c = torch.zeros(inputs.shape[0], N), torch.zeros(inputs.shape[0], N)
+        trace, outputs = torch.zeros(inputs.shape[0], 5), []
+        for u in self.encoder(inputs).unbind(1):
+            trace = 0.5 * trace + u
+            h, c = self.rnn(trace, (h, c))
+            outputs.append(self.readout(h))
+        return torch.stack(outputs, 1)
+
+
+class CountsSteps(Encoded):
+    def forward(self, inputs):
+        steps = torch.linspace(0, 1, inputs.shape[1])[:, None]
+        return super().forward(inputs + steps)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [LooksBack(), KeepsATrace(nn.LSTMCell(5, N)), CountsSteps(nn.GRU(5, N, batch_first=True))],
+    ids=lambda module: type(module).__name__,
+)
+def test_a_module_that_is_more_than_its_layers_steps_is_refused(module):
+    """Run on one step, each of these is a map of states; but not the one of its sequences."""
+    with pytest.raises(ModelError, match=r"to other states than step by step\. It keeps"):
+        simulate(module, np.zeros((1, 2, N_IN)))
+
+
+def test_a_state_to_start_from_that_was_learned_is_no_reason_to_refuse():
+    class Learned(Encoded):
+        def __init__(self):
+            super().__init__(nn.GRU(5, N, batch_first=True))
+            self.start = nn.Parameter(torch.randn(1, 1, N))
+
+        def forward(self, inputs):
+            start = self.start.expand(1, len(inputs), N).contiguous()
+            return self.readout(self.rnn(self.encoder(inputs), start)[0])
+
+    module, inputs = Learned(), torch.randn(1, 6, N_IN)
+    states = simulate(module, inputs, module.start[0].detach().numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(module.readout(torch.tensor(states)), module(inputs), atol=1e-6)
+
+
 class SplitsItsState(nn.Module):
     """Its state is one vector, though its layer's is a pair."""
 

@@ -375,3 +375,9 @@ def test_a_figure_for_two_columns_is_180_mm_wide():
     assert [round(25.4 * config.figsize[0]) for config in (one, two)] == [85, 180]
     with pytest.raises(ValueError, match="`columns` is 3; expected 1 or 2"):
         PlotConfig.for_column(3)
+
+
+def test_points_without_a_number_do_not_widen_the_scale():
+    numbers = {"left": np.array([-0.2, 0.1, 0.3]), "right": None}
+    fig = plot_panels(PANELS, None, hidden(), color_points_by=numbers)
+    assert fig.axes[-1].get_ylim() == (-0.2, 0.3)

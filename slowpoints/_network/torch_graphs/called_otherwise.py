@@ -49,6 +49,68 @@ class StatesOfLayers(nn.Module):
         following = [found[name] for name in self.layers]
         return out, following[0] if len(following) == 1 else tuple(following)
 
+    def is_a_step_of_sequences(self, inputs: torch.Tensor, tolerance: float) -> bool:
+        """Return whether the layers of the module come to the same states step by step.
+
+        They do not if the module keeps something else from one step for the next, or looks at
+        several steps at a time, as a convolution over time does.
+
+        Args:
+            inputs: `[time, n_inputs]`, which the module is given by trials first or by time first.
+            tolerance: relative to the largest entry of the states.
+        """
+        for sequence in (inputs[None], inputs[:, None]):
+            try:
+                states, last = self._along(sequence)
+                for u in inputs:
+                    _, states = self.forward(u[None, None], states)
+            except Exception:  # the user's code may raise any error if the axes are not its own
+                continue
+            pairs = list(zip(_tensors(states), _tensors(last), strict=True))
+            if all(a.shape == b.shape and _are_close(a, b, tolerance) for a, b in pairs):
+                return True
+        return False
+
+    def _along(self, sequence: torch.Tensor) -> tuple[Any, Any]:
+        """Return the states of the layers before and after the module has run on a sequence."""
+        first: dict[str, Any] = {}
+        last: dict[str, Any] = {}
+        hooks = []
+
+        def record(name: str, layer: Any) -> None:
+            def before(layer: Any, args: Any, kwargs: Any) -> None:
+                first.setdefault(name, args[1] if len(args) > 1 else kwargs.get("hx"))
+
+            def after(layer: Any, args: Any, out: Any) -> None:
+                last[name] = out if isinstance(layer, CELLS) else out[1]
+
+            hooks.append(layer.register_forward_pre_hook(before, with_kwargs=True))
+            hooks.append(layer.register_forward_hook(after))
+
+        try:
+            for name in self.layers:
+                record(name, self.module.get_submodule(name))
+            self.module(sequence)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name, state in last.items():
+            if first[name] is None:  # PyTorch's default
+                zeros = tuple(map(torch.zeros_like, _tensors(state)))
+                first[name] = zeros if isinstance(state, tuple) else zeros[0]
+        both = [tuple(by_name[name] for name in self.layers) for by_name in (first, last)]
+        return (both[0][0], both[1][0]) if len(self.layers) == 1 else (both[0], both[1])
+
+
+def _tensors(states: Any) -> list[torch.Tensor]:
+    if isinstance(states, torch.Tensor):
+        return [states]
+    return [tensor for part in states for tensor in _tensors(part)]
+
+
+def _are_close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
+    return bool((a - b).abs().max() <= tolerance * max(float(b.abs().max()), 1e-3))
+
 
 def _hooks(name: str, state: Any, is_cell: bool, found: dict[str, Any]) -> tuple[Any, Any]:
     """Return what gives a layer its state, and what keeps its next one, in the same shapes."""

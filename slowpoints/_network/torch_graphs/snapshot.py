@@ -35,6 +35,9 @@ _lock = threading.RLock()
 _AGREE = {torch.float32: 1e-4, torch.float64: 1e-10}
 _AGREE_HALF = 0.03
 
+_STEPS = 5
+"""A module that takes a sequence is run on so many steps, to see that one is enough."""
+
 _ALL: tuple[Signature, ...] = (
     "state_input",
     "input_state",
@@ -117,7 +120,27 @@ class Snapshot:
                 raise ModelError(self._words_on_change(random_operations))
             self._check_others(step, others, points, [first, second])
             self._check_program(program, points, [first, second])
+            self._check_sequence(points[1][-1])
             return program
+
+    def _check_sequence(self, u: torch.Tensor) -> None:
+        """Check that a module that takes a sequence is in one step what it is in several.
+
+        Raises:
+            ModelError: if it is not.
+        """
+        if not isinstance(self._module, StatesOfLayers):
+            return
+        inputs = torch.stack([(k + 1) / 4 * u for k in range(_STEPS)])
+        if not self._module.is_a_step_of_sequences(inputs, _AGREE[self._dtype]):
+            raise ModelError(
+                f"{self.name}, run on {_STEPS} steps at once, brings its layers "
+                f"{', '.join(f'`{name}`' for name in self._module.layers)} to other states than "
+                "step by step. It keeps something else from one step for the next, or looks at "
+                "several steps at a time, as a convolution over time does. Pass the layer, or "
+                "write its step as a module that takes an input and a state: see "
+                "docs/models.md#modules-that-take-a-sequence."
+            )
 
     def _point(self, shapes: Any, n_inputs: int, scale: float) -> list[torch.Tensor]:
         """Return a state and an input, to call the module with."""
