@@ -407,9 +407,11 @@ def test_the_drift_is_that_of_states_on_the_line_however_the_modes_lean(q_max):
 
 
 def test_rounding_on_a_line_of_fixed_points_is_no_place_of_rest():
-    found = slow_manifold(
-        lambda x, u: jnp.stack([x[0], 0.5 * x[1]]) + 0 * u.sum(),
-        np.float32(np.random.default_rng(0).uniform(-1, 1, (60, 2)) * [2, 0.1]),
-        np.zeros(1),
-    )
-    assert "comes to rest" not in str(line_attractor(found.points))
+    s = np.float32(np.random.default_rng(0).uniform(-2, 2, (60, 2)) * [1, 0.1])
+    halves = jnp.float32([1, 0.5])
+    found = slow_manifold(lambda x, u: halves * x + 0 * u.sum(), s, np.zeros(1)).points
+    for size, n_places in ((2e-7, 0), (2e-3, found.n // 2)):
+        moved = size * (-1.0) ** np.argsort(np.argsort(found.xstar[:, 0]))
+        steps = found.xstar + np.float32(moved[:, None] * [1, 0])
+        told = str(line_attractor(found.replace(F_xstar=steps)))
+        assert ("comes to rest at" in told) == (n_places > 0), told

@@ -299,6 +299,15 @@ def test_without_points_of_a_search_none_are_marked_where_the_drift_is_0():
     assert rests(fig) == {} and len(points(panels(fig)[0])) == 1  # the line's own
 
 
+def test_slow_points_are_in_the_plane_and_not_where_the_drift_is_0():
+    x = np.array([[0.3, 0.3, 0, 0, 0], [-0.4, -0.4, 0, 0, 0]])
+    found = FixedPoints(xstar=x, status=np.array([Status.FIXED_POINT, Status.SLOW_POINT]))
+    fig = drawn(projection=ROTATED, fixed_points=found)
+    assert len(points(panels(fig)[0])) == 2
+    (marked,) = rests(fig).values()
+    np.testing.assert_allclose(marked, [[np.sqrt(2) * 1.3, 0]], atol=1e-6)
+
+
 def test_points_on_a_ring_are_at_their_angles():
     angle = np.radians([60, 180, -60, 1])
     x = 3 + 2 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)

@@ -831,3 +831,12 @@ def test_points_draw_themselves(n_axes):
     with pytest.raises(ValueError, match="`dimensions` is 4; expected"):
         fps.plot(traj, hidden(), dimensions=4)
     assert slowpoints.FixedPoints.plot is FixedPoints.plot
+
+
+def test_a_line_in_the_legend_has_no_colour_of_the_scale():
+    """A blue that no trajectory had looked like one of the numbers."""
+    numbers = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
+    fig = plot_fixed_points_2d(FixedPoints(), trajectories(), hidden(), color_by=numbers)
+    line, *_ = legend_of(fig).legend_handles
+    color = line.get_color()
+    assert to_hex(color if isinstance(color, str) else color[0]) == to_hex("0.4")
