@@ -78,6 +78,15 @@ class TestInterrupt:
         assert out.count("chunk") == 0 and "KeyboardInterrupt" in err
 
 
+@pytest.fixture
+def pythons_handler():
+    """Python's own, which it does not set in a shell's background, where Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_handler")
 def test_the_signal_is_pythons_again_after_a_search_and_its_result_is_not_kept():
     states = np.random.default_rng(0).normal(size=(1, 1000, 1)).astype(np.float32)
     finder = FixedPointFinder(lambda x, u: x / 2, verbose=False)
