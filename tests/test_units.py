@@ -37,14 +37,17 @@ def network(unit, weights=W):
 
 def roots():
     """Return all nine fixed points in float64: four attractors, four saddles and the origin."""
+    x = np.stack(np.meshgrid(*[np.linspace(-1, 1, 25)] * 2), axis=-1).reshape(-1, 2)
+    A = np.float32(W).astype(float)
+    for _ in range(60):
+        h = np.tanh(x @ A.T)
+        step = np.linalg.solve(np.eye(2) - (1 - h * h)[..., None] * A, (h - x)[..., None])[..., 0]
+        length = np.linalg.norm(step, axis=1, keepdims=True)
+        x = x + step * np.minimum(1, 0.5 / np.maximum(length, 1e-300))
     found = []
-    for x in np.stack(np.meshgrid(*[np.linspace(-1, 1, 25)] * 2), axis=-1).reshape(-1, 2):
-        for _ in range(60):
-            h = np.tanh(np.float32(W).astype(float) @ x)
-            step = np.linalg.solve(np.eye(2) - (1 - h * h)[:, None] * np.float32(W), h - x)
-            x = x + step * min(1, 0.5 / max(np.linalg.norm(step), 1e-300))
-        if np.linalg.norm(step) < 1e-12 and not any(np.linalg.norm(x - y) < 1e-6 for y in found):
-            found.append(x)
+    for y in x[length[:, 0] < 1e-12]:
+        if not any(np.linalg.norm(y - z) < 1e-6 for z in found):
+            found.append(y)
     return np.array(sorted(found, key=lambda x: x.round(9).tolist()))
 
 

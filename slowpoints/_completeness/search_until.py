@@ -84,7 +84,7 @@ def search_until(
     coverage: Number = 0.99,
     degree: int | None = 1,
     max_rows: int = 2**14,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     noise_scale: Number = 0.0,
     valid_bxt: Bool[RealArray, "trials time"] | None = None,
     rows_at_a_time: int = 128,
@@ -122,7 +122,7 @@ def search_until(
             for networks for which it is not known. If some sign cannot be told, as on a line of
             fixed points, coverage alone decides.
         max_rows: search from no more states than this.
-        key: a JAX random key.
+        key: a JAX random key, or a whole number as its seed.
         noise_scale: standard deviation of the noise that is added to states of the first round.
         valid_bxt: `[trials, time]` which states may be drawn.
         rows_at_a_time: the rows of a round.

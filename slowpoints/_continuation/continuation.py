@@ -58,7 +58,7 @@ def continuation(
     max_steps: int = 5000,
     n_eigvals: int | None = None,
     certify: bool = False,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
 ) -> Branches | OrbitBranches:
     """Follow fixed points, or closed orbits, through a parameter, around folds, in both directions.
 
@@ -111,7 +111,7 @@ def continuation(
             until there is one. Where there is none, as where branches cross, `Branches.unproven`
             says so. Events are not proven. The more units, the shorter the tubes: it is meant for
             up to some ten.
-        key: a JAX random key, for `search_at`; `jax.random.key(0)` by default.
+        key: a JAX random key, or a whole number as its seed, for `search_at`; 0 by default.
 
     Returns:
         The branches and what happens on them. A branch on which several of the points lie appears

@@ -96,7 +96,7 @@ def rank_needed(
     ranks: Sequence[int] | None = None,
     tol: Number | None = None,
     n_starts: int = 1024,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
 ) -> RankNeeded:
     """Truncate the weights at increasing ranks, until all known fixed points are there.
 
@@ -125,7 +125,7 @@ def rank_needed(
             distance to the nearest other known point under the same input, and any distance if
             there is no other.
         n_starts: from how many states to search at each rank; at least from one per known point.
-        key: a JAX random key.
+        key: a JAX random key, or a whole number as its seed.
 
     Returns:
         For each rank, which points are there and how many others, and the rank at which all are.

@@ -197,6 +197,13 @@ def _meaning(texts: dict[str, list[str]], flow: bool, dt: float | None, longest:
         "The last two columns are the time constant and the frequency of the slowest mode. "
         f"Time constants are in {unit}, and are negative if deviations grow."
     )
+    if "hits" in texts:
+        meaning += " Hits are the starts that ended at the point."
+    if str(Status.WITHIN_TOLERANCE) in texts.get("status", ()):
+        meaning += (
+            f" A point {Status.WITHIN_TOLERANCE} has a small q, but whether there is a fixed point "
+            "next to it is not known."
+        )
     if any(_IS_LONGER in text for name in _TIMES for text in texts[name]):
         meaning += (
             f" {_bound(longest)} is what rounding does not tell from infinity, nor a "

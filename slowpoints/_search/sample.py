@@ -18,7 +18,7 @@ from slowpoints._network.trace import traced
 
 
 def sample_states(
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     state_traj: Float[RealArray, "trials time n_states"],
     n_inits: int,
     noise_scale: Scalar = 0.1,
@@ -39,7 +39,7 @@ def sample_states(
     attractors are left.
 
     Args:
-        key: a JAX random key.
+        key: a JAX random key, or a whole number as its seed.
         state_traj: `[trials, time, n_states]` the states that the network visits.
         n_inits: how many to draw.
         noise_scale: standard deviation of the noise, in the units of the states.
@@ -88,7 +88,7 @@ def sample_states(
 
 
 def sample_ball(
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     center: Float[RealArray, " n_states"],
     radius: Scalar | Float[RealArray, " n_states"],
     n: int,
@@ -99,7 +99,7 @@ def sample_ball(
     al. 2013).
 
     Args:
-        key: a JAX random key.
+        key: a JAX random key, or a whole number as its seed.
         center: `[n_states]` the state in the middle.
         radius: of the ball, in the units of the states; or `[n_states]`, the semi-axes of an
             ellipsoid, for states whose entries have different scales.
@@ -136,7 +136,7 @@ def sample_ball(
 
 
 def sample_inputs_and_states(
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     inputs_traj: Float[RealArray, "trials time n_inputs"],
     state_traj: Float[RealArray, "trials time n_states"],
     n_inits: int,
@@ -149,7 +149,7 @@ def sample_inputs_and_states(
     Sussillo 2018). The same key draws the same states as `sample_states`.
 
     Args:
-        key: a JAX random key.
+        key: a JAX random key, or a whole number as its seed.
         inputs_traj: `[trials, time, n_inputs]` the inputs.
         state_traj: `[trials, time, n_states]` the states, at the same times. Whether the input of
             a time step is the one that led to the state or the one that acts on it next is the

@@ -150,6 +150,12 @@ def test_old_style_keys_will_do():
     assert sample_states(jax.random.PRNGKey(0), numbered(), FEW).shape == (FEW, N_STATES)
 
 
+@pytest.mark.parametrize("seed", [5, -1, 2**40])
+def test_a_whole_number_is_the_seed_of_a_key(seed):
+    drawn = sample_states(seed, numbered(), FEW)
+    np.testing.assert_array_equal(drawn, sample_states(jax.random.key(seed), numbered(), FEW))
+
+
 def test_precision_is_that_of_the_trajectories():
     assert sample_states(KEY, numbered(), FEW).dtype == np.float32
     with jax.enable_x64(True):

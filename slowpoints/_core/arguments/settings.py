@@ -180,17 +180,21 @@ def seed(caller: str, name: str, value: Any) -> int:
 
 
 def random_key(caller: str, value: Any) -> Any:
-    """Return one JAX random key, new style or old.
+    """Return one JAX random key, new style or old, or that of a seed.
 
     Raises:
-        TypeError: if `value` is not one.
+        TypeError: if `value` is neither.
+        ValueError: if it is a number that does not fit into 64 bits.
     """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return jax.random.key(seed(caller, "key", value))
     if isinstance(value, (jax.Array, np.ndarray)):
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
             return value
         if value.dtype == np.uint32 and value.ndim == 1:
             return jnp.asarray(value)
-    refuse(caller, "key", found(value), "one random key, such as jax.random.key(0)", TypeError)
+    expected = "one random key, such as jax.random.key(0), or a whole number as its seed"
+    refuse(caller, "key", found(value), expected, TypeError)
 
 
 def fields(caller: str, fps: Any, kind: type, *names: str) -> None:
