@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from slowpoints._classical.context_panels import Trials, draw_contexts
 from slowpoints._classical.searched import (
@@ -47,8 +47,10 @@ def plot_context_integration(
     The figure of Mante et al. (2013, fig. 5 and 6): a column for each context and a row for each
     kind of evidence, in the plane of the axis of choice and that of this evidence. Each panel has
 
-    - the average trajectories by evidence and choice, coloured by the evidence, of 20 trials
-      or more; of evidence with more than 12 values, in 8 parts;
+    - the average trajectories by evidence and choice, coloured by the evidence and dashed where it
+      is negative; of evidence with more than 12 values, in 8 parts. Averages of fewer than 20
+      trials are left out. Where a line bends, an average of states on it is beside it;
+    - the last state of each trial that is held, up to 300;
     - the line of slow points on which the network holds what it has added up under the input of
       this context, and the fixed points near it;
     - at the middle of the line, the selection vector, which the line reads, and the effect of a
@@ -57,8 +59,9 @@ def plot_context_integration(
       of all states, the median along the line, is written in the panel: at 90 degrees the evidence
       is not read.
 
-    The panels below show the product of the two all along the line: how far a pulse of 1 moves the
-    state along it.
+    The panels below show the product of the two all along the line: how far a small pulse moves the
+    state along it, per unit of the pulse. A pulse that is not small leaves the place whose modes
+    these are, and may move the state by much less or more.
 
     Args:
         model: the network: anything that [`as_transition`][slowpoints.as_transition] takes. Pulses
@@ -94,7 +97,9 @@ def plot_context_integration(
             evidence is missing, or a context has no slow points.
 
     Warns:
-        UserWarning: if states that are held were not visited under the input of their context.
+        UserWarning: if a step under the input of a context ends farther from the state that follows
+            a state that is held, in the median, than twice what states move in a step. Where the
+            evidence is noise, that is as if it were not there.
     """
     arguments.instance(_CALLER, "inputs", inputs, Mapping, "a dict of contexts and inputs")
     cues = {name: checked_input(_CALLER, f"inputs[{name!r}]", cue) for name, cue in inputs.items()}
@@ -136,7 +141,18 @@ def plot_context_integration(
         for name, pulse in pulses.items():
             seen[name] = _effect_beside(lines, pulse, seen["choice"])
     near = {name: points_near(points[name], line) for name, line in lines.items()}
-    return draw_contexts(where.states, trials, near, lines, seen, pulses, config), points, lines
+    settled = _last(where.states, is_held)
+    fig = draw_contexts(where.states, settled, trials, near, lines, seen, pulses, config)
+    return fig, points, lines
+
+
+def _last(
+    states: Float[np.ndarray, "trials time d"], is_held: Bool[np.ndarray, "trials time"]
+) -> Float[np.ndarray, "trials d"]:
+    """Return the last state of each trial that is held, NaN if there is none."""
+    last = is_held.shape[1] - 1 - np.argmax(is_held[:, ::-1], axis=1)
+    found = states[np.arange(len(states)), last]
+    return np.where(is_held.any(axis=1)[:, None], found, np.nan)
 
 
 def _checked_trials(

@@ -32,6 +32,9 @@ _LEAST_TRIALS = 20
 _PARTS = 8
 """Evidence of many values is divided into so many parts, of about as many trials."""
 
+_MOST_SETTLED = 300
+"""So many single states show where trials end; more would hide the line."""
+
 _LINE, _SELECTION, _INPUT = "black", "#00573F", "#C2428B"
 _KINDS = ("#C2428B", "#0072B2", "#E69F00", "#56B4E9")
 """Colours of the effects of several kinds of evidence."""
@@ -54,6 +57,7 @@ class Trials:
 
 def draw_contexts(
     states: Float[np.ndarray, "trials time n_states"],
+    settled: Float[np.ndarray, "trials n_states"],
     trials: Trials,
     points: dict[Any, FixedPoints],
     lines: dict[Any, LineAttractor],
@@ -79,6 +83,7 @@ def draw_contexts(
             for ax, (name, line) in zip(row, lines.items(), strict=True):
                 own = trials.context == str(name)
                 scale = _draw_averages(ax, states[own] @ plane, trials, own, kind, bare)
+                _draw_settled(ax, settled[own] @ plane)
                 _draw_line(ax, line, plane)
                 if points[name].n:
                     there = points[name].xstar.astype(np.float64) @ plane
@@ -91,13 +96,15 @@ def draw_contexts(
             grid[0][k].set_title(f"{name} context")
             _draw_what_is_read(ax, line, axes["choice"], pulses)
             ax.set_xlabel(config.xlabel or "choice axis")
-        grid[-1][0].set_ylabel("moved along the line\nby a pulse of 1")
+        grid[-1][0].set_ylabel("moved along the line\nper unit of a small pulse")
         for ax in grid.ravel():
             ax.spines[["top", "right"]].set_visible(False)
         if config.title:
             fig.suptitle(config.title)
         if config.show_legend:
-            draw_names_below(fig, _named(grid))
+            draw_names_below(
+                fig, _named(grid, any(np.any(e < 0) for e in trials.evidence.values()))
+            )
         finish(fig, config)
     return fig
 
@@ -129,22 +136,37 @@ def _draw_averages(
     end = float(np.abs(values).max()) or 1.0
     norm = (0.0 if values.min() >= 0 else -end, end) if config.norm is None else config.norm
     looks = replace(config, norm=norm, clabel=kind)
-    every = np.arange(len(shown))
     paths = np.array(means).reshape(len(shown), *there.shape[1:])
-    coloring = coloring_of(
-        "plot_context_integration",
-        np.array(shown, float),
-        None,
-        paths.shape[:2],
-        every,
-        0,
-        every[:0],
-        0,
-        None,
-        looks,
-    )
-    draw_trajectories(ax, paths, coloring, looks)
-    return coloring.scale
+    strength, scale = np.array(shown, float), None
+    # A scale with two ends is the same in grey at both.
+    for part, line in ((strength >= 0, "-"), (strength < 0, (0, (4, 1.5)))):
+        if not part.any() and line != "-":
+            continue
+        every = np.arange(part.sum())
+        coloring = coloring_of(
+            "plot_context_integration",
+            strength[part],
+            None,
+            (len(every), paths.shape[1]),
+            every,
+            0,
+            every[:0],
+            0,
+            None,
+            looks,
+        )
+        dashes = replace(looks, kwargs={"linestyle": line} | (looks.kwargs or {}))
+        draw_trajectories(ax, paths[part], coloring, dashes)
+        scale = coloring.scale or scale
+    return scale
+
+
+def _draw_settled(ax: Any, there: Float[np.ndarray, "trials 2"]) -> None:
+    """Draw single states that are held, on which averages need not be."""
+    there = there[np.isfinite(there).all(axis=1)]
+    some = np.linspace(0, len(there) - 1, min(len(there), _MOST_SETTLED)).round().astype(int)
+    look: dict[str, Any] = {"linestyle": "none", "marker": ".", "color": "0.7", "zorder": 2.1}
+    ax.plot(*there[some].T, markersize=2.0 * scale_of_marks(), label="ends of trials", **look)
 
 
 def _draw_line(ax: Any, line: LineAttractor, plane: Float[np.ndarray, "d 2"]) -> None:
@@ -176,6 +198,7 @@ def _draw_vectors(
         if np.isfinite(vector).all():
             look: dict[str, Any] = {"angles": "uv", "scale_units": "inches", "zorder": 4}
             look |= {"scale": 1 / (_ARROW * scale), "units": "inches", "width": width * scale}
+            look |= {"headwidth": 2.5, "headlength": 2.5, "headaxislength": 2.2}  # a shaft is left
             ax.quiver(*start, *(vector @ isometric), color=color, **look)
             ax.plot([], [], color=color, linewidth=72 * width * scale, label=name)
     known = linear_modes(line.points).is_real & np.isfinite(unit).all(axis=(0, 2))
@@ -200,7 +223,8 @@ def _draw_what_is_read(
         ax.plot((line.curve @ choice)[on], read[on], label=f"pulse of {kind}", **look)
 
 
-def _named(grid: Any) -> dict[str, Any]:
+def _named(grid: Any, are_dashed: bool) -> dict[str, Any]:
     """Return the lines and marks of all panels by name."""
     found = named_in_panels(grid.ravel())
-    return {"averages" if name == "trajectories" else name: each for name, each in found.items()}
+    words = "averages (dashed: negative)" if are_dashed else "averages"
+    return {words if name == "trajectories" else name: each for name, each in found.items()}

@@ -1,6 +1,7 @@
 """What the figures of classical results share: a network, its states, and searches from these."""
 
 import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -100,10 +101,16 @@ def checked_input(caller: str, name: str, given: Any) -> Float[np.ndarray, " n_i
 
 
 def for_paper(caller: str, config: PlotConfig | None, width: float, height: float) -> PlotConfig:
-    """Return the looks: unless they are given, for a paper, without a title."""
+    """Return the looks: unless they are given, for a paper, without a title.
+
+    `PlotConfig.for_column` does not know the figure: its own size becomes one of the same width.
+    """
     if config is None:
         return PlotConfig.for_column(title=None, figsize=(width, height))
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
+    if config.figsize in [PlotConfig.for_column(columns).figsize for columns in (1, 2)]:
+        wide = config.figsize[0]
+        return replace(config, figsize=(wide, height * min(1.0, wide / width)))
     return config
 
 

@@ -70,6 +70,13 @@ def lasting(time: float, longest: float) -> str:
     return f"longer than {longest:.2g}" if abs(time) > longest else f"{time:.4g}"
 
 
+def grows(
+    time: Float[np.ndarray, " n"], longest: Float[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Return at which time constants deviations grow, which rounding has to tell from decay."""
+    return (time < 0) & (np.abs(time) <= longest)
+
+
 def frequencies(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[RealArray, "*b k"]:
     """Return how many times deviations rotate per step or unit of time: see `FixedPoints`."""
     xp = _backend(eigval)

@@ -18,7 +18,7 @@ from slowpoints._arclength.through_points import (
 )
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
-from slowpoints._linear_algebra.linear_dynamics import lasting
+from slowpoints._linear_algebra.linear_dynamics import grows, lasting
 from slowpoints._modes.linear_modes import LinearModes, linear_modes
 from slowpoints._modes.slow_manifold import slow_part, slowest_axis
 from slowpoints._network.units import relative_units
@@ -118,10 +118,17 @@ class LineAttractor(eqx.Module):
             return f"{text}. Its direction is known at none of these."
         angle = self.angle[on]
         lasts = lasting(float(np.median(np.abs(self.time_constant[on]))), self.longest[on].min())
+        n_grow = int(np.sum(grows(self.time_constant[on], self.longest[on])))
+        modes = f"These modes last {lasts} (median)"
+        if n_grow:
+            modes = (
+                f"Deviations along these modes grow at {n_grow} of {on.sum()} points; their time "
+                f"constants are {lasts} (median, without signs)"
+            )
         text = (
             f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
             f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
-            f"most {angle.max():.1f}. These modes last {lasts} (median); drift along it up to "
+            f"most {angle.max():.1f}. {modes}; drift along it up to "
             f"{np.abs(self.drift[on]).max():.2g}."
         )
         if n_rests := self._n_rests():

@@ -415,3 +415,18 @@ def test_rounding_on_a_line_of_fixed_points_is_no_place_of_rest():
         steps = found.xstar + np.float32(moved[:, None] * [1, 0])
         told = str(line_attractor(found.replace(F_xstar=steps)))
         assert ("comes to rest at" in told) == (n_places > 0), told
+
+
+@pytest.mark.parametrize("n_grow", [0, 3])
+def test_modes_that_grow_are_not_said_to_last(n_grow):
+    x = np.linspace([-1, 1], [1, -1], 8)
+    tangent = np.array([1, -1]) / np.sqrt(2)
+    slow = np.where(np.arange(8) < n_grow, 1.004, 0.99)
+    J = 0.5 * np.eye(2) + (slow - 0.5)[:, None, None] * np.outer(tangent, tangent)
+    told = str(line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J)))
+    if n_grow:
+        assert (
+            "Deviations along these modes grow at 3 of 8 points; their time constants are" in told
+        )
+    else:
+        assert "These modes last 99.5 (median)" in told and "grow" not in told

@@ -13,6 +13,7 @@ from slowpoints import (
     plot_ring_attractor,
     simulate,
 )
+from slowpoints._classical.searched import for_paper
 
 matplotlib.use("Agg")
 
@@ -224,7 +225,9 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
         words = [text.get_text() for text in ax.texts if text.get_text()]
         assert words == [f"selection and {kind}: {angle:.0f}°"]
         # The averages by this evidence and by choice in this context, coloured by the evidence.
-        (drawn,) = [a for a in ax.collections if isinstance(a, LineCollection)]
+        # Those of negative evidence are dashed, since both ends of the scale are alike in grey.
+        drawn = [a for a in ax.collections if isinstance(a, LineCollection)]
+        assert [each.get_linestyle()[0][1] is None for each in drawn] == [True, False]
         own, levels = trials["context"] == name, np.unique(trials["evidence"][kind])
         by_both = [
             (level, own & (trials["evidence"][kind] == level) & (trials["choice"] == choice))
@@ -232,12 +235,19 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
             for choice in (-1, 1)
         ]
         by_both = [(level, rows) for level, rows in by_both if rows.sum() >= 20]
+        by_both.sort(key=lambda each: each[0] < 0)
         assert len(by_both) == (4 if kind == name else 8)  # what is relevant decides the choice
-        assert drawn.get_array().tolist() == [level for level, _ in by_both]
-        assert drawn.get_clim() == (-1, 1) and drawn.cmap.name == "coolwarm"
+        strength = np.concatenate([each.get_array() for each in drawn])
+        assert strength.tolist() == [level for level, _ in by_both]
+        assert {(each.get_clim(), each.cmap.name) for each in drawn} == {((-1, 1), "coolwarm")}
         plane = np.stack([axes["choice"], axes[kind]], axis=1)
         means = [states[rows].mean(axis=0) @ plane for _, rows in by_both]
-        np.testing.assert_allclose(np.array(drawn.get_segments()), means, atol=1e-5)
+        segments = [segment for each in drawn for segment in each.get_segments()]
+        np.testing.assert_allclose(segments, means, atol=1e-5)
+        (ends,) = [line for line in ax.lines if line.get_label() == "ends of trials"]
+        there = states[own, -1] @ plane
+        some = np.linspace(0, len(there) - 1, min(len(there), 300)).round().astype(int)
+        np.testing.assert_allclose(ends.get_xydata(), there[some], atol=1e-5)
     assert [panels["motion", name].get_title() for name in CUES] == [
         "motion context",
         "colour context",
@@ -259,8 +269,17 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
             )
     assert fig.get_suptitle() == "Two contexts"
     names = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert set(names) >= {"averages", "slow points", "selection vector", "effect of evidence"}
-    assert not any("(" in name for name in names)
+    assert set(names) >= {"averages (dashed: negative)", "ends of trials", "slow points"}
+    assert set(names) >= {"selection vector", "effect of evidence"}
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(1, 85), (2, 180)])
+def test_a_figure_for_a_column_has_a_height_of_its_own(columns, wide):
+    config = PlotConfig.for_column(columns, show=False)
+    found = for_paper("f", config, 180 / 25.4, 7.8).figsize
+    np.testing.assert_allclose(found, [wide / 25.4, 7.8 * wide / 180])
+    own = PlotConfig.for_column(columns, figsize=(5, 4))
+    assert for_paper("f", own, 180 / 25.4, 7.8) is own
 
 
 @pytest.mark.slow
