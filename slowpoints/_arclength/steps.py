@@ -69,6 +69,9 @@ _MOST_AT_CORNERS = 3.0
 _BEHIND = 1e-3
 """So far behind a corner the slope is that of the other side, and no further corner near by."""
 
+_ASKEW = 0.4
+"""The direction in which the curve behind a corner is sought is turned by so much along `s`."""
+
 _BACK = 0.999
 """A curve that leads back in the direction it came from, to within three degrees, has an end."""
 
@@ -263,8 +266,12 @@ def beyond_corner(
         is not on the curve.
     """
     behind = y + _BEHIND * tangent
-    solve, _ = solver_at(curve, behind, tangent)
-    direction = tangents(curve, behind, tangent, solve)
+    # Not the tangent itself: symmetric corners turn by just a right angle.
+    towards_end = jnp.where(tangent[:, -1] >= 0, _ASKEW, -_ASKEW)
+    normal = tangent.at[:, -1].add(towards_end.astype(tangent.dtype))
+    normal = normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
+    solve, _ = solver_at(curve, behind, normal)
+    direction = tangents(curve, behind, normal, solve)
     found = []
     for way in (direction, -direction):
         new = corrected(curve, y + _BEHIND * way, way)

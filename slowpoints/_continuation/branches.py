@@ -78,12 +78,14 @@ class Event:
         kind: `"fold"`, where two points meet and vanish; `"branch_point"`, where branches cross, as
             at a pitchfork; `"flip"`, where an eigenvalue passes -1; `"neimark_sacker"`, where a
             pair passes the unit circle; in continuous time `"hopf"`, where one passes the imaginary
-            axis.
+            axis; `"border_collision"`, a kink, as of a ReLU unit, where eigenvalues jump past the
+            circle (Eisenmann et al. 2023). Where points meet and vanish at a kink, that is a
+            `"fold"`.
         s: the parameter.
         xstar: `[n_states]` the state.
         branch: the number of the branch.
         place: where it is along the branch: 3.5 is between its points 3 and 4.
-        eigval: the eigenvalue that passes; of a pair, the upper one.
+        eigval: the eigenvalue that passes; of a pair, the upper one; NaN where eigenvalues jump.
         uncertainty: how far `s` may be off.
     """
 

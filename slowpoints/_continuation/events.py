@@ -39,6 +39,11 @@ _REAL = 1e-4
 """An eigenvalue that crosses the unit circle at an angle below this, in radians, crosses at 1 or
 -1. Rounding splits double eigenvalues by about the square root of the precision."""
 
+_JUMP, _SHORT = 1e-2, 1e-4
+"""On a piece of a curve that is no longer than the second, eigenvalues of a smooth network differ
+by less than the first: the square root of the precision where they are double. If they differ by
+more, the curve passes a kink, as of a ReLU unit (a border collision), and none of them passes the
+circle."""
 
 _AROUND = 1e-3
 """A branch point is interpolated from points of the curve up to this arclength from it. Nearer by,
@@ -60,11 +65,12 @@ class StabilityChange(NamedTuple):
     """A change of stability on a curve.
 
     Attributes:
-        kind: `"fold"`, `"branch_point"`, `"flip"`, `"neimark_sacker"` or `"hopf"`.
+        kind: `"fold"`, `"branch_point"`, `"flip"`, `"neimark_sacker"`, `"hopf"` or
+            `"border_collision"`.
         chain: on which of the curves.
         place: after which of its points, as a number with a fraction.
         y: `[d + 1]` the point.
-        eigval: the eigenvalue that crosses.
+        eigval: the eigenvalue that crosses; NaN where eigenvalues jump.
         width: by how much `s`, as a part of the span, may be off.
         along: `[d + 1]` the unit vector along the curve.
         turns: whether the curve turns back in `s`.
@@ -286,12 +292,30 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     elif not is_flow and np.pi - angle <= _REAL:
         kind = "flip"
     width = float(abs(piece.y[1][-1] - piece.y[0][-1]))
+    if _eigenvalues_jump(piece, is_flow):
+        kind, value, theta = "fold" if piece.turns else "border_collision", complex(np.nan), 0.5
+        y = (piece.y[0] + piece.y[1]) / 2
+        width = 2 * piece.length  # the corner may be beyond both ends
     place = piece.place[0] + theta * (piece.place[1] - piece.place[0])
     along = piece.y[1] - piece.y[0]
     along = along / np.linalg.norm(along)
     return StabilityChange(
         kind, piece.chain, float(place), y, complex(value), width, along, piece.turns
     )
+
+
+def _eigenvalues_jump(piece: _Piece, is_flow: bool) -> bool:
+    """Whether an eigenvalue beyond the circle at one end has none like it at the other."""
+    if piece.length > _SHORT or np.isnan(piece.eigvals).any():
+        return False
+    for here, there in (piece.eigvals, piece.eigvals[::-1]):
+        outside = here[growth(here, is_flow) > 0]
+        if outside.size == here.size < len(piece.y[0]) - 1:
+            continue  # those like the last ones need not be among the leading ones
+        apart = np.abs(outside[:, None] - there).min(axis=1, initial=np.inf)
+        if (apart > _JUMP * np.maximum(1, np.abs(outside))).any():
+            return True
+    return False
 
 
 def _with_precise_branch_points(

@@ -36,6 +36,7 @@ _EVENTS = {
     "flip": ("flip", "^"),
     "neimark_sacker": ("Neimark-Sacker point", "D"),
     "hopf": ("Hopf point", "D"),
+    "border_collision": ("border collision", "X"),
     "period_doubling": ("period doubling", "^"),
     "torus": ("torus", "D"),
     "change_of_stability": ("change of stability", "P"),

@@ -327,6 +327,52 @@ def test_a_corner_at_which_a_branch_turns_back_is_passed():
     )
 
 
+def _bent(beyond):
+    """Two halved states; where the first is positive, its plane has the slopes `beyond`."""
+    beyond = jnp.asarray(beyond)
+
+    def F(x, s):
+        slopes = jnp.where(x[0] > 0, beyond, 0.5 * jnp.eye(2))
+        # Continuous: only what the kink of the first state adds, which is 0 at it.
+        return (
+            0.5 * x
+            + (slopes - 0.5 * jnp.eye(2))[:, 0] * jax.nn.relu(x[0])
+            + jnp.array([1, 0.0]) * s
+        )
+
+    return F
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "indices"),
+    [
+        ((1.5, 0.0), "fold", {0, 1}),  # 0.5 becomes 1.5, and two points meet
+        ((-1.5, 0.0), "border_collision", {0, 1}),  # 0.5 becomes -1.5: a cycle of two may begin
+        ((0.9, -2.0), None, {0}),  # only slopes change
+        ((1.5, -1.0), "fold", {0, 1}),
+    ],
+)
+def test_at_a_kink_eigenvalues_jump_and_none_is_said_to_pass(column, kind, indices):
+    beyond = np.array([[column[0], 0.0], [column[1], 0.5]])
+    start = _points([[-1.0, 0.0]], -0.5)
+    branches = slowpoints.continuation(_bent(beyond), start, (-1, 1))
+    assert [event.kind for event in branches.events] == [kind] * (kind is not None)
+    for event in branches.events:
+        assert abs(event.s) <= event.uncertainty < 1e-5 and np.isnan(event.eigval)
+    assert {int(k) for branch in branches.branches for k in branch.index} == indices
+
+
+def test_a_pair_that_jumps_is_no_neimark_sacker_point():
+    def F(x, s):  # the plane turns by 0.4 radians and grows by 1.2 where the third state is > 0
+        turn = 1.2 * jnp.array([[jnp.cos(0.4), -jnp.sin(0.4)], [jnp.sin(0.4), jnp.cos(0.4)]])
+        plane = jnp.where(x[2] > 0, turn, 0.5 * jnp.eye(2)) @ x[:2]
+        return jnp.append(plane, 0.5 * x[2] + s[0])
+
+    start = _points([[0.0, 0.0, -1.0]], -0.5)
+    (event,) = slowpoints.continuation(F, start, (-1, 1)).events
+    assert event.kind == "border_collision" and abs(event.s) <= event.uncertainty < 1e-5
+
+
 @pytest.mark.slow
 def test_at_a_jump_a_branch_ends_and_says_so():
     def jump(x, s):
