@@ -152,7 +152,7 @@ def _last(
     """Return the last state of each trial that is held, NaN if there is none."""
     last = is_held.shape[1] - 1 - np.argmax(is_held[:, ::-1], axis=1)
     found = states[np.arange(len(states)), last]
-    return np.where(is_held.any(axis=1)[:, None], found, np.nan)
+    return np.where(np.any(is_held, axis=1, keepdims=True), found, np.nan)
 
 
 def _checked_trials(

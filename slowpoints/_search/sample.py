@@ -63,9 +63,9 @@ def sample_states(
     n_inits = check_draw(caller, n_inits, noise_scale)
     n_steps = arguments.whole(caller, "n_steps", n_steps)
     state_traj, valid_bxt = check_trajectories(caller, state_traj, valid_bxt)
-    key = arguments.random_key(caller, key)
+    random_key: Any = arguments.random_key(caller, key)
     if n_steps == 0:
-        return _draw(key, state_traj, n_inits, noise_scale, valid_bxt)[0]
+        return _draw(random_key, state_traj, n_inits, noise_scale, valid_bxt)[0]
     for name, value in (("F", F), ("inputs", inputs)):
         if value is None:
             expected = f"the network that takes the {n_steps} steps, and its constant input"
@@ -83,7 +83,7 @@ def sample_states(
         states="state_traj",
         forward_mode=False,
     )
-    states, _ = _draw(key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
+    states, _ = _draw(random_key, jnp.asarray(state_traj), n_inits, noise_scale, valid_bxt)
     return _run(steps, states, jnp.broadcast_to(jnp.asarray(u), (n_inits, n_inputs)))
 
 
@@ -113,7 +113,7 @@ def sample_ball(
         ValueError: if an argument has the wrong shape or range.
     """
     caller = "sample_ball"
-    key = arguments.random_key(caller, key)
+    random_key: Any = arguments.random_key(caller, key)
     center = arguments.array(caller, "center", center, ("n_states",), floating=True, finite=True)
     n = arguments.whole(caller, "n", n, least=1)
     n_states = center.shape[0]
@@ -127,7 +127,7 @@ def sample_ball(
             was = f"holds {np.asarray(radius).min()}"
             arguments.refuse(caller, "radius", was, "lengths of at least 0", ValueError)
     center = put(center)
-    directions, lengths = jax.random.split(key)
+    directions, lengths = jax.random.split(random_key)
     normal = jax.random.normal(directions, (n, n_states), center.dtype)
     normal = normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
     # The part of the volume within a distance rises with its power of the dimension.
@@ -172,8 +172,8 @@ def sample_inputs_and_states(
     shape = (*state_traj.shape[:2], "n_inputs")
     inputs_traj = arguments.array(caller, "inputs_traj", inputs_traj, shape, floating=True)
     arguments.check_finite(caller, "inputs_traj", inputs_traj, valid_bxt, hint=_WHERE_VALID)
-    key = arguments.random_key(caller, key)
-    states, rows = _draw(key, state_traj, n_inits, noise_scale, valid_bxt)
+    random_key: Any = arguments.random_key(caller, key)
+    states, rows = _draw(random_key, state_traj, n_inits, noise_scale, valid_bxt)
     xp, rows, known = with_library(rows, inputs_traj)
     inputs = xp.reshape(known, (-1, known.shape[2]))[rows]
     return beside(inputs, states), states
