@@ -55,7 +55,8 @@ def plot_flip_flop(
         ValueError: if an array has the wrong shape or is not finite.
 
     Warns:
-        UserWarning: if the states were not visited under this input.
+        UserWarning: if a step under this input ends farther from the state that follows, in the
+            median, than twice what states move in a step.
     """
     dimensions = arguments.whole(_CALLER, "dimensions", dimensions, least=2, most=3)
     seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)

@@ -66,7 +66,10 @@ def plot_ring_attractor(
         ValueError: if an array has the wrong shape or is not finite, or no slow points are found.
 
     Warns:
-        UserWarning: if the states were not visited under this input.
+        UserWarning: if a step under this input ends farther from the state that follows, in the
+            median, than twice what states move in a step. States under noise, or of other epochs
+            of a trial too, may pass: the cleanest are those that the network is run to under this
+            input alone, such as `simulate(model, inputs, states[:, k])` with `k` in the delay.
     """
     seed = arguments.whole(_CALLER, "random_seed", random_seed, least=0)
     u = checked_input(_CALLER, "inputs", inputs)

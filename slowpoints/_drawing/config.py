@@ -35,7 +35,7 @@ class PlotConfig:
         render_backend: kept for compatibility; animations are always drawn by Matplotlib.
         render_workers: kept for compatibility; frames are drawn one after another.
         render_start_method: kept for compatibility, like `render_workers`.
-        show_legend: whether to draw the legend, beside the axes.
+        show_legend: whether to draw the legend, and the colour bar, beside the axes.
         color: colour of the trajectories, which are drawn translucent, unless `color_by` is given.
         clabel: label of the colour bar, where there is one.
         kwargs: `matplotlib.lines.Line2D` properties of the trajectories, such as

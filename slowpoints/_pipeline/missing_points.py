@@ -27,9 +27,9 @@ _MANY = 5
 """So many points that a single row each has met are no accident."""
 
 _TOWARDS_OTHERS = (
-    "Starts from other states or with more noise may find them, and so may the solver `Adam`, "
-    "whose first steps leave the neighbourhood of a stable point, where other solvers stay, or "
-    "`search_between=True`, if that was off."
+    "They may be found from other states, such as those that the network runs to under this input "
+    "(`simulate`), with more noise, with `search_between=True` or `coverage`, or by the solver "
+    "`Adam`, whose first steps leave the neighbourhood of a stable point, where others stay."
 )
 
 

@@ -54,6 +54,13 @@ def test_continuous_time_is_followed_in_units_of_time(capsys):
     assert "run on a closed orbit of 6.851 units of time" in told
 
 
+def test_where_to_search_for_a_stable_point_that_was_not_found_is_said(capsys):
+    near_the_saddle = np.linspace(0.01, 0.02, 8, dtype=np.float32)[:, None]
+    told = said(capsys, lambda x, u: x + 0.2 * (x - x**3), near_the_saddle)
+    assert "8 come to a fixed point. What these come to is not among the points" in told
+    assert "sum to -1, not 1" in told and "(`simulate`)" in told
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 def test_chaos_and_escape_are_named(capsys):
