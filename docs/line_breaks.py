@@ -18,7 +18,7 @@ _FORMULA = re.compile(  # one in a sentence, with what is not to be parted from 
     r"\(?<math[^>]*display=\"inline\"(?:(?!</math>).)*</math>[.,;:)]+", re.S
 )
 _FIGURE = re.compile(r'<img (?=[^>]*?width="(\d+)")')
-_WIDE = 700  # CSS pixels; on a phone, letters of 10 points would be less than 5 high
+_WIDE = 640  # CSS pixels; on a phone, letters of 8 points would be less than 5 high
 _CELL = re.compile(r"<(t[dh])((?: [^>]*)?)>(.*?)</\1>", re.S)
 _SHORT_CELL = 16  # letters, such as "11.8 ms, 27/27"
 _UNIT = re.compile(  # the space before it; the first part passes over what is to stay as it is

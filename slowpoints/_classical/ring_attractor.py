@@ -59,7 +59,8 @@ def plot_ring_attractor(
         random_seed: of the states that are searched from.
 
     Returns:
-        The figure, the fixed points, and the ring.
+        The figure, whose first three axes are those of the drift, of the plane and of the time
+        constants; the fixed points; and the ring.
 
     Raises:
         TypeError: if an argument is of the wrong kind.

@@ -65,9 +65,10 @@ def interactive_figure(scene: Scene, config: PlotConfig) -> "go.Figure":
             "aspectmode": "data" if view.time_span is None else "cube",
             "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 0.9}, "center": {"z": -0.1}},
         },
-        legend={"itemsizing": "constant"},
+        # Below the scene: beside it, it would take half of the screen of a phone.
+        legend={"itemsizing": "constant", "orientation": "h", "x": 0, "y": 0, "yanchor": "top"},
         showlegend=config.show_legend,
-        margin={"l": 0, "r": 0, "b": 0, "t": 50},
+        margin={"l": 0, "r": 0, "b": 10, "t": 50},
     )
     if config.font_size is not None:
         fig.update_layout(font={"size": config.font_size})

@@ -121,8 +121,8 @@ def test_the_reference_has_only_names_that_exist():
         ("<code>--noise-scale</code>", '<code class="whole">--noise-scale</code>'),
         ("<p>up to 13.5 x</p>", "<p>up to 13.5&nbsp;x</p>"),
         ("<p>in 3 steps</p>", "<p>in 3 steps</p>"),
-        ('<img alt="a" width="700" src="b">', '<img class="wide" alt="a" width="700" src="b">'),
-        ('<img alt="a" width="699" src="b">', '<img alt="a" width="699" src="b">'),
+        ('<img alt="a" width="640" src="b">', '<img class="wide" alt="a" width="640" src="b">'),
+        ('<img alt="a" width="639" src="b">', '<img alt="a" width="639" src="b">'),
         (
             '<math display="inline"><mi>q</mi></math>, and',
             '<span class="whole"><math display="inline"><mi>q</mi></math>,</span> and',

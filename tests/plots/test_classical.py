@@ -130,6 +130,7 @@ def test_a_ring_has_three_memories_and_drift_in_degrees_that_is_known(tmp_path):
     assert ring.is_closed and ring.length == pytest.approx(2 * np.pi, rel=0.01)
     assert sorted(fps.n_unstable().tolist()) == [0] * 3 + [1] * 3 + [2]  # and one in the middle
     by_label = {ax.get_ylabel().split("\n")[0]: ax for ax in fig.axes}
+    assert [label.split()[0] for label in list(by_label)[:3]] == ["drift", "sine", "time"]
     plane, drift = by_label["sine"], by_label["drift"]
     names = {"stable fixed point (3)", "saddle, index 1 (3)", "saddle, index 2 (1)"}
     assert {name for name in marks(plane) if "on the curve" not in name} == names
