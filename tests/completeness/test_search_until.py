@@ -449,7 +449,7 @@ def test_inputs_may_have_one_row_and_count():
         ({"max_rows": np.inf}, ValueError),
         ({"rows_at_a_time": 0}, ValueError),
         ({"noise_scale": -1.0}, ValueError),
-        ({"key": 0}, TypeError),
+        ({"key": 0.5}, TypeError),
         ({"progress": 3}, TypeError),
         ({"compute_jacobians": 2}, TypeError),
         ({"tol_unique": -1.0}, ValueError),

@@ -600,7 +600,7 @@ def test_paths_of_the_wrong_shape_are_refused(path):
         ({"n_starts": 0}, ValueError, "n_starts"),
         ({"search_at": [3.0]}, ValueError, "search_at.*within the span"),
         ({"search_at": "x"}, TypeError, "search_at"),
-        ({"key": 3}, TypeError, "key"),
+        ({"key": 0.5}, TypeError, "key"),
         ({"fps": 3}, TypeError, "fps"),
         ({"fps": FixedPoints(xstar=np.zeros((1, 1)))}, ValueError, "fps.inputs"),
         (

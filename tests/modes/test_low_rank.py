@@ -298,7 +298,7 @@ def test_points_of_another_network_are_refused():
         ({"ranks": [17]}, ValueError),
         ({"tol": -1}, ValueError),
         ({"n_starts": 0}, ValueError),
-        ({"key": 3}, TypeError),
+        ({"key": 0.5}, TypeError),
         ({"B": None}, ValueError),
     ):
         with pytest.raises(error, match="rank_needed"):
