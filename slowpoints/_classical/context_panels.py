@@ -66,7 +66,11 @@ def draw_contexts(
     config: PlotConfig,
 ) -> Any:
     """Draw a panel for each context and each kind of evidence, and what lines read below them."""
-    bare = replace(config, kwargs={"linewidth": 1.0, "alpha": 1.0} | (config.kwargs or {}))
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    given = normalize_kwargs(config.to_matplotlib_kwargs(), Line2D)  # "lw" is "linewidth"
+    bare = replace(config, kwargs={"linewidth": 1.0, "alpha": 1.0} | given)
     with style(config):
         fig: Any = new_figure(config)
         heights = [1.0] * len(pulses) + [0.6]
@@ -102,9 +106,8 @@ def draw_contexts(
         if config.title:
             fig.suptitle(config.title)
         if config.show_legend:
-            draw_names_below(
-                fig, _named(grid, any(np.any(e < 0) for e in trials.evidence.values()))
-            )
+            is_negative = any((values < 0).any() for values in trials.evidence.values())
+            draw_names_below(fig, _named(grid, is_negative and "linestyle" not in given))
         finish(fig, config)
     return fig
 
@@ -140,7 +143,7 @@ def _draw_averages(
     strength, scale = np.array(shown, float), None
     # A scale with two ends is the same in grey at both.
     for part, line in ((strength >= 0, "-"), (strength < 0, (0, (4, 1.5)))):
-        if not part.any() and line != "-":
+        if not part.any():
             continue
         every = np.arange(part.sum())
         coloring = coloring_of(

@@ -145,7 +145,7 @@ def continuation(
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
     certify = arguments.flag(caller, "certify", certify)
     places = _checked_places(caller, search_at, ends)
-    random_key: Any = jax.random.key(0) if key is None else arguments.random_key(caller, key)
+    random_key: Any = arguments.random_key(caller, 0 if key is None else key)
 
     is_double = computes_in_float64(G)
     dtype = np.dtype(np.float64) if is_double else x.dtype

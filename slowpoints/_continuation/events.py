@@ -42,8 +42,7 @@ _REAL = 1e-4
 _JUMP, _SHORT = 1e-2, 1e-4
 """On a piece of a curve that is no longer than the second, eigenvalues of a smooth network differ
 by less than the first: the square root of the precision where they are double. If they differ by
-more, the curve passes a kink, as of a ReLU unit (a border collision), and none of them passes the
-circle."""
+more, the curve passes a kink, as of a ReLU unit, and none of them passes the circle."""
 
 _AROUND = 1e-3
 """A branch point is interpolated from points of the curve up to this arclength from it. Nearer by,
@@ -282,7 +281,6 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     theta = 0.5
     if n_cross and beyond[0] * beyond[1] < 0:
         theta = beyond[0] / (beyond[0] - beyond[1])
-    y = piece.y[0] + theta * (piece.y[1] - piece.y[0])
     value = crossing[0] + theta * (crossing[1] - crossing[0])
     angle = abs(value.imag) if is_flow else abs(np.angle(value))
     kind = "hopf" if is_flow else "neimark_sacker"
@@ -294,10 +292,10 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     width = float(abs(piece.y[1][-1] - piece.y[0][-1]))
     if _eigenvalues_jump(piece, is_flow):
         kind, value, theta = "fold" if piece.turns else "border_collision", complex(np.nan), 0.5
-        y = (piece.y[0] + piece.y[1]) / 2
         width = 2 * piece.length  # the corner may be beyond both ends
     place = piece.place[0] + theta * (piece.place[1] - piece.place[0])
     along = piece.y[1] - piece.y[0]
+    y = piece.y[0] + theta * along
     along = along / np.linalg.norm(along)
     return StabilityChange(
         kind, piece.chain, float(place), y, complex(value), width, along, piece.turns
@@ -313,7 +311,9 @@ def _eigenvalues_jump(piece: _Piece, is_flow: bool) -> bool:
         if outside.size == here.size < len(piece.y[0]) - 1:
             continue  # those like the last ones need not be among the leading ones
         apart = np.abs(outside[:, None] - there).min(axis=1, initial=np.inf)
-        if (apart > _JUMP * np.maximum(1, np.abs(outside))).any():
+        # The rates of a flow are in whatever unit; a map's are told from 1.
+        size = np.abs(piece.eigvals).max() if is_flow else np.maximum(1, np.abs(outside))
+        if (apart > _JUMP * size).any():
             return True
     return False
 

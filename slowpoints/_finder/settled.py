@@ -59,14 +59,15 @@ def lines_on_states(F: Transition, fps: FixedPoints, all_fps: FixedPoints) -> It
     found = attractors(F, x, u, max_steps=n_steps, n_exponents=2, n_sample=1)
     where = "" if not known else " under some of the inputs"
     told = "; ".join(_parts(found, "units of time" if continuous_time else "steps"))
-    rests = any(kind == AttractorKind.FIXED_POINT for kind in found.kind)
-    missed = (
-        " What these come to is not among the points that are kept: search from the states that "
-        "`simulate` ends at under this input."
-    )
+    missed = ""
+    if AttractorKind.FIXED_POINT in found.kind:
+        missed = (
+            " What these come to is not among the points that are kept: search from the states "
+            "that `simulate` ends at under this input."
+        )
     yield (
         f"\tNo stable point is kept{where}. Of {len(chosen)} initial states there, followed for up "
-        f"to {n_steps} steps: {told}.{missed * rests} (`attractors` tells more.)"
+        f"to {n_steps} steps: {told}.{missed} (`attractors` tells more.)"
     )
 
 

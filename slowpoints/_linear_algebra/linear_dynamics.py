@@ -70,11 +70,9 @@ def lasting(time: float, longest: float) -> str:
     return f"longer than {longest:.2g}" if abs(time) > longest else f"{time:.4g}"
 
 
-def grows(
-    time: Float[np.ndarray, " n"], longest: Float[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-    """Return at which time constants deviations grow, which rounding has to tell from decay."""
-    return (time < 0) & (np.abs(time) <= longest)
+def count_growing(time: Float[np.ndarray, " n"], longest: Float[np.ndarray, " n"]) -> int:
+    """Return along how many modes deviations grow, as far as rounding tells that from decay."""
+    return int(np.sum((time < 0) & (np.abs(time) <= longest)))
 
 
 def frequencies(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[RealArray, "*b k"]:

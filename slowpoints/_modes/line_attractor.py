@@ -18,7 +18,7 @@ from slowpoints._arclength.through_points import (
 )
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
-from slowpoints._linear_algebra.linear_dynamics import grows, lasting
+from slowpoints._linear_algebra.linear_dynamics import count_growing, lasting
 from slowpoints._modes.linear_modes import LinearModes, linear_modes
 from slowpoints._modes.slow_manifold import slow_part, slowest_axis
 from slowpoints._network.units import relative_units
@@ -118,7 +118,7 @@ class LineAttractor(eqx.Module):
             return f"{text}. Its direction is known at none of these."
         angle = self.angle[on]
         lasts = lasting(float(np.median(np.abs(self.time_constant[on]))), self.longest[on].min())
-        n_grow = int(np.sum(grows(self.time_constant[on], self.longest[on])))
+        n_grow = count_growing(self.time_constant[on], self.longest[on])
         modes = f"These modes last {lasts} (median)"
         if n_grow:
             modes = (

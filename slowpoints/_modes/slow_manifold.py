@@ -14,7 +14,7 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
-from slowpoints._linear_algebra.linear_dynamics import grows, lasting
+from slowpoints._linear_algebra.linear_dynamics import count_growing, lasting
 from slowpoints._modes.linear_modes import SLOW_STEPS, LinearModes, linear_modes
 from slowpoints._modes.shortest_steps import ShortestSteps
 from slowpoints._network.as_transition import as_transition
@@ -86,7 +86,7 @@ class SlowManifold(eqx.Module):
         )
         if self.points.n:
             lasts = lasting(float(np.abs(self.time_constant).min()), self.longest.min())
-            n_grow = int(np.sum(grows(self.time_constant, self.longest)))
+            n_grow = count_growing(self.time_constant, self.longest)
             also = f" ({n_grow} of {self.points.n} grow)" if n_grow else ""
             text += (
                 f" The time constants of the slowest modes are {lasts} or more{also}; drift up to "

@@ -129,7 +129,6 @@ def plot_line_attractor(
         left, drift, lasting = _panels(fig, config, is_long=bool(length > _LONG * height))
         _draw_plane(left, line, plane, paths, found, config, vectors)
         one, several = (unit, unit) if unit else units_of(line)
-        one = "step" if unit == "steps" else one
         places = places_of(line, plane)
         draw_drift(drift, line, places, found, one)
         draw_time_constants(lasting, line, places, several)

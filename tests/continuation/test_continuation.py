@@ -327,39 +327,35 @@ def test_a_corner_at_which_a_branch_turns_back_is_passed():
     )
 
 
-def _bent(beyond):
-    """Two halved states; where the first is positive, its plane has the slopes `beyond`."""
-    beyond = jnp.asarray(beyond)
-
-    def F(x, s):
-        slopes = jnp.where(x[0] > 0, beyond, 0.5 * jnp.eye(2))
-        # Continuous: only what the kink of the first state adds, which is 0 at it.
-        return (
-            0.5 * x
-            + (slopes - 0.5 * jnp.eye(2))[:, 0] * jax.nn.relu(x[0])
-            + jnp.array([1, 0.0]) * s
-        )
-
-    return F
-
-
+@pytest.mark.parametrize("rate", [None, 1.0, 1e-6, 1e6], ids=str)
 @pytest.mark.parametrize(
-    ("column", "kind", "indices"),
+    ("slopes", "of_steps", "of_a_flow"),
     [
-        ((1.5, 0.0), "fold", {0, 1}),  # 0.5 becomes 1.5, and two points meet
-        ((-1.5, 0.0), "border_collision", {0, 1}),  # 0.5 becomes -1.5: a cycle of two may begin
-        ((0.9, -2.0), None, {0}),  # only slopes change
-        ((1.5, -1.0), "fold", {0, 1}),
+        ((1.0, 0.0), "fold", "fold"),  # -0.5 becomes 0.5, and two points meet at a right angle
+        ((1.0, -1.0), "fold", "fold"),
+        ((0.4, -2.0), None, None),  # stable on both sides
+        ((-2.0, 0.0), "border_collision", None),  # an eigenvalue of a step jumps to -1.5
     ],
 )
-def test_at_a_kink_eigenvalues_jump_and_none_is_said_to_pass(column, kind, indices):
-    beyond = np.array([[column[0], 0.0], [column[1], 0.5]])
-    start = _points([[-1.0, 0.0]], -0.5)
-    branches = slowpoints.continuation(_bent(beyond), start, (-1, 1))
+def test_at_a_kink_eigenvalues_jump_and_none_is_said_to_pass(slopes, of_steps, of_a_flow, rate):
+    """Two states decay by half; where the first is positive, `slopes` are added to its effects."""
+    slopes = np.array(slopes)
+
+    def change(x, s):
+        return -0.5 * x + slopes * jax.nn.relu(x[0]) + jnp.append(s, 0.0)
+
+    def F(x, s):
+        return x + change(x, s)
+
+    if rate is not None:
+        F = slowpoints.ContinuousTime(lambda x, s: rate * change(x, s))
+    branches = slowpoints.continuation(F, _points([[-1.0, 0.0]], -0.5), (-1, 1))
+    kind = of_steps if rate is None else of_a_flow
     assert [event.kind for event in branches.events] == [kind] * (kind is not None)
     for event in branches.events:
         assert abs(event.s) <= event.uncertainty < 1e-5 and np.isnan(event.eigval)
-    assert {int(k) for branch in branches.branches for k in branch.index} == indices
+    indices = {int(k) for branch in branches.branches for k in branch.index}
+    assert indices == ({0} if kind is None else {0, 1})
 
 
 def test_a_pair_that_jumps_is_no_neimark_sacker_point():

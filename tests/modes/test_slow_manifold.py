@@ -91,6 +91,9 @@ def test_no_point_of_a_creeping_line_is_called_fixed_unless_it_is():
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(1 / found.time_constant, -1e-3 * np.cos(s), atol=2e-6)
     assert "more than" in str(found) and "0 did not get below" in str(found)
+    (n_grow,) = re.findall(rf"\((\d+) of {len(s)} grow\)", str(found))
+    least, most = (np.sum(np.cos(s) > rounding) for rounding in (0.02, -0.02))
+    assert least <= int(n_grow) <= most
 
 
 @pytest.mark.slow

@@ -290,7 +290,8 @@ def test_axes_by_default_are_choice_and_effects_beside_it_and_contexts_may_be_nu
     trials["context"] = (trials["context"] == "colour").astype(int)
     held = np.arange(states.shape[1]) >= states.shape[1] - 4  # in all trials
     options = {"held": held, "evidence_inputs": {"motion": 0, "colour": np.array([0, 1.0, 0])}}
-    config = hidden(norm=np.array([-2, 2]), cmap="viridis", show_legend=False)
+    looks = {"lw": 2, "ls": ":"}  # as Matplotlib's short names have it
+    config = hidden(norm=np.array([-2, 2]), cmap="viridis", show_legend=False, kwargs=looks)
     fig, _, lines = plot_context_integration(integrator, states, cues, config, **trials, **options)
     assert list(lines) == [0, 1] and len(fig.axes) == 6 and fig.legends == []
     assert [ax.get_title() for ax in fig.axes[:2]] == ["0 context", "1 context"]

@@ -444,6 +444,20 @@ def test_the_summary_counts_points_by_their_unstable_directions(capsys):
         assert f"1 with {k} unstable" in out
 
 
+def test_the_summary_says_what_hits_and_points_within_tolerance_are(capsys):
+    fps = diagonal_jacobians().decompose_jacobians()
+    fps.print_summary()
+    assert "Hits are" not in capsys.readouterr().out
+    status = np.array([Status.FIXED_POINT, Status.SLOW_POINT, Status.WITHIN_TOLERANCE])
+    counted = fps.replace(status=status, hits=np.array([3, 2, 1]))
+    counted.print_summary()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Hits are the starts that ended at the point." in told
+    assert "A point within tolerance has a small q, but whether there is a fixed point" in told
+    counted[:2].print_summary()
+    assert "A point within tolerance" not in " ".join(capsys.readouterr().out.split())
+
+
 # ---- no rows -----------------------------------------------------------------------------------
 
 NO_ROWS = {
