@@ -358,6 +358,14 @@ def test_at_a_kink_eigenvalues_jump_and_none_is_said_to_pass(slopes, of_steps, o
     assert indices == ({0} if kind is None else {0, 1})
 
 
+def test_the_only_eigenvalue_may_jump():
+    def F(x, s):
+        return 0.5 * x - 2 * jax.nn.relu(x) + s
+
+    (event,) = slowpoints.continuation(F, _points([[-1.0]], -0.5), (-1, 1)).events
+    assert event.kind == "border_collision" and np.isnan(event.eigval)
+
+
 def test_a_pair_that_jumps_is_no_neimark_sacker_point():
     def F(x, s):  # the plane turns by 0.4 radians and grows by 1.2 where the third state is > 0
         turn = 1.2 * jnp.array([[jnp.cos(0.4), -jnp.sin(0.4)], [jnp.sin(0.4), jnp.cos(0.4)]])

@@ -28,6 +28,7 @@ def test_a_closed_orbit_is_named(capsys):
     told = said(capsys, turning, states())
     assert "No stable point is kept. Of 16 initial states" in told
     assert "16 run on a closed orbit of 12.57 steps." in told
+    assert "come to" not in told
 
 
 def test_only_inputs_without_a_stable_point_are_looked_at(capsys):

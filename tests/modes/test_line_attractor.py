@@ -417,11 +417,11 @@ def test_rounding_on_a_line_of_fixed_points_is_no_place_of_rest():
         assert ("comes to rest at" in told) == (n_places > 0), told
 
 
-@pytest.mark.parametrize("n_grow", [0, 3])
-def test_modes_that_grow_are_not_said_to_last(n_grow):
+@pytest.mark.parametrize(("beyond", "n_grow"), [(-0.01, 0), (0.004, 3), (2.0**-46, 0)])
+def test_modes_that_grow_by_more_than_rounding_are_not_said_to_last(beyond, n_grow):
     x = np.linspace([-1, 1], [1, -1], 8)
     tangent = np.array([1, -1]) / np.sqrt(2)
-    slow = np.where(np.arange(8) < n_grow, 1.004, 0.99)
+    slow = np.where(np.arange(8) < 3, 1 + beyond, 0.99)
     J = 0.5 * np.eye(2) + (slow - 0.5)[:, None, None] * np.outer(tangent, tangent)
     told = str(line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J)))
     if n_grow:

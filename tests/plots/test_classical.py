@@ -273,6 +273,10 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
     assert set(names) >= {"averages (dashed: negative)", "ends of trials", "slow points"}
     assert set(names) >= {"selection vector", "effect of evidence"}
 
+    looks = hidden(kwargs={"ls": ":"})  # then dashes tell nothing apart
+    fig, *_ = plot_context_integration(integrator, states, CUES, looks, axes=axes, **trials)
+    assert "averages" in [text.get_text() for text in fig.legends[0].get_texts()]
+
 
 @pytest.mark.parametrize(("columns", "wide"), [(1, 85), (2, 180)])
 def test_a_figure_for_a_column_has_a_height_of_its_own(columns, wide):
@@ -294,6 +298,8 @@ def test_axes_by_default_are_choice_and_effects_beside_it_and_contexts_may_be_nu
     config = hidden(norm=np.array([-2, 2]), cmap="viridis", show_legend=False, kwargs=looks)
     fig, _, lines = plot_context_integration(integrator, states, cues, config, **trials, **options)
     assert list(lines) == [0, 1] and len(fig.axes) == 6 and fig.legends == []
+    averages = [a for ax in fig.axes for a in ax.collections if isinstance(a, LineCollection)]
+    assert {each.get_linewidth()[0] for each in averages} == {2}
     assert [ax.get_title() for ax in fig.axes[:2]] == ["0 context", "1 context"]
     angles = [angle_between(READS[name], EFFECTS[kind]) for kind in EFFECTS for name in CUES]
     words = [text.get_text() for ax in fig.axes for text in ax.texts if text.get_text()]

@@ -156,6 +156,7 @@ def test_labels_of_points_are_in_the_legend_unless_trajectories_have_them():
     points = traces(fig, "markers")
     names = {"condition up (2)", "condition down (1)"}
     assert {name for name in points if name.startswith("condition")} == names
+    assert fig.layout.legend.orientation == "h"  # which takes no width, as on a phone
     shown = points["stable fixed point (2)"]
     assert set(shown.marker.color) == {points["condition up (2)"].marker.color}
     assert [text.split("<br>")[2] for text in shown.text] == ["condition: up"] * 2
