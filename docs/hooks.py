@@ -14,13 +14,12 @@ import json
 import logging
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 
 import latex2mathml.converter
 from mkdocs.exceptions import PluginError
@@ -37,14 +36,11 @@ log = logging.getLogger("mkdocs.hooks")
 RUN = os.environ.get("DOCS_RUN", "yes") != "no"
 RESULTS = Path(os.environ.get("DOCS_RESULTS", DOCS.parent / ".cache" / "docs"))
 PAGES_AT_A_TIME = 2
-# Pages spend most of their time on compiling small programs: half as long without LLVM's
-# optimisation.
-_XLA_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 LINE_LENGTH = 100  # of printed sentences, which fits into a page
 
 # Pages with code for several processes or other machines, and without code that is for readers.
 _NOT_RUN = {"benchmarks.md", "scaling.md", "changelog.md", "contributing.md"}
-_RUN_FIRST = ("tutorials/", "guide/modes", "models")  # they take longest
+_RUN_FIRST = ("tutorials/", "models", "howto/figures", "guide/")  # they take longest
 _REMOTE_ASSET = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^>]*>"
 )
@@ -53,6 +49,7 @@ _PRINTED = re.compile(r"^```text$", re.M)  # what commands print, which do not r
 _MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 _results = {}  # by page, as `run_page.run` returns them
+_cores = SimpleQueue()  # the numbers of those on which no page runs
 
 
 def on_files(files, config):
@@ -67,6 +64,9 @@ def on_files(files, config):
     if missing and not RUN:
         log.warning("The Python of these pages was not run: %s", ", ".join(missing))
     missing.sort(key=lambda page: not page.startswith(_RUN_FIRST))
+    os.environ.update({"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    for core in range(PAGES_AT_A_TIME):
+        _cores.put(core)
     with ThreadPoolExecutor(PAGES_AT_A_TIME) as threads:
         runs = {page: threads.submit(_run, page) for page in missing if RUN}
     if failures := [str(error) for run in runs.values() if (error := run.exception())]:
@@ -109,20 +109,11 @@ def _known_results(page, markdown):
 
 def _run(page):
     """Return the results of a page, run in a new process, and keep them."""
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "results.json"
-        command = (sys.executable, DOCS / "run_page.py", DOCS / page, "--json", written)
-        done = subprocess.run(
-            command,
-            cwd=DOCS.parent,
-            env=os.environ | {"XLA_FLAGS": _XLA_FLAGS},
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-        if done.returncode or not written.is_file():
-            raise PluginError(f"{page}: a block failed.\n{done.stderr.strip() or done.returncode}")
-        results = json.loads(written.read_text(encoding="utf-8"))
+    core = _cores.get()
+    results = run_page.run_alone(DOCS / page, core)
+    _cores.put(core)
+    if isinstance(results, str):
+        raise PluginError(f"{page}: a block failed.\n{results}")
     log.info("Ran the Python of %s", page)
     known = {"digest": _digest((DOCS / page).read_text(encoding="utf-8")), "results": results}
     _place(page).parent.mkdir(parents=True, exist_ok=True)

@@ -203,7 +203,7 @@ def smallest_pulse(
     else:
         duration = arguments.whole(caller, "duration", duration, least=1, or_none=True)
     limits = _limits(caller, max_amplitude, n_grid, max_steps)
-    strongest = jnp.asarray(u + limits[0] * way, a.dtype)
+    strongest = jnp.asarray(u + limits[0] * way, u.dtype)
     moved = np.asarray(F(jnp.asarray(a), strongest)) - a
     pushed = np.tile(a, (_PARTS.size, 1)), np.asarray(u + limits[0] * _PARTS[:, None] * way)
     basin = _Basin.of(caller, F, a, u, limits, moved, pushed)

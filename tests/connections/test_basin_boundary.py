@@ -222,6 +222,12 @@ def test_a_constant_pulse_must_exceed_the_fold(max_steps):
     assert max_steps < 10_000 or found.amplitude == pytest.approx(FOLD_INPUT, abs=1e-6)
 
 
+def test_a_pulse_starts_from_an_attractor_in_float64_without_a_warning():
+    a = np.array([brentq(lambda x: np.tanh(2 * x) - x, -1, -0.5, xtol=1e-15)])
+    found = smallest_pulse(tanh, a, np.ones(1), np.zeros(1), max_amplitude=1)
+    assert found.amplitude == pytest.approx(FOLD_INPUT, abs=1e-4)
+
+
 @pytest.mark.parametrize("duration", [1, 5])
 def test_a_short_pulse_must_carry_the_state_over_the_saddle(duration):
     a = brentq(lambda x: np.tanh(2 * x) - x, -1, -0.5, xtol=1e-15)

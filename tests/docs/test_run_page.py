@@ -1,7 +1,6 @@
 """The pages' Python is run as a reader would run it, and a block that fails is not passed over."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,21 +61,44 @@ def test_a_figure_of_plotly_is_returned_as_a_page_that_loads_its_script_from_the
     assert "https://" not in result["turns"]
 
 
-def test_a_block_that_fails_is_reported_with_its_line_on_the_page(tmp_path):
+def test_a_block_that_fails_ends_the_run_with_its_line_on_the_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE.replace("print(a)", "print(a / 0)"))
-    written = tmp_path / "results.json"
-    command = [sys.executable, SCRIPT, page, "--json", written]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and not written.exists()
+    done = subprocess.run([sys.executable, SCRIPT, page], capture_output=True, text=True)
+    assert done.returncode == 1
     assert f'"{page}", line 17' in done.stderr and "ZeroDivisionError" in done.stderr
 
 
-def test_results_are_written_to_a_file(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    subprocess.run([sys.executable, SCRIPT, page, "--json", tmp_path / "a.json"], check=True)
-    assert [result["text"] for result in json.loads((tmp_path / "a.json").read_text())] == [
-        "first",
-        "2",
-    ]
+ALONE = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {docs!r})
+import run_page
+
+if __name__ == "__main__":
+    print(run_page.run_alone(Path({page!r}), 0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "what_is_printed"),
+    [
+        ("print(a)", ["'text': 'first'", "'text': '2'"]),
+        ("print(a / 0)", ["line 17", "ZeroDivisionError", "of interest"]),
+        ("exit(3)", ["line 17", "SystemExit: 3"]),
+        ("import os; os._exit(3)", ["BrokenProcessPool"]),
+    ],
+)
+def test_a_page_in_a_process_of_its_own_gives_results_or_what_went_wrong(
+    tmp_path, last, what_is_printed
+):
+    page, script = tmp_path / "page.md", tmp_path / "script.py"
+    page.write_text(
+        PAGE.replace("print(a)", last)
+        .replace("a = 2", "import warnings; a = 2")
+        .replace('print("first")', 'print("first"); warnings.warn("of interest")')
+    )
+    script.write_text(ALONE.format(docs=str(SCRIPT.parent), page=str(page)))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert all(words in done.stdout for words in what_is_printed), done.stdout + done.stderr
