@@ -25,6 +25,9 @@ class Scale:
     norm: Any
     cmap: Any
     name: str
+    extend: str | None = None
+    """At which ends numbers go on beyond the scale, in Matplotlib's words; `None` if that is known
+    to `norm`."""
 
     def of(self, values: Float[np.ndarray, " n"]) -> list[tuple[float, ...]]:
         """Return the colour of each value; white for NaN, a point without a number."""
@@ -268,12 +271,26 @@ def _scale(
         except ValueError as error:
             was = f"is a {type(norm).__name__} for numbers from {numbers.min()} to {numbers.max()}"
             arguments.refuse(caller, "config.norm", was, f"another one ({error})", ValueError)
-        return Scale(norm, cmap, name)
+        return Scale(norm, cmap, name, _beyond(norm, numbers))
     limits = np.asarray(arguments.array(caller, "config.norm", norm, (2,), finite=True))
     if limits[0] > limits[1]:
         was = f"is {tuple(limits.tolist())}"
         arguments.refuse(caller, "config.norm", was, "the lower end first", ValueError)
-    return Scale(Normalize(*limits.tolist()), cmap, name)
+    norm = Normalize(*limits.tolist())
+    return Scale(norm, cmap, name, _beyond(norm, np.concatenate(every)))
+
+
+def _beyond(norm: Any, numbers: Float[np.ndarray, " m"]) -> str | None:
+    """Return at which ends of a scale there are numbers that it does not tell from its end."""
+    from matplotlib.colors import BoundaryNorm
+
+    if isinstance(norm, BoundaryNorm) or numbers.size == 0:
+        return None
+    rounding = 1e-6 * (norm.vmax - norm.vmin)  # that of float32
+    below, above = numbers.min() < norm.vmin - rounding, numbers.max() > norm.vmax + rounding
+    return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "both"
+    )
 
 
 def _labels(

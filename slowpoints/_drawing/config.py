@@ -53,7 +53,8 @@ class PlotConfig:
             sides; `None` for "viridis" without its lightest fifth.
         norm: which numbers have which colours, so that several figures or panels have one scale:
             the numbers at both ends, such as `(-1, 1)`, or a `Normalize` of Matplotlib; `None` for
-            the least and the largest that are drawn.
+            the least and the largest that are drawn. Numbers beyond an end have its colour, and
+            the scale is pointed there.
     """
 
     title: str | None = ""

@@ -162,7 +162,8 @@ def color_bar_beside(fig: Any, axes: Any, scale: Scale, side: str = "right") -> 
     from matplotlib.cm import ScalarMappable
 
     shown = ScalarMappable(scale.norm, scale.cmap)
-    return fig.colorbar(shown, ax=axes, label=scale.name, location=side, shrink=0.6, aspect=25)
+    look = {"location": side, "shrink": 0.6, "aspect": 25, "extend": scale.extend}
+    return fig.colorbar(shown, ax=axes, label=scale.name, **look)
 
 
 def fill_figure(ax: Any, color_bar: Any) -> None:

@@ -83,6 +83,25 @@ def given_projection(caller: str, projection: Any, n_states: int, n_axes: int) -
     return Projection(lambda states: np.asarray(states, np.float64) @ matrix, names)
 
 
+def affine_map(
+    caller: str, projection: Projection, n_states: int
+) -> tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, "n_states axes"]]:
+    """Return the mean that a linear projection subtracts, and the directions of its axes.
+
+    Raises:
+        ValueError: if the projection is not linear.
+    """
+    origin = projection.of(np.zeros(n_states))
+    once, twice = (projection.of(k * np.eye(n_states)) - origin for k in (1, 2))
+    rounding = 1e-4 * max(np.abs(once).max(initial=0), np.abs(origin).max(initial=0))
+    if not np.allclose(twice, 2 * once, rtol=0, atol=rounding):  # of float32, and a few digits more
+        expected = "a linear one, such as scikit-learn's PCA, since directions are drawn as well"
+        arguments.refuse(
+            caller, "projection", "is a transformer that is not linear", expected, ValueError
+        )
+    return -np.linalg.pinv(once).T @ origin, once
+
+
 def _along_directions(
     caller: str, directions: Mapping[Any, Any], n_states: int, n_axes: int
 ) -> Projection:

@@ -265,7 +265,10 @@ def _advice(error: Exception, F: Transition, n_inputs: int, states: str, inputs:
     if _is_about_torch(error):
         return (
             "PyTorch cannot be traced by JAX: pass the torch.nn.Module itself, such as `net` or "
-            "`net.rnn`, or write the step with JAX."
+            "`net.rnn`, a method of it that is called with an input and a state, or, in place of a "
+            "function, a module that is the step: `as_transition(Step(net), "
+            'signature="input_state")` with `forward(self, input, state)`. Or write the step with '
+            "JAX."
         )
     if isinstance(error, jax.errors.TracerArrayConversionError):
         return (

@@ -1,5 +1,6 @@
 """`plot_branches`: families of fixed points or of closed orbits against their parameter."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,12 +10,11 @@ from slowpoints._arclength.steps import hermite
 from slowpoints._closed_orbits.orbit_branches import OrbitBranch, OrbitBranches, OrbitEvent
 from slowpoints._continuation.branches import Branch, Branches, Event
 from slowpoints._core import arguments
-from slowpoints._core.types import RealArray
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, style
 from slowpoints._drawing.layout import draw_legend_once
 from slowpoints._drawing.marks import MARKS
-from slowpoints._drawing.view import fit_pca
+from slowpoints._drawing.view import affine_map, fit_pca, given_projection
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -48,7 +48,7 @@ def plot_branches(
     config: PlotConfig | None = None,
     *,
     ax: Any = None,
-    projection: Float[RealArray, " n_states"] | None = None,
+    projection: Any = None,
 ) -> "matplotlib.figure.Figure":
     """Draw one number of the state against the parameter, and mark where stability changes.
 
@@ -61,16 +61,18 @@ def plot_branches(
         config: the looks; `None` is `PlotConfig()`, which shows the figure. Its `kwargs` are
             properties of the lines, and its `color` has no effect.
         ax: axes to draw on. The figure is then neither shown nor written to a file.
-        projection: `[n_states]` a vector, such as a readout: what is drawn is its product with the
-            state. By default it is the first principal component of all states of the branches,
-            or the state itself if it is one number.
+        projection: what is drawn of a state: `[n_states]` a vector, such as a readout, for their
+            product; the same with a name for the axis, as in `{"choice": readout}`; or a linear
+            transformer that has been fitted, such as scikit-learn's `PCA`, for its first
+            component. By default it is the first principal component of all states of the
+            branches, or the state itself if it is one number.
 
     Returns:
         The figure.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
-        ValueError: if `projection` has another length than the states.
+        ValueError: if `projection` has another length than the states, or is not linear.
     """
     caller = "plot_branches"
     kinds, named = (Branches, OrbitBranches), "slowpoints.Branches or slowpoints.OrbitBranches"
@@ -154,6 +156,10 @@ def _direction(
     ]
     x = np.concatenate(states).astype(np.float64) if states else np.zeros((1, 1))
     if projection is not None:
+        if isinstance(projection, Mapping) or hasattr(projection, "transform"):
+            seen = given_projection(caller, projection, x.shape[1], 1)
+            mean, axes = affine_map(caller, seen, x.shape[1])
+            return mean, axes[:, 0], seen.names[0]
         vector = arguments.array(caller, "projection", projection, (x.shape[1],), finite=True)
         return 0.0, np.asarray(vector, np.float64), "projection of the state"
     if x.shape[1] == 1:

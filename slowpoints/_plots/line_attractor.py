@@ -14,7 +14,7 @@ from slowpoints._drawing.layout import draw_figure_legend, draw_legend, is_narro
 from slowpoints._drawing.marks import groups_of
 from slowpoints._drawing.scene import states_of
 from slowpoints._drawing.section import checked_points
-from slowpoints._drawing.view import check_finite, fit_pca, given_projection
+from slowpoints._drawing.view import affine_map, check_finite, fit_pca, given_projection
 from slowpoints._modes.line_attractor import LineAttractor
 from slowpoints._plots.along_the_line import (
     LARGE,
@@ -147,9 +147,7 @@ def _plane(caller: str, line: LineAttractor, projection: Any) -> Plane:
     n_states = line.curve.shape[1]
     if projection is not None:
         seen = given_projection(caller, projection, n_states, 2)
-        origin = seen.of(np.zeros(n_states))
-        axes = seen.of(np.eye(n_states)) - origin
-        mean = -np.linalg.pinv(axes).T @ origin  # what a transformer subtracts
+        mean, axes = affine_map(caller, seen, n_states)
         return Plane(mean, axes, seen.names)
     x = line.points.xstar.astype(np.float64)
     padded = np.pad(x, ((0, 0), (0, max(0, 2 - n_states))))

@@ -686,6 +686,32 @@ def test_the_figure_is_drawn_on_given_axes_and_by_default_along_the_first_compon
     assert ax.get_ylabel() == "state, PC 1" and ax.get_title() == ""
 
 
+class Halves:
+    """A linear transformer, of (x - 1) to half of it, with the second unit first."""
+
+    def transform(self, X):
+        return (X[:, ::-1] - 1) / 2
+
+
+class Squares(Halves):
+    def transform(self, X):
+        return X**2
+
+
+def test_the_projection_may_have_a_name_or_be_a_linear_transformer(two_units):
+    config, of_second = PlotConfig(show=False), np.array([0.0, 1.0])
+    plain, named, turned = (
+        slowpoints.plot_branches(two_units, config, projection=projection).axes[0]
+        for projection in (of_second, {"choice": of_second}, Halves())
+    )
+    assert (named.get_ylabel(), turned.get_ylabel()) == ("choice", "component 1")
+    for line, same, half in zip(plain.lines, named.lines, turned.lines, strict=True):
+        np.testing.assert_array_equal(same.get_xydata(), line.get_xydata())
+        np.testing.assert_allclose(half.get_ydata(), (line.get_ydata() - 1) / 2, atol=1e-12)
+    with pytest.raises(ValueError, match="`projection` is a transformer that is not linear"):
+        slowpoints.plot_branches(two_units, config, projection=Squares())
+
+
 def test_a_projection_of_another_length_is_refused(two_units):
     with pytest.raises(ValueError, match=r"plot_branches: `projection` has shape \(3,\)"):
         slowpoints.plot_branches(two_units, PlotConfig(show=False), projection=np.ones(3))

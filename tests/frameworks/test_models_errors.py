@@ -363,7 +363,8 @@ def torch_functions():
 
 def test_functions_around_pytorch():
     for F in torch_functions().values():
-        refused(F, "PyTorch cannot be traced by JAX", "`net.rnn`", "write the step with JAX")
+        words = "PyTorch cannot be traced by JAX", "`net.rnn`", "Step(net)", "the step with JAX"
+        refused(F, *words)
 
 
 def test_other_errors_are_not_blamed_on_pytorch():

@@ -1080,5 +1080,6 @@ def test_a_method_of_a_module_may_be_its_step():
         for u in inputs.unbind(1):
             v = module.step(u, v)
     np.testing.assert_allclose(states[:, -1], v, atol=1e-6)
-    with pytest.raises(TypeError, match=r"Rates, .* has `step_with\(u, v, weight\)`"):
+    with pytest.raises(TypeError, match=r"method `Rates.step_with\(u, v, weight\)`") as caught:
         as_transition(module.step_with, signature="input_state")
+    assert "return self.model.step_with(...)" in str(caught.value)

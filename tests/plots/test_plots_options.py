@@ -396,6 +396,27 @@ def test_both_ends_of_a_scale_may_be_given():
     assert scaled(fig).get_clim() == (-1, 1)
 
 
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [
+        ((-1, 1), "neither"),
+        ((-0.25, np.float32(0.5) * (1 - 1e-7)), "neither"),
+        ((-0.2, 1), "min"),
+        (Normalize(vmax=0.2), "max"),
+        (LogNorm(0.2, 0.3), "both"),
+        (BoundaryNorm([-1, 0, 1], 256, extend="both"), "both"),
+    ],
+)
+def test_a_scale_shows_where_numbers_go_beyond_it(norm, expected):
+    of_trials = np.array([0.5, -0.25, 0.01, 0.02, 0.1])
+    of_trials = np.abs(of_trials) if isinstance(norm, LogNorm) else of_trials
+    config = hidden(norm=norm)
+    fig = plot_fixed_points_2d(FixedPoints(), trajectories(), config, color_by=of_trials)
+    assert scaled(fig).colorbar is None  # the bar is of the scale, not of one line
+    (bar,) = (ax for ax in fig.axes if ax.get_label() == "<colorbar>")
+    assert bar._colorbar.extend == expected
+
+
 def test_a_norm_of_the_callers_stays_as_it_was():
     norm = Normalize(vmin=-2)
     for of_trials, largest in ((np.arange(5.0), 4), (np.arange(5.0) / 2, 2)):

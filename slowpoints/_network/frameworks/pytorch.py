@@ -139,8 +139,12 @@ def from_method(method: Any, signature: Signature | None, example_state: Any) ->
     try:
         own.bind(None, None)
     except TypeError:
-        name = type(method.__self__).__name__
-        raise TypeError(_refusal(name, f"has `{method.__name__}{own}`", {})) from None
+        name = f"{type(method.__self__).__name__}.{method.__name__}"
+        call = f"self.model.{method.__name__}(...)  # with its other arguments as well"
+        raise TypeError(
+            f"as_transition: `model` is the method `{name}{own}`; expected one that is called with "
+            f"an input and a state. Write a module that calls it, and pass that.\n{_step_of(call)}"
+        ) from None
     step, name = _step(Method(method.__self__, method.__name__), signature)
     layout = None if example_state is None else StateLayout.like(example_state)
     return CallableTransition(step, "state_input", layout, name)
@@ -279,13 +283,20 @@ def _refusal(name: str, why: str, inside: dict[str, Any]) -> str:
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "
         f"called with an input and a state. {way_out[0].upper()}{way_out[1:]}.\n"
+        + _step_of("...  # the next state, by the parts of self.model")
+    )
+
+
+def _step_of(next_state: str) -> str:
+    """Return the module to write around one that is called otherwise."""
+    return (
         "    class Step(torch.nn.Module):\n"
         "        def __init__(self, model):\n"
         "            super().__init__()\n"
         "            self.model = model\n"
         "\n"
         "        def forward(self, input, state):  # [n, n_inputs] and [n, n_states]\n"
-        "            return ...  # the next state, by the parts of self.model\n"
+        f"            return {next_state}\n"
         "\n"
         '    as_transition(Step(model), signature="input_state")'
     )
