@@ -31,13 +31,14 @@ def draw_legend(ax: Any) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
-    below = bool(ax.figure.get_figwidth() < NARROW)
+    inside = ax.figure  # which may be a part of a figure
+    below = bool(inside.bbox.width < NARROW * inside.dpi)
     corner = "upper center" if below else "upper left"
     make = partial(ax.legend, handles, labels)
-    legend = _legend(make, below, ax.figure, loc=corner, borderaxespad=0.0)
+    legend = _legend(make, below, inside, loc=corner, borderaxespad=0.0)
     place, moved = np.zeros(2), True
     while moved:  # making room for the legend moves the labels that it is beside
-        ax.figure.draw_without_rendering()
+        inside.canvas.figure.draw_without_rendering()
         (_, bottom), (right, _) = ax.transAxes.inverted().transform(_extent(ax))
         before, place = place, np.array([0.5, bottom - _GAP] if below else [right + _GAP, 1.0])
         moved = np.abs(place - before).max() > _STILL
@@ -275,11 +276,10 @@ def _extent(ax: Any) -> Float[np.ndarray, "2 2"]:
     return corners
 
 
-def draw_legend_once(ax: Any) -> None:
-    """Draw a legend in which each kind of line is there once."""
+def label_once(ax: Any) -> None:
+    """Leave a label to the first of several lines of one kind, for the legend to have it once."""
     handles, labels = ax.get_legend_handles_labels()
     first = {label: handle for handle, label in reversed(list(zip(handles, labels, strict=True)))}
     for handle, label in zip(handles, labels, strict=True):
         if first[label] is not handle:
             handle.set_label("_" + label)
-    draw_legend(ax)

@@ -12,7 +12,7 @@ from slowpoints._continuation.branches import Branch, Branches, Event
 from slowpoints._core import arguments
 from slowpoints._drawing.config import PlotConfig
 from slowpoints._drawing.drawing import finish, new_figure, style
-from slowpoints._drawing.layout import draw_legend_once
+from slowpoints._drawing.layout import draw_legend, label_once
 from slowpoints._drawing.marks import MARKS
 from slowpoints._drawing.view import affine_map, fit_pca, given_projection
 
@@ -131,8 +131,9 @@ def _draw(
     axes.grid(config.grid)
     if title:
         axes.set_title(title)
-    if config.show_legend and axes.get_legend_handles_labels()[0]:
-        draw_legend_once(axes)
+    label_once(axes)
+    if config.show_legend:
+        draw_legend(axes)
 
 
 def _extremes(

@@ -684,6 +684,10 @@ def test_the_figure_is_drawn_on_given_axes_and_by_default_along_the_first_compon
     ax = Figure().add_subplot()
     assert slowpoints.plot_branches(two_units, ax=ax) is ax.figure
     assert ax.get_ylabel() == "state, PC 1" and ax.get_title() == ""
+    bare = Figure().add_subplot()
+    slowpoints.plot_branches(two_units, PlotConfig(show=False, show_legend=False), ax=bare)
+    labels = ["stable", "index 1", "index 2", "fold (6)"]  # for a legend of the caller's
+    assert bare.get_legend() is None and bare.get_legend_handles_labels()[1] == labels
 
 
 class Halves:

@@ -385,6 +385,20 @@ def test_marks_in_the_legend_are_grey_where_colours_do_not_tell_kinds(n_axes, pr
         assert seen == [to_hex(color) for color in expected]
 
 
+@pytest.mark.parametrize("width", [8, 16])
+def test_a_part_of_a_figure_may_be_drawn_on(width):
+    from matplotlib.figure import Figure
+
+    _, part = Figure(figsize=(width, 4), layout="constrained").subfigures(1, 2)
+    ax = part.add_subplot()
+    fps = linearised([0.5, 0.1, 0, 0], [1.6, 0.1, 0, 0])
+    plot_fixed_points_2d(fps, trajectories(), ax=ax, color_by=np.arange(5.0))
+    legend = ax.get_legend().get_window_extent()
+    axes = ax.get_window_extent()
+    # Each part is half as wide as the figure: the legend is below in the narrow one.
+    assert legend.y1 < axes.y0 if width == 8 else legend.x0 > axes.x1
+
+
 # ---- scales of colours -------------------------------------------------------------------------
 
 
