@@ -10,16 +10,17 @@ LaTeX between dollar signs becomes MathML, which browsers set without any JavaSc
 
 import hashlib
 import html
+import itertools
 import json
 import logging
 import os
 import re
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from queue import SimpleQueue
 
 import latex2mathml.converter
 from mkdocs.exceptions import PluginError
@@ -49,7 +50,7 @@ _PRINTED = re.compile(r"^```text$", re.M)  # what commands print, which do not r
 _MATHEMATICS = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 _results = {}  # by page, as `run_page.run` returns them
-_cores = SimpleQueue()  # the numbers of those on which no page runs
+_thread = threading.local()  # the number of the core on which its pages run
 
 
 def on_files(files, config):
@@ -65,9 +66,12 @@ def on_files(files, config):
         log.warning("The Python of these pages was not run: %s", ", ".join(missing))
     missing.sort(key=lambda page: not page.startswith(_RUN_FIRST))
     os.environ.update({"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-    for core in range(PAGES_AT_A_TIME):
-        _cores.put(core)
-    with ThreadPoolExecutor(PAGES_AT_A_TIME) as threads:
+    cores = itertools.count()
+
+    def take_a_core():
+        _thread.core = next(cores)
+
+    with ThreadPoolExecutor(PAGES_AT_A_TIME, initializer=take_a_core) as threads:
         runs = {page: threads.submit(_run, page) for page in missing if RUN}
     if failures := [str(error) for run in runs.values() if (error := run.exception())]:
         raise PluginError("\n\n".join(failures))
@@ -109,9 +113,7 @@ def _known_results(page, markdown):
 
 def _run(page):
     """Return the results of a page, run in a new process, and keep them."""
-    core = _cores.get()
-    results = run_page.run_alone(DOCS / page, core)
-    _cores.put(core)
+    results = run_page.run_alone(DOCS / page, _thread.core)
     if isinstance(results, str):
         raise PluginError(f"{page}: a block failed.\n{results}")
     log.info("Ran the Python of %s", page)

@@ -113,7 +113,7 @@ def prepare(page, core=None):
     if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
         flags += " --xla_cpu_use_fusion_emitters=false"
     if "tutorials" not in page.parts:
-        flags += " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+        flags += " --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = flags
     if core is not None and hasattr(os, "sched_setaffinity"):  # of Linux
         cores = sorted(os.sched_getaffinity(0))
@@ -134,12 +134,13 @@ def run_alone(page, core):
         context.set_forkserver_preload(list(_IMPORTED))
     with ProcessPoolExecutor(1, context) as pool:
         try:
-            return pool.submit(_run_here, page, core).result()
+            return pool.submit(_run_here, page.resolve(), core).result()
         except Exception:  # the process was ended by something else
             return traceback.format_exc()
 
 
 def _run_here(page, core):
+    os.chdir(Path(__file__).parents[1])  # from where pages name files
     prepare(page, core)
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):

@@ -288,9 +288,9 @@ def _beyond(norm: Any, numbers: Float[np.ndarray, " m"]) -> str | None:
         return None
     rounding = 1e-6 * (norm.vmax - norm.vmin)  # that of float32
     below, above = numbers.min() < norm.vmin - rounding, numbers.max() > norm.vmax + rounding
-    return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
-        (bool(below), bool(above)), "both"
-    )
+    if below and above:
+        return "both"
+    return "min" if below else "max" if above else "neither"
 
 
 def _labels(

@@ -85,6 +85,7 @@ if __name__ == "__main__":
     ("last", "what_is_printed"),
     [
         ("print(a)", ["'text': 'first'", "'text': '2'"]),
+        ("import os; print(os.path.exists('docs/run_page.py'))", ["'text': 'True'"]),
         ("print(a / 0)", ["line 17", "ZeroDivisionError", "of interest"]),
         ("exit(3)", ["line 17", "SystemExit: 3"]),
         ("import os; os._exit(3)", ["BrokenProcessPool"]),
@@ -100,5 +101,6 @@ def test_a_page_in_a_process_of_its_own_gives_results_or_what_went_wrong(
         .replace('print("first")', 'print("first"); warnings.warn("of interest")')
     )
     script.write_text(ALONE.format(docs=str(SCRIPT.parent), page=str(page)))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    command = [sys.executable, script]  # from elsewhere
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert all(words in done.stdout for words in what_is_printed), done.stdout + done.stderr
