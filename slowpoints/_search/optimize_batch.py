@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ from slowpoints._search.memory import default_memory_limit, rows_within
 from slowpoints._search.search_in_one_program import search_in_one_program
 from slowpoints._search.search_in_stages import search_in_stages
 from slowpoints._search.units_of_states import units_of_states
+from slowpoints._search.valleys import along_valleys
 from slowpoints._search.way_back import back_along_curves
 from slowpoints._solvers.base import AbstractRowSolver, AbstractSolver, Stopping, stages_of
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
@@ -167,8 +169,19 @@ class _Search(NamedTuple):
                 found = again_in_other_units(self._once, F, x, u, unit, found)
             if unit is not None:
                 found = back_along_curves(F, x, u, unit, found)
+            if unit is not None and self.solver.rescales:
+                most = int(self.stopping.max_iters)
+                found = along_valleys(partial(self._on, unit, x), F, x, u, unit, most, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=x.dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
+
+    def _on(self, unit: RealArray, all_x: Array, x: Any, u: Any, max_iters: int) -> dict[str, Any]:
+        """Search on from some states, on the host, with the programs of the search of all."""
+        n, stopping = len(x), self.stopping._replace(max_iters=put(max_iters, int))
+        rows = np.resize(np.arange(n), n if self.stages else len(all_x))
+        given = jax.device_put((x[rows], u[rows]), place_of(all_x))
+        found = jax.device_get(self._replace(stopping=stopping)._once(*given, unit))
+        return {name: value[:n] for name, value in found.items()}
 
     def _once(self, x: Array, u: Array, unit: RealArray | None) -> dict[str, Array]:
         F, solver, stopping, report = self.F, self.solver, self.stopping, self.report

@@ -16,6 +16,7 @@ from slowpoints._core.arrays import place_of
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import of_first_rows
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.q_fn import half_squared_norm
@@ -113,19 +114,22 @@ def came_along_a_curve(
     """
     led, is_root = np.zeros(len(x), bool), np.zeros(len(x), bool)
     for start in range(0, len(x), _AT_A_TIME):
-        # The last rows are repeated, so that there is one program.
-        rows = np.minimum(np.arange(start, start + _AT_A_TIME), len(x) - 1)
-        led[rows], is_root[rows] = _some(F, x[rows], x_init[rows], u[rows], eps)
+        rows = np.arange(start, min(start + _AT_A_TIME, len(x)))
+        filled = np.resize(rows, _AT_A_TIME)  # so that there is one program
+        some = _some(F, np.array(rows.size), x[filled], x_init[filled], u[filled], eps)
+        led[rows], is_root[rows] = (np.asarray(a)[: rows.size] for a in some)
     return led, led & is_root
 
 
 @CompiledOnce
-def _some(F: Transition, x: Any, x_init: Any, u: Any, eps: float) -> tuple[Array, Array]:
-    def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        x, x_init, u = row
+def _some(
+    F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any, eps: float
+) -> tuple[Array, Array]:
+    @jax.vmap
+    def one(x: Array, x_init: Array, u: Array) -> tuple[Array, Array]:
         return _leads_back(F, x, x_init, u, eps), _is_root(F, x, u)
 
-    return jax.lax.map(one, (x, x_init, u))
+    return of_first_rows(one, n_rows, (x, x_init, u), at_a_time=1)
 
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:

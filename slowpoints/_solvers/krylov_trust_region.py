@@ -71,8 +71,8 @@ class KrylovTrustRegion(AbstractSolver):
         radius: the first radius, as a fraction of the square root of `n_states`; each row has its
             own, which is larger or smaller by a factor of up to `e`.
         patience: a row is abandoned if so many iterations do not lower `q` by half, nor the last
-            one by a tenth. Along flat rings of slow points, rows take some 150 to the few points
-            that are there.
+            one by a tenth. Outside `jit`, if it is in a valley, as on a ring that is nearly even,
+            the search then follows this to its end.
         polish: whether a row continues below `tol_q`, until it is at a fixed point or a slow point.
             If not, it ends as soon as `q` is below `tol_q`: with `tol_q=1e-5`, say, rows stay
             spread along a slow manifold.
@@ -84,7 +84,7 @@ class KrylovTrustRegion(AbstractSolver):
 
     n_vectors: int = 10
     radius: Number = 0.15
-    patience: int = 200
+    patience: int = 50
     polish: bool = True
     dtype: Any = eqx.field(static=True, default=np.float32)
     lanes: int | None = None

@@ -490,22 +490,3 @@ def test_a_row_starts_with_the_networks_own_step_only_if_that_lowers_q():
     fps = optimize_batch(lambda x, u: 3 * x, x, np.zeros(0, np.float32), solver=NewtonKrylov())
     assert np.all(np.asarray(fps.status) == Status.FIXED_POINT)
     assert np.abs(np.asarray(fps.xstar)).max() < 1e-6
-
-
-def test_on_a_nearly_even_ring_all_rows_come_to_one_of_its_few_points():
-    """Speeds along it are some 1e-4 of its size, and rows walk up to a quarter of its length."""
-    n = 64
-    angles = 2 * np.pi * np.arange(n) / n
-    even = 3 / n * np.cos(angles[:, None] - angles)
-    W = even + 0.004 * np.random.default_rng(1).normal(size=(n, n)) / np.sqrt(n)
-    rng = np.random.default_rng(0)
-    x = np.cos(angles - 2 * np.pi * rng.uniform(size=(96, 1))) + 0.1 * rng.normal(size=(96, n))
-    for _ in range(2):
-        x = np.tanh(x @ W.T)
-    rows = optimize_batch(
-        lambda x, u: jnp.tanh(jnp.asarray(W, np.float32) @ x), np.float32(x), np.zeros(0, "f")
-    )
-    assert (np.asarray(rows.status) == Status.FIXED_POINT).all()
-    phases = np.angle(np.asarray(rows.xstar) @ np.exp(1j * angles))
-    # By symmetry, each point has its mirror image: two of them are stable, and two are saddles.
-    assert np.unique(np.round(phases, 2)).size == 4

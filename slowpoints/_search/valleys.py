@@ -1,0 +1,279 @@
+"""Rows that are on their way along a valley of low `q`, as around a ring, are taken to its end.
+
+Where a valley bends, a solver's steps are short: each of them leads straight on, up its side. Here,
+its floor is followed as branches are in continuation: a step along the direction that `I - J` takes
+nearly to zero, and Newton's steps back to where `F(x) - x` is all in the direction that `I - J`
+hardly reaches, with bordered matrices (Govaerts 2000, section 3.2). A valley ends at a fixed point,
+where `F(x) - x` changes its sign, or where `q` is smallest. A tail has no end.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._core.arrays import beside
+from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import RealArray
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import of_first_rows
+from slowpoints._network.base import Transition
+from slowpoints._network.precision import computes_in_float64, with_precision
+from slowpoints._network.trapping.trapping_box import is_outside
+from slowpoints._network.units import InUnits
+from slowpoints._points.status import Status
+from slowpoints._solvers.termination import JUDGED_DENSELY, rounded
+
+_STRIDE = 0.2
+"""The longest step, as a part of the size of the state, or of the way from its start if that is
+longer: once around a circle takes 32 of them."""
+
+_FIRST_STRIDE = _STRIDE / 4
+
+_SHORTEST = 1e-4
+"""A valley that can only be followed in steps shorter than this part of that size leads nowhere. An
+end is known as exactly as this, from where the search goes on."""
+
+_MOST_STEPS = 100
+
+_CORRECTIONS = 3
+"""A step is corrected by so many of Newton's steps with the same factors. Where these do not lead
+to the floor, a shorter step is tried."""
+
+_BESIDE = 0.05
+"""A state is on the floor if what its residual has beside the one direction is at most this part of
+what it has along it."""
+
+_LEFT = 3.0
+"""A valley that leads further from the start than so many times that size is a tail."""
+
+_AT_A_TIME = 8
+"""So many rows are looked at in one call of the program, one after another."""
+
+
+class Ends(NamedTuple):
+    """The ends of the valleys in which some rows are."""
+
+    known: Bool[np.ndarray, " n"]
+    x: Float[np.ndarray, "n n_states"]  # next to the end, or as far as the valley was followed
+    n_steps: Int[np.ndarray, " n"]
+
+
+def along_valleys(
+    search: Callable[[np.ndarray, np.ndarray, int], dict[str, np.ndarray]],
+    F: Transition,
+    x_init: Float[Array, "n n_states"],
+    inputs: Float[Array, "n n_inputs"],
+    unit: Float[RealArray, " n_states"],
+    max_iters: int,
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Search on from the ends of valleys, for rows that are unfinished or seem to be in a tail.
+
+    Inside `jit`, where a program for it would be compiled with every search, they stay as they are,
+    and so do rows that `max_iters` ended.
+
+    Args:
+        search: searches from some states and inputs with so many iterations. All on the host.
+        F: the transition.
+        x_init: `[n, n_states]` where the rows started.
+        inputs: `[n, n_inputs]` their inputs.
+        unit: the units in which was searched.
+        max_iters: how many iterations a row may take. A step along a valley counts as one.
+        found: what was found.
+    """
+    x, n_iters = found["xstar"], np.asarray(found["n_iters"])
+    asked = np.isin(np.asarray(found["status"]), (Status.UNFINISHED, Status.ESCAPED))
+    asked &= n_iters + _MOST_STEPS < max_iters
+    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY or not np.any(asked):
+        return found
+    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
+    in_unit = np.asarray(unit, dtype)
+    in_units = InUnits(with_precision(F, dtype), in_unit)
+    y, y_init = (np.asarray(a, dtype) / in_unit for a in (x, x_init))
+    rows = np.flatnonzero(asked & ~is_outside(in_units, y))
+    ends = ends_of_valleys(in_units, y[rows], y_init[rows], np.asarray(inputs, dtype)[rows])
+    rows, n_steps = rows[ends.known], ends.n_steps[ends.known]
+    if rows.size == 0:
+        return found
+    starts = (ends.x[ends.known] * in_unit).astype(x.dtype)
+    left = max_iters - int(np.max(n_iters[rows] + n_steps))
+    again = search(starts, np.asarray(inputs)[rows], left)
+    again["n_iters"] = n_iters[rows] + n_steps + again["n_iters"]
+    told = {name: np.array(value) for name, value in found.items()}
+    for name, value in again.items():
+        told[name][rows] = value
+    return {name: beside(value, found[name]) for name, value in told.items()}
+
+
+def ends_of_valleys(
+    F: Transition,
+    x: Float[np.ndarray, "n n_states"],
+    x_init: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, "n n_inputs"],
+) -> Ends:
+    """Return where the valleys of rows end, and which ends were found. On the host.
+
+    Args:
+        F: the transition, in the precision of the states.
+        x: `[n, n_states]` where the rows ended.
+        x_init: `[n, n_states]` where they started.
+        u: `[n, n_inputs]` their inputs.
+    """
+    ends = Ends(np.zeros(len(x), bool), np.array(x), np.zeros(len(x), np.int32))
+    for start in range(0, len(x), _AT_A_TIME):
+        rows = np.arange(start, min(start + _AT_A_TIME, len(x)))
+        filled = np.resize(rows, _AT_A_TIME)  # so that there is one program
+        some = _some(F, np.array(rows.size), x[filled], x_init[filled], u[filled])
+        for of_all, of_some in zip(ends, some, strict=True):
+            of_all[rows] = np.asarray(of_some)[: rows.size]
+    return ends
+
+
+@CompiledOnce
+def _some(F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any) -> tuple[Array, ...]:
+    one = jax.vmap(partial(_end_of_valley, F))
+    return of_first_rows(one, n_rows, (x, x_init, u), at_a_time=1)
+
+
+class _Place(NamedTuple):
+    """A place on a valley's floor."""
+
+    x: Float[Array, " n_states"]
+    drift: Float[Array, ""]  # the length of `F(x) - x`, negative past a fixed point
+    slope: Float[Array, ""]  # how the drift changes along the valley
+    along: Float[Array, " n_states"]  # the valley's direction, which `I - J` takes nearly to zero
+    off: Float[Array, " n_states"]  # the direction that `I - J` hardly reaches
+    border: Float[Array, " n_states"]  # the same, at the place before
+    factors: lapack.Factors  # of `I - J` with borders
+
+
+class _Path(NamedTuple):
+    """How far a valley has been followed, and what is known of its end."""
+
+    at: _Place
+    beyond: _Place  # a place past the end, if there is one
+    to_beyond: Float[Array, ""]  # the length of the step there, or infinity
+    longest: Float[Array, ""]  # the longest step that is tried
+    n_steps: Int[Array, ""]
+
+
+def _end_of_valley(
+    F: Transition,
+    x: Float[Array, " n_states"],
+    x_init: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+) -> tuple[Bool[Array, ""], Float[Array, " n_states"], Int[Array, ""]]:
+    """Return whether the end was found, a state next to it, and the number of steps."""
+    size = jnp.maximum(jnp.linalg.norm(x - x_init), jnp.linalg.norm(x))
+
+    def step(path: _Path) -> _Path:
+        h = jnp.minimum(path.longest, _to_end(path))
+        ahead, fits = _ahead(F, u, path.at, h, _FIRST_STRIDE * size)
+        is_beyond = fits & _is_past_end(ahead)
+        moves = fits & ~is_beyond
+        left = jnp.where(moves, path.to_beyond - h, path.to_beyond)
+        return _Path(
+            _either(moves, ahead, path.at),
+            _either(is_beyond, ahead, path.beyond),
+            jnp.where(is_beyond, h, left),
+            jnp.where(fits, jnp.minimum(2 * path.longest, _STRIDE * size), h / 4),
+            path.n_steps + 1,
+        )
+
+    def goes_on(path: _Path) -> Array:
+        leaves = jnp.linalg.norm(path.at.x - x_init) > _LEFT * size
+        is_short = jnp.minimum(path.longest, path.to_beyond) < _SHORTEST * size
+        return ~leaves & ~is_short & (path.n_steps < _MOST_STEPS)
+
+    start, fits = _floor_below(F, u, x, _FIRST_STRIDE * size)
+    begins = fits & (start.slope < 0) & ~_is_past_end(start)
+    first = jnp.where(begins, _FIRST_STRIDE * size, 0)
+    unknown = jnp.full_like(first, jnp.inf)
+    path = _Path(start, start, unknown, first, jnp.zeros((), np.int32))
+    path = jax.lax.while_loop(goes_on, step, path)
+    return jnp.isfinite(path.to_beyond), path.at.x, path.n_steps
+
+
+# ---- places on the floor -------------------------------------------------------------------------
+
+
+def _floor_below(F: Transition, u: Array, x: Array, most: Array) -> tuple[_Place, Array]:
+    """Return the place on the floor next to a state, seen in the direction in which `q` falls."""
+    r = _residual(F, x, u)
+    drift, newton = jnp.linalg.norm(r), lapack.lu_solve(lapack.lu_factor(_slopes(F, x, u)), r)
+    beside = _place(F, u, x, drift, _unit(newton), r / drift)
+    return _ahead(F, u, beside, jnp.zeros_like(drift), most)
+
+
+def _ahead(F: Transition, u: Array, place: _Place, h: Array, least: Array) -> tuple[_Place, Array]:
+    """Return the place a step of length `h` ahead, and whether it is on the floor.
+
+    Whoever is led away by more than half of the step, or of `least`, is in another valley.
+    """
+    predicted = place.x + h * place.along
+
+    def corrected(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        y, _ = carry
+        r = _residual(F, y, u)
+        d = lapack.lu_solve(place.factors, jnp.append(r, jnp.zeros_like(h)))
+        return y + d[:-1], d[-1]
+
+    y, drift = jax.lax.fori_loop(0, _CORRECTIONS, corrected, (predicted, place.drift))
+    beside = jnp.linalg.norm(_residual(F, y, u) - drift * place.border)
+    fits = beside <= jnp.maximum(_noise(y), _BESIDE * jnp.abs(drift))
+    fits &= jnp.linalg.norm(y - predicted) <= jnp.maximum(h, least) / 2
+    return _place(F, u, y, drift, place.along, place.off), fits
+
+
+def _place(F: Transition, u: Array, y: Array, drift: Array, along: Array, off: Array) -> _Place:
+    """Return a place with its two directions, given what they are nearby."""
+    row = jnp.append(along, jnp.zeros_like(drift))[None]
+    factors = lapack.lu_factor(jnp.block([[_slopes(F, y, u), off[:, None]], [row]]))
+    last = jnp.zeros_like(row[0]).at[-1].set(1)
+    right, left = lapack.lu_solve(factors, last), lapack.lu_solve_transposed(factors, last)
+    slope = right[-1] / jnp.linalg.norm(right[:-1])
+    return _Place(y, drift, slope, _unit(right[:-1]), _unit(left[:-1]), off, factors)
+
+
+def _is_past_end(place: _Place) -> Array:
+    """Return whether the drift has changed its sign, or grows, and is more than rounding."""
+    noise = _noise(place.x)
+    return (place.drift < -noise) | (place.drift > noise) & (place.slope >= 0)
+
+
+def _to_end(path: _Path) -> Array:
+    """Return how long the step to the end is by the chord to a place beyond, or infinity."""
+    at, beyond = path.at, path.beyond
+    is_past = beyond.drift < 0
+    here = jnp.where(is_past, at.drift, at.slope)
+    there = jnp.where(is_past, beyond.drift, beyond.slope)
+    part = here / (here - there)
+    part = jnp.where(jnp.isfinite(part), jnp.clip(part, 0.1, 0.9), 0.5)
+    return part * path.to_beyond
+
+
+def _either(condition: Array, new: _Place, old: _Place) -> _Place:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _residual(F: Transition, y: Array, u: Array) -> Array:
+    return F(y, u).astype(y.dtype) - y
+
+
+def _slopes(F: Transition, y: Array, u: Array) -> Array:
+    """Return `I - J`."""
+    return -jax.jacrev(_residual, argnums=1)(F, y, u)
+
+
+def _noise(y: Array) -> Array:
+    """Return how long the residual may be by rounding."""
+    return jnp.sqrt(2 * rounded(y))
+
+
+def _unit(a: Array) -> Array:
+    return a / jnp.linalg.norm(a)

@@ -1,0 +1,165 @@
+"""Rows that are on their way along a valley, as around a ring, come to its end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slowpoints import BoundedNewton, Status, optimize_batch
+from slowpoints._network.as_transition import as_transition
+from slowpoints._search.valleys import ends_of_valleys
+
+NO_INPUT = np.zeros(0, np.float32)
+
+
+def even_ring(n):
+    angles = 2 * np.pi * np.arange(n) / n
+    return angles, 3 / n * np.cos(angles[:, None] - angles)
+
+
+def uneven_ring(n, unevenness, seed):
+    angles, even = even_ring(n)
+    W = even + unevenness * np.random.default_rng(seed).normal(size=(n, n)) / np.sqrt(n)
+    return angles, np.float32(W)
+
+
+def on_bumps(W, angles, n_rows):
+    rng = np.random.default_rng(0)
+    x = np.cos(angles - 2 * np.pi * rng.uniform(size=(n_rows, 1)))
+    x = x + 0.1 * rng.normal(size=x.shape)
+    for _ in range(2):
+        x = np.tanh(x @ W.T)
+    return np.float32(x)
+
+
+def search(W, x, **settings):
+    return optimize_batch(lambda x, u: jnp.tanh(jnp.asarray(W) @ x), x, NO_INPUT, **settings)
+
+
+def minima_along(W, angles, n_places=2000):
+    """Return the angles where the speed along the ring is smallest, by relaxation on it."""
+    phase = 2 * np.pi * np.arange(n_places) / n_places
+    x = np.cos(angles - phase[:, None])
+    W = np.float64(W)
+    for _ in range(200):  # each step shortens what is beside the ring by half and more
+        x = np.tanh(x @ W.T)
+    phase = np.unwrap(np.angle(x @ np.exp(1j * angles)))
+    q = np.square(np.tanh(x @ W.T) - x).sum(axis=1)
+    is_least = (q < np.roll(q, 1)) & (q < np.roll(q, -1))
+    return phase[is_least]
+
+
+@pytest.mark.parametrize("unevenness", [0.004, pytest.param(0.0005, marks=pytest.mark.slow)])
+def test_on_a_nearly_even_ring_all_rows_come_to_one_of_its_few_points(unevenness):
+    """Speeds along it are some 1e-4 of its size and less."""
+    angles, W = uneven_ring(64, unevenness, 1)
+    rows = search(W, on_bumps(W, angles, 96))
+    assert (np.asarray(rows.status) <= Status.SLOW_POINT).all()
+    phases = np.angle(np.asarray(rows.xstar) @ np.exp(1j * angles))
+    # By symmetry, each point has its mirror image: two of them are stable, and two are saddles.
+    assert np.unique(np.round(phases, 2)).size == 4
+    apart = np.abs(np.exp(1j * phases[:, None]) - np.exp(1j * minima_along(W, angles)))
+    assert apart.min(axis=1).max() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unevenness", [0.004, 0.0005])
+def test_no_row_on_a_ring_that_started_at_its_middle_has_escaped(unevenness):
+    """It comes far from there, and `q` is as low as in a tail, long before it is at a point."""
+    _, W = uneven_ring(64, unevenness, 1)
+    x = np.float32(0.5 * np.random.default_rng(2).normal(size=(128, 64)))
+    status = np.asarray(search(W, x).status)
+    assert (status == Status.FIXED_POINT).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_rings_have_their_points_in_any_unit(scale):
+    angles, W = uneven_ring(32, 0.001, 0)
+    x = on_bumps(W, angles, 64)
+    rows = optimize_batch(
+        lambda x, u: scale * jnp.tanh(jnp.asarray(W) @ (x / scale)), scale * x, NO_INPUT
+    )
+    assert (np.asarray(rows.status) == Status.FIXED_POINT).all()
+
+
+@pytest.mark.slow
+def test_valleys_are_followed_for_other_solvers_and_within_the_number_of_iterations():
+    angles, W = uneven_ring(32, 0.001, 0)
+    x = on_bumps(W, angles, 64)
+    rows = search(W, x, solver=BoundedNewton(patience=20), max_iters=200)
+    assert (np.asarray(rows.status) <= Status.SLOW_POINT).all()
+    assert np.asarray(rows.n_iters).max() <= 200
+    cut = search(W, x, max_iters=30)
+    assert np.asarray(cut.n_iters).max() <= 30
+    assert np.any(np.asarray(cut.status) == Status.UNFINISHED)
+
+
+# ---- where valleys end ---------------------------------------------------------------------------
+
+
+def ring(speed):
+    """A ring of radius 1 in two dimensions, along which states go round by `speed(angle)`."""
+
+    def F(x, u):
+        r, angle = jnp.linalg.norm(x), jnp.arctan2(x[1], x[0])
+        r, angle = r + (1 - r) / 2, angle + speed(angle)
+        return r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+    return F
+
+
+def along_first(speed, bend=lambda a: 0 * a):
+    """A valley on which states move along the first axis, and follow a bend in the second."""
+    return lambda x, u: jnp.stack([x[0] + speed(x[0]), (x[1] + bend(x[0])) / 2])
+
+
+def ends(F, x, x_init=(0.0, 0.0)):
+    with jax.enable_x64(True):
+        x, x_init = np.array([x]), np.array([x_init])
+        known, x, _ = ends_of_valleys(as_transition(F), x, x_init, np.zeros((1, 0)))
+    return known[0], x[0]
+
+
+@pytest.mark.parametrize(
+    "speed, start, end",
+    [
+        (lambda a: 1e-4 * jnp.sin(a), 2.0, np.pi),  # on to the stable fixed point
+        (lambda a: 1e-4 * jnp.sin(a), 1.0, 0.0),  # back to the unstable one
+        (lambda a: 1e-4 * (1.2 + jnp.cos(a)), 0.5, np.pi),  # no fixed point: where it is slowest
+        (lambda a: 1e-8 * jnp.sin(a), 2.0, np.pi),
+    ],
+    ids=["stable", "unstable", "slowest", "slower"],
+)
+def test_a_ring_is_followed_to_where_states_rest_or_are_slowest(speed, start, end):
+    known, x = ends(ring(speed), [np.cos(start), np.sin(start)])
+    assert known
+    np.testing.assert_allclose(x, [np.cos(end), np.sin(end)], atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    "F, x, known",
+    [
+        (along_first(lambda a: jnp.exp(-a)), [12.0, 0.0], False),
+        (along_first(lambda a: jnp.exp(-a), jnp.tanh), [12.0, 1.0], False),
+        (along_first(lambda a: jnp.exp(-a), jnp.sin), [12.0, np.sin(12)], False),
+        (along_first(lambda a: 1 / (1 + a**2)), [60.0, 0.0], False),
+        (along_first(lambda a: 1e-4 * (1 - a / 30)), [12.0, 0.0], True),
+        (along_first(lambda a: 1e-4 * jnp.cos(a / 10), jnp.sin), [12.0, np.sin(12)], True),
+        (along_first(lambda a: 0 * a), [12.0, 0.0], False),
+        (along_first(lambda a: a + jnp.nan), [12.0, 0.0], False),
+    ],
+    ids=["exp", "exp with a limit", "exp along a bend", "1 / x**2", "point", "bend", "line", "NaN"],
+)
+def test_tails_have_no_end(F, x, known):
+    assert ends(F, x)[0] == known
+
+
+def test_as_many_ends_as_rows_are_told():
+    starts = np.linspace(1.8, 2.8, 11)
+    x = np.stack([np.cos(starts), np.sin(starts)], axis=1)
+    with jax.enable_x64(True):
+        F = as_transition(ring(lambda a: 1e-4 * jnp.sin(a)))
+        found = ends_of_valleys(F, x, 0 * x, np.zeros((11, 0)))
+    assert found.known.all()
+    np.testing.assert_allclose(found.x, [[-1, 0]] * 11, atol=5e-4)
