@@ -30,11 +30,11 @@ from slowpoints._search.memory import default_memory_limit, rows_within
 from slowpoints._search.search_in_one_program import search_in_one_program
 from slowpoints._search.search_in_stages import search_in_stages
 from slowpoints._search.units_of_states import units_of_states
-from slowpoints._search.valleys import along_valleys
-from slowpoints._search.way_back import back_along_curves
 from slowpoints._solvers.base import AbstractRowSolver, AbstractSolver, Stopping, stages_of
 from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 from slowpoints._solvers.report import Report
+from slowpoints._valleys.valleys import along_valleys
+from slowpoints._valleys.way_back import back_along_curves
 
 
 def optimize_batch(
@@ -169,7 +169,7 @@ class _Search(NamedTuple):
                 found = again_in_other_units(self._once, F, x, u, unit, found)
             if unit is not None:
                 found = back_along_curves(F, x, u, unit, found)
-            if unit is not None and self.solver.rescales:
+            if unit is not None and self.solver.follows_valleys:
                 most = int(self.stopping.max_iters)
                 found = along_valleys(partial(self._on, unit, x), F, x, u, unit, most, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=x.dtype)
@@ -179,8 +179,8 @@ class _Search(NamedTuple):
         """Search on from some states, on the host, with the programs of the search of all."""
         n, stopping = len(x), self.stopping._replace(max_iters=put(max_iters, int))
         rows = np.resize(np.arange(n), n if self.stages else len(all_x))
-        given = jax.device_put((x[rows], u[rows]), place_of(all_x))
-        found = jax.device_get(self._replace(stopping=stopping)._once(*given, unit))
+        x, u = jax.device_put((x[rows], u[rows]), place_of(all_x))
+        found = jax.device_get(self._replace(stopping=stopping)._once(x, u, unit))
         return {name: value[:n] for name, value in found.items()}
 
     def _once(self, x: Array, u: Array, unit: RealArray | None) -> dict[str, Array]:

@@ -13,15 +13,13 @@ from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._search.tails import is_in_a_tail
 from slowpoints._solvers.termination import (
     NEWTON_TOLERANCE,
     SINGULAR,
-    flattened,
-    rounded,
     rounding_floor,
-    shortest_step,
 )
+from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step
+from slowpoints._valleys.tails import is_in_a_tail
 
 RELATIVE_DECREASE = 1e-3
 """At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by

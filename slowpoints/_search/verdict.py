@@ -30,8 +30,8 @@ from slowpoints._search.questions import (
     shortest,
 )
 from slowpoints._search.seen_at_first import Rows
-from slowpoints._search.tails import VECTORS
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE, End
+from slowpoints._valleys.tails import VECTORS
 
 CONTRACTION = 0.25
 """The largest ratio of a second step to the first. Newton's steps from near a root shrink at once;

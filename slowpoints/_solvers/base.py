@@ -120,6 +120,14 @@ class AbstractSolver(eqx.Module):
         return False
 
     @property
+    def follows_valleys(self) -> bool:
+        """Whether rows that `run` leaves in a valley of low `q` are to be taken on to its end.
+
+        That is done with dense Jacobians, outside `jit`, and `run` is called again from there.
+        """
+        return False
+
+    @property
     def couples_rows(self) -> bool:
         """Whether what a row does depends on the other rows."""
         return False

@@ -65,6 +65,11 @@ class BoundedNewton(AbstractRowSolver):
         return True
 
     @property
+    def follows_valleys(self) -> bool:
+        """Steps turn from side to side of a valley, and may leave it."""
+        return True
+
+    @property
     def needs_forward_mode(self) -> bool:
         """Jacobians are made of products with them."""
         return True

@@ -104,6 +104,11 @@ class KrylovTrustRegion(AbstractSolver):
         return True
 
     @property
+    def follows_valleys(self) -> bool:
+        """Steps are straight, and short where a valley bends."""
+        return True
+
+    @property
     def needs_forward_mode(self) -> bool:
         """Steps are made of products with the Jacobian."""
         return True

@@ -66,6 +66,11 @@ class LevenbergMarquardt(AbstractRowSolver):
         return True
 
     @property
+    def follows_valleys(self) -> bool:
+        """Steps are straight, and short where a valley bends."""
+        return True
+
+    @property
     def needs_forward_mode(self) -> bool:
         """Newton's and Gauss-Newton steps are made of products with the Jacobian."""
         return True

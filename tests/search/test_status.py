@@ -29,9 +29,9 @@ import slowpoints
 from slowpoints import Status, as_transition, find_fixed_points, optimize_batch
 from slowpoints._network.trace import traced
 from slowpoints._search.seen_at_first import Rows, seen_at_first
-from slowpoints._search.tails import is_in_a_tail
 from slowpoints._search.verdict import judge, judge_on_host
 from slowpoints._solvers.termination import JUDGED_DENSELY, End
+from slowpoints._valleys.tails import is_in_a_tail
 
 DEFAULT_CLASS = "KrylovTrustRegion"
 """The name of the default solver's class, for its setting `polish`."""

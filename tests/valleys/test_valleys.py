@@ -7,7 +7,7 @@ import pytest
 
 from slowpoints import BoundedNewton, Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
-from slowpoints._search.valleys import ends_of_valleys
+from slowpoints._valleys.valleys import ends_of_valleys
 
 NO_INPUT = np.zeros(0, np.float32)
 

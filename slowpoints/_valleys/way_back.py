@@ -23,13 +23,8 @@ from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._network.units import InUnits
 from slowpoints._points.status import Status
-from slowpoints._solvers.termination import (
-    JUDGED_DENSELY,
-    NEWTON_TOLERANCE,
-    flattened,
-    rounded,
-    shortest_step,
-)
+from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
+from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step
 
 _STRIDE = 0.2
 """The longest step, as a part of the way: a tail cannot be stepped over, since `q` rises in it at

@@ -26,7 +26,8 @@ from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._network.units import InUnits
 from slowpoints._points.status import Status
-from slowpoints._solvers.termination import JUDGED_DENSELY, rounded
+from slowpoints._solvers.termination import JUDGED_DENSELY
+from slowpoints._valleys.shortest_step import rounded
 
 _STRIDE = 0.2
 """The longest step, as a part of the size of the state, or of the way from its start if that is
@@ -105,8 +106,9 @@ def along_valleys(
     again = search(starts, np.asarray(inputs)[rows], left)
     again["n_iters"] = n_iters[rows] + n_steps + again["n_iters"]
     told = {name: np.array(value) for name, value in found.items()}
+    lower = again["qstar"] <= told["qstar"][rows]  # a solver may have gone elsewhere
     for name, value in again.items():
-        told[name][rows] = value
+        told[name][rows[lower]] = value[lower]
     return {name: beside(value, found[name]) for name, value in told.items()}
 
 

@@ -1,0 +1,5 @@
+"""Where `q` is low along a way and not at a point only: curves of points, valleys, and tails.
+
+To read first: `valleys`, which follows rows to a valley's end. `way_back` tells curves of points
+from tails, and `tails` does for large networks.
+"""
