@@ -52,6 +52,10 @@ what it has along it."""
 _LEFT = 3.0
 """A valley that leads further from the start than so many times that size is a tail."""
 
+_TRIED = 16
+"""Of rows that seem to be in a tail, so many are followed. Where none of them has an end, the
+others are not followed, since there may be thousands."""
+
 _AT_A_TIME = 8
 """So many rows are looked at in one call of the program, one after another."""
 
@@ -88,7 +92,8 @@ def along_valleys(
         found: what was found.
     """
     x, n_iters = found["xstar"], np.asarray(found["n_iters"])
-    asked = np.isin(np.asarray(found["status"]), (Status.UNFINISHED, Status.ESCAPED))
+    status = np.asarray(found["status"])
+    asked = np.isin(status, (Status.UNFINISHED, Status.ESCAPED))
     asked &= n_iters + _MOST_STEPS < max_iters
     if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY or not np.any(asked):
         return found
@@ -96,15 +101,27 @@ def along_valleys(
     in_unit = np.asarray(unit, dtype)
     in_units = InUnits(with_precision(F, dtype), in_unit)
     y, y_init = (np.asarray(a, dtype) / in_unit for a in (x, x_init))
-    rows = np.flatnonzero(asked & ~is_outside(in_units, y))
-    ends = ends_of_valleys(in_units, y[rows], y_init[rows], np.asarray(inputs, dtype)[rows])
-    rows, n_steps = rows[ends.known], ends.n_steps[ends.known]
+    asked &= ~is_outside(in_units, y)
+    given = y, y_init, np.asarray(inputs, dtype)
+
+    def followed(rows: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Ends]:
+        ends = ends_of_valleys(in_units, *(a[rows] for a in given))
+        return rows[ends.known], Ends(*(a[ends.known] for a in ends))
+
+    seem_in_tail = np.flatnonzero(asked & (status == Status.ESCAPED))
+    tried = seem_in_tail[:: max(1, -(-seem_in_tail.size // _TRIED))]
+    others = np.setdiff1d(seem_in_tail, tried)
+    rows, ends = followed(np.flatnonzero(asked & ~np.isin(np.arange(len(x)), others)))
+    if np.isin(rows, tried).any():
+        more, ends_of_more = followed(others)
+        rows = np.concatenate([rows, more])
+        ends = Ends(*map(np.concatenate, zip(ends, ends_of_more, strict=True)))
     if rows.size == 0:
         return found
-    starts = (ends.x[ends.known] * in_unit).astype(x.dtype)
-    left = max_iters - int(np.max(n_iters[rows] + n_steps))
-    again = search(starts, np.asarray(inputs)[rows], left)
-    again["n_iters"] = n_iters[rows] + n_steps + again["n_iters"]
+    n_steps = n_iters[rows] + ends.n_steps
+    starts = (ends.x * in_unit).astype(x.dtype)
+    again = search(starts, np.asarray(inputs)[rows], max_iters - int(n_steps.max()))
+    again["n_iters"] = n_steps + again["n_iters"]
     told = {name: np.array(value) for name, value in found.items()}
     lower = again["qstar"] <= told["qstar"][rows]  # a solver may have gone elsewhere
     for name, value in again.items():
