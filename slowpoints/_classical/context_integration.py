@@ -12,6 +12,7 @@ from slowpoints._classical.searched import (
     N_ON_LINES,
     checked_input,
     for_paper,
+    given_points,
     line_through,
     points_near,
     searched,
@@ -41,6 +42,8 @@ def plot_context_integration(
     axes: Mapping[str, Any] | None = None,
     q_max: Any = None,
     random_seed: int = 0,
+    points: Any = None,
+    lines: Any = None,
 ) -> tuple[Any, dict[Any, FixedPoints], dict[Any, LineAttractor]]:
     """Draw how a network adds up one of several inputs, and which one it reads in each context.
 
@@ -61,7 +64,9 @@ def plot_context_integration(
 
     The panels below show the product of the two all along the line: how far a small pulse moves the
     state along it, per unit of the pulse. A pulse that is not small leaves the place whose modes
-    these are, and may move the state by much less or more.
+    these are, and may move the state by much less or more. Arrows do not say whether it is the
+    selection vector that turns from context to context, or the effect of the evidence that changes,
+    in length too: the guide divides the product among them (Pagan et al. 2025).
 
     Args:
         model: the network: anything that [`as_transition`][slowpoints.as_transition] takes. Pulses
@@ -84,9 +89,12 @@ def plot_context_integration(
             `task_axes`, and the axis of a kind of evidence is the effect of a pulse of it, at the
             middle of the lines, made orthogonal to that of choice: by regression, evidence that
             becomes a choice is hardly told from this.
-        q_max: the speed below which a state counts as slow; by default 4 times
-            the median of the states that are held.
+        q_max: the speed `q`, half of the squared length of a step, below which a state counts as
+            slow; by default 4 times the median `q` of the states that are held.
         random_seed: of the states that fixed points are searched from.
+        points: the fixed points of each context that an earlier call returned, if they are not to
+            be searched for again.
+        lines: the line of each context that an earlier call returned, likewise.
 
     Returns:
         The figure, and by context, its fixed points and its line.
@@ -117,6 +125,7 @@ def plot_context_integration(
     n_trials, n_time, _ = where.states.shape
     trials = _checked_trials(n_trials, [str(name) for name in cues], context, evidence, choice)
     pulses = _checked_pulses(evidence_inputs, list(evidence), len(next(iter(cues.values()))))
+    points, lines = _checked_results(points, lines, cues, where.states.shape[2])
     is_held = np.zeros((n_trials, n_time), bool)
     is_held[:, -max(1, n_time // 5) :] = True
     if held is not None:
@@ -126,17 +135,18 @@ def plot_context_integration(
     own = task_axes(where.states, {"choice": trials.choice}) if axes is None else axes
     names = ["choice"] if axes is None else ["choice", *trials.evidence]
     seen = _checked_axes(own, names, where.states.shape[2])
-    lines, points = {}, {}
     for name, cue in cues.items():
         rows = trials.context == str(name)
         states = where.states[rows][is_held[rows]]
         if not len(states):
             was = f"has no held state in the context {name!r}"
             arguments.refuse(_CALLER, "held", was, "some in each context", ValueError)
-        lines[name] = line_through(where, states, cue, seen["choice"], q_max)
+        if name not in lines:
+            lines[name] = line_through(where, states, cue, seen["choice"], q_max)
         own_states = where._replace(states=where.states[rows])
         warn_if_not_visited_under(_CALLER, own_states, cue, is_held[rows])
-        points[name] = searched(own_states, cue, seed, N_ON_LINES)
+        if name not in points:
+            points[name] = searched(own_states, cue, seed, N_ON_LINES)
     if axes is None:
         for name, pulse in pulses.items():
             seen[name] = _effect_beside(lines, pulse, seen["choice"])
@@ -220,6 +230,24 @@ def _checked_axes(
         axis = arguments.array(_CALLER, f"axes[{name!r}]", axes[name], (n_states,), finite=True)
         found[name] = np.asarray(axis, np.float64)
     return found
+
+
+def _checked_results(
+    points: Any, lines: Any, cues: Mapping[Any, Any], n_states: int
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Return what is not to be computed again."""
+    checked = []
+    for argument, given in (("points", points), ("lines", lines)):
+        given = {} if given is None else given
+        arguments.instance(_CALLER, argument, given, Mapping, "a dict by context, or None")
+        if given and set(given) != set(cues):
+            was, expected = f"is of {', '.join(map(str, given))}", f"{', '.join(map(str, cues))}"
+            arguments.refuse(_CALLER, argument, was, expected, ValueError)
+        for name, each in given.items():
+            which, is_line = f"{argument}[{name!r}]", argument == "lines"
+            given_points(_CALLER, which, each, n_states, line=is_line)
+        checked.append(dict(given))
+    return checked[0], checked[1]
 
 
 def _effect_beside(

@@ -7,6 +7,7 @@ import numpy as np
 from slowpoints._classical.searched import (
     checked_input,
     for_paper,
+    given_points,
     searched,
     visited,
     warn_if_not_visited_under,
@@ -29,6 +30,7 @@ def plot_flip_flop(
     dimensions: int = 3,
     projection: Any = None,
     random_seed: int = 0,
+    points: Any = None,
 ) -> tuple[Any, FixedPoints]:
     """Search a network that stores bits, and draw its memories and the saddles between them.
 
@@ -46,6 +48,8 @@ def plot_flip_flop(
         projection: see [`plot_fixed_points_2d`][slowpoints.plot_fixed_points_2d]; by default the
             principal components.
         random_seed: of the states that are searched from.
+        points: the fixed points that an earlier call returned, if they are not to be searched for
+            again.
 
     Returns:
         The figure, and the fixed points.
@@ -63,10 +67,12 @@ def plot_flip_flop(
     u = checked_input(_CALLER, "inputs", inputs)
     config = for_paper(_CALLER, config, 3.35, 4.13)
     where = visited(_CALLER, model, state_traj, len(u))
+    if points is not None:
+        given_points(_CALLER, "points", points, where.states.shape[2])
     if projection is not None:  # before the search
         given_projection(_CALLER, projection, where.states.shape[2], dimensions)
     warn_if_not_visited_under(_CALLER, where, u)
-    fps = searched(where, u, seed)
+    fps = searched(where, u, seed) if points is None else points
     plot: Any = plot_fixed_points_3d if dimensions == 3 else plot_fixed_points_2d
     look = {"projection": projection, "eigenvectors": "unstable"}
     return plot(fps, np.asarray(where.states), config, **look), fps

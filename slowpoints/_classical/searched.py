@@ -100,15 +100,22 @@ def checked_input(caller: str, name: str, given: Any) -> Float[np.ndarray, " n_i
     return np.asarray(u, np.float32).reshape(-1)
 
 
-def for_paper(caller: str, config: PlotConfig | None, width: float, height: float) -> PlotConfig:
+def for_paper(
+    caller: str,
+    config: PlotConfig | None,
+    width: float,
+    height: float,
+    columns: tuple[int, ...] = (1, 2),
+) -> PlotConfig:
     """Return the looks: unless they are given, for a paper, without a title.
 
-    `PlotConfig.for_column` does not know the figure: its own size becomes one of the same width.
+    `PlotConfig.for_column` does not know the figure: its own size becomes one of the same width,
+    for as many columns as the figure has no size of its own for.
     """
     if config is None:
         return PlotConfig.for_column(title=None, figsize=(width, height))
     arguments.instance(caller, "config", config, PlotConfig, "a slowpoints.PlotConfig or None")
-    if config.figsize in [PlotConfig.for_column(columns).figsize for columns in (1, 2)]:
+    if config.figsize in [PlotConfig.for_column(each).figsize for each in columns]:
         wide = config.figsize[0]
         return replace(config, figsize=(wide, height * min(1.0, wide / width)))
     return config
@@ -146,6 +153,19 @@ def line_through(
         speed = _FASTER**2 * np.median(np.asarray(q_fn(where.F, some, u)))
         q_max = float(np.clip(speed, _LEAST_Q, _MOST_Q))
     return line_attractor(slow_manifold(where.F, some, u, q_max).points, toward=toward)
+
+
+def given_points(
+    caller: str, name: str, given: Any, n_states: int, *, line: bool = False
+) -> FixedPoints | LineAttractor:
+    """Check what an earlier call returned, to be drawn again."""
+    kind = LineAttractor if line else FixedPoints
+    arguments.instance(caller, name, given, kind, f"a slowpoints.{kind.__name__}")
+    found = (given.points if isinstance(given, LineAttractor) else given).n_states
+    if found != n_states:
+        was, expected = f"has {found} states", f"{n_states}, as `state_traj` has"
+        arguments.refuse(caller, name, was, expected, ValueError)
+    return given
 
 
 def points_near(fps: FixedPoints, line: LineAttractor) -> FixedPoints:

@@ -122,17 +122,18 @@ class LineAttractor(eqx.Module):
         modes = f"These modes last {lasts} (median)"
         if n_grow:
             modes = (
-                f"Deviations along these modes grow at {n_grow} of {on.sum()} points; their time "
-                f"constants are {lasts} (median, without signs)"
+                f"Deviations along these modes grow at {n_grow} of {on.sum()} points and decay at "
+                f"the others; the median of both kinds of time constants is {lasts}"
             )
+        time = "step" if self.dt == 1 and not self.points.continuous_time else "unit of time"
         text = (
-            f"{text}, at most {self.residual[on].max():.2g} from these. Angle "
+            f"{text}, which are at most {self.residual[on].max():.2g} away from it. Angle "
             f"between its tangent and the slowest mode: median {np.median(angle):.1f} degrees, at "
-            f"most {angle.max():.1f}. {modes}; drift along it up to "
-            f"{np.abs(self.drift[on]).max():.2g}."
+            f"most {angle.max():.1f}. {modes}. States drift along it by up to "
+            f"{np.abs(self.drift[on]).max():.2g} per {time}."
         )
         if n_rests := self._n_rests():
-            text += f" The state comes to rest at {n_rests} place{'s' * (n_rests > 1)} along it."
+            text += f" They come to rest at {n_rests} place{'s' * (n_rests > 1)} along it."
         unknown = int(np.sum(np.isnan(self.drift)))
         if unknown:
             text += (

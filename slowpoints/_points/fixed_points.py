@@ -25,6 +25,7 @@ from slowpoints._points.covering import cover, told_of_survivors
 from slowpoints._points.points_file import read_points, write_points
 from slowpoints._points.pytree import register_as_pytree
 from slowpoints._points.rows import joined_field, row_index
+from slowpoints._points.status import Status
 from slowpoints._points.summary import columns, lines, order
 
 
@@ -385,7 +386,8 @@ class FixedPoints:
           otherwise `"saddle of index i"`, with `i` unstable directions. If only leading eigenvalues
           are known and all of them are unstable, it is `"saddle of index i or more"`. `"marginal"`
           if no deviation grows and some do not decay either, as in a rotation. `"unknown"` if an
-          eigenvalue is NaN, or if the leading ones do not decide.
+          eigenvalue is NaN, or if the leading ones do not decide. A slow point where all directions
+          are stable is `"slow"` and no attractor, since states pass it.
         - `"spiral"` if the leading eigenvalue is complex; if it is real, `"node"`, except for
           saddles.
         - `"1 line direction"`, or a higher number: how many eigenvalues are within `line_tol` of 1
@@ -407,9 +409,14 @@ class FixedPoints:
         """
         line_tol = arguments.number("FixedPoints.types", "line_tol", line_tol)
         values = np.asarray(self._eigenvalues("types"))
-        return [
+        named = [
             linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
             for row in values
+        ]
+        status = np.zeros(len(named)) if self.status is None else np.asarray(self.status)
+        return [
+            kind.replace("attractor", "slow") if is_slow else kind
+            for kind, is_slow in zip(named, status == Status.SLOW_POINT, strict=True)
         ]
 
     def _eigenvalues(self, caller: str) -> Any:

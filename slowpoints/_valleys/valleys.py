@@ -104,7 +104,7 @@ def along_valleys(
     asked &= ~is_outside(in_units, y)
     given = y, y_init, np.asarray(inputs, dtype)
 
-    def followed(rows: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Ends]:
+    def followed(rows: Int[np.ndarray, " some"]) -> tuple[Int[np.ndarray, " known"], Ends]:
         ends = ends_of_valleys(in_units, *(a[rows] for a in given))
         return rows[ends.known], Ends(*(a[ends.known] for a in ends))
 

@@ -399,7 +399,7 @@ def test_the_drift_is_that_of_states_on_the_line_however_the_modes_lean(q_max):
     np.testing.assert_allclose(line.drift[inner], (stretch * expected)[inner], atol=6e-4)
     slope = np.polyfit((stretch * expected)[inner], line.drift[inner], 1)[0]
     assert slope == pytest.approx(1, abs=0.08)
-    assert "The state comes to rest at 3 places along it." in str(line)
+    assert "They come to rest at 3 places along it." in str(line)
     side = np.sign(found.direction @ MIXED[:, 0])
     place, expected = relaxed_drift(jnp.asarray(found.points.xstar))
     stretch = np.sqrt(1 + (0.6 * place) ** 2)
@@ -414,7 +414,7 @@ def test_rounding_on_a_line_of_fixed_points_is_no_place_of_rest():
         moved = size * (-1.0) ** np.argsort(np.argsort(found.xstar[:, 0]))
         steps = found.xstar + np.float32(moved[:, None] * [1, 0])
         told = str(line_attractor(found.replace(F_xstar=steps)))
-        assert ("comes to rest at" in told) == (n_places > 0), told
+        assert ("come to rest at" in told) == (n_places > 0), told
 
 
 @pytest.mark.parametrize(("beyond", "n_grow"), [(-0.01, 0), (0.004, 3), (2.0**-46, 0)])
@@ -425,8 +425,6 @@ def test_modes_that_grow_by_more_than_rounding_are_not_said_to_last(beyond, n_gr
     J = 0.5 * np.eye(2) + (slow - 0.5)[:, None, None] * np.outer(tangent, tangent)
     told = str(line_attractor(FixedPoints(xstar=x, F_xstar=x, J_xstar=J)))
     if n_grow:
-        assert (
-            "Deviations along these modes grow at 3 of 8 points; their time constants are" in told
-        )
+        assert "grow at 3 of 8 points and decay at the others; the median of both kinds" in told
     else:
         assert "These modes last 99.5 (median)" in told and "grow" not in told

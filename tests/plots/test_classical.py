@@ -7,6 +7,7 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
 from slowpoints import (
+    FixedPoints,
     PlotConfig,
     plot_context_integration,
     plot_flip_flop,
@@ -56,6 +57,7 @@ def test_two_bits_have_four_memories_four_saddles_and_a_point_between_them(tmp_p
     states = simulate(two_bits, pulses(), np.zeros(3, np.float32))
     config = hidden(save_path=tmp_path / "bits.pdf")
     fig, fps = plot_flip_flop(two_bits, states, np.zeros(2), config)
+    assert plot_flip_flop(two_bits, states, np.zeros(2), hidden(), points=fps)[1] is fps
     grid = MEMORY * np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 2)
     grid = np.concatenate([grid, grid[:, :1] * grid[:, 1:] / 7], axis=1)
     away = np.linalg.norm(fps.xstar[:, None] - grid, axis=2)
@@ -145,6 +147,14 @@ def test_a_ring_has_three_memories_and_drift_in_degrees_that_is_known(tmp_path):
     rests = [places for places in rests if len(places) == 3]
     np.testing.assert_allclose(np.sort(rests[0] % 360), [60, 180, 300], atol=1)
     np.testing.assert_allclose(np.sort(np.abs(rests[1])), [0, 120, 120], atol=1)
+    one_column = PlotConfig.for_column(show=False)
+    found = {"points": fps, "ring": ring}
+    again, *same = plot_ring_attractor(on_a_ring, states, np.zeros(1), one_column, **found)
+    assert same[0] is fps and same[1] is ring
+    again.draw_without_rendering()  # a warning that panels have no room is an error
+    drift, plane, lasting = (ax.get_position() for ax in again.axes[:3])
+    assert plane.height > drift.height > 0.1 and lasting.height > 0.1
+    assert all(box.width > 0.6 for box in (drift, lasting))
 
 
 @pytest.mark.checks_input
@@ -156,6 +166,9 @@ def test_a_ring_has_three_memories_and_drift_in_degrees_that_is_known(tmp_path):
         ({"q_max": 0}, "`q_max` is 0; expected"),
         ({"random_seed": 0.5}, "`random_seed` is 0.5; expected"),
         ({"config": 3}, "`config` is 3; expected a slowpoints.PlotConfig or None"),
+        ({"points": np.ones(3)}, "`points` is .*; expected a slowpoints.FixedPoints"),
+        ({"points": FixedPoints(xstar=np.ones((1, 2)))}, "`points` has 2 states; expected 3"),
+        ({"ring": 3}, "`ring` is 3; expected a slowpoints.LineAttractor"),
     ],
 )
 def test_bad_input_of_a_ring_is_named(arguments, message):
@@ -211,6 +224,10 @@ def test_each_context_reads_its_own_evidence_at_the_angle_that_is_known(tmp_path
     )
     assert_text_stays_text(tmp_path / "contexts.pdf")
     assert list(lines) == list(points) == list(CUES)
+    found = {"axes": axes, "points": points, "lines": lines}
+    _, *same = plot_context_integration(integrator, states, CUES, hidden(), **trials, **found)
+    for new, old in zip(same, (points, lines), strict=True):
+        assert all(new[name] is old[name] for name in CUES)
     for name, line in lines.items():
         unit = READS[name] / np.linalg.norm(READS[name])
         own = line.selection / np.linalg.norm(line.selection, axis=1, keepdims=True)
@@ -285,6 +302,8 @@ def test_a_figure_for_a_column_has_a_height_of_its_own(columns, wide):
     np.testing.assert_allclose(found, [wide / 25.4, 7.8 * wide / 180])
     own = PlotConfig.for_column(columns, figsize=(5, 4))
     assert for_paper("f", own, 180 / 25.4, 7.8) is own
+    found = for_paper("f", config, 180 / 25.4, 7.8, columns=(2,)).figsize
+    assert (found == config.figsize) == (columns == 1)
 
 
 @pytest.mark.slow
@@ -357,6 +376,12 @@ TRIALS = {
         ({"q_max": -1.0}, "`q_max` is -1.0; expected"),
         ({"state_traj": STATES * np.nan}, "`state_traj` holds 160 values that are NaN"),
         ({"config": 3}, "`config` is 3; expected a slowpoints.PlotConfig or None"),
+        ({"lines": 3}, "`lines` is 3; expected a dict by context, or None"),
+        ({"points": {"motion": 3}}, "`points` is of motion; expected motion, colour"),
+        (
+            {"points": dict.fromkeys(CUES, 3)},
+            r"`points\['motion'\]` is 3; expected a slowpoints.Fi",
+        ),
     ],
 )
 def test_bad_input_of_contexts_is_named(arguments, message):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import FixedPoints, decompose
+from slowpoints import FixedPoints, Status, decompose
 from slowpoints._linear_algebra.linear_dynamics import LINE_TOL
 
 pytestmark = pytest.mark.fast
@@ -252,6 +252,15 @@ def test_leading_eigenvalues_say_no_more_than_they_know(leading, kind, index):
     fps = with_eigenvalues(leading, n_states=10)
     assert fps.types() == [kind]
     assert fps.n_unstable().tolist() == [index]
+
+
+def test_a_slow_point_is_no_attractor():
+    fps = FixedPoints(
+        xstar=np.zeros((4, 2)),
+        eigval_J_xstar=np.array([[0.9, 0.5], [0.9, 0.5], [0.5 + 0.1j, 0.5 - 0.1j], [1.5, 0.2]]),
+        status=np.int8([Status.FIXED_POINT, *[Status.SLOW_POINT] * 3]),
+    )
+    assert fps.types() == ["attractor, node", "slow, node", "slow, spiral", "saddle of index 1"]
 
 
 def test_rounding_does_not_make_a_spiral():
