@@ -1108,6 +1108,7 @@ CALLS = {
             "dimensions": Kind(("x", None, True, 1, 4, 2.5)),
             "projection": Kind(("x", 3, np.ones((3, 2)), np.full((2, 3), np.nan))),
             "random_seed": SEED,
+            "points": Kind((3, "x", X)),
         },
     ),
     "plot_ring_attractor": Call(
@@ -1122,6 +1123,8 @@ CALLS = {
             "q_max": POSITIVE_OR_NONE,
             "unit": Kind((3, b"ms")),
             "random_seed": SEED,
+            "points": Kind((3, "x", X)),
+            "ring": Kind((3, "x", X)),
         },
     ),
     "plot_context_integration": Call(
@@ -1146,6 +1149,8 @@ CALLS = {
             "axes": Kind(("x", 3, {}, {"choice": X[0]}, {"choice": X[0], "motion": X})),
             "q_max": POSITIVE_OR_NONE,
             "random_seed": SEED,
+            "points": Kind((3, "x", {"a": X})),
+            "lines": Kind((3, "x", {"b": X})),
         },
     ),
     "animate_fixed_points": Call(

@@ -126,12 +126,7 @@ def plot_context_integration(
     trials = _checked_trials(n_trials, [str(name) for name in cues], context, evidence, choice)
     pulses = _checked_pulses(evidence_inputs, list(evidence), len(next(iter(cues.values()))))
     points, lines = _checked_results(points, lines, cues, where.states.shape[2])
-    is_held = np.zeros((n_trials, n_time), bool)
-    is_held[:, -max(1, n_time // 5) :] = True
-    if held is not None:
-        if np.shape(held) == (n_time,):
-            held = np.broadcast_to(np.asarray(held), (n_trials, n_time))
-        is_held = np.asarray(arguments.mask(_CALLER, "held", held, (n_trials, n_time)))
+    is_held = _checked_held(held, n_trials, n_time)
     own = task_axes(where.states, {"choice": trials.choice}) if axes is None else axes
     names = ["choice"] if axes is None else ["choice", *trials.evidence]
     seen = _checked_axes(own, names, where.states.shape[2])
@@ -230,6 +225,15 @@ def _checked_axes(
         axis = arguments.array(_CALLER, f"axes[{name!r}]", axes[name], (n_states,), finite=True)
         found[name] = np.asarray(axis, np.float64)
     return found
+
+
+def _checked_held(held: Any, n_trials: int, n_time: int) -> Bool[np.ndarray, "trials time"]:
+    """Return where the network holds a sum."""
+    if held is None:
+        held = np.arange(n_time) >= n_time - max(1, n_time // 5)
+    if np.shape(held) == (n_time,):
+        held = np.broadcast_to(np.asarray(held), (n_trials, n_time))
+    return np.asarray(arguments.mask(_CALLER, "held", held, (n_trials, n_time)))
 
 
 def _checked_results(
