@@ -244,13 +244,14 @@ def _checked_results(
     for argument, given in (("points", points), ("lines", lines)):
         given = {} if given is None else given
         arguments.instance(_CALLER, argument, given, Mapping, "a dict by context, or None")
-        if given and set(given) != set(cues):
-            was, expected = f"is of {', '.join(map(str, given))}", f"{', '.join(map(str, cues))}"
-            arguments.refuse(_CALLER, argument, was, expected, ValueError)
-        for name, each in given.items():
+        own = {name: given[name] for name in cues if name in given}
+        if given and len(own) < len(cues):
+            was = f"has no {next(repr(name) for name in cues if name not in given)}"
+            arguments.refuse(_CALLER, argument, was, "each context", ValueError)
+        for name, each in own.items():
             which, is_line = f"{argument}[{name!r}]", argument == "lines"
             given_points(_CALLER, which, each, n_states, line=is_line)
-        checked.append(dict(given))
+        checked.append(own)
     return checked[0], checked[1]
 
 

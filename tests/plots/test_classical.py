@@ -377,7 +377,7 @@ TRIALS = {
         ({"state_traj": STATES * np.nan}, "`state_traj` holds 160 values that are NaN"),
         ({"config": 3}, "`config` is 3; expected a slowpoints.PlotConfig or None"),
         ({"lines": 3}, "`lines` is 3; expected a dict by context, or None"),
-        ({"points": {"motion": 3}}, "`points` is of motion; expected motion, colour"),
+        ({"points": {"motion": 3}}, "`points` has no 'colour'; expected each context"),
         (
             {"points": dict.fromkeys(CUES, 3)},
             r"`points\['motion'\]` is 3; expected a slowpoints.Fi",
