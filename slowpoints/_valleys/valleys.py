@@ -52,9 +52,12 @@ what it has along it."""
 _LEFT = 3.0
 """A valley that leads further from the start than so many times that size is a tail."""
 
+_KINDS = (Status.UNFINISHED, Status.ESCAPED)
+"""Rows that may be on their way along a valley."""
+
 _TRIED = 16
-"""Of rows that seem to be in a tail, so many are followed. Where none of them has an end, the
-others are not followed, since there may be thousands."""
+"""So many rows of each kind are followed first. Where none of them comes to an end, as in a tail or
+at kinks, the others are not followed, since there may be thousands."""
 
 _AT_A_TIME = 8
 """So many rows are looked at in one call of the program, one after another."""
@@ -91,11 +94,12 @@ def along_valleys(
         max_iters: how many iterations a row may take. A step along a valley counts as one.
         found: what was found.
     """
-    x, n_iters = found["xstar"], np.asarray(found["n_iters"])
-    status = np.asarray(found["status"])
-    asked = np.isin(status, (Status.UNFINISHED, Status.ESCAPED))
-    asked &= n_iters + _MOST_STEPS < max_iters
-    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY or not np.any(asked):
+    x = found["xstar"]
+    if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
+        return found
+    n_iters, status = np.asarray(found["n_iters"]), np.asarray(found["status"])
+    asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
+    if not np.any(asked):
         return found
     dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
     in_unit = np.asarray(unit, dtype)
@@ -108,14 +112,15 @@ def along_valleys(
         ends = ends_of_valleys(in_units, *(a[rows] for a in given))
         return rows[ends.known], Ends(*(a[ends.known] for a in ends))
 
-    seem_in_tail = np.flatnonzero(asked & (status == Status.ESCAPED))
-    tried = seem_in_tail[:: max(1, -(-seem_in_tail.size // _TRIED))]
-    others = np.setdiff1d(seem_in_tail, tried)
-    rows, ends = followed(np.flatnonzero(asked & ~np.isin(np.arange(len(x)), others)))
-    if np.isin(rows, tried).any():
-        more, ends_of_more = followed(others)
-        rows = np.concatenate([rows, more])
-        ends = Ends(*map(np.concatenate, zip(ends, ends_of_more, strict=True)))
+    parts = []
+    for kind in _KINDS:
+        of_kind = np.flatnonzero(asked & (status == kind))
+        tried = of_kind[:: max(1, -(-of_kind.size // _TRIED))]
+        parts.append(followed(tried))
+        if parts[-1][0].size:
+            parts.append(followed(np.setdiff1d(of_kind, tried)))
+    rows = np.concatenate([rows for rows, _ in parts])
+    ends = Ends(*map(np.concatenate, zip(*(ends for _, ends in parts), strict=True)))
     if rows.size == 0:
         return found
     n_steps = n_iters[rows] + ends.n_steps
@@ -123,6 +128,7 @@ def along_valleys(
     again = search(starts, np.asarray(inputs)[rows], max_iters - int(n_steps.max()))
     again["n_iters"] = n_steps + again["n_iters"]
     told = {name: np.array(value) for name, value in found.items()}
+    told["status"][rows], told["valid"][rows] = Status.UNFINISHED, True  # for there is an end
     lower = again["qstar"] <= told["qstar"][rows]  # a solver may have gone elsewhere
     for name, value in again.items():
         told[name][rows[lower]] = value[lower]
