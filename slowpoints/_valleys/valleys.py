@@ -129,7 +129,8 @@ def along_valleys(
     again["n_iters"] = n_steps + again["n_iters"]
     told = {name: np.array(value) for name, value in found.items()}
     told["status"][rows], told["valid"][rows] = Status.UNFINISHED, True  # for there is an end
-    lower = again["qstar"] <= told["qstar"][rows]  # a solver may have gone elsewhere
+    # A solver may have gone elsewhere. At a minimum, `q` is the same but for how it is rounded.
+    lower = again["qstar"] <= 1.01 * told["qstar"][rows]
     for name, value in again.items():
         told[name][rows[lower]] = value[lower]
     return {name: beside(value, found[name]) for name, value in told.items()}
