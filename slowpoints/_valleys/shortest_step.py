@@ -1,5 +1,6 @@
 """Newton's step where `I - J` takes a direction to zero, as on a line of points."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -54,3 +55,11 @@ def shortest_step(
     y = y + lapack.cholesky_solve(factor, A.T @ after)
     solved = half_squared_norm(F(y, u) - y) <= rounded(y)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)
+
+
+def slopes(
+    F: Transition, y: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+) -> Float[Array, "n_states n_states"]:
+    """Return `I - J`."""
+    J = jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
+    return jnp.eye(y.size, dtype=y.dtype) - J

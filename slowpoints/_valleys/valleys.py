@@ -22,12 +22,11 @@ from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.loops import of_first_rows
 from slowpoints._network.base import Transition
-from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.trapping.trapping_box import is_outside
-from slowpoints._network.units import InUnits
 from slowpoints._points.status import Status
 from slowpoints._solvers.termination import JUDGED_DENSELY
-from slowpoints._valleys.shortest_step import rounded
+from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
+from slowpoints._valleys.shortest_step import rounded, slopes
 
 _STRIDE = 0.2
 """The longest step, as a part of the size of the state, or of the way from its start if that is
@@ -58,9 +57,6 @@ _KINDS = (Status.UNFINISHED, Status.ESCAPED)
 _TRIED = 16
 """So many rows of each kind are followed first. Where none of them comes to an end, as in a tail or
 at kinks, the others are not followed, since there may be thousands."""
-
-_AT_A_TIME = 8
-"""So many rows are looked at in one call of the program, one after another."""
 
 
 class Ends(NamedTuple):
@@ -101,30 +97,29 @@ def along_valleys(
     asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
     if not np.any(asked):
         return found
-    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
-    in_unit = np.asarray(unit, dtype)
-    in_units = InUnits(with_precision(F, dtype), in_unit)
-    y, y_init = (np.asarray(a, dtype) / in_unit for a in (x, x_init))
+    in_units, u, (y, y_init) = rows_in_units(F, unit, inputs, x, x_init)
     asked &= ~is_outside(in_units, y)
-    given = y, y_init, np.asarray(inputs, dtype)
+    known, places, n_steps = np.zeros(len(y), bool), np.array(y), np.array(n_iters)
 
-    def followed(rows: Int[np.ndarray, " some"]) -> tuple[Int[np.ndarray, " known"], Ends]:
-        ends = ends_of_valleys(in_units, *(a[rows] for a in given))
-        return rows[ends.known], Ends(*(a[ends.known] for a in ends))
+    def follow(rows: Int[np.ndarray, " some"]) -> bool:
+        """Fill in what is known of some rows, and return whether an end was found."""
+        if rows.size == 0:
+            return False
+        ends = ends_of_valleys(in_units, y[rows], y_init[rows], u[rows])
+        known[rows], places[rows] = ends.known, ends.x
+        n_steps[rows] += ends.n_steps
+        return bool(ends.known.any())
 
-    parts = []
     for kind in _KINDS:
         of_kind = np.flatnonzero(asked & (status == kind))
         tried = of_kind[:: max(1, -(-of_kind.size // _TRIED))]
-        parts.append(followed(tried))
-        if parts[-1][0].size:
-            parts.append(followed(np.setdiff1d(of_kind, tried)))
-    rows = np.concatenate([rows for rows, _ in parts])
-    ends = Ends(*map(np.concatenate, zip(*(ends for _, ends in parts), strict=True)))
+        if follow(tried):
+            follow(np.setdiff1d(of_kind, tried))
+    rows = np.flatnonzero(known)
     if rows.size == 0:
         return found
-    n_steps = n_iters[rows] + ends.n_steps
-    starts = (ends.x * in_unit).astype(x.dtype)
+    n_steps = n_steps[rows]
+    starts = (places[rows] * np.asarray(unit, y.dtype)).astype(x.dtype)
     again = search(starts, np.asarray(inputs)[rows], max_iters - int(n_steps.max()))
     again["n_iters"] = n_steps + again["n_iters"]
     told = {name: np.array(value) for name, value in found.items()}
@@ -150,14 +145,7 @@ def ends_of_valleys(
         x_init: `[n, n_states]` where they started.
         u: `[n, n_inputs]` their inputs.
     """
-    ends = Ends(np.zeros(len(x), bool), np.array(x), np.zeros(len(x), np.int32))
-    for start in range(0, len(x), _AT_A_TIME):
-        rows = np.arange(start, min(start + _AT_A_TIME, len(x)))
-        filled = np.resize(rows, _AT_A_TIME)  # so that there is one program
-        some = _some(F, np.array(rows.size), x[filled], x_init[filled], u[filled])
-        for of_all, of_some in zip(ends, some, strict=True):
-            of_all[rows] = np.asarray(of_some)[: rows.size]
-    return ends
+    return Ends(*some_at_a_time(_some, F, x, x_init, u))
 
 
 @CompiledOnce
@@ -217,7 +205,7 @@ def _end_of_valley(
         return ~leaves & ~is_short & (path.n_steps < _MOST_STEPS)
 
     start, fits = _floor_below(F, u, x, _FIRST_STRIDE * size)
-    begins = fits & (start.slope < 0) & ~_is_past_end(start)
+    begins = fits & (start.drift > _noise(start.x)) & (start.slope < 0)
     first = jnp.where(begins, _FIRST_STRIDE * size, 0)
     unknown = jnp.full_like(first, jnp.inf)
     path = _Path(start, start, unknown, first, jnp.zeros((), np.int32))
@@ -228,12 +216,12 @@ def _end_of_valley(
 # ---- places on the floor -------------------------------------------------------------------------
 
 
-def _floor_below(F: Transition, u: Array, x: Array, most: Array) -> tuple[_Place, Array]:
+def _floor_below(F: Transition, u: Array, x: Array, least: Array) -> tuple[_Place, Array]:
     """Return the place on the floor next to a state, seen in the direction in which `q` falls."""
     r = _residual(F, x, u)
-    drift, newton = jnp.linalg.norm(r), lapack.lu_solve(lapack.lu_factor(_slopes(F, x, u)), r)
+    drift, newton = jnp.linalg.norm(r), lapack.lu_solve(lapack.lu_factor(slopes(F, x, u)), r)
     beside = _place(F, u, x, drift, _unit(newton), r / drift)
-    return _ahead(F, u, beside, jnp.zeros_like(drift), most)
+    return _ahead(F, u, beside, jnp.zeros_like(drift), least)
 
 
 def _ahead(F: Transition, u: Array, place: _Place, h: Array, least: Array) -> tuple[_Place, Array]:
@@ -259,7 +247,7 @@ def _ahead(F: Transition, u: Array, place: _Place, h: Array, least: Array) -> tu
 def _place(F: Transition, u: Array, y: Array, drift: Array, along: Array, off: Array) -> _Place:
     """Return a place with its two directions, given what they are nearby."""
     row = jnp.append(along, jnp.zeros_like(drift))[None]
-    factors = lapack.lu_factor(jnp.block([[_slopes(F, y, u), off[:, None]], [row]]))
+    factors = lapack.lu_factor(jnp.block([[slopes(F, y, u), off[:, None]], [row]]))
     last = jnp.zeros_like(row[0]).at[-1].set(1)
     right, left = lapack.lu_solve(factors, last), lapack.lu_solve_transposed(factors, last)
     slope = right[-1] / jnp.linalg.norm(right[:-1])
@@ -289,11 +277,6 @@ def _either(condition: Array, new: _Place, old: _Place) -> _Place:
 
 def _residual(F: Transition, y: Array, u: Array) -> Array:
     return F(y, u).astype(y.dtype) - y
-
-
-def _slopes(F: Transition, y: Array, u: Array) -> Array:
-    """Return `I - J`."""
-    return -jax.jacrev(_residual, argnums=1)(F, y, u)
 
 
 def _noise(y: Array) -> Array:

@@ -5,6 +5,7 @@ curves and surfaces are followed back, bend by bend, for the few rows that call 
 search is over.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,13 +19,12 @@ from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.loops import of_first_rows
 from slowpoints._network.base import Transition
-from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._network.trapping.trapping_box import is_outside
-from slowpoints._network.units import InUnits
 from slowpoints._points.status import Status
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
-from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step
+from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
+from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step, slopes
 
 _STRIDE = 0.2
 """The longest step, as a part of the way: a tail cannot be stepped over, since `q` rises in it at
@@ -52,9 +52,6 @@ size of their rounding, and may rise by this factor."""
 _CORRECTIONS = 4
 """A step is corrected by so many of Newton's steps: beside a curve, two or three are enough."""
 
-_AT_A_TIME = 8
-"""So many rows are looked at in one call of the program, one after another."""
-
 
 def back_along_curves(
     F: Transition,
@@ -73,13 +70,13 @@ def back_along_curves(
     asked = np.asarray(status) == Status.ESCAPED
     if not np.any(asked):
         return found
-    dtype = np.dtype(np.float64) if computes_in_float64(F) else x.dtype
-    in_unit = np.asarray(unit, dtype)
-    in_units = InUnits(with_precision(F, dtype), in_unit)
-    y, y_init, F_y = (np.asarray(a, dtype) / in_unit for a in (x, x_init, found["F_xstar"]))
+    in_units, u, states = rows_in_units(F, unit, inputs, x, x_init, found["F_xstar"])
+    y, y_init, F_y = states
     is_small = np.linalg.norm(F_y - y, axis=1) <= NEWTON_TOLERANCE * np.linalg.norm(y, axis=1)
     asked &= is_small & ~is_outside(in_units, y)
-    rows, u = np.flatnonzero(asked), np.asarray(inputs, dtype)
+    if not np.any(asked):
+        return found
+    rows = np.flatnonzero(asked)
     eps = float(jnp.finfo(x.dtype).eps)
     led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
     kept = np.array(status)
@@ -107,18 +104,13 @@ def came_along_a_curve(
         eps: the relative rounding of the search, which is that of the weights as well: along a line
             that would be one without it, residuals are of this size.
     """
-    led, is_root = np.zeros(len(x), bool), np.zeros(len(x), bool)
-    for start in range(0, len(x), _AT_A_TIME):
-        rows = np.arange(start, min(start + _AT_A_TIME, len(x)))
-        filled = np.resize(rows, _AT_A_TIME)  # so that there is one program
-        some = _some(F, np.array(rows.size), x[filled], x_init[filled], u[filled], eps)
-        led[rows], is_root[rows] = (np.asarray(a)[: rows.size] for a in some)
+    led, is_root = some_at_a_time(partial(_some, eps), F, x, x_init, u)
     return led, led & is_root
 
 
 @CompiledOnce
 def _some(
-    F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any, eps: float
+    eps: float, F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any
 ) -> tuple[Array, Array]:
     @jax.vmap
     def one(x: Array, x_init: Array, u: Array) -> tuple[Array, Array]:
@@ -128,7 +120,7 @@ def _some(
 
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:
-    step = shortest_step(F, (x, u, _slopes(F, x, u), F(x, u).astype(x.dtype) - x))
+    step = shortest_step(F, (x, u, slopes(F, x, u), F(x, u).astype(x.dtype) - x))
     return step <= NEWTON_TOLERANCE * jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
 
 
@@ -152,7 +144,7 @@ def _leads_back(
     def corrected(y: Array) -> Array:
         def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             y, k = carry
-            A = _slopes(F, y, u)
+            A = slopes(F, y, u)
             factor, _ = flattened(A)
             return y + lapack.cholesky_solve(factor, A.T @ residual(y)), k + 1
 
@@ -163,7 +155,7 @@ def _leads_back(
 
     def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
         y, stride, n_steps, before, _ = carry
-        factor, shift = flattened(_slopes(F, y, u))
+        factor, shift = flattened(slopes(F, y, u))
         ways = jnp.stack([x_init - y, before], axis=1)
         for _ in range(3):  # each time, what is not flat shrinks by the factor `shift`
             ways = shift * lapack.cholesky_solve(factor, ways)
@@ -187,9 +179,3 @@ def _leads_back(
 
     none = jnp.zeros((), np.int32), jnp.zeros_like(x), jnp.zeros((), bool)
     return jax.lax.while_loop(goes_on, step, (x, jnp.asarray(_STRIDE, x.dtype), *none))[-1]
-
-
-def _slopes(F: Transition, y: Array, u: Array) -> Float[Array, "n_states n_states"]:
-    """Return `I - J`."""
-    J = jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
-    return jnp.eye(y.size, dtype=y.dtype) - J

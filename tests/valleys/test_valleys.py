@@ -7,7 +7,8 @@ import pytest
 
 from slowpoints import BoundedNewton, Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
-from slowpoints._valleys.valleys import ends_of_valleys
+from slowpoints._valleys import valleys
+from slowpoints._valleys.valleys import along_valleys, ends_of_valleys
 
 NO_INPUT = np.zeros(0, np.float32)
 
@@ -163,3 +164,59 @@ def test_as_many_ends_as_rows_are_told():
         found = ends_of_valleys(F, x, 0 * x, np.zeros((11, 0)))
     assert found.known.all()
     np.testing.assert_allclose(found.x, [[-1, 0]] * 11, atol=5e-4)
+
+
+# ---- which rows are followed, and what becomes of them -------------------------------------------
+
+
+def taken_on(F, x, status, q_again, x_again=None):
+    """Return what `along_valleys` makes of rows that the solver takes to a `q` when asked again."""
+    n, asked = len(x), []
+
+    def search(x, u, max_iters):
+        asked.append(max_iters)
+        x = x if x_again is None else np.tile(x_again, (len(x), 1))
+        rows = {"xstar": x, "qstar": np.full(len(x), q_again), "n_iters": np.full(len(x), 3)}
+        return rows | {"status": np.full(len(x), np.int8(1)), "valid": np.full(len(x), True)}
+
+    with jax.enable_x64(True):
+        F = as_transition(F)
+        x, u = jnp.asarray(x), jnp.zeros((n, 0))
+        valid = jnp.full(n, status < Status.ESCAPED)
+        found = {"xstar": x, "qstar": jnp.full(n, 1e-9), "n_iters": jnp.full(n, 7)}
+        found |= {"status": jnp.full(n, status, np.int8), "valid": valid}
+        told = along_valleys(search, F, 0 * x, u, np.ones(x.shape[1]), 1000, found)
+        return {name: np.asarray(value) for name, value in told.items()}, asked
+
+
+@pytest.mark.parametrize("status", [Status.UNFINISHED, Status.ESCAPED])
+def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_escaped(status):
+    F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(2), np.sin(2)]])
+    told, asked = taken_on(F, x, status, q_again=1e-3, x_again=[5.0, 5.0])
+    np.testing.assert_array_equal(told["xstar"], x)
+    assert told["qstar"] == [1e-9] and told["n_iters"] == [7]
+    assert told["status"] == [Status.UNFINISHED] and told["valid"].all()
+    told, asked = taken_on(F, x, status, q_again=1e-12)
+    np.testing.assert_allclose(told["xstar"], [[-1, 0]], atol=5e-4)
+    assert told["status"] == [Status.FIXED_POINT] and told["valid"].all()
+    assert told["n_iters"] == 7 + 3 + (1000 - 7 - asked[0])  # and the steps along the valley
+
+
+def test_of_many_rows_in_a_tail_a_few_are_followed_and_of_those_on_a_ring_all(monkeypatch):
+    followed = []
+
+    def counted(F, x, x_init, u):
+        followed.append(len(x))
+        return ends_of_valleys(F, x, x_init, u)
+
+    monkeypatch.setattr(valleys, "ends_of_valleys", counted)
+    angles = np.linspace(0.5, 2.5, 40)
+    on_ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    told, _ = taken_on(ring(lambda a: 1e-4 * jnp.sin(a)), on_ring, Status.ESCAPED, q_again=0)
+    assert sum(followed) == 40 and (told["status"] == Status.FIXED_POINT).all()
+    followed.clear()
+    in_tail = np.stack([np.linspace(10, 14, 40), np.zeros(40)], axis=1)
+    F = along_first(lambda a: jnp.exp(-a))
+    told, asked = taken_on(F, in_tail, Status.ESCAPED, q_again=0)
+    assert sum(followed) <= 16 and not asked
+    assert (told["status"] == Status.ESCAPED).all() and not told["valid"].any()
