@@ -205,6 +205,7 @@ def _end_of_valley(
         return ~leaves & ~is_short & (path.n_steps < _MOST_STEPS)
 
     start, fits = _floor_below(F, u, x, _FIRST_STRIDE * size)
+    # Beside the floor, `q` may fall to the other side: such a row is left as it is.
     begins = fits & (start.drift > _noise(start.x)) & (start.slope < 0)
     first = jnp.where(begins, _FIRST_STRIDE * size, 0)
     unknown = jnp.full_like(first, jnp.inf)
@@ -217,7 +218,7 @@ def _end_of_valley(
 
 
 def _floor_below(F: Transition, u: Array, x: Array, least: Array) -> tuple[_Place, Array]:
-    """Return the place on the floor next to a state, seen in the direction in which `q` falls."""
+    """Return the place on the floor next to a state, looking to where `q` falls from there."""
     r = _residual(F, x, u)
     drift, newton = jnp.linalg.norm(r), lapack.lu_solve(lapack.lu_factor(slopes(F, x, u)), r)
     beside = _place(F, u, x, drift, _unit(newton), r / drift)

@@ -199,7 +199,8 @@ def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_e
     told, asked = taken_on(F, x, status, q_again=1e-12)
     np.testing.assert_allclose(told["xstar"], [[-1, 0]], atol=5e-4)
     assert told["status"] == [Status.FIXED_POINT] and told["valid"].all()
-    assert told["n_iters"] == 7 + 3 + (1000 - 7 - asked[0])  # and the steps along the valley
+    n_steps = 1000 - 7 - asked[0]
+    assert 10 < n_steps < 100 and told["n_iters"] == 7 + n_steps + 3
 
 
 def test_of_many_rows_in_a_tail_a_few_are_followed_and_of_those_on_a_ring_all(monkeypatch):
