@@ -170,8 +170,8 @@ class _Search(NamedTuple):
             if unit is not None:
                 found = back_along_curves(F, x, u, unit, found)
             if unit is not None and self.solver.follows_valleys:
-                most = int(self.stopping.max_iters)
-                found = along_valleys(partial(self._on, unit, x), F, x, u, unit, most, found)
+                on = partial(self._on, unit, x)
+                found = along_valleys(on, F, x, u, unit, self.stopping, found)
         fps = FixedPoints(x_init=x, inputs=u, dtype=x.dtype)
         return fps.replace(**found, continuous_time=isinstance(F, ContinuousTime))
 

@@ -24,6 +24,7 @@ from slowpoints._linear_algebra.loops import of_first_rows
 from slowpoints._network.base import Transition
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._points.status import Status
+from slowpoints._solvers.base import Stopping
 from slowpoints._solvers.termination import JUDGED_DENSELY
 from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
 from slowpoints._valleys.shortest_step import rounded, slopes
@@ -73,13 +74,13 @@ def along_valleys(
     x_init: Float[Array, "n n_states"],
     inputs: Float[Array, "n n_inputs"],
     unit: Float[RealArray, " n_states"],
-    max_iters: int,
+    stopping: Stopping,
     found: dict[str, Array],
 ) -> dict[str, Array]:
     """Search on from the ends of valleys, for rows that are unfinished or seem to be in a tail.
 
     Inside `jit`, where a program for it would be compiled with every search, they stay as they are,
-    and so do rows that `max_iters` ended.
+    and so do rows that `max_iters` or `tol_dq` ended.
 
     Args:
         search: searches from some states and inputs with so many iterations. All on the host.
@@ -87,14 +88,16 @@ def along_valleys(
         x_init: `[n, n_states]` where the rows started.
         inputs: `[n, n_inputs]` their inputs.
         unit: the units in which was searched.
-        max_iters: how many iterations a row may take. A step along a valley counts as one.
+        stopping: when a row is done. A step along a valley counts as an iteration.
         found: what was found.
     """
     x = found["xstar"]
     if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
         return found
     n_iters, status = np.asarray(found["n_iters"]), np.asarray(found["status"])
-    asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
+    largest, max_iters = jnp.max(unit), int(stopping.max_iters)
+    falls = found["dq"] / jnp.square(largest) > stopping.in_unit(largest).tol_dq
+    asked = np.isin(status, _KINDS) & np.asarray(falls) & (n_iters + _MOST_STEPS < max_iters)
     if not np.any(asked):
         return found
     in_units, u, (y, y_init) = rows_in_units(F, unit, inputs, x, x_init)

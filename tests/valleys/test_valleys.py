@@ -7,6 +7,7 @@ import pytest
 
 from slowpoints import BoundedNewton, Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
+from slowpoints._solvers.base import Stopping
 from slowpoints._valleys import valleys
 from slowpoints._valleys.valleys import along_valleys, ends_of_valleys
 
@@ -169,7 +170,7 @@ def test_as_many_ends_as_rows_are_told():
 # ---- which rows are followed, and what becomes of them -------------------------------------------
 
 
-def taken_on(F, x, status, q_again, x_again=None):
+def taken_on(F, x, status, q_again, x_again=None, tol_dq=0.0):
     """Return what `along_valleys` makes of rows that the solver takes to a `q` when asked again."""
     n, asked = len(x), []
 
@@ -184,8 +185,9 @@ def taken_on(F, x, status, q_again, x_again=None):
         x, u = jnp.asarray(x), jnp.zeros((n, 0))
         valid = jnp.full(n, status < Status.ESCAPED)
         found = {"xstar": x, "qstar": jnp.full(n, 1e-9), "n_iters": jnp.full(n, 7)}
-        found |= {"status": jnp.full(n, status, np.int8), "valid": valid}
-        told = along_valleys(search, F, 0 * x, u, np.ones(x.shape[1]), 1000, found)
+        found |= {"status": jnp.full(n, status, np.int8), "valid": valid, "dq": jnp.full(n, 1e-15)}
+        stopping = Stopping(jnp.asarray(1000), jnp.asarray(1e-12), jnp.asarray(tol_dq))
+        told = along_valleys(search, F, 0 * x, u, jnp.ones(x.shape[1]), stopping, found)
         return {name: np.asarray(value) for name, value in told.items()}, asked
 
 
@@ -201,6 +203,15 @@ def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_e
     assert told["status"] == [Status.FIXED_POINT] and told["valid"].all()
     n_steps = 1000 - 7 - asked[0]
     assert 10 < n_steps < 100 and told["n_iters"] == 7 + n_steps + 3
+
+
+def test_a_row_that_was_asked_to_end_where_q_hardly_falls_any_more_is_not_followed():
+    F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(2), np.sin(2)]])
+    told, asked = taken_on(F, x, Status.UNFINISHED, q_again=1e-12, tol_dq=1e-14)
+    np.testing.assert_array_equal(told["xstar"], x)
+    assert asked == [] and told["n_iters"] == [7] and told["status"] == [Status.UNFINISHED]
+    _, asked = taken_on(F, x, Status.UNFINISHED, q_again=1e-12, tol_dq=1e-16)
+    assert len(asked) == 1
 
 
 def test_of_many_rows_in_a_tail_a_few_are_followed_and_of_those_on_a_ring_all(monkeypatch):
