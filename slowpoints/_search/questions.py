@@ -14,12 +14,9 @@ from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.termination import NEWTON_TOLERANCE, SINGULAR, rounding_floor
+from slowpoints._valleys.floor import RELATIVE_DECREASE, falls_along_floor
 from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step
 from slowpoints._valleys.tails import is_in_a_tail
-
-RELATIVE_DECREASE = 1e-3
-"""At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
-less than this fraction: a tenth of what 200 steps of another method may lower it by."""
 
 _PARTS = (1.0, 1 / 8, 1 / 64)
 """Parts of Newton's step. Where `q` falls along one of them as it does near a root, there is no
@@ -71,12 +68,13 @@ def shortest(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Arra
 
 
 def falls(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Array) -> Array:
-    """Return whether `q` falls along Newton's step as it does near a root."""
+    """Return whether `q` falls along Newton's step as near a root, or along a valley's floor."""
     A, r = _linearised(F, forward_mode, x, u)
     d = lapack.lu_solve(lapack.lu_factor(A), r)
     parts = jnp.asarray(_PARTS, x.dtype)
     after = jax.vmap(lambda part: F(x + part * d, u) - (x + part * d))(parts)
-    return jnp.any(half_squared_norm(after) <= (1 - 0.5 * parts) * half_squared_norm(r))
+    near_root = jnp.any(half_squared_norm(after) <= (1 - 0.5 * parts) * half_squared_norm(r))
+    return near_root | falls_along_floor(F, x, u)
 
 
 def is_minimum(

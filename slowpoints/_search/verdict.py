@@ -94,8 +94,8 @@ def _verdicts(rows: Rows, ask: _Ask, xp: Any) -> Any:
     at_kink = rows.seen.end == End.KINK
     minimum = ~root & ~at_end & ~at_kink
     minimum &= ask(is_minimum, minimum, near, size)
-    settled = ~root & at_end
-    minimum |= settled & ~ask(falls, settled)
+    minimum |= ~root & at_end
+    minimum &= ~ask(falls, minimum)
     minimum |= ~root & at_kink
 
     # In a tail, as at the end of a line of fixed points, `I - J` is singular.

@@ -19,15 +19,14 @@ from jaxtyping import Array, Bool, Float, Int
 from slowpoints._core.arrays import beside
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
-from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.loops import of_first_rows
 from slowpoints._network.base import Transition
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._points.status import Status
 from slowpoints._solvers.base import Stopping
 from slowpoints._solvers.termination import JUDGED_DENSELY
+from slowpoints._valleys.floor import Place, ahead, floor_below, noise
 from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
-from slowpoints._valleys.shortest_step import rounded, slopes
 
 _STRIDE = 0.2
 """The longest step, as a part of the size of the state, or of the way from its start if that is
@@ -40,14 +39,6 @@ _SHORTEST = 1e-4
 end is known as exactly as this, from where the search goes on."""
 
 _MOST_STEPS = 100
-
-_CORRECTIONS = 3
-"""A step is corrected by so many of Newton's steps with the same factors. Where these do not lead
-to the floor, a shorter step is tried."""
-
-_BESIDE = 0.05
-"""A state is on the floor if what its residual has beside the one direction is at most this part of
-what it has along it."""
 
 _LEFT = 3.0
 """A valley that leads further from the start than so many times that size is a tail."""
@@ -95,9 +86,9 @@ def along_valleys(
     if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
         return found
     n_iters, status = np.asarray(found["n_iters"]), np.asarray(found["status"])
-    largest, max_iters = jnp.max(unit), int(stopping.max_iters)
-    falls = found["dq"] / jnp.square(largest) > stopping.in_unit(largest).tol_dq
-    asked = np.isin(status, _KINDS) & np.asarray(falls) & (n_iters + _MOST_STEPS < max_iters)
+    max_iters, square = int(stopping.max_iters), np.max(np.asarray(unit, float)) ** 2
+    asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
+    asked &= np.asarray(found["dq"]) > float(stopping.tol_dq) * min(square, 1)  # see `in_unit`
     if not np.any(asked):
         return found
     in_units, u, (y, y_init) = rows_in_units(F, unit, inputs, x, x_init)
@@ -157,23 +148,11 @@ def _some(F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any) -> tuple[Arra
     return of_first_rows(one, n_rows, (x, x_init, u), at_a_time=1)
 
 
-class _Place(NamedTuple):
-    """A place on a valley's floor."""
-
-    x: Float[Array, " n_states"]
-    drift: Float[Array, ""]  # the length of `F(x) - x`, negative past a fixed point
-    slope: Float[Array, ""]  # how the drift changes along the valley
-    along: Float[Array, " n_states"]  # the valley's direction, which `I - J` takes nearly to zero
-    off: Float[Array, " n_states"]  # the direction that `I - J` hardly reaches
-    border: Float[Array, " n_states"]  # the same, at the place before
-    factors: lapack.Factors  # of `I - J` with borders
-
-
 class _Path(NamedTuple):
     """How far a valley has been followed, and what is known of its end."""
 
-    at: _Place
-    beyond: _Place  # a place past the end, if there is one
+    at: Place
+    beyond: Place  # a place past the end, if there is one
     to_beyond: Float[Array, ""]  # the length of the step there, or infinity
     longest: Float[Array, ""]  # the longest step that is tried
     n_steps: Int[Array, ""]
@@ -190,13 +169,13 @@ def _end_of_valley(
 
     def step(path: _Path) -> _Path:
         h = jnp.minimum(path.longest, _to_end(path))
-        ahead, fits = _ahead(F, u, path.at, h, _FIRST_STRIDE * size)
-        is_beyond = fits & _is_past_end(ahead)
+        place, fits = ahead(F, u, path.at, h, _FIRST_STRIDE * size)
+        is_beyond = fits & _is_past_end(place)
         moves = fits & ~is_beyond
         left = jnp.where(moves, path.to_beyond - h, path.to_beyond)
         return _Path(
-            _either(moves, ahead, path.at),
-            _either(is_beyond, ahead, path.beyond),
+            _either(moves, place, path.at),
+            _either(is_beyond, place, path.beyond),
             jnp.where(is_beyond, h, left),
             jnp.where(fits, jnp.minimum(2 * path.longest, _STRIDE * size), h / 4),
             path.n_steps + 1,
@@ -207,9 +186,9 @@ def _end_of_valley(
         is_short = jnp.minimum(path.longest, path.to_beyond) < _SHORTEST * size
         return ~leaves & ~is_short & (path.n_steps < _MOST_STEPS)
 
-    start, fits = _floor_below(F, u, x, _FIRST_STRIDE * size)
+    start, fits = floor_below(F, u, x, _FIRST_STRIDE * size)
     # Beside the floor, `q` may fall to the other side: such a row is left as it is.
-    begins = fits & (start.drift > _noise(start.x)) & (start.slope < 0)
+    begins = fits & (start.drift > noise(start.x)) & (start.slope < 0)
     first = jnp.where(begins, _FIRST_STRIDE * size, 0)
     unknown = jnp.full_like(first, jnp.inf)
     path = _Path(start, start, unknown, first, jnp.zeros((), np.int32))
@@ -217,51 +196,10 @@ def _end_of_valley(
     return jnp.isfinite(path.to_beyond), path.at.x, path.n_steps
 
 
-# ---- places on the floor -------------------------------------------------------------------------
-
-
-def _floor_below(F: Transition, u: Array, x: Array, least: Array) -> tuple[_Place, Array]:
-    """Return the place on the floor next to a state, looking to where `q` falls from there."""
-    r = _residual(F, x, u)
-    drift, newton = jnp.linalg.norm(r), lapack.lu_solve(lapack.lu_factor(slopes(F, x, u)), r)
-    beside = _place(F, u, x, drift, _unit(newton), r / drift)
-    return _ahead(F, u, beside, jnp.zeros_like(drift), least)
-
-
-def _ahead(F: Transition, u: Array, place: _Place, h: Array, least: Array) -> tuple[_Place, Array]:
-    """Return the place a step of length `h` ahead, and whether it is on the floor.
-
-    Whoever is led away by more than half of the step, or of `least`, is in another valley.
-    """
-    predicted = place.x + h * place.along
-
-    def corrected(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        y, _ = carry
-        r = _residual(F, y, u)
-        d = lapack.lu_solve(place.factors, jnp.append(r, jnp.zeros_like(h)))
-        return y + d[:-1], d[-1]
-
-    y, drift = jax.lax.fori_loop(0, _CORRECTIONS, corrected, (predicted, place.drift))
-    beside = jnp.linalg.norm(_residual(F, y, u) - drift * place.border)
-    fits = beside <= jnp.maximum(_noise(y), _BESIDE * jnp.abs(drift))
-    fits &= jnp.linalg.norm(y - predicted) <= jnp.maximum(h, least) / 2
-    return _place(F, u, y, drift, place.along, place.off), fits
-
-
-def _place(F: Transition, u: Array, y: Array, drift: Array, along: Array, off: Array) -> _Place:
-    """Return a place with its two directions, given what they are nearby."""
-    row = jnp.append(along, jnp.zeros_like(drift))[None]
-    factors = lapack.lu_factor(jnp.block([[slopes(F, y, u), off[:, None]], [row]]))
-    last = jnp.zeros_like(row[0]).at[-1].set(1)
-    right, left = lapack.lu_solve(factors, last), lapack.lu_solve_transposed(factors, last)
-    slope = right[-1] / jnp.linalg.norm(right[:-1])
-    return _Place(y, drift, slope, _unit(right[:-1]), _unit(left[:-1]), off, factors)
-
-
-def _is_past_end(place: _Place) -> Array:
+def _is_past_end(place: Place) -> Array:
     """Return whether the drift has changed its sign, or grows, and is more than rounding."""
-    noise = _noise(place.x)
-    return (place.drift < -noise) | (place.drift > noise) & (place.slope >= 0)
+    rounding = noise(place.x)
+    return (place.drift < -rounding) | (place.drift > rounding) & (place.slope >= 0)
 
 
 def _to_end(path: _Path) -> Array:
@@ -275,18 +213,5 @@ def _to_end(path: _Path) -> Array:
     return part * path.to_beyond
 
 
-def _either(condition: Array, new: _Place, old: _Place) -> _Place:
+def _either(condition: Array, new: Place, old: Place) -> Place:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
-
-
-def _residual(F: Transition, y: Array, u: Array) -> Array:
-    return F(y, u).astype(y.dtype) - y
-
-
-def _noise(y: Array) -> Array:
-    """Return how long the residual may be by rounding."""
-    return jnp.sqrt(2 * rounded(y))
-
-
-def _unit(a: Array) -> Array:
-    return a / jnp.linalg.norm(a)

@@ -23,6 +23,7 @@ from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._points.status import Status
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
+from slowpoints._valleys.floor import falls_along_floor
 from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
 from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step, slopes
 
@@ -78,9 +79,10 @@ def back_along_curves(
         return found
     rows = np.flatnonzero(asked)
     eps = float(jnp.finfo(x.dtype).eps)
-    led, is_root = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
+    led, is_root, falls = came_along_a_curve(in_units, y[rows], y_init[rows], u[rows], eps)
     kept = np.array(status)
-    kept[rows[led]] = np.where(is_root[led], Status.FIXED_POINT, Status.SLOW_POINT)
+    kept[rows[led]] = np.where(falls[led], Status.UNFINISHED, Status.SLOW_POINT)
+    kept[rows[led & is_root]] = Status.FIXED_POINT
     told = {"status": kept, "valid": kept < Status.ESCAPED}
     return found | {name: jax.device_put(value, place_of(status)) for name, value in told.items()}
 
@@ -91,10 +93,11 @@ def came_along_a_curve(
     x_init: Float[np.ndarray, "n n_states"],
     u: Float[np.ndarray, "n n_inputs"],
     eps: float,
-) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Return for which rows a way leads back next to the start, all along which `q` is as low.
 
-    And which of them are at a fixed point. On the host. `False` means that no way was found.
+    And which rows are at a fixed point, and for which `q` falls along the curve. On the host. The
+    first `False` means that no way was found.
 
     Args:
         F: the transition, in the precision of the states.
@@ -104,17 +107,17 @@ def came_along_a_curve(
         eps: the relative rounding of the search, which is that of the weights as well: along a line
             that would be one without it, residuals are of this size.
     """
-    led, is_root = some_at_a_time(partial(_some, eps), F, x, x_init, u)
-    return led, led & is_root
+    led, is_root, falls = some_at_a_time(partial(_some, eps), F, x, x_init, u)
+    return led, is_root, falls
 
 
 @CompiledOnce
 def _some(
     eps: float, F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     @jax.vmap
-    def one(x: Array, x_init: Array, u: Array) -> tuple[Array, Array]:
-        return _leads_back(F, x, x_init, u, eps), _is_root(F, x, u)
+    def one(x: Array, x_init: Array, u: Array) -> tuple[Array, Array, Array]:
+        return _leads_back(F, x, x_init, u, eps), _is_root(F, x, u), falls_along_floor(F, x, u)
 
     return of_first_rows(one, n_rows, (x, x_init, u), at_a_time=1)
 
