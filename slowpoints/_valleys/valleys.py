@@ -43,6 +43,10 @@ _MOST_STEPS = 100
 _LEFT = 3.0
 """A valley that leads further from the start than so many times that size is a tail."""
 
+_SMALLEST_CHANGE = float(np.float32(1e-20))
+"""`tol_dq` by default. It is there to end rows where `q` changes by rounding, as it does in a flat
+valley. Whoever chooses a larger one wants them to end there."""
+
 _KINDS = (Status.UNFINISHED, Status.ESCAPED)
 """Rows that may be on their way along a valley."""
 
@@ -71,7 +75,7 @@ def along_valleys(
     """Search on from the ends of valleys, for rows that are unfinished or seem to be in a tail.
 
     Inside `jit`, where a program for it would be compiled with every search, they stay as they are,
-    and so do rows that `max_iters` or `tol_dq` ended.
+    and so do rows that `max_iters` or a `tol_dq` above its default ended.
 
     Args:
         search: searches from some states and inputs with so many iterations. All on the host.
@@ -86,9 +90,11 @@ def along_valleys(
     if not x.is_fully_addressable or x.shape[1] > JUDGED_DENSELY:
         return found
     n_iters, status = np.asarray(found["n_iters"]), np.asarray(found["status"])
-    max_iters, square = int(stopping.max_iters), np.max(np.asarray(unit, float)) ** 2
+    max_iters, tol_dq = int(stopping.max_iters), float(stopping.tol_dq)
     asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
-    asked &= np.asarray(found["dq"]) > float(stopping.tol_dq) * min(square, 1)  # see `in_unit`
+    if tol_dq > _SMALLEST_CHANGE:
+        square = np.max(np.asarray(unit, float)) ** 2
+        asked &= np.asarray(found["dq"]) > tol_dq * min(square, 1)  # see `Stopping.in_unit`
     if not np.any(asked):
         return found
     in_units, u, (y, y_init) = rows_in_units(F, unit, inputs, x, x_init)
@@ -119,7 +125,8 @@ def along_valleys(
     told = {name: np.array(value) for name, value in found.items()}
     told["status"][rows], told["valid"][rows] = Status.UNFINISHED, True  # for there is an end
     # A solver may have gone elsewhere. At a minimum, `q` is the same but for how it is rounded.
-    lower = again["qstar"] <= 1.01 * told["qstar"][rows]
+    rounding = 2 * np.finfo(x.dtype).eps * np.linalg.norm(again["xstar"], axis=1)
+    lower = np.sqrt(2 * again["qstar"]) <= 1.01 * np.sqrt(2 * told["qstar"][rows]) + rounding
     for name, value in again.items():
         told[name][rows[lower]] = value[lower]
     return {name: beside(value, found[name]) for name, value in told.items()}
