@@ -52,14 +52,20 @@ class Place(NamedTuple):
 
 
 def floor_below(F: Transition, u: Array, x: Array, least: Array) -> tuple[Place, Array]:
-    """Return the place on the floor next to a state, looking to where `q` falls from there."""
+    """Return the place on the floor next to a state, and whether there is one.
+
+    Its direction is that in which the drift falls.
+    """
     r, factors = _residual(F, x, u), lapack.lu_factor(slopes(F, x, u))
     along = _unit(lapack.lu_solve(factors, r))
     # Inverse iteration. The residual itself would make a floor of wherever the state is.
     off = _unit(lapack.lu_solve_transposed(factors, along))
     off = jnp.where(off @ r < 0, -off, off)
     beside = _place(F, u, x, off @ r, along, off)
-    return ahead(F, u, beside, jnp.zeros_like(r[0]), least)
+    place, fits = ahead(F, u, beside, jnp.zeros_like(r[0]), least)
+    # Newton's step may lead on past the end of the valley.
+    side = jnp.where(place.slope > 0, -1, 1)
+    return place._replace(along=side * place.along, slope=side * place.slope), fits
 
 
 def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:

@@ -194,7 +194,6 @@ def _end_of_valley(
         return ~leaves & ~is_short & (path.n_steps < _MOST_STEPS)
 
     start, fits = floor_below(F, u, x, _FIRST_STRIDE * size)
-    # Beside the floor, `q` may fall to the other side: such a row is left as it is.
     begins = fits & (start.drift > noise(start.x)) & (start.slope < 0)
     first = jnp.where(begins, _FIRST_STRIDE * size, 0)
     unknown = jnp.full_like(first, jnp.inf)
