@@ -43,7 +43,7 @@ _MOST_STEPS = 100
 _LEFT = 3.0
 """A valley that leads further from the start than so many times that size is a tail."""
 
-_SMALLEST_CHANGE = float(np.float32(1e-20))
+_SMALLEST_CHANGE = np.float32(1e-20)
 """`tol_dq` by default. It is there to end rows where `q` changes by rounding, as it does in a flat
 valley. Whoever chooses a larger one wants them to end there."""
 
@@ -92,7 +92,7 @@ def along_valleys(
     n_iters, status = np.asarray(found["n_iters"]), np.asarray(found["status"])
     max_iters, tol_dq = int(stopping.max_iters), float(stopping.tol_dq)
     asked = np.isin(status, _KINDS) & (n_iters + _MOST_STEPS < max_iters)
-    if tol_dq > _SMALLEST_CHANGE:
+    if np.float32(tol_dq) > _SMALLEST_CHANGE:
         square = np.max(np.asarray(unit, float)) ** 2
         asked &= np.asarray(found["dq"]) > tol_dq * min(square, 1)  # see `Stopping.in_unit`
     if not np.any(asked):

@@ -170,7 +170,7 @@ def test_as_many_ends_as_rows_are_told():
 # ---- which rows are followed, and what becomes of them -------------------------------------------
 
 
-def taken_on(F, x, status, q_again, x_again=None, tol_dq=0.0):
+def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e-20):
     """Return what `along_valleys` makes of rows that the solver takes to a `q` when asked again."""
     n, asked = len(x), []
 
@@ -184,8 +184,8 @@ def taken_on(F, x, status, q_again, x_again=None, tol_dq=0.0):
         F = as_transition(F)
         x, u = jnp.asarray(x), jnp.zeros((n, 0))
         valid = jnp.full(n, status < Status.ESCAPED)
-        found = {"xstar": x, "qstar": jnp.full(n, 1e-9), "n_iters": jnp.full(n, 7)}
-        found |= {"status": jnp.full(n, status, np.int8), "valid": valid, "dq": jnp.full(n, 1e-15)}
+        found = {"xstar": x, "qstar": jnp.full(n, q), "dq": jnp.full(n, dq)}
+        found |= {"n_iters": jnp.full(n, 7), "status": jnp.full(n, status, np.int8), "valid": valid}
         stopping = Stopping(jnp.asarray(1000), jnp.asarray(1e-12), jnp.asarray(tol_dq))
         told = along_valleys(search, F, 0 * x, u, jnp.ones(x.shape[1]), stopping, found)
         return {name: np.asarray(value) for name, value in told.items()}, asked
@@ -212,6 +212,16 @@ def test_a_row_that_was_asked_to_end_where_q_hardly_falls_any_more_is_not_follow
     assert asked == [] and told["n_iters"] == [7] and told["status"] == [Status.UNFINISHED]
     _, asked = taken_on(F, x, Status.UNFINISHED, q_again=1e-12, tol_dq=1e-16)
     assert len(asked) == 1
+    # Whoever leaves it as it is has not asked for that.
+    _, asked = taken_on(F, x, Status.UNFINISHED, q_again=1e-12, dq=1e-21)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("q_again, is_the_same", [(1.5e-30, True), (3e-30, False)])
+def test_at_the_end_of_a_valley_q_may_be_larger_by_how_it_is_rounded(q_again, is_the_same):
+    F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(2), np.sin(2)]])
+    told, _ = taken_on(F, x, Status.UNFINISHED, q_again, q=1e-30)
+    assert (told["status"] == [Status.FIXED_POINT]) == is_the_same
 
 
 def test_of_many_rows_in_a_tail_a_few_are_followed_and_of_those_on_a_ring_all(monkeypatch):
