@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._core.types import RealArray
@@ -15,7 +14,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.termination import NEWTON_TOLERANCE, SINGULAR, rounding_floor
 from slowpoints._valleys.floor import RELATIVE_DECREASE, falls_along_floor
-from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step
+from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step, size_of
 from slowpoints._valleys.tails import is_in_a_tail
 
 _PARTS = (1.0, 1 / 8, 1 / 64)
@@ -57,7 +56,7 @@ def newton(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Array)
 
     # In a loop, the network is compiled once.
     _, (q, steps, rounding) = jax.lax.scan(step, varying(x, (F, x, u)), None, length=3)
-    size = jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
+    size = size_of(x)
     at_floor = q[0] <= rounding_floor(x)
     return Newton(steps, jnp.sqrt(2 * q[0]), size, singular, q[2] <= rounding[2], at_floor)
 

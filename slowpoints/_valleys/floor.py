@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.base import Transition
-from slowpoints._valleys.shortest_step import rounded, slopes
+from slowpoints._valleys.shortest_step import rounded, size_of, slopes
 
 RELATIVE_DECREASE = 1e-3
 """At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
@@ -73,7 +72,7 @@ def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:
 
     Next to the floor, a step of Newton's method for the minimum may be short wherever it starts.
     """
-    size = jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
+    size = size_of(x)
     h = _LOOK_AHEAD * size
     here, is_near = floor_below(F, u, x, h)
     there, fits = ahead(F, u, here, h, h)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints._linear_algebra import lapack
@@ -63,3 +64,8 @@ def slopes(
     """Return `I - J`."""
     J = jax.jacrev(lambda y: F(y, u).astype(y.dtype))(y)
     return jnp.eye(y.size, dtype=y.dtype) - J
+
+
+def size_of(x: Float[Array, " n_states"]) -> Float[Array, ""]:
+    """Return the size of a state, to which lengths are compared."""
+    return jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))

@@ -25,7 +25,13 @@ from slowpoints._points.status import Status
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
 from slowpoints._valleys.floor import falls_along_floor
 from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
-from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step, slopes
+from slowpoints._valleys.shortest_step import (
+    flattened,
+    rounded,
+    shortest_step,
+    size_of,
+    slopes,
+)
 
 _STRIDE = 0.2
 """The longest step, as a part of the way: a tail cannot be stepped over, since `q` rises in it at
@@ -124,7 +130,7 @@ def _some(
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:
     step = shortest_step(F, (x, u, slopes(F, x, u), F(x, u).astype(x.dtype) - x))
-    return step <= NEWTON_TOLERANCE * jnp.maximum(np.sqrt(x.size), jnp.linalg.norm(x))
+    return step <= NEWTON_TOLERANCE * size_of(x)
 
 
 def _leads_back(

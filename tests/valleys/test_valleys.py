@@ -170,7 +170,7 @@ def test_as_many_ends_as_rows_are_told():
 # ---- which rows are followed, and what becomes of them -------------------------------------------
 
 
-def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e-20):
+def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e-20, unit=1.0):
     """Return what `along_valleys` makes of rows that the solver takes to a `q` when asked again."""
     n, asked = len(x), []
 
@@ -187,7 +187,7 @@ def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e
         found = {"xstar": x, "qstar": jnp.full(n, q), "dq": jnp.full(n, dq)}
         found |= {"n_iters": jnp.full(n, 7), "status": jnp.full(n, status, np.int8), "valid": valid}
         stopping = Stopping(jnp.asarray(1000), jnp.asarray(1e-12), jnp.asarray(tol_dq))
-        told = along_valleys(search, F, 0 * x, u, jnp.ones(x.shape[1]), stopping, found)
+        told = along_valleys(search, F, 0 * x, u, jnp.full(x.shape[1], unit), stopping, found)
         return {name: np.asarray(value) for name, value in told.items()}, asked
 
 
@@ -215,6 +215,16 @@ def test_a_row_that_was_asked_to_end_where_q_hardly_falls_any_more_is_not_follow
     # Whoever leaves it as it is has not asked for that.
     _, asked = taken_on(F, x, Status.UNFINISHED, q_again=1e-12, dq=1e-21)
     assert len(asked) == 1
+
+
+def test_in_a_small_unit_tol_dq_ends_rows_at_as_small_a_part_of_it():
+    def small(x, u):
+        return 1e-3 * ring(lambda a: 1e-4 * jnp.sin(a))(1e3 * x, u)
+
+    x = 1e-3 * np.array([[np.cos(2), np.sin(2)]])
+    for tol_dq, is_asked in [(1e-10, True), (1e-8, False)]:  # for states of 1: 1e-16 and 1e-14
+        _, asked = taken_on(small, x, Status.UNFINISHED, 0, tol_dq=tol_dq, unit=1e-3)
+        assert bool(asked) == is_asked
 
 
 @pytest.mark.parametrize("q_again, is_the_same", [(1.5e-30, True), (3e-30, False)])

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from slowpoints import Status, optimize_batch
+from slowpoints._network.as_transition import as_transition
+from slowpoints._valleys.way_back import back_along_curves
 
 STARTS = np.random.default_rng(0).standard_normal((32, 2)).astype(np.float32)
 TURN = np.float32([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
@@ -104,3 +106,18 @@ def test_steep_networks_have_fixed_points_whose_residual_is_many_roundings(gain)
     x = rng.normal(size=(32, 4))
     status, _ = status_of(lambda x, u: W @ x + b + 0 * u[0], x)
     assert set(status.tolist()) == {Status.FIXED_POINT}
+
+
+@pytest.mark.parametrize(
+    "slope, status", [(0.0, Status.SLOW_POINT), (1e-8, Status.UNFINISHED)], ids=["even", "falling"]
+)
+def test_a_row_that_came_along_a_curve_is_a_slow_point_only_where_it_is_slowest(slope, status):
+    def drifts(x, u):
+        return jnp.stack([x[0] + 1.2e-6 - slope * x[0], x[1] / 2])
+
+    with jax.enable_x64(True):
+        F, x = as_transition(drifts), jnp.asarray([[10.0, 0.0]])
+        found = {"xstar": x, "F_xstar": drifts(x[0], None)[None]}
+        found |= {"status": jnp.full(1, Status.ESCAPED, np.int8), "valid": jnp.full(1, False)}
+        told = back_along_curves(F, 0 * x, jnp.zeros((1, 0)), jnp.ones(2), found)
+        assert int(told["status"][0]) == status and told["valid"].all()
