@@ -373,8 +373,12 @@ def test_points_are_counted_by_their_status():
 
 @pytest.fixture(scope="module")
 def ring():
-    """A ring attractor with weights in float32, and a search of it."""
-    n = 64  # with 48, the few fixed points that the lattice of directions leaves are reached
+    """A ring attractor in float32, and a search of it of which every other row is unfinished.
+
+    Rounding of the weights leaves a few fixed points. Which of the rows reach one differs from
+    machine to machine, so the rows that do not are named here.
+    """
+    n = 80
     preferred = 2 * np.pi * np.arange(n) / n
     W = jnp.asarray((12 * np.cos(preferred[:, None] - preferred) - 6) / n, jnp.float32)
 
@@ -383,20 +387,22 @@ def ring():
 
     heading = np.linspace(0, 2 * np.pi, 60, endpoint=False)[:, None]
     bumps = np.exp(2 * np.cos(preferred - heading) - 2).astype(np.float32)
-    return find_fixed_points(F, bumps, NO_INPUT)
+    fps, all_fps = find_fixed_points(F, bumps, NO_INPUT)
+    assert fps.n == 60
+    np.testing.assert_array_equal(fps.x_init, all_fps.x_init)
+    status = np.where(np.arange(60) % 2, UNFINISHED, FIXED).astype(np.int8)
+    return fps.replace(status=status), all_fps.replace(status=status)
 
 
 @pytest.mark.slow
 def test_on_a_ring_nobody_is_sent_further_along_it(ring):
-    """Rounding of the weights leaves a few fixed points, too far along the ring to be reached."""
     fps, all_fps = ring
     found = account(fps, all_fps)
-    unfinished = np.asarray(fps.status) == UNFINISHED
-    assert unfinished.sum() > 20 and np.asarray(all_fps.qstar).max() < 1e-13
+    assert np.asarray(all_fps.qstar).max() < 1e-13
     text = str(found)
     assert "which is no more than rounding" in text and "while q was falling" not in text
-    assert f"{fps.n} points lie on a curve" in text
-    assert f"{unfinished.sum()} of these are unfinished, because Newton's steps lead" in text
+    assert "60 points lie on a curve" in text
+    assert "30 of these are unfinished, because Newton's steps lead" in text
     assert "max_iters" not in text
 
 
@@ -408,10 +414,9 @@ def test_rows_that_have_farther_to_go_than_rounding_are_told_apart(ring):
     q[row] = 1e-9  # with the same Jacobian
     fps = fps.replace(qstar=q)
     text = str(account(fps, all_fps))
-    n = int(np.sum(np.asarray(all_fps.status) == UNFINISHED))
     assert "solver made no more progress" in text and "more than rounding for " in text
     told = int(text.split("more than rounding for ")[1].split(";")[0])
-    assert 0 < told < n and "More `max_iters`" in text
+    assert 0 < told < 30 and "More `max_iters`" in text
     text = str(account(fps.replace(J_xstar=None), all_fps))  # nothing is known of directions
     assert "rounding" not in text and "More `max_iters`" in text
 
