@@ -81,3 +81,17 @@ def of_first_rows(
     out = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), like)
     carry = jnp.zeros_like(n_rows), out
     return jax.lax.while_loop(lambda carry: carry[0] < n_rows, body, carry)[1]
+
+
+def of_first_rows_in_turn(
+    f: Callable[..., Any], n_rows: Int[Array, ""], rows: tuple[Array, ...]
+) -> Any:
+    """Apply a function of one row to each of the first `n_rows`, and compile it for one row only.
+
+    See `of_first_rows`.
+    """
+
+    def of_one(*row: Array) -> Any:
+        return jax.tree.map(lambda a: a[None], f(*(a[0] for a in row)))
+
+    return of_first_rows(of_one, n_rows, rows, at_a_time=1)

@@ -13,7 +13,7 @@ from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.termination import NEWTON_TOLERANCE, SINGULAR, rounding_floor
-from slowpoints._valleys.floor import RELATIVE_DECREASE, falls_along_floor
+from slowpoints._valleys.reduction import RELATIVE_DECREASE, falls_along_floor
 from slowpoints._valleys.shortest_step import flattened, rounded, shortest_step, size_of
 from slowpoints._valleys.tails import is_in_a_tail
 

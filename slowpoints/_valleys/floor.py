@@ -1,29 +1,21 @@
-"""The floor of a valley of low `q`, and where on it `q` falls.
+"""The floor of a valley of low `q`, and steps along it.
 
-On the floor, `F(x) - x` is all in the direction that `I - J` hardly reaches. Beside it, even by so
-little as 1e-5 of the state's size, `q` may be curved along the valley as it is not on the floor.
+A few directions lead along a valley, and `I - J` takes them nearly to zero: one where it is a
+curve, two where it is a surface. On the floor, `F(x) - x` is all in as many directions that `I - J`
+hardly reaches. Beside it, even by so little as 1e-5 of the state's size, `q` may be curved along
+the valley as it is not on the floor. As in continuation, Newton's steps with bordered matrices lead
+there (Govaerts 2000, section 3.2).
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.base import Transition
-from slowpoints._valleys.shortest_step import rounded, size_of, slopes
-
-RELATIVE_DECREASE = 1e-3
-"""At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
-less than this fraction: a tenth of what 200 steps of another method may lower it by."""
-
-_LOOK_AHEAD = 1e-3
-"""How far ahead is looked along a floor, as a part of the state's size: how the drift is curved on
-the way tells where it is smallest. The floor is at most half as far from the row."""
-
-_HORIZON = 0.1
-"""The drift is predicted to fall for at most this part of the state's size."""
+from slowpoints._valleys.shortest_step import rounded, slopes
 
 _CORRECTIONS = 3
 """A step is corrected by so many of Newton's steps with the same factors. Where these do not lead
@@ -34,97 +26,96 @@ _TURNS = 2
 its inner side the floor, where the drift may be smallest at another place."""
 
 _BESIDE = 0.05
-"""A state is on the floor if what its residual has beside the one direction is at most this part of
-what it has along it."""
+"""A state is on the floor if what its residual has beside those directions is at most this part of
+what it has in them."""
 
 
 class Place(NamedTuple):
-    """A place on a valley's floor."""
+    """A place on a valley's floor. Directions that are not there are zero in `along` and `off`."""
 
     x: Float[Array, " n_states"]
-    drift: Float[Array, ""]  # the length of `F(x) - x`, negative past a fixed point
-    slope: Float[Array, ""]  # how the drift changes along the valley
-    along: Float[Array, " n_states"]  # the valley's direction, which `I - J` takes nearly to zero
-    off: Float[Array, " n_states"]  # the direction that `I - J` hardly reaches
+    drift: Float[Array, " n_directions"]  # what `F(x) - x` has of `off`
+    slope: Float[Array, "n_directions n_directions"]  # how the drift changes along the valley
+    along: Float[Array, "n_states n_directions"]  # of length 1, at right angles
+    off: Float[Array, "n_states n_directions"]  # what `I - J` hardly reaches, likewise
     factors: lapack.Factors  # of `I - J` with borders
-    off_solved: Float[Array, " n_states_and_1"]  # by these factors, for `off`
+    back: Float[Array, "n_states n_directions"]  # what turns their solutions to those for `off`
+    is_known: Bool[Array, ""]  # else it is a state, and about what its directions are
 
 
-def floor_below(F: Transition, u: Array, x: Array, least: Array) -> tuple[Place, Array]:
-    """Return the place on the floor next to a state, and whether there is one.
+def unknown_place(
+    x: Float[Array, " n"], along: Float[Array, "n k"], off: Float[Array, "n k"]
+) -> Place:
+    """Return a state as a place to begin with, given about what its directions are.
 
-    Its direction is that in which the drift falls.
+    A step ahead of no length leads to the floor.
     """
-    r, factors = _residual(F, x, u), lapack.lu_factor(slopes(F, x, u))
-    along = _unit(lapack.lu_solve(factors, r))
-    # Inverse iteration. The residual itself would make a floor of wherever the state is.
-    off = _unit(lapack.lu_solve_transposed(factors, along))
-    off = jnp.where(off @ r < 0, -off, off)
-    beside = _place(F, u, x, off @ r, along, off)
-    place, fits = ahead(F, u, beside, jnp.zeros_like(r[0]), least)
-    # Newton's step may lead on past the end of the valley.
-    side = jnp.where(place.slope > 0, -1, 1)
-    return place._replace(along=side * place.along, slope=side * place.slope), fits
+    n, k = along.shape
+    factors = jnp.eye(n + k, dtype=x.dtype), jnp.arange(n + k, dtype=jnp.int32)
+    none = jnp.zeros((k, k), x.dtype)
+    return Place(x, none[0], none, along, off, factors, jnp.zeros_like(along), jnp.array(False))
 
 
-def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:
-    """Return whether a row next to a valley's floor, or on it, can go down along it.
-
-    Next to the floor, a step of Newton's method for the minimum may be short wherever it starts.
-    """
-    size = size_of(x)
-    h = _LOOK_AHEAD * size
-    here, is_near = floor_below(F, u, x, h)
-    there, fits = ahead(F, u, here, h, h)
-    bend = (there.slope - here.slope) / h
-    to_minimum = jnp.where(bend > 0, -here.slope / (2 * bend), jnp.inf)
-    gain = -here.slope * jnp.minimum(to_minimum, _HORIZON * size)
-    falls = (here.drift > noise(here.x)) & (gain > 0.5 * RELATIVE_DECREASE * here.drift)
-    return is_near & fits & falls
-
-
-def ahead(F: Transition, u: Array, place: Place, h: Array, least: Array) -> tuple[Place, Array]:
-    """Return the place a step of length `h` ahead, and whether it is on the floor.
+def ahead(F: Transition, u: Array, place: Place, step: Array, least: Array) -> tuple[Place, Array]:
+    """Return the place a step ahead, along each direction, and whether it is on the floor.
 
     Whoever is led away by more than half of the step, or of `least`, is in another valley.
     """
-    predicted = place.x + h * place.along
+    predicted = place.x + place.along @ step
 
-    def onto_floor(_: Array, carry: tuple[Place, Array]) -> tuple[Place, Array]:
-        place, _ = carry
-        y, drift, beside = _corrected(F, u, place)
-        return _place(F, u, y, drift, place.along, place.off), beside
+    def onto_floor(carry: tuple[Array, Place]) -> tuple[Array, Place]:
+        turn, place = carry
+        y = jnp.where(place.is_known, _corrected(F, u, place), place.x)
+        return turn + place.is_known, _place(F, u, y, place.along, place.off)
 
-    start = place._replace(x=predicted)
-    there, beside = jax.lax.fori_loop(0, _TURNS, onto_floor, (start, jnp.zeros_like(h)))
-    fits = beside <= jnp.maximum(noise(there.x), _BESIDE * jnp.abs(there.drift))
-    fits &= jnp.linalg.norm(there.x - predicted) <= jnp.maximum(h, least) / 2
+    start = jnp.zeros((), jnp.int32), place._replace(x=predicted)
+    _, there = jax.lax.while_loop(lambda carry: carry[0] < _TURNS, onto_floor, start)
+    beside = jnp.linalg.norm(_residual(F, there.x, u) - there.off @ there.drift)
+    fits = beside <= jnp.maximum(noise(there.x), _BESIDE * jnp.linalg.norm(there.drift))
+    longest = jnp.maximum(jnp.linalg.norm(step), least)
+    fits &= jnp.linalg.norm(there.x - predicted) <= longest / 2
     return there, fits
 
 
-def _corrected(F: Transition, u: Array, place: Place) -> tuple[Array, Array, Array]:
-    """Return the state on the floor, its drift, and the length of what the residual has beside."""
-
-    def once(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        y, drift = carry
-        d = lapack.lu_solve(place.factors, jnp.append(_residual(F, y, u), jnp.zeros_like(drift)))
-        drift = d[-1] / place.off_solved[-1]
-        return y + (d - drift * place.off_solved)[:-1], drift
-
-    y, drift = jax.lax.fori_loop(0, _CORRECTIONS, once, (place.x, place.drift))
-    return y, drift, jnp.linalg.norm(_residual(F, y, u) - drift * place.off)
-
-
-def _place(F: Transition, u: Array, y: Array, drift: Array, along: Array, off: Array) -> Place:
-    """Return a place with its two directions, given what they are nearby."""
-    row = jnp.append(along, jnp.zeros_like(drift))[None]
-    factors = lapack.lu_factor(jnp.block([[slopes(F, y, u), off[:, None]], [row]]))
-    last = jnp.zeros_like(row[0]).at[-1].set(1)
+def _place(F: Transition, u: Array, x: Array, along: Array, off: Array) -> Place:
+    """Return a place with its directions, given what they are nearby."""
+    n, k = along.shape
+    missing = jnp.diag(jnp.where(jnp.any(along != 0, axis=0), 0, 1).astype(x.dtype))
+    A = slopes(F, x, u)
+    factors = lapack.lu_factor(jnp.block([[A, off], [along.T, missing]]))
+    last = jnp.eye(n + k, dtype=x.dtype)[:, n:]
     right, left = lapack.lu_solve(factors, last), lapack.lu_solve_transposed(factors, last)
-    slope = right[-1] / jnp.linalg.norm(right[:-1])
-    off = _unit(left[:-1])
-    off_solved = lapack.lu_solve(factors, jnp.append(off, jnp.zeros_like(drift)))
-    return Place(y, drift, slope, _unit(right[:-1]), off, factors, off_solved)
+    to_along = _to_right_angles(right[:n], missing)
+    new_off = left[:n] @ _to_right_angles(left[:n], missing)
+    slope = new_off.T @ off @ right[n:] @ to_along
+    solved = lapack.lu_solve(factors, jnp.concatenate([new_off, missing]))
+    root = _to_right_angles(solved[n:])
+    back = solved[:n] @ (root @ root.T @ solved[n:].T)
+    drift, along = new_off.T @ _residual(F, x, u), right[:n] @ to_along
+    return Place(x, drift, slope, along, new_off, factors, back, jnp.array(True))
+
+
+def _corrected(F: Transition, u: Array, place: Place) -> Float[Array, " n_states"]:
+    """Return the state on the floor."""
+    n, k = place.along.shape
+
+    def once(_: Array, y: Array) -> Array:
+        d = lapack.lu_solve(place.factors, jnp.pad(_residual(F, y, u), (0, k)))
+        return y + d[:n] - place.back @ d[n:]
+
+    return jax.lax.fori_loop(0, _CORRECTIONS, once, place.x)
+
+
+def _to_right_angles(a: Array, missing: Array | float = 0.0) -> Array:
+    """Return what makes of columns directions at right angles to each other, and turns none round.
+
+    It is `(a.T @ a)^(-1/2)`.
+    """
+    gram = a.T @ a + missing
+    if gram.size == 1:
+        return 1 / jnp.sqrt(gram)
+    squares, basis = lapack.eigh(gram)
+    return basis / jnp.sqrt(squares) @ basis.T
 
 
 def _residual(F: Transition, y: Array, u: Array) -> Array:
@@ -134,7 +125,3 @@ def _residual(F: Transition, y: Array, u: Array) -> Array:
 def noise(y: Array) -> Array:
     """Return how long the residual may be by rounding."""
     return jnp.sqrt(2 * rounded(y))
-
-
-def _unit(a: Array) -> Array:
-    return a / jnp.linalg.norm(a)

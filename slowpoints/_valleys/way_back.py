@@ -17,13 +17,13 @@ from slowpoints._core.arrays import place_of
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra import lapack
-from slowpoints._linear_algebra.loops import of_first_rows
+from slowpoints._linear_algebra.loops import of_first_rows_in_turn
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._network.trapping.trapping_box import is_outside
 from slowpoints._points.status import Status
 from slowpoints._solvers.termination import JUDGED_DENSELY, NEWTON_TOLERANCE
-from slowpoints._valleys.floor import falls_along_floor
+from slowpoints._valleys.reduction import falls_along_floor
 from slowpoints._valleys.rows_on_host import rows_in_units, some_at_a_time
 from slowpoints._valleys.shortest_step import (
     flattened,
@@ -121,11 +121,10 @@ def came_along_a_curve(
 def _some(
     eps: float, F: Transition, n_rows: Any, x: Any, x_init: Any, u: Any
 ) -> tuple[Array, Array, Array]:
-    @jax.vmap
     def one(x: Array, x_init: Array, u: Array) -> tuple[Array, Array, Array]:
         return _leads_back(F, x, x_init, u, eps), _is_root(F, x, u), falls_along_floor(F, x, u)
 
-    return of_first_rows(one, n_rows, (x, x_init, u), at_a_time=1)
+    return of_first_rows_in_turn(one, n_rows, (x, x_init, u))
 
 
 def _is_root(F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]) -> Array:

@@ -1,7 +1,5 @@
 """The floor of a valley is where it is, and slow points are where `q` is smallest on it."""
 
-from itertools import pairwise
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ import scipy.linalg
 
 from slowpoints import Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
-from slowpoints._valleys.floor import ahead, falls_along_floor, floor_below
+from slowpoints._valleys.reduction import beside_the_floor, falls_along_floor, reduced_ahead
 
 NO_INPUT = np.zeros(0, np.float32)
 
@@ -58,22 +56,21 @@ def test_the_floor_is_where_it_is_whatever_step_led_there(stride):
     with jax.enable_x64(True):
         rng, network, u = np.random.default_rng(1), as_transition(F), jnp.zeros(0)
         x = jnp.asarray(F.at(0.3) + 1e-3 * rng.normal(size=16))
-        step = jax.jit(lambda place: ahead(network, u, place, jnp.asarray(stride), place.drift))
-        place, fits = floor_below(network, u, x, jnp.asarray(0.1))
+        step = jax.jit(lambda at, step: reduced_ahead(network, u, at, step, jnp.asarray(0.1)))
+        at, fits = step(beside_the_floor(network, u, x), np.zeros(6))
         assert fits
-        places = [place]
+        down = -np.sign(at.gradient)  # in the one direction that there is
+        places = [at]
         for _ in range(4):
-            place, fits = step(places[-1])
+            at, fits = step(places[-1], stride * down)
             assert fits
-            places.append(place)
+            places.append(at)
     places = jax.device_get(places)
-    drift = np.array([place.drift for place in places])
-    angles = F.angles([place.x for place in places])
-    np.testing.assert_allclose(drift, 1e-4 * (1.2 + np.cos(angles)), rtol=1e-5)
+    q, x = np.array([at.q for at in places]), np.array([at.place.x for at in places])
+    angles = F.angles(x)
+    np.testing.assert_allclose(np.sqrt(2 * q), 1e-4 * (1.2 + np.cos(angles)), rtol=1e-5)
     assert np.all(np.diff(angles) > 0)  # where the drift falls
-    for before, after in pairwise(places):
-        assert before.slope < 0
-        assert np.linalg.norm(after.x - before.x) == pytest.approx(stride, rel=0.1)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(x, axis=0), axis=1), stride, rtol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""`q` on the floor of a valley, as a function of as many numbers as the valley has directions.
+
+This is the reduction of Lyapunov and Schmidt (Govaerts 2000, section 6.1). All derivatives are
+those of a system with borders, in which what is stiff does not appear: `q` itself is curved by its
+rounding alone as much as along a valley in which states drift by 1e-7.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._linear_algebra import lapack
+from slowpoints._network.base import Transition
+from slowpoints._solvers.subproblem import minimise_within
+from slowpoints._valleys.floor import Place, ahead, noise, unknown_place
+from slowpoints._valleys.shortest_step import flattened, size_of, slopes
+
+N_DIRECTIONS = 6
+"""So many directions are followed at most: rings have one, tori and planes two."""
+
+_FLAT = 0.03
+"""A direction leads along a valley if `I - J` shortens it to less than this part of what it makes
+of others, in the quadratic mean. Others bend with the valley, and steps along them are short."""
+
+_AS_FLAT = 10.0
+"""Or to at most so many times what it makes of the flattest, since in a tail all may be flat."""
+
+_TURNS = 3
+"""So many times, any directions are multiplied by what `I - J` shortens most."""
+
+RELATIVE_DECREASE = 1e-3
+"""At a slow point, a step of Newton's method for the minimum of `q` is predicted to lower `q` by
+less than this fraction: a tenth of what 200 steps of another method may lower it by."""
+
+_NEAR = 1e-3
+"""A row is next to a floor if that is not farther than half of this part of its size."""
+
+_HORIZON = 0.1
+"""`q` is predicted to fall along a floor for at most this part of the state's size."""
+
+
+class Reduced(NamedTuple):
+    """A place on a valley's floor, and `q` along the floor around it."""
+
+    place: Place
+    q: Float[Array, ""]
+    gradient: Float[Array, " n_directions"]
+    curvature: Float[Array, "n_directions n_directions"]
+    is_clear: Bool[Array, ""]  # `q` is more than rounding
+
+
+def beside_the_floor(F: Transition, u: Array, x: Array, few: Array | bool = False) -> Reduced:
+    """Return a state as a place next to a floor. Nothing is known of `q` along it.
+
+    See `flat_directions` for `few`.
+    """
+    A = slopes(F, x, u)
+    along, off = jax.vmap(partial(flat_directions, few=few))(jnp.stack([A, A.T]))
+    is_there = jnp.any(along != 0, axis=0) & jnp.any(off != 0, axis=0)  # by rounding, only one
+    place = unknown_place(x, jnp.where(is_there, along, 0), jnp.where(is_there, off, 0))
+    return Reduced(
+        place, jnp.full_like(x[0], jnp.inf), place.drift, place.slope, jnp.zeros((), bool)
+    )
+
+
+def reduced_ahead(
+    F: Transition, u: Array, at: Reduced, step: Array, least: Array
+) -> tuple[Reduced, Array]:
+    """Return the place a step ahead, along each direction, and whether it is on the floor."""
+    place, fits = ahead(F, u, at.place, step, least)
+    return _reduced(F, u, place), fits
+
+
+def steps_within(at: Reduced, radii: Float[Array, " n"]) -> tuple[Array, Array]:
+    """Return the steps to where `q` is predicted to be smallest within radii, and by how much."""
+    eigenvalues, basis = lapack.eigh(at.curvature)
+    g = basis.T @ at.gradient
+    y = minimise_within(eigenvalues[None], g[None], radii[None])[0][0]
+    return y @ basis.T, -(y @ g + 0.5 * jnp.square(y) @ eigenvalues)
+
+
+def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:
+    """Return whether a row next to a valley's floor, or on it, can go down along it.
+
+    Next to the floor, a step of Newton's method for the minimum may be short wherever it starts.
+    """
+    size, beside = size_of(x), beside_the_floor(F, u, x)
+    here, is_near = reduced_ahead(F, u, beside, jnp.zeros_like(beside.gradient), _NEAR * size)
+    _, gain = steps_within(here, _HORIZON * size[None])
+    return is_near & here.is_clear & (gain[0] > RELATIVE_DECREASE * here.q)
+
+
+def flat_directions(
+    A: Float[Array, "n_states n_states"], few: Array | bool = False
+) -> Float[Array, "n_states n_directions"]:
+    """Return the directions that a matrix makes least of, and zero for those that are not flat.
+
+    Args:
+        A: `[n_states, n_states]` the matrix.
+        few: only those that are flatter by far than the next. Without it, that holds where there
+            are more than are followed.
+    """
+    n = len(A)
+    factor, shift = flattened(A)
+    k = np.arange(1, min(N_DIRECTIONS + 1, n) + 1)
+    any_directions = jnp.asarray(np.cos(k * np.arange(1, n + 1)[:, None] ** 2), A.dtype)
+
+    def turned(_: Array, along: Array) -> Array:
+        return lapack.basis(shift * lapack.cholesky_solve(factor, along))
+
+    along = jax.lax.fori_loop(0, _TURNS, turned, any_directions)
+    squares, turn = lapack.eigh((A @ along).T @ (A @ along))
+    mean_square = jnp.sum(jnp.square(A)) / n
+    is_flat = squares <= jnp.maximum(_FLAT**2 * mean_square, _AS_FLAT**2 * squares[0])
+    if n == 1:
+        return along
+    # The widest gap among them, with the first that is not flat.
+    ratios = squares[1:] / jnp.maximum(squares[:-1], shift * squares[-1])
+    ratios = jnp.where(is_flat[:-1], ratios, 0)
+    widest = jnp.argmax(ratios)
+    by_gap = (few | (is_flat[-1] & (n > N_DIRECTIONS))) & (jnp.max(ratios) > _AS_FLAT**2)
+    is_flat &= ~by_gap | (np.arange(len(k)) <= widest)
+    return jnp.where(is_flat, along @ turn, 0)[:, :N_DIRECTIONS]
+
+
+def _reduced(F: Transition, u: Array, place: Place) -> Reduced:
+    x, drift, slope, along = place.x, place.drift, place.slope, place.along
+    r = place.off @ drift
+    bent = jax.grad(lambda y: r @ F(y, u).astype(y.dtype))
+    bends = jax.vmap(lambda v: jax.jvp(bent, (x,), (v,))[1], in_axes=1, out_axes=1)(along)
+    # The floor turns as well, to where `q` is smallest beside it.
+    turns = lapack.lu_solve_transposed(
+        place.factors, jnp.concatenate([bends, jnp.zeros_like(slope)])
+    )[: x.size]
+    curvature = slope.T @ slope + along.T @ bends - turns.T @ turns
+    curvature = (curvature + curvature.T) / 2
+    q = 0.5 * drift @ drift
+    is_clear = jnp.linalg.norm(drift) > noise(x)
+    return Reduced(place, q, slope.T @ drift, curvature, is_clear)
