@@ -130,8 +130,7 @@ def flat_directions(
 def _reduced(F: Transition, u: Array, place: Place) -> Reduced:
     x, drift, slope, along = place.x, place.drift, place.slope, place.along
     r = place.off @ drift
-    bent = jax.grad(lambda y: r @ F(y, u).astype(y.dtype))
-    bends = jax.vmap(lambda v: jax.jvp(bent, (x,), (v,))[1], in_axes=1, out_axes=1)(along)
+    bends = _bends(F, u, x, r, along)
     # The floor turns as well, to where `q` is smallest beside it.
     turns = lapack.lu_solve_transposed(
         place.factors, jnp.concatenate([bends, jnp.zeros_like(slope)])
@@ -141,3 +140,18 @@ def _reduced(F: Transition, u: Array, place: Place) -> Reduced:
     q = 0.5 * drift @ drift
     is_clear = jnp.linalg.norm(drift) > noise(x)
     return Reduced(place, q, slope.T @ drift, curvature, is_clear)
+
+
+def _bends(
+    F: Transition,
+    u: Array,
+    x: Float[Array, " n_states"],
+    r: Float[Array, " n_states"],
+    along: Float[Array, "n_states n_directions"],
+) -> Float[Array, "n_states n_directions"]:
+    """Return how `r @ J` changes along directions, also of networks without forward-mode rules."""
+
+    def slope(y: Array, v: Array) -> Array:
+        return v @ jax.grad(lambda y: r @ F(y, u).astype(y.dtype))(y)
+
+    return jax.vmap(jax.grad(slope), in_axes=(None, 1), out_axes=1)(x, along)

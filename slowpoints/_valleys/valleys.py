@@ -248,8 +248,8 @@ def _end_of_valley(
 
     def goes_on(path: _Path) -> Array:
         leaves = jnp.linalg.norm(path.at.place.x - x_init) > _LEFT * size
-        is_short = path.radius < _SHORTEST * size
-        return ~leaves & ~is_short & ~path.is_at_end & (path.n_steps < most)
+        is_long = path.radius >= _SHORTEST * size  # no NaN is
+        return ~leaves & is_long & ~path.is_at_end & (path.n_steps < most)
 
     first, no = _FIRST_STRIDE * size, jnp.zeros((), bool)
     path = _Path(beside_the_floor(F, u, x, few), first, no, no, no, jnp.zeros((), np.int32))

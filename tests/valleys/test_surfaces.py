@@ -175,6 +175,31 @@ def tails(x, u):
     return jnp.stack([a + jnp.exp(-a), b + jnp.exp(-b), c / 2 + (jnp.sin(a) + jnp.cos(b)) / 2])
 
 
+@jax.custom_vjp
+def tanh_in_reverse_only(x):
+    return jnp.tanh(x)
+
+
+tanh_in_reverse_only.defvjp(
+    lambda x: (jnp.tanh(x), x), lambda x, g: (g * (1 - jnp.square(jnp.tanh(x))),)
+)
+
+
+def test_valleys_are_followed_without_forward_mode_derivatives():
+    def network(tanh):
+        return lambda x, u: x + 1e-4 * jnp.stack([1 + tanh(x[0]) ** 2, -tanh(x[1])])
+
+    x = np.stack([np.linspace(-1, 1, 8), np.linspace(0.5, -0.5, 8)], axis=1)
+    found = []
+    with jax.enable_x64(True):
+        for tanh in (jnp.tanh, tanh_in_reverse_only):
+            F = as_transition(network(tanh))
+            found.append(ends_of_valleys(F, x, x, np.zeros((8, 0)), np.full(8, 1000)))
+    assert found[1].known.all() and found[1].at_minimum.all()
+    np.testing.assert_allclose(found[1].x, 0, atol=2e-2)
+    np.testing.assert_allclose(found[0].x, found[1].x, atol=1e-8)
+
+
 @pytest.mark.parametrize("n_states", [1, 2, 7])
 def test_networks_may_have_as_few_states_as_directions(n_states):
     """`q` is least at 0, and `I - J` vanishes nowhere."""

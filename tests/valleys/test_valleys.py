@@ -162,6 +162,14 @@ def test_tails_have_no_end(F, x, known):
     assert ends(F, x).known == [known]
 
 
+def test_where_second_derivatives_are_nan_a_valley_is_left_at_once():
+    def F(x, u):
+        return jnp.stack([x[0] + 1e-4 + jnp.abs(x[1]) ** 1.5, x[1] / 2])
+
+    found = ends(F, [1.0, 0.0])
+    assert not found.known and found.n_steps[0] < 10
+
+
 def test_as_many_ends_as_rows_are_told():
     starts = np.linspace(1.8, 2.8, 11)
     x = np.stack([np.cos(starts), np.sin(starts)], axis=1)
