@@ -17,9 +17,10 @@ class Status(enum.IntEnum):
     """A root of `F(x) - x`: Newton's step from `xstar`, computed to rounding, is negligible. A low
     `q` alone never earns this."""
     SLOW_POINT = 2
-    """A local minimum of `q` with `q > 0`: the gradient of `q` vanishes to rounding (at a kink, a
-    convex combination of the adjoining regions' gradients does) and `F(x) - x` does not, however
-    small it is."""
+    """A local minimum of `q` with `q > 0`. Newton's method for the minimum is predicted to lower
+    `q` by less than 0.1 %, on the floor of a valley as well if the row is in one; at a kink, a
+    convex combination of the adjoining regions' gradients vanishes. `F(x) - x` does not vanish,
+    however small it is."""
     WITHIN_TOLERANCE = 3
     """The row stopped at `q < tol_q`, as asked, before it was known to be either."""
     UNFINISHED = 4

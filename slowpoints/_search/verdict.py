@@ -52,7 +52,7 @@ _COMPARED_AT_A_TIME = 128
 _SAME_PLACE = 1e-7
 """Rows closer than this fraction of the state's size ended at the same place."""
 
-_MATRICES = 7
+_MATRICES = 10
 """How many matrices of `n_states` x `n_states` float64 a row holds while it is judged densely."""
 
 

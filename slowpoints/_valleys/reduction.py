@@ -5,7 +5,6 @@ those of a system with borders, in which what is stiff does not appear: `q` itse
 rounding alone as much as along a valley in which states drift by 1e-7.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -58,10 +57,10 @@ def beside_the_floor(F: Transition, u: Array, x: Array, few: Array | bool = Fals
 
     See `flat_directions` for `few`.
     """
-    A = slopes(F, x, u)
-    along, off = jax.vmap(partial(flat_directions, few=few))(jnp.stack([A, A.T]))
-    is_there = jnp.any(along != 0, axis=0) & jnp.any(off != 0, axis=0)  # by rounding, only one
-    place = unknown_place(x, jnp.where(is_there, along, 0), jnp.where(is_there, off, 0))
+    along = flat_directions(slopes(F, x, u), few)
+    # Whatever they are, borders with them make `I - J` regular, and lead to those that belong here.
+    off = jnp.asarray(_any_directions(x.size, along.shape[1]), x.dtype)
+    place = unknown_place(x, along, jnp.where(jnp.any(along != 0, axis=0), off, 0))
     return Reduced(
         place, jnp.full_like(x[0], jnp.inf), place.drift, place.slope, jnp.zeros((), bool)
     )
@@ -106,13 +105,12 @@ def flat_directions(
     """
     n = len(A)
     factor, shift = flattened(A)
-    k = np.arange(1, min(N_DIRECTIONS + 1, n) + 1)
-    any_directions = jnp.asarray(np.cos(k * np.arange(1, n + 1)[:, None] ** 2), A.dtype)
+    k = min(N_DIRECTIONS + 1, n)
 
     def turned(_: Array, along: Array) -> Array:
         return lapack.basis(shift * lapack.cholesky_solve(factor, along))
 
-    along = jax.lax.fori_loop(0, _TURNS, turned, any_directions)
+    along = jax.lax.fori_loop(0, _TURNS, turned, jnp.asarray(_any_directions(n, k), A.dtype))
     squares, turn = lapack.eigh((A @ along).T @ (A @ along))
     mean_square = jnp.sum(jnp.square(A)) / n
     is_flat = squares <= jnp.maximum(_FLAT**2 * mean_square, _AS_FLAT**2 * squares[0])
@@ -120,11 +118,16 @@ def flat_directions(
         return along
     # The widest gap among them, with the first that is not flat.
     ratios = squares[1:] / jnp.maximum(squares[:-1], shift * squares[-1])
-    ratios = jnp.where(is_flat[:-1], ratios, 0)
-    widest = jnp.argmax(ratios)
-    by_gap = (few | (is_flat[-1] & (n > N_DIRECTIONS))) & (jnp.max(ratios) > _AS_FLAT**2)
-    is_flat &= ~by_gap | (np.arange(len(k)) <= widest)
+    ratios = jnp.append(jnp.where(is_flat[:-1], ratios, 0), 0)
+    widest = jnp.max(ratios)
+    is_below = jnp.max(jnp.where(np.triu(np.ones((k, k))), ratios, 0), axis=1) == widest
+    by_gap = (few | (is_flat[-1] & (n > N_DIRECTIONS))) & (widest > _AS_FLAT**2)
+    is_flat &= ~by_gap | is_below
     return jnp.where(is_flat, along @ turn, 0)[:, :N_DIRECTIONS]
+
+
+def _any_directions(n: int, k: int) -> Float[np.ndarray, "n k"]:
+    return np.cos(np.arange(1, k + 1) * np.arange(1, n + 1)[:, None] ** 2)
 
 
 def _reduced(F: Transition, u: Array, place: Place) -> Reduced:
