@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._valleys.shortest_step import rounded, slopes
 
@@ -66,9 +67,10 @@ def ahead(F: Transition, u: Array, place: Place, step: Array, least: Array) -> t
     def onto_floor(carry: tuple[Array, Place]) -> tuple[Array, Place]:
         turn, place = carry
         y = jnp.where(place.is_known, _corrected(F, u, place), place.x)
-        return turn + place.is_known, _place(F, u, y, place.along, place.off)
+        there = _place(F, u, y, place.along, place.off)
+        return turn + place.is_known, there._replace(is_known=place.is_known | True)
 
-    start = jnp.zeros((), jnp.int32), place._replace(x=predicted)
+    start = varying((jnp.zeros((), jnp.int32), place._replace(x=predicted)), (F, u))
     _, there = jax.lax.while_loop(lambda carry: carry[0] < _TURNS, onto_floor, start)
     beside = jnp.linalg.norm(_residual(F, there.x, u) - there.off @ there.drift)
     fits = beside <= jnp.maximum(noise(there.x), _BESIDE * jnp.linalg.norm(there.drift))

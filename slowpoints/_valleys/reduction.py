@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import varying
 from slowpoints._network.base import Transition
 from slowpoints._solvers.subproblem import minimise_within
 from slowpoints._valleys.floor import Place, ahead, noise, unknown_place
@@ -110,7 +111,8 @@ def flat_directions(
     def turned(_: Array, along: Array) -> Array:
         return lapack.basis(shift * lapack.cholesky_solve(factor, along))
 
-    along = jax.lax.fori_loop(0, _TURNS, turned, jnp.asarray(_any_directions(n, k), A.dtype))
+    start = varying(jnp.asarray(_any_directions(n, k), A.dtype), A)
+    along = jax.lax.fori_loop(0, _TURNS, turned, start)
     squares, turn = lapack.eigh((A @ along).T @ (A @ along))
     mean_square = jnp.sum(jnp.square(A)) / n
     is_flat = squares <= jnp.maximum(_FLAT**2 * mean_square, _AS_FLAT**2 * squares[0])
