@@ -113,10 +113,7 @@ def _to_right_angles(a: Array, missing: Array | float = 0.0) -> Array:
 
     It is `(a.T @ a)^(-1/2)`.
     """
-    gram = a.T @ a + missing
-    if gram.size == 1:
-        return 1 / jnp.sqrt(gram)
-    squares, basis = lapack.eigh(gram)
+    squares, basis = lapack.eigh(a.T @ a + missing)
     return basis / jnp.sqrt(squares) @ basis.T
 
 

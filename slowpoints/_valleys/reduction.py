@@ -47,10 +47,19 @@ class Reduced(NamedTuple):
     """A place on a valley's floor, and `q` along the floor around it."""
 
     place: Place
-    q: Float[Array, ""]
     gradient: Float[Array, " n_directions"]
     curvature: Float[Array, "n_directions n_directions"]
-    is_clear: Bool[Array, ""]  # `q` is more than rounding
+
+    @property
+    def q(self) -> Float[Array, ""]:
+        """`q`, or infinity where nothing is known."""
+        drift = self.place.drift
+        return jnp.where(self.place.is_known, 0.5 * drift @ drift, jnp.inf)
+
+    @property
+    def is_clear(self) -> Bool[Array, ""]:
+        """Whether `q` is more than rounding."""
+        return jnp.linalg.norm(self.place.drift) > noise(self.place.x)
 
 
 def beside_the_floor(F: Transition, u: Array, x: Array, few: Array | bool = False) -> Reduced:
@@ -62,9 +71,7 @@ def beside_the_floor(F: Transition, u: Array, x: Array, few: Array | bool = Fals
     # Whatever they are, borders with them make `I - J` regular, and lead to those that belong here.
     off = jnp.asarray(_any_directions(x.size, along.shape[1]), x.dtype)
     place = unknown_place(x, along, jnp.where(jnp.any(along != 0, axis=0), off, 0))
-    return Reduced(
-        place, jnp.full_like(x[0], jnp.inf), place.drift, place.slope, jnp.zeros((), bool)
-    )
+    return Reduced(place, place.drift, place.slope)
 
 
 def reduced_ahead(
@@ -116,8 +123,6 @@ def flat_directions(
     squares, turn = lapack.eigh((A @ along).T @ (A @ along))
     mean_square = jnp.sum(jnp.square(A)) / n
     is_flat = squares <= jnp.maximum(_FLAT**2 * mean_square, _AS_FLAT**2 * squares[0])
-    if n == 1:
-        return along
     # The widest gap among them, with the first that is not flat.
     ratios = squares[1:] / jnp.maximum(squares[:-1], shift * squares[-1])
     ratios = jnp.append(jnp.where(is_flat[:-1], ratios, 0), 0)
@@ -141,10 +146,7 @@ def _reduced(F: Transition, u: Array, place: Place) -> Reduced:
         place.factors, jnp.concatenate([bends, jnp.zeros_like(slope)])
     )[: x.size]
     curvature = slope.T @ slope + along.T @ bends - turns.T @ turns
-    curvature = (curvature + curvature.T) / 2
-    q = 0.5 * drift @ drift
-    is_clear = jnp.linalg.norm(drift) > noise(x)
-    return Reduced(place, q, slope.T @ drift, curvature, is_clear)
+    return Reduced(place, slope.T @ drift, (curvature + curvature.T) / 2)
 
 
 def _bends(

@@ -227,7 +227,6 @@ def _end_of_valley(
         (step, to_end), (gain, at_most) = steps_within(at, radii)
         at_minimum = at.is_clear & (at_most < _SETTLED * at.q)
         is_near = at.is_clear & (jnp.linalg.norm(to_end) < _SHORTEST * size)
-        is_at_end = at_minimum | is_near | path.lands & ~at.is_clear
         step = jnp.where(is_first, 0, jnp.where(is_near, to_end, step))
         gain = jnp.where(is_first | is_near, 0, gain)
         least = jnp.where(is_first, _FIRST_STRIDE, _SHORTEST) * size
@@ -241,7 +240,7 @@ def _end_of_valley(
             jax.tree.map(partial(jnp.where, fits), ahead, at),
             jnp.where(is_first & fits, path.radius, jnp.where(fits, longer, shorter)),
             path.lands | fits & lands,
-            is_at_end,
+            at_minimum | is_near,
             at_minimum,
             path.n_steps + 1,
         )
@@ -249,7 +248,9 @@ def _end_of_valley(
     def goes_on(path: _Path) -> Array:
         leaves = jnp.linalg.norm(path.at.place.x - x_init) > _LEFT * size
         is_long = path.radius >= _SHORTEST * size  # no NaN is
-        return ~leaves & is_long & ~path.is_at_end & (path.n_steps < most)
+        # Where `q` is rounding, nothing leads anywhere.
+        is_open = (path.at.is_clear | (path.n_steps == 0)) & ~path.is_at_end
+        return ~leaves & is_long & is_open & (path.n_steps < most)
 
     first, no = _FIRST_STRIDE * size, jnp.zeros((), bool)
     path = _Path(beside_the_floor(F, u, x, few), first, no, no, no, jnp.zeros((), np.int32))

@@ -183,7 +183,9 @@ def test_as_many_ends_as_rows_are_told():
 # ---- which rows are followed, and what becomes of them -------------------------------------------
 
 
-def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e-20, unit=1.0):
+def taken_on(
+    F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e-20, unit=1.0, then=1
+):
     """Return what `along_valleys` makes of rows that the solver takes to a `q` when asked again."""
     n, asked = len(x), []
 
@@ -191,7 +193,7 @@ def taken_on(F, x, status, q_again, x_again=None, *, q=1e-9, dq=1e-15, tol_dq=1e
         asked.append(max_iters)
         x = x if x_again is None else np.tile(x_again, (len(x), 1))
         rows = {"xstar": x, "qstar": np.full(len(x), q_again), "n_iters": np.full(len(x), 3)}
-        return rows | {"status": np.full(len(x), np.int8(1)), "valid": np.full(len(x), True)}
+        return rows | {"status": np.full(len(x), np.int8(then)), "valid": np.full(len(x), True)}
 
     with jax.enable_x64(True):
         F = as_transition(F)
@@ -216,6 +218,27 @@ def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_e
     assert told["status"] == [Status.FIXED_POINT] and told["valid"].all()
     n_steps = 1000 - 7 - asked[0]
     assert 5 < n_steps < 100 and told["n_iters"] == 7 + n_steps + 3
+
+
+@pytest.mark.parametrize(
+    "speed, x_again, status",
+    [
+        (lambda a: 1e-4 * (1.2 + jnp.cos(a)), [-1.001, 0.001], Status.SLOW_POINT),
+        (lambda a: 1e-4 * (1.2 + jnp.cos(a)), [-1.0, 0.1], Status.UNFINISHED),  # moved on
+        (lambda a: 1e-4 * jnp.sin(a), [-1.001, 0.001], Status.UNFINISHED),  # next to a root
+    ],
+)
+def test_a_minimum_on_the_floor_is_one_though_rounding_leaves_the_row_beside_it(
+    speed, x_again, status
+):
+    x = np.array([[np.cos(2), np.sin(2)]])
+    told, _ = taken_on(ring(speed), x, Status.UNFINISHED, 2e-10, x_again, then=Status.UNFINISHED)
+    assert told["status"] == [status]
+
+
+def test_a_row_on_a_line_of_points_is_not_followed():
+    found = ends(along_first(lambda a: 0 * a), [12.0, 0.0])
+    assert not found.known and found.n_steps[0] <= 4
 
 
 def test_a_row_that_was_asked_to_end_where_q_hardly_falls_any_more_is_not_followed():
