@@ -227,8 +227,7 @@ def _end_of_valley(
         (step, to_end), (gain, at_most) = steps_within(at, radii)
         at_minimum = at.is_clear & (at_most < _SETTLED * at.q)
         is_near = at.is_clear & (jnp.linalg.norm(to_end) < _SHORTEST * size)
-        step = jnp.where(is_first, 0, jnp.where(is_near, to_end, step))
-        gain = jnp.where(is_first | is_near, 0, gain)
+        step, gain = jnp.where(is_first, 0, step), jnp.where(is_first, 0, gain)
         least = jnp.where(is_first, _FIRST_STRIDE, _SHORTEST) * size
         ahead, fits = reduced_ahead(F, u, at, step, least)
         got = at.q - ahead.q

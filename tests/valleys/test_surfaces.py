@@ -255,29 +255,30 @@ def test_all_rows_on_a_torus_come_to_an_end(n_angles, seed, sizes):
         assert part.max() < 2e-3
 
 
-def with_slow_units(x, u):
-    """A ring along which states drift, and units that follow it a hundred times more slowly."""
-    n = len(x)
-    rng = np.random.default_rng(2)
-    R = jnp.asarray(scipy.linalg.hadamard(n) / np.sqrt(n), x.dtype)
-    rates = jnp.asarray(10.0 ** rng.uniform(-2.3, -1.5, n - 2), x.dtype)
-    followed = jnp.asarray(rng.normal(size=(n - 2, 2)) / 2, x.dtype)
-    y = R @ x
-    r, angle = jnp.hypot(y[0], y[1]), jnp.arctan2(y[1], y[0])
-    r, angle = (1 + r) / 2, angle + 3e-5 * (0.3 + jnp.cos(angle) + jnp.sin(2 * angle))
-    first = r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-    others = y[2:] + rates * (jnp.tanh(followed @ first) - y[2:])
-    return R.T @ jnp.concatenate([first, others])
-
-
 @pytest.mark.slow_cases
 def test_directions_of_slow_units_are_left_out_where_they_are_in_the_way():
-    rng = np.random.default_rng(0)
-    angles = rng.uniform(-np.pi, np.pi, 64)
-    y = np.zeros((64, 32))
-    y[:, 0], y[:, 1] = np.cos(angles), np.sin(angles)
-    y += 0.05 * rng.normal(size=y.shape)
-    rows = optimize_batch(
-        with_slow_units, np.float32(y @ (scipy.linalg.hadamard(32) / np.sqrt(32))), NO_INPUT
-    )
+    """Half of the units that follow a ring of slow states do so a hundred times more slowly."""
+    rng = np.random.default_rng(2)
+    size, weights, phases = 10.0 ** rng.uniform(-5, -3), rng.normal(size=3), rng.uniform(0, 6.28, 2)
+    followed = rng.normal(size=(14, 2)) / 2
+    rates = np.where(np.arange(14) < 7, 10.0 ** rng.uniform(-2.3, -1.5, 14), 0.5)
+    rotation = scipy.linalg.hadamard(16) / 4
+
+    def F(x, u):
+        R = jnp.asarray(rotation, x.dtype)
+        y = R @ x
+        r, angle = jnp.hypot(y[0], y[1]), jnp.arctan2(y[1], y[0])
+        waves = [
+            w * jnp.cos(k * angle + p) for k, w, p in zip((1, 2), weights[1:], phases, strict=True)
+        ]
+        r, angle = (1 + r) / 2, angle + size * (weights[0] + sum(waves))
+        first = r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        to_others = jnp.tanh(jnp.asarray(followed, x.dtype) @ first) - y[2:]
+        return R.T @ jnp.concatenate([first, y[2:] + jnp.asarray(rates, x.dtype) * to_others])
+
+    angles = rng.uniform(0, 6.28, 64)
+    y = 0.05 * rng.normal(size=(64, 16))
+    y[:, 0] += np.cos(angles)
+    y[:, 1] += np.sin(angles)
+    rows = optimize_batch(F, np.float32(y @ rotation), NO_INPUT)
     assert (np.asarray(rows.status) <= Status.SLOW_POINT).all()
