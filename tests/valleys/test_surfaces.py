@@ -117,9 +117,7 @@ def test_q_changes_along_a_surface_as_is_told():
         second = [
             [(q(d, e) - q(d, -e) - q(-d, e) + q(-d, -e)) / (4 * h**2) for d in axes] for e in axes
         ]
-        # Steps are along straight lines, from where the floor bends away. To second order, they
-        # end beside where they would along a chart at right angles, which the slope makes up for.
-        np.testing.assert_allclose(second, axes @ here.curvature @ axes.T, rtol=2e-2, atol=1e-10)
+        np.testing.assert_allclose(second, axes @ here.curvature @ axes.T, rtol=5e-4)
 
 
 @pytest.mark.parametrize("n_flat", [0, 1, 2, 3, 6])
