@@ -162,7 +162,8 @@ def _made(
         if text is None:  # but the program itself can be told from others
             with compiling():
                 lowered = jax.jit(of_arrays).lower(*arrays)
-            text = lowered.as_text()
+            # Which does not show the types of arrays that are not used, but calls depend on them.
+            text = f"{lowered.as_text()} {list(map(kind_of, arrays))}"
         if "callback" not in text:  # which is at an address in this process
             path = folder / f"{_digest(text, device, options)}.program"
             made = kept_program(path, len(arrays), device)

@@ -166,6 +166,20 @@ def cholesky_solve(L: Float[Array, "d d"], b: Float[Array, "d *k"]) -> Float[Arr
     return linalg.cho_solve((L, True), b)
 
 
+@_one_after_another_in_batches
+def solve_triangular(R: Float[Array, "d d"], b: Float[Array, "d *k"]) -> Float[Array, "d *k"]:
+    """Return the solution of `R x = b` for an upper triangular matrix."""
+    return linalg.solve_triangular(R, b)
+
+
+@_one_after_another_in_batches
+def solve_transposed_triangular(
+    R: Float[Array, "d d"], b: Float[Array, "d *k"]
+) -> Float[Array, "d *k"]:
+    """Return the solution of `R^T x = b` for an upper triangular matrix."""
+    return linalg.solve_triangular(R, b, trans=1)
+
+
 def solve(
     A: Float[Array, "d d"], b: Float[Array, " d"], factors: Factors | None = None
 ) -> Float[Array, " d"]:

@@ -79,7 +79,7 @@ def of_first_rows(
 
     like = jax.eval_shape(f, *(a[:size] for a in rows))
     out = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), like)
-    carry = jnp.zeros_like(n_rows), out
+    carry = varying((jnp.zeros_like(n_rows), out), (n_rows, rows))
     return jax.lax.while_loop(lambda carry: carry[0] < n_rows, body, carry)[1]
 
 

@@ -61,7 +61,7 @@ class Network(Transition):
 @functools.partial(jax.jit, static_argnums=0)
 def _next_state(program: Program, arrays: tuple[Any, ...], x: Array, u: Array) -> Array:
     # Compiled, because a loop in the program would be compiled anew each time that it is computed.
-    (result,) = _Evaluation(arrays, np.dtype(x.dtype)).results(program, (x, u))
+    (result,) = Evaluation(arrays, np.dtype(x.dtype)).results(program, (x, u))
     return result
 
 
@@ -142,7 +142,7 @@ def _networks(F: Transition) -> list[Network]:
     return [part for part in parts if isinstance(part, Network)]
 
 
-class _Evaluation:
+class Evaluation:
     """One pass over a program with real numbers of one type.
 
     Args:
@@ -247,7 +247,7 @@ def _varying(a: Any, axes: tuple[Any, ...]) -> Any:
 # ---- operations that apply programs --------------------------------------------------------------
 
 
-def _scan(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
+def _scan(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     n_consts, n_carry = line.params["n_consts"], line.params["n_carry"]
     step = own.function(line.inner["jaxpr"], operands[:n_consts])
 
@@ -261,7 +261,7 @@ def _scan(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     return [*carry, *ys]
 
 
-def _while(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
+def _while(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     n_cond, n_body = line.params["cond_nconsts"], line.params["body_nconsts"]
     goes_on = own.function(line.inner["cond_jaxpr"], operands[:n_cond])
     step = own.function(line.inner["body_jaxpr"], operands[n_cond : n_cond + n_body])
@@ -269,7 +269,7 @@ def _while(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     return jax.lax.while_loop(lambda c: goes_on(*c)[0], lambda c: step(*c), start)
 
 
-def _cond(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
+def _cond(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     which, *rest = operands
     branches = [own.function(branch) for branch in line.inner["branches"]]
     if len(branches) == 2:  # whose truth value needs no limits, which proofs could not follow
@@ -277,7 +277,7 @@ def _cond(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     return jax.lax.switch(which, branches, *rest)
 
 
-def _with_rule(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
+def _with_rule(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     """Apply a function of `custom_jvp` as one, with its rule in the precision of this pass."""
     call, rule = line.inner["call_jaxpr"], line.inner["rule"]
     if rule is None:
@@ -288,13 +288,13 @@ def _with_rule(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     # What such a function closes over has no derivative, so the arrays are arguments as well.
     @jax.custom_jvp
     def function(arrays: dict[int, Any], arguments: list[Any]) -> list[Any]:
-        return _Evaluation(arrays, own.dtype, own.rules).results(call, arguments)
+        return Evaluation(arrays, own.dtype, own.rules).results(call, arguments)
 
     @function.defjvp
     def _(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
         (arrays, arguments), (_, changes) = primals, tangents
         changes = [t for a, t in zip(arguments, changes, strict=True) if has_tangent(a.dtype)]
-        inside = _Evaluation(arrays, own.dtype, (*own.rules, function))
+        inside = Evaluation(arrays, own.dtype, (*own.rules, function))
         out = inside.results(rule, [*arguments, *changes])
         results = out[: len(line.out_dtypes)]
         return results, [*with_zeros(results, out[len(results) :])]
@@ -305,7 +305,7 @@ def _with_rule(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     return function({i: own.arrays[i] for i in used}, operands)
 
 
-def _linear_solve(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any]:
+def _linear_solve(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     lengths, programs = line.params["const_lengths"], line.inner["jaxprs"]
     solvers, start = [], 0
     for length, program in zip(lengths, programs, strict=True):
@@ -327,7 +327,7 @@ def _linear_solve(own: _Evaluation, line: Line, operands: list[Any]) -> list[Any
     )
 
 
-_STRUCTURED: dict[str, Callable[[_Evaluation, Line, list[Any]], Sequence[Any]]] = {
+_STRUCTURED: dict[str, Callable[[Evaluation, Line, list[Any]], Sequence[Any]]] = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,

@@ -177,7 +177,9 @@ class _Search(NamedTuple):
 
     def _on(self, unit: RealArray, all_x: Array, x: Any, u: Any, max_iters: int) -> dict[str, Any]:
         """Search on from some states, on the host, with the programs of the search of all."""
-        n, stopping = len(x), self.stopping._replace(max_iters=put(max_iters, int))
+        n, given = len(x), self.stopping
+        # Of the same type, whatever that of whole numbers is by now: else, all is compiled again.
+        stopping = given._replace(max_iters=put(max_iters, given.max_iters.dtype))
         rows = np.resize(np.arange(n), n if self.stages else len(all_x))
         x, u = jax.device_put((x[rows], u[rows]), place_of(all_x))
         found = jax.device_get(self._replace(stopping=stopping)._once(x, u, unit))

@@ -1,15 +1,18 @@
 """What Newton's method for a minimum of `q` needs at a state: the residual and all derivatives."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._linear_algebra.loops import varying
-from slowpoints._network.base import Transition
 
 
 def residual_and_curvature(
-    F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    F: Callable[[Array, Array], Array],
+    x: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
 ) -> tuple[
     Float[Array, " n_states"],
     Float[Array, " n_states"],

@@ -17,7 +17,7 @@ from slowpoints._solvers.base import (
     check_settings,
     run_stages,
 )
-from slowpoints._solvers.kink_newton import KinkNewton
+from slowpoints._solvers.kinks.kink_newton import KinkNewton
 from slowpoints._solvers.minimum_newton import MinimumNewton
 from slowpoints._solvers.newton_krylov import NewtonKrylov
 from slowpoints._solvers.report import Report

@@ -55,8 +55,8 @@ def rounding_floor(x: Float[RealArray, "*lanes n_states"]) -> Float[Any, "*lanes
 
 
 def rounding_of_q(
-    q: Float[Array, " lanes"], x: Float[Array, "lanes n_states"]
-) -> Float[Array, " lanes"]:
+    q: Float[Array, "*lanes"], x: Float[Array, "*lanes n_states"]
+) -> Float[Array, "*lanes"]:
     """Return by how much rounding of `x - F(x)` may change a `q` at `x`."""
     return 4 * jnp.finfo(q.dtype).eps * jnp.sqrt(2 * q) * (1 + jnp.linalg.norm(x, axis=-1))
 

@@ -39,8 +39,9 @@ less than this fraction: a tenth of what 200 steps of another method may lower i
 _NEAR = 1e-3
 """A row is next to a floor if that is not farther than half of this part of its size."""
 
-_HORIZON = 0.1
-"""`q` is predicted to fall along a floor for at most this part of the state's size."""
+_HORIZON, _LEAST_PART, _SEEN = 0.1, 1 / 64, 0.1
+"""`q` is predicted to fall along a floor for at most this part of the state's size; and it falls if
+it does so on one of some parts of the way, by at least a tenth of what is predicted there."""
 
 
 class Reduced(NamedTuple):
@@ -94,11 +95,30 @@ def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:
     """Return whether a row next to a valley's floor, or on it, can go down along it.
 
     Next to the floor, a step of Newton's method for the minimum may be short wherever it starts.
+    What is predicted has to be seen on a part of the way, since it neglects how stiff directions
+    bend, which counts where states drift fast.
     """
-    size, beside = size_of(x), beside_the_floor(F, u, x)
-    here, is_near = reduced_ahead(F, u, beside, jnp.zeros_like(beside.gradient), _NEAR * size)
-    _, gain = steps_within(here, _HORIZON * size[None])
-    return is_near & here.is_clear & (gain[0] > RELATIVE_DECREASE * here.q)
+    size = size_of(x)
+
+    def look(carry: tuple[Array, Reduced, Array, Array]) -> tuple[Array, Reduced, Array, Array]:
+        part, here, _, _ = carry
+        begins = part == 0  # with a step onto the floor
+        (way,), _ = steps_within(here, _HORIZON * size[None])
+        step = jnp.where(begins, 0, part * way)
+        there, fits = reduced_ahead(F, u, here, step, _NEAR * size)
+        predicted = -(step @ here.gradient + 0.5 * step @ here.curvature @ step)
+        falls = ~begins & fits & (here.q - there.q > _SEEN * predicted)
+        here = jax.tree.map(lambda a, b: jnp.where(begins, a, b), there, here)
+        _, (gain,) = steps_within(here, _HORIZON * size[None])
+        promises = (fits | ~begins) & here.is_clear & (gain > RELATIVE_DECREASE * here.q)
+        return jnp.where(begins, 1, part / 8), here, promises, falls
+
+    def goes_on(carry: tuple[Array, Reduced, Array, Array]) -> Array:
+        part, _, promises, falls = carry
+        return promises & ~falls & ((part == 0) | (part >= _LEAST_PART))
+
+    start = jnp.zeros((), x.dtype), beside_the_floor(F, u, x), jnp.array(True), jnp.array(False)
+    return jax.lax.while_loop(goes_on, look, varying(start, (F, x, u)))[3]
 
 
 def flat_directions(

@@ -1,0 +1,290 @@
+"""Newton's method for minima of `q` at kinks, as of ReLU units, where `q` has no gradient."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slowpoints._linear_algebra import lapack
+from slowpoints._linear_algebra.loops import varying
+from slowpoints._network.base import Transition
+from slowpoints._network.q_fn import half_squared_norm
+from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
+from slowpoints._solvers.kinks.corner import NO_KINK, Corner, Held, corner_at, first
+from slowpoints._solvers.kinks.sides import Sides, has_sides
+from slowpoints._solvers.termination import End, rounding_of_q
+
+_PLACE = 1e-7
+"""Of the state's size: a row ends after a step that is no longer than this."""
+
+_NO_STEP = 1e-9
+"""Of the state's size: a step that is no longer than this is none."""
+
+_MOST, _MOST_ALONE = 300, 40
+"""So many steps a row takes at most, and so many before it meets a kink: one for each kink that it
+comes to or leaves, of which there are some 100 on the way through 256 random units."""
+
+_MOST_WAITS, _HASTY_WAITS = 15, 2
+"""A row takes so many steps at most while it stays where it is; and so many in which it may leave a
+kink before `q` is lowest along it, since the next step may lead back."""
+
+_LEAVES = 1e-8
+"""A row leaves a kink if `q` falls there by more than this part of what it may change by."""
+
+_BESIDE, _N_BESIDE = 1e-6, 64
+"""Of the state's size: so far from a corner it is looked whether `q` rises, in so many directions
+off several kinks, in as many others, and in those off one kink."""
+
+_AWAY = 1e-2
+"""Of the state's size: so far, at most, a row goes in a direction in which `q` falls."""
+
+_FIRST_SHIFT, _LARGER, _SMALLER = 1e-6, 30.0, 0.1
+"""What is added to the Hessian of `q` where it is not positive definite, as a fraction of its mean
+diagonal, and by how much that grows each time, and shrinks after a step."""
+
+_SECTIONS, _PARTS = 11, 9
+"""So many times, the part of a way on which `q` is lowest is divided into so many."""
+
+_MATRICES = 24
+"""How many matrices of `n_states` x `n_states` float64 each lane holds."""
+
+
+class _State(NamedTuple):
+    x: Float[Array, "*lanes n_states"]
+    q: Float[Array, "*lanes"]
+    dq: Float[Array, "*lanes"]
+    n_iters: Int[Array, "*lanes"]
+    end: Int[Array, "*lanes"]
+    shift: Float[Array, "*lanes"]
+    n_steps: Int[Array, "*lanes"]
+    met: Bool[Array, "*lanes"]  # whether the row has been at a kink
+    n_waits: Int[Array, "*lanes"]  # so many steps the row has been where it is
+    held: Held
+
+
+class KinkNewton(AbstractRowSolver):
+    """Newton's method for minima of `q` on kinks, and where many of them meet.
+
+    On given sides of its kinks, the network is smooth. A row that some kinks hold takes Newton's
+    step along these, to where `q` is lowest on the way. Often that is at another kink, which holds
+    it from then on. Multipliers tell which kinks it has to leave, and to which side: this is the
+    method of active sets (Nocedal & Wright 2006, ch. 16.5), with two bounds to each multiplier, as
+    the gradient of `q` jumps by a finite amount. Where the step is zero and `q` rises to all sides,
+    zero is a convex combination of the gradients around, and the row is at a minimum (Clarke 1983).
+
+    Attributes:
+        polish: whether a row goes on below `tol_q`.
+        lanes: how many rows are in work at a time.
+    """
+
+    polish: bool
+    lanes: int = 1
+
+    def bytes_per_lane(self, n_states: int) -> int:
+        """Return the bytes that the Hessian, the normals and what is made of them take."""
+        return super().bytes_per_lane(n_states) + 8 * _MATRICES * n_states**2
+
+    def concerns(self, F: Transition) -> bool:
+        """Return whether the network's program shows kinks."""
+        return has_sides(F)
+
+    def init(self, x: Float[Array, "lanes n_states"]) -> _State:
+        """Start rows at `x`, which no kink holds."""
+        start = Found.nothing(x)
+        none, zero = start.n_iters, jnp.zeros_like(start.q)
+        nowhere = jnp.zeros(x.shape, bool)
+        held = Held(jnp.full(x.shape, NO_KINK, np.int32), nowhere, nowhere)
+        return _State(x, start.q, zero, none, start.end, zero, none, nowhere[:, 0], none, held)
+
+    def step(
+        self,
+        F: Transition,
+        inputs: Float[Array, "lanes n_inputs"],
+        state: _State,
+        stopping: Stopping,
+    ) -> _State:
+        """Go along the kinks that hold each row, or leave one of them."""
+        kinks = Sides(F, state.x[0], inputs[0])
+        state = jax.vmap(partial(_step, F, kinks))(state, inputs)
+        n_iters, n_steps = state.n_iters + 1, state.n_steps + 1
+        over = n_steps >= jnp.where(state.met, _MOST, _MOST_ALONE)
+        over |= n_iters >= stopping.max_iters
+        end = jnp.where((state.end == End.NONE) & over, End.STUCK, state.end)
+        if not self.polish:
+            end = jnp.where(state.q < stopping.tol_q, End.TOLERANCE, end)
+        return state._replace(n_iters=n_iters, end=end, n_steps=n_steps)
+
+
+def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs"]) -> _State:
+    """Return the state of one row after a step, or after a change of what holds it."""
+    x, x_size = state.x, 1 + jnp.linalg.norm(state.x)
+    corner = corner_at(kinks, x, u, state.held)
+    d = _step_along(corner, state.shift)
+    is_finite, small = jnp.all(jnp.isfinite(d)), jnp.linalg.norm(d) <= _PLACE * x_size
+    wrong = jnp.any(_goes_to_the_other_side(corner, d))
+    leaves, held = _without_one(corner, d, small, state.n_waits)
+    waits = ~is_finite | wrong | leaves | jnp.any(corner.redundant)
+
+    settled = small & ~waits & (state.shift <= _FIRST_SHIFT)
+    rises, away = _all_around(F, corner, x + jnp.where(settled, d, 0), u, x_size)
+    goes_away = settled & ~rises
+    way = jnp.where(goes_away, away, jnp.where(waits, 0, d))
+    y, new_q, q, part, width = _lowest_on(F, x, way, u)
+    lower = new_q <= q + rounding_of_q(q, x)
+    y, new_q = jnp.where(lower, y, x), jnp.where(lower, new_q, q)
+    moved = jnp.linalg.norm(y - x) > _NO_STEP * x_size
+
+    held = held._replace(holds=(held.holds | (wrong & held.is_left)) & ~corner.redundant)
+    kept = held._replace(holds=held.holds & ~goes_away)
+    met, is_new = _met(kinks, x, way, part, width, u, kept)
+    held = jax.tree.map(lambda a, b: jnp.where(waits, a, b), held, met)
+
+    # Where more kinks meet than there are directions, what holds a row is not unique, and it may
+    # take up one after another.
+    over = ~(waits | moved | is_new | (state.shift > _FIRST_SHIFT)) | (state.n_waits >= _MOST_WAITS)
+    at_kink = (settled | over) & rises & jnp.any(corner.leads)
+    end = jnp.where(over | (settled & rises), End.STUCK, End.NONE)
+    smaller = jnp.where(state.shift > _FIRST_SHIFT, _SMALLER * state.shift, 0)
+    return state._replace(
+        x=y,
+        q=new_q,
+        dq=q - new_q,
+        end=jnp.where(at_kink, End.KINK, end),
+        shift=jnp.where(is_finite, smaller, jnp.maximum(_FIRST_SHIFT, _LARGER * state.shift)),
+        met=state.met | jnp.any(held.holds),
+        n_waits=jnp.where(moved, 0, state.n_waits + 1),
+        held=held,
+    )
+
+
+def _scale(corner: Corner) -> Float[Array, ""]:
+    """Return the mean curvature of `q`."""
+    return jnp.abs(jnp.trace(corner.hessian)) / corner.r.size
+
+
+def _step_along(corner: Corner, shift: Float[Array, ""]) -> Float[Array, " n_states"]:
+    """Return Newton's step to the kinks and along them."""
+    H, basis, scale = corner.hessian, corner.basis, _scale(corner)
+    distances = jnp.where(corner.leads, corner.distances, 0)
+    across = -basis @ lapack.solve_transposed_triangular(corner.factor, distances)
+    along = corner.along(corner.along(H).T) + scale * basis @ basis.T
+    factor = lapack.cholesky(along + shift * scale * jnp.eye(len(H), dtype=H.dtype))
+    descent = corner.along(corner.descent - H @ across)
+    return across + corner.along(lapack.cholesky_solve(factor, descent))
+
+
+def _goes_to_the_other_side(
+    corner: Corner, d: Float[Array, " n_states"]
+) -> Bool[Array, " n_states"]:
+    """Return which kinks that the row is to leave its step crosses."""
+    change = corner.normals @ d
+    counts = jnp.abs(change) > 1e-6 * jnp.linalg.norm(corner.normals, axis=1) * jnp.linalg.norm(d)
+    return corner.held.is_left & counts & ((change > 0) != corner.held.upper)
+
+
+def _without_one(
+    corner: Corner, d: Float[Array, " n_states"], small: Bool[Array, ""], n_waits: Int[Array, ""]
+) -> tuple[Bool[Array, ""], Held]:
+    """Return whether the row leaves a kink, and what holds it then.
+
+    It does where `q` is lowest along the kinks, and before if it falls faster off one of them.
+    """
+    held, leads = corner.held, corner.leads
+    multipliers = lapack.solve_triangular(
+        corner.factor, corner.basis.T @ (corner.descent - corner.hessian @ d)
+    )
+    # From the lower side: a kink holds the row if this is between zero and the jump.
+    multipliers += jnp.where(held.upper, corner.jumps, 0)
+    to_lower, to_upper = -multipliers, multipliers - corner.jumps
+    lengths = jnp.linalg.norm(corner.ways_off(), axis=1)
+    falls = jnp.maximum(to_lower, to_upper) / jnp.where(leads, lengths, 1)
+    falls = jnp.where(leads & jnp.isfinite(falls), falls, -jnp.inf)
+    worst = _where_lowest(-falls)
+    hasty = n_waits < _HASTY_WAITS
+    leaves = small | (hasty & (falls[worst] > jnp.linalg.norm(corner.along(corner.descent))))
+    leaves &= falls[worst] > _LEAVES * jnp.linalg.norm(corner.r) * jnp.sqrt(_scale(corner))
+    # One at a time: without a step in between, `q` may fall to neither of two sides.
+    leaves &= ~jnp.any(held.is_left)
+    one = leaves & (corner.leader == worst)
+    turns = held.upper[worst] != (to_upper > to_lower)[worst]
+    return leaves, held._replace(upper=held.upper ^ (one & turns), holds=held.holds & ~one)
+
+
+def _lowest_on(
+    F: Transition,
+    x: Float[Array, " n_states"],
+    way: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+) -> tuple[Float[Array, " n_states"], Array, Array, Array, Array]:
+    """Return where `q` is lowest on a way, that `q`, `q` at `x`, at which part, and how exactly."""
+
+    def q_at(t: Array) -> Array:
+        y = x + t * way
+        q = half_squared_norm(F(y, u) - y)
+        return jnp.where(jnp.isfinite(q), q, jnp.inf)
+
+    def shrink(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        low, high = ends
+        parts = low + (high - low) * jnp.arange(_PARTS + 1) / _PARTS
+        best = _where_lowest(jax.vmap(q_at)(parts))
+        return (parts[jnp.maximum(best - 1, 0)], parts[jnp.minimum(best + 1, _PARTS)]), None
+
+    ends = varying((jnp.zeros((), x.dtype), jnp.ones((), x.dtype)), (F, x, way, u))
+    (low, high), _ = jax.lax.scan(shrink, ends, None, length=_SECTIONS)
+    parts = jnp.stack([jnp.ones_like(low), (low + high) / 2, jnp.zeros_like(low)])
+    q = jax.vmap(q_at)(parts)
+    best = _where_lowest(q)
+    return x + parts[best] * way, q[best], q[-1], parts[best], high - low
+
+
+def _met(
+    kinks: Sides,
+    x: Float[Array, " n_states"],
+    way: Float[Array, " n_states"],
+    part: Float[Array, ""],
+    width: Float[Array, ""],
+    u: Float[Array, " n_inputs"],
+    held: Held,
+) -> tuple[Held, Bool[Array, ""]]:
+    """Return the kinks that hold a row after a way, and whether it has met any of them there."""
+    ends = part + width * jnp.array([-1, 1])
+    before, after = jax.vmap(lambda t: kinks.distances(x + t * way, u) > 0)(ends)
+    new = ((before != after) & (part < 1)).at[held.kink].set(False, mode="drop")
+    old = jnp.zeros(kinks.n, bool).at[held.kink].set(held.holds, mode="drop")
+    upper = jnp.zeros(kinks.n, bool).at[held.kink].set(held.upper, mode="drop")
+    in_use = 2 * old.astype(np.int32) + new  # the old ones first
+    in_use, kink = jax.lax.top_k(in_use, min(kinks.n, x.size))
+    empty = (0, x.size - kink.size)
+    holds = jnp.pad(in_use > 0, empty)
+    upper = jnp.pad(upper[kink], empty) & holds
+    kink = jnp.where(holds, jnp.pad(kink, empty), NO_KINK)
+    return Held(kink, upper, holds), jnp.any(new)
+
+
+def _all_around(
+    F: Transition,
+    corner: Corner,
+    x: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+    x_size: Float[Array, ""],
+) -> tuple[Bool[Array, ""], Float[Array, " n_states"]]:
+    """Return whether `q` rises all around a corner, and if not, a way on which it falls."""
+    any_ways = np.random.default_rng(0).standard_normal((2, _N_BESIDE, x.size))
+    several, others = _of_length_one(jnp.asarray(any_ways, x.dtype))
+    ways = _of_length_one(corner.ways_off())
+    none = jnp.zeros((1, x.size), x.dtype)
+    ways = jnp.concatenate([none, ways, -ways, _of_length_one(several @ ways), others])
+    q = jax.vmap(lambda x: half_squared_norm(F(x, u) - x))(x + _BESIDE * x_size * ways)
+    return jnp.all(q >= q[0] - rounding_of_q(q[0], x)), _AWAY * x_size * ways[_where_lowest(q)]
+
+
+def _of_length_one(rows: Float[Array, "*n n_states"]) -> Float[Array, "*n n_states"]:
+    lengths = jnp.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / jnp.where(lengths > 0, lengths, 1)
+
+
+def _where_lowest(values: Float[Array, " n"]) -> Int[Array, ""]:
+    return first(values <= jnp.min(values))

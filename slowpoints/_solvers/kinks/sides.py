@@ -1,0 +1,177 @@
+"""`Sides`: a network of which one says on which side of each of its kinks it is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from slowpoints._network.base import Transition
+from slowpoints._network.network import Evaluation, alike, programs_of
+from slowpoints._network.program import CALLS, Line, Program
+from slowpoints._network.read_program import read_program
+
+
+class Sides:
+    """A network that stays on the given sides of its kinks, wherever its state is.
+
+    A kink is where the outcome of a comparison changes, such as that of the two operands of a
+    maximum, or of a number and zero in `abs`. If all outcomes are given, what is computed has no
+    kinks. At a kink, both sides give the same next state, but not the same slopes.
+
+    Comparisons are read from the network's program, in its loops of a fixed length (`scan`) as
+    well. Those in other loops and in branches (`while_loop`, `cond`), and kinks of operations that
+    compare many numbers (such as `sort`), are left as they are.
+
+    Attributes:
+        n: how many comparisons there are.
+    """
+
+    def __init__(self, F: Transition, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]):
+        arrays, rest = eqx.partition(F, eqx.is_array)
+        self._leaves, structure = jax.tree.flatten(arrays)
+
+        def step(leaves: list[Array], x: Array, u: Array) -> Array:
+            return eqx.combine(jax.tree.unflatten(structure, leaves), rest)(x, u)
+
+        given = jax.tree.map(_like, (self._leaves, x, u))
+        self._program, self._consts = read_program(jax.make_jaxpr(step)(*given))
+        self._dtype = np.dtype(x.dtype)
+        every = jax.eval_shape(lambda x, u: self._evaluated(x, u, None)[1], *given[1:])
+        self._shapes, self._structure = jax.tree.flatten(every)
+        self.n = sum(shape.size for shape in self._shapes)
+
+    def distances(
+        self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
+    ) -> Float[Array, " n"]:
+        """Return how far each comparison is from changing: positive on the upper side."""
+        return self._in_a_row(self._evaluated(x, u, None)[1])
+
+    def step(
+        self,
+        x: Float[Array, " n_states"],
+        u: Float[Array, " n_inputs"],
+        upper: Bool[Array, " n"],
+    ) -> tuple[Float[Array, " n_states"], Float[Array, " n"]]:
+        """Return the next state and the distances, both as they are on the given sides."""
+        ends = np.cumsum([shape.size for shape in self._shapes])[:-1]
+        parts = jnp.split(upper, ends) if self._shapes else []
+        shaped = [a.reshape(like.shape) for a, like in zip(parts, self._shapes, strict=True)]
+        F_x, distances = self._evaluated(x, u, jax.tree.unflatten(self._structure, shaped))
+        return F_x, self._in_a_row(distances)
+
+    def _evaluated(self, x: Array, u: Array, upper: Any) -> tuple[Array, Any]:
+        evaluation = _OnSides(self._consts, self._dtype, upper)
+        (F_x,) = evaluation.results(self._program, [*self._leaves, x, u])
+        return F_x, evaluation.distances
+
+    def _in_a_row(self, distances: Any) -> Float[Array, " n"]:
+        parts = [jnp.ravel(a) for a in jax.tree.leaves(distances)]
+        return jnp.concatenate([*parts, jnp.zeros(0, self._dtype)])
+
+
+def has_sides(F: Transition) -> bool:
+    """Return whether a traced transition compares numbers, such that `Sides` reads it."""
+    return any(map(_has_comparisons, programs_of(F)))
+
+
+def _like(a: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(a.shape, a.dtype)
+
+
+class _OnSides(Evaluation):
+    """One pass over a program in which the outcomes of comparisons are given, or noted.
+
+    Args:
+        arrays: the program's arrays.
+        dtype: the type of all real numbers.
+        upper: the outcomes, in the order in which the program compares; `None` takes them as they
+            are.
+    """
+
+    def __init__(self, arrays: Any, dtype: np.dtype, upper: Any):
+        super().__init__(arrays, dtype)
+        self._upper = None if upper is None else iter(upper)
+        self.distances: list[Any] = []
+        """How far each comparison is from changing; those of a loop are in a list of their own."""
+
+    def _line(self, line: Line, operands: list[Any]) -> Sequence[Any]:
+        name = line.primitive.name
+        if _compares(line):
+            return [_COMPARING[name](self._is_upper, *alike(operands))]
+        entered = _entered(line)
+        if not any(map(_has_comparisons, entered)):
+            return Evaluation(self.arrays, self.dtype)._line(line, operands)
+        if name == "scan":
+            return self._scan(line, alike(operands))
+        (program,) = entered
+        return self.results(program, alike(operands))
+
+    def _is_upper(self, distance: Array) -> Array:
+        self.distances.append(distance)
+        return distance > 0 if self._upper is None else next(self._upper)
+
+    def _scan(self, line: Line, operands: list[Any]) -> list[Any]:
+        n_consts, n_carry = line.params["n_consts"], line.params["n_carry"]
+        consts, rest = operands[:n_consts], operands[n_consts:]
+
+        def body(carry: Any, xs: Any) -> Any:
+            given, upper = xs
+            inside = _OnSides(self.arrays, self.dtype, upper)
+            out = inside.results(line.inner["jaxpr"], [*consts, *carry, *given])
+            return out[:n_carry], (out[n_carry:], inside.distances)
+
+        upper = None if self._upper is None else next(self._upper)
+        settings = {name: line.params[name] for name in ("length", "reverse", "unroll")}
+        start, xs = rest[:n_carry], (rest[n_carry:], upper)
+        carry, (ys, distances) = jax.lax.scan(body, start, xs, **settings)
+        self.distances.append(distances)
+        return [*carry, *ys]
+
+
+def _entered(line: Line) -> Sequence[Program]:
+    """Return the programs that an operation applies, if their comparisons are read."""
+    name = line.primitive.name
+    if name == "scan":
+        return [line.inner["jaxpr"]]
+    if name == "custom_jvp_call":  # whose rule does not know of sides
+        return [line.inner["call_jaxpr"]]
+    return list(line.parts()) if name in CALLS else []
+
+
+def _has_comparisons(program: Program) -> bool:
+    return any(
+        _compares(line) or any(map(_has_comparisons, _entered(line))) for line in program.lines
+    )
+
+
+def _compares(line: Line) -> bool:
+    """Return whether an operation compares real numbers, and not one with itself, as for NaN."""
+    real = all(dtype is not None and jnp.issubdtype(dtype, np.floating) for dtype in line.dtypes)
+    return (
+        line.primitive.name in _COMPARING
+        and real
+        and len(set(line.operands)) > (line.primitive.name != "abs")
+    )
+
+
+def _clamp(is_upper: Callable[..., Array], low: Array, x: Array, high: Array) -> Array:
+    above_low = jnp.where(is_upper(x - low), x, low)
+    return jnp.where(is_upper(x - high), high, above_low)
+
+
+_COMPARING: dict[str, Callable[..., Array]] = {
+    "max": lambda is_upper, a, b: jnp.where(is_upper(a - b), a, b),
+    "min": lambda is_upper, a, b: jnp.where(is_upper(a - b), b, a),
+    "abs": lambda is_upper, a: jnp.where(is_upper(a), a, -a),
+    "gt": lambda is_upper, a, b: is_upper(a - b),
+    "ge": lambda is_upper, a, b: is_upper(a - b),
+    "lt": lambda is_upper, a, b: ~is_upper(a - b),
+    "le": lambda is_upper, a, b: ~is_upper(a - b),
+    "clamp": _clamp,
+}
+"""Operations whose outcome, as a function of its operands, has a kink where a comparison changes;
+and how it follows from the outcome of that."""
