@@ -416,6 +416,14 @@ def test_few_programs_of_one_function_are_held(folder, monkeypatch):
     assert held == {1.0, 3.0}
 
 
+def test_programs_for_two_types_of_an_array_that_is_not_used_are_two(folder):
+    """The text of a program leaves such an array out, but a call has to agree with its type."""
+    f = CompiledOnce(lambda function, a, unused: function(a))
+    for dtype in (np.int32, np.float32):
+        assert f(lambda a: 2 * a, np.ones(2, np.float32), np.ones(1, dtype)).tolist() == [2, 2]
+    assert len(kept(folder)) == 2
+
+
 @pytest.mark.slow
 def test_a_solver_of_the_users_is_told_apart_by_what_it_does(folder):
     """Two classes of one name, which differ in their code only."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.optimize
 
 from slowpoints import Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
@@ -94,6 +95,30 @@ def test_a_row_may_go_down_along_the_floor_or_not(speed, angles, falls):
         for beside in [0, 1e-7, 1e-5, 1e-4]:
             x = F.at(np.array(angles)) + beside * rng.normal(size=(len(angles), 16))
             assert [bool(one(row)) for row in x] == falls
+
+
+def test_at_a_minimum_with_fast_states_around_nothing_falls():
+    """On the way along the flat direction, stiff ones bend by more than `q` is predicted to fall.
+
+    Where states drift slowly, as is usual on a floor, that is of no account.
+    """
+    rng = np.random.default_rng(0)
+    n = 12
+    W, b = 1.6 * rng.normal(size=(n, n)) / np.sqrt(n), 0.3 * rng.normal(size=n)
+
+    def F(x, u):
+        return 0.8 * x + 0.2 * (jnp.asarray(W) @ jax.nn.softplus(x) + jnp.asarray(b))
+
+    with jax.enable_x64(True):
+        speed = jax.jit(jax.value_and_grad(lambda x: 0.5 * jnp.sum((F(x, None) - x) ** 2)))
+        near = scipy.optimize.minimize(
+            lambda x: jax.device_get(speed(x)), np.zeros(n), jac=True, tol=1e-14
+        )
+        least = near.x
+        hessian = np.asarray(jax.jit(jax.hessian(lambda x: speed(x)[0]))(least))
+        assert np.linalg.norm(near.jac) < 1e-7 and np.linalg.eigvalsh(hessian)[0] > 0
+        falls = jax.jit(lambda x: falls_along_floor(as_transition(F), x, jnp.zeros(0)))
+        assert not any(falls(least + off * rng.normal(size=n)) for off in (0, 1e-8, 1e-7))
 
 
 @pytest.mark.slow_cases

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from slowpoints import BoundedNewton, Status, optimize_batch
+from slowpoints._core.programs import forget_programs
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.q_fn import half_squared_norm
+from slowpoints._search.search_in_stages import _run_stage
 from slowpoints._solvers.base import Stopping
 from slowpoints._valleys import valleys
 from slowpoints._valleys.valleys import along_valleys, ends_of_valleys
@@ -63,6 +65,15 @@ def test_on_a_nearly_even_ring_all_rows_come_to_one_of_its_few_points(unevenness
     assert np.unique(np.round(phases, 2)).size == 4
     apart = np.abs(np.exp(1j * phases[:, None]) - np.exp(1j * minima_along(W, angles)))
     assert apart.min(axis=1).max() < 0.02
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_from_ends_of_valleys_with_the_programs_that_it_has():
+    angles, W = uneven_ring(32, 0.004, 1)
+    forget_programs()
+    search(W, on_bumps(W, angles, 96))
+    stages = [structure for structure, *_ in _run_stage._programs]
+    assert len(stages) > 1 and len(set(stages)) == len(stages)
 
 
 @pytest.mark.slow
