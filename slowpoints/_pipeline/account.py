@@ -31,8 +31,8 @@ states lie from their centroid. Between any two fixed points there are minima of
 leaves within a few steps, and nobody looks for those."""
 
 _AT_A_KINK = (
-    "Where very many kinks meet, as of ReLU units, or with another solver than the default one, "
-    "searches may stay at kinks. "
+    "At kinks, as of ReLU units, searches may stay with another solver than the default one, or "
+    "with more than 1,024 states. "
 )
 
 

@@ -58,6 +58,8 @@ class KrylovTrustRegion(AbstractSolver):
        follow curved valleys.
     3. From 17 to 1,024 states, rows at slow points end with Newton's method for a minimum of `q`,
        so that those at one slow point agree on where it is.
+    4. Up to 1,024 states, rows that get no further in a network with kinks, as of ReLU units, go
+       along these, to where `q` is lowest on them. Kinks are read from the network's program.
 
     In networks of more than `n_vectors` states, about half of the rows start with a step of the
     network itself, if that lowers `q`.

@@ -44,7 +44,7 @@ class End(enum.IntEnum):
     STUCK = 4
     """The solver finds no better step, or its patience has run out."""
     KINK = 5
-    """`q` rises to both sides of a kink, and has no slope along it."""
+    """Kinks hold the row: `q` rises to both sides of each, and has no slope along them."""
 
 
 def rounding_floor(x: Float[RealArray, "*lanes n_states"]) -> Float[Any, "*lanes"]:
