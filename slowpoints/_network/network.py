@@ -94,10 +94,10 @@ def _may_be_kinked(line: Line) -> bool:
     if not to_real:  # a place in an array, such as that of the largest number
         return from_real and any(jnp.issubdtype(dtype, np.integer) for dtype in line.out_dtypes)
     made_real = line.primitive.name == "convert_element_type" and not from_real
-    return line.primitive.name not in _SMOOTH or made_real
+    return line.primitive.name not in SMOOTH or made_real
 
 
-_SMOOTH = frozenset(
+SMOOTH = frozenset(
     (
         *CALLS,
         *("scan", "custom_jvp_call", "custom_linear_solve", "stop_gradient", "copy", "copy_p"),

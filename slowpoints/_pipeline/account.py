@@ -31,8 +31,8 @@ states lie from their centroid. Between any two fixed points there are minima of
 leaves within a few steps, and nobody looks for those."""
 
 _AT_A_KINK = (
-    "At kinks, as of ReLU units, searches may stay with another solver than the default one, or "
-    "with more than 1,024 states. "
+    "Searches with another solver than the default one, or with more than 1,024 states, may "
+    "stay at kinks, as of ReLU units. "
 )
 
 

@@ -307,6 +307,22 @@ class TestTheSteps:
         found = self.settled(ridge, near, max_iters=12, n_iters=12)
         np.testing.assert_array_equal(found.x, near)
 
+    @pytest.mark.parametrize("slope", [0.3, 1e5])
+    def test_where_the_network_jumps_there_is_no_minimum(self, slope):
+        """`q` gets as low as `0.05**2 / 2` from one side, where it is `0.1**2 / 2` at the jump."""
+
+        def jumps(x, u):
+            away = slope * jnp.abs(x - 0.2)
+            return x + jnp.where(x > 0.2, 0.05 + away, 0.1 + away)
+
+        def meets(x, u):
+            away = slope * jnp.abs(x - 0.2)
+            return x + jnp.where(x > 0.2, 0.1 + 0.5 * away, 0.1 + away)
+
+        x = np.linspace(-0.5, 1, 12)[:, None]
+        assert self.settled(jumps, x).end.tolist() == [End.STUCK] * 12
+        assert self.settled(meets, x).end.tolist() == [End.KINK] * 12
+
     def test_rows_that_are_not_finite_end(self):
         found = self.settled(lambda x, u: jnp.sqrt(jnp.abs(x)) / 0, np.ones((2, 2)))
         assert found.end.tolist() == [End.STUCK] * 2

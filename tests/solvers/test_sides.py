@@ -43,7 +43,11 @@ def gentle(x):
     return jnp.abs(x)
 
 
-gentle.defjvp(lambda primals, tangents: (gentle(*primals), 0.1 * tangents[0]))
+@gentle.defjvp
+def _(primals, tangents):
+    (x,) = primals
+    return gentle(x), jnp.where(x > 0, 1.0, -1.0) * tangents[0]
+
 
 NETWORKS = {  # and how many kinks each has
     "relu": (lambda x, u: jax.nn.relu(W @ x + u), N),
@@ -70,10 +74,10 @@ def test_on_its_own_sides_it_is_the_network(name):
         assert sides.n == NETWORKS[name][1] and has_sides(F)
         for x in np.random.default_rng(1).standard_normal((20, N)):
             x, u = jnp.asarray(x), jnp.zeros(1)
-            distances = sides.distances(x, u)
-            F_x, again = sides.step(x, u, distances > 0)
+            natural = sides.natural(x, u)
+            F_x, distances = sides.step(x, u, natural)
             np.testing.assert_allclose(F_x, F(x, u), rtol=1e-13, atol=1e-13)
-            np.testing.assert_allclose(again, distances, rtol=1e-13, atol=1e-13)
+            np.testing.assert_array_equal(distances > 0, natural)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -82,7 +86,7 @@ def test_on_the_sides_of_one_state_it_is_smooth(name):
     with jax.enable_x64(True):
         F, sides = sides_of(NETWORKS[name][0])
         x, u, away = jnp.asarray([0.3, -0.4, 0.2, 0.7]), jnp.zeros(1), jnp.arange(4.0)
-        upper = sides.distances(x, u) > 0
+        upper = sides.natural(x, u)
 
         def step(x):
             return sides.step(x, u, upper)[0]
@@ -138,7 +142,7 @@ def test_what_it_cannot_say_a_side_of_stays_as_it_is(F, n):
     with jax.enable_x64(True):
         F, sides = sides_of(F)
         x, u = jnp.asarray([0.3, -0.4, 0.2, 0.7]), jnp.ones(1)
-        upper = sides.distances(x, u) > 0
+        upper = sides.natural(x, u)
         np.testing.assert_allclose(sides.step(x, u, upper)[0], F(x, u), rtol=1e-14)
         assert sides.n == n and has_sides(F) == (n > 0)
 
@@ -158,3 +162,55 @@ def test_a_state_that_is_not_finite_stays_so():
         x = jnp.full(N, jnp.nan)
         F_x, distances = sides.step(x, jnp.zeros(1), jnp.ones(N, bool))
         assert np.all(np.isnan(F_x)) and np.all(np.isnan(distances))
+
+
+MASK = jnp.array([1.0, 0.0, 1.0, 0.0])
+TIES = {
+    "of an input": lambda x, u: jnp.where(u >= 0, jax.nn.relu(x), -x),
+    "of an input, and another": lambda x, u: jnp.where(u < 0, -x, jax.nn.relu(x)),
+    "of a mask": lambda x, u: jnp.where(MASK >= 1, jax.nn.relu(x), x / 2),
+    "not above a mask": lambda x, u: jnp.where(MASK <= 0, x / 2, jnp.where(MASK > 1, 5.0, abs(x))),
+    "of the largest": lambda x, u: jnp.where(x >= jnp.sort(x)[2], jax.nn.relu(x), 0),
+    "infinite": lambda x, u: jnp.where(jnp.exp(1e4 + 0 * x) >= jnp.inf, abs(x), 0),
+}
+
+
+@pytest.mark.parametrize("F", TIES.values(), ids=TIES)
+def test_where_equal_numbers_are_compared_it_is_on_the_side_on_which_the_network_is(F):
+    with jax.enable_x64(True):
+        F, sides = sides_of(F)
+        x, u = jnp.asarray([0.3, -0.4, 0.2, 0.7]), jnp.zeros(1)
+        np.testing.assert_array_equal(sides.step(x, u, sides.natural(x, u))[0], F(x, u))
+
+
+@jax.custom_jvp
+def root(x):
+    """Return `y` with `y + 0.1 y**3 = x`, but at least -0.3."""
+
+    def step(carry):
+        y, n = carry
+        return y - (y + 0.1 * y**3 - x) / (1 + 0.3 * y**2), n + 1
+
+    return jnp.maximum(jax.lax.while_loop(lambda carry: carry[1] < 40, step, (x, 0))[0], -0.3)
+
+
+@root.defjvp
+def _(primals, tangents):
+    y = root(*primals)
+    return y, jnp.where(y > -0.3, tangents[0] / (1 + 0.3 * y**2), 0)
+
+
+def test_functions_that_have_derivatives_by_their_rule_alone_keep_the_rule():
+    """One of them is smooth, by its rule, although it compares; with the other, a loop does."""
+
+    def F(x, u):
+        return jnp.maximum(jnp.logaddexp(x, 0.0) + root(W @ x), 0.1)
+
+    with jax.enable_x64(True):
+        F, sides = sides_of(F)
+        x, u = jnp.asarray([0.3, -0.4, 0.2, 0.7]), jnp.zeros(1)
+        upper = sides.natural(x, u)
+        assert sides.n == N
+        pulled = jax.grad(lambda x: sides.step(x, u, upper)[0].sum())(x)
+        np.testing.assert_allclose(pulled, jax.grad(lambda x: F(x, u).sum())(x), rtol=1e-12)
+        assert not has_sides(as_traced(lambda x, u: jax.nn.softplus(x)))

@@ -19,8 +19,15 @@ those of the two parts of `relu(x) - 0.1 * relu(-x)`."""
 _DEPENDENT = 1e-7
 """A kink is redundant if no more than this part of its normal is outside the span of the others."""
 
+_TORN = 1e-5
+"""Of the state's size: the network jumps at a corner if next states on two sides of a kink differ
+there by more than this, for which rounding is too small."""
+
 _AT_A_TIME = 8
 """The gradients at so many kinks are computed at a time, since a network may have very many."""
+
+_SPARE = 16
+"""There is room for so many more kinks than there are states: some may be one and the same."""
 
 NO_KINK = int(np.iinfo(np.int32).max)
 """What stands in the place of a kink where there is none."""
@@ -29,12 +36,19 @@ NO_KINK = int(np.iinfo(np.int32).max)
 class Held(NamedTuple):
     """The kinks that hold a row, and those that it has just left, without gaps between them."""
 
-    kink: Int[Array, "*lanes n_states"]  # by its place among all of the network's
-    upper: Bool[Array, "*lanes n_states"]  # the side on which the network is taken to be
-    holds: Bool[Array, "*lanes n_states"]  # else the row leaves it to that side
+    kink: Int[Array, "*lanes n_slots"]  # by its place among all of the network's
+    upper: Bool[Array, "*lanes n_slots"]  # the side on which the network is taken to be
+    holds: Bool[Array, "*lanes n_slots"]  # else the row leaves it to that side
+
+    @classmethod
+    def none(cls, x: Float[Array, "*lanes n_states"]) -> "Held":
+        """Return that no kink holds rows, with room for as many as may meet."""
+        shape = (*x.shape[:-1], x.shape[-1] + _SPARE)
+        nowhere = jnp.zeros(shape, bool)
+        return cls(jnp.full(shape, NO_KINK, np.int32), nowhere, nowhere)
 
     @property
-    def is_left(self) -> Bool[Array, "*lanes n_states"]:
+    def is_left(self) -> Bool[Array, "*lanes n_slots"]:
         """Which ones the row leaves."""
         return ~self.holds & (self.kink != NO_KINK)
 
@@ -52,13 +66,14 @@ class Corner(NamedTuple):
 
     held: Held
     leads: Bool[Array, " n_states"]
-    leader: Int[Array, " n_states"]  # of each, or -1 if it does not hold the row
-    redundant: Bool[Array, " n_states"]  # whether it holds the row without a normal of its own
-    distances: Float[Array, " n_states"]
-    normals: Float[Array, "n_states n_states"]  # gradients of the distances, in rows
+    leader: Int[Array, " n_slots"]  # of each, or -1 if it does not hold the row
+    redundant: Bool[Array, " n_slots"]  # whether it holds the row without a normal of its own
+    normals: Float[Array, "n_slots n_states"]  # gradients of the distances, in rows
     basis: Float[Array, "n_states n_states"]  # of the normals of those that lead, in columns
     factor: Float[Array, "n_states n_states"]  # triangular: these are `basis @ factor`
     jumps: Float[Array, " n_states"]  # of the gradient of `q`, to the upper side, in normals
+    is_torn: Bool[Array, ""]  # whether the network itself jumps
+    across: Float[Array, " n_states"]  # the shortest step to all kinks
     r: Float[Array, " n_states"]
     descent: Float[Array, " n_states"]  # minus the gradient of `q`
     hessian: Float[Array, "n_states n_states"]
@@ -76,22 +91,25 @@ def corner_at(
     kinks: Sides, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"], held: Held
 ) -> Corner:
     """Return the corner at `x`."""
-    natural = kinks.distances(x, u) > 0
+    natural = kinks.natural(x, u)
 
     def distances_from(x: Array) -> Array:
         distances = kinks.step(x, u, held.sides(natural))[1]
         return distances.at[held.kink].get(mode="fill", fill_value=0)
 
     distances, pull = jax.vjp(distances_from, x)
-    slots, eye = jnp.arange(x.size, dtype=np.int32), jnp.eye(x.size, dtype=x.dtype)
+    eye = jnp.eye(held.kink.size, dtype=x.dtype)
     n_known = jnp.sum(held.kink != NO_KINK, dtype=np.int32)
     (normals,) = of_first_rows(jax.vmap(pull), n_known, (eye,), _AT_A_TIME)
     held, leads, leader, redundant, order = _in_groups(held, normals)
     distances, normals = distances[order], normals[order]
+    redundant |= (leader >= x.size) | jnp.pad(leads[x.size :], (x.size, 0))
+    leads = leads[: x.size]
 
-    basis = jnp.where(leads, lapack.basis(jnp.where(leads[:, None], normals, 0).T), 0)
-    factor = jnp.where(leads, jnp.triu(basis.T @ normals.T), 0)
-    lengths = jnp.linalg.norm(normals, axis=1)
+    of_leads = jnp.where(leads[:, None], normals[: x.size], 0)
+    lengths = jnp.linalg.norm(of_leads, axis=1)
+    basis = jnp.where(leads, lapack.basis(of_leads.T), 0)
+    factor = jnp.where(leads, jnp.triu(basis.T @ of_leads.T), 0)
     dependent = leads & (jnp.abs(jnp.diag(factor)) <= _DEPENDENT * lengths)
     factor += jnp.diag(~leads | dependent).astype(x.dtype)
 
@@ -100,33 +118,64 @@ def corner_at(
 
     r, descent, _, hessian = residual_and_curvature(next_state, x, u)
 
-    def jump(slot: Array) -> Array:
-        across = held._replace(upper=held.upper ^ (leader == slot)).sides(natural)
-        (beyond,) = jax.vjp(lambda x: kinks.step(x, u, across)[0] - x, x)[1](r)
-        change = jnp.where(held.upper[slot], -1, 1) * (beyond + descent)
-        return jnp.dot(change, normals[slot]) / jnp.square(lengths[slot])
-
-    jumps = of_first_rows(jax.vmap(jump), jnp.sum(leads, dtype=np.int32), (slots,), _AT_A_TIME)
-    jumps = jnp.where(leads, jumps, 0)
-    redundant |= dependent
+    across = -basis @ lapack.solve_transposed_triangular(
+        factor, jnp.where(leads, distances[: x.size], 0)
+    )
+    gradients, gaps = _beyond(kinks, x, u, held, leads, leader, natural, x + across, r)
+    change = jnp.sum((gradients + descent) * of_leads, axis=1)
+    jumps = jnp.where(held.upper[: x.size], -1, 1) * change / jnp.where(leads, lengths, 1) ** 2
+    is_torn = jnp.any(leads & (gaps > _TORN * (1 + jnp.linalg.norm(x))))
+    redundant = redundant.at[: x.size].max(dependent)
     return Corner(
         held,
         leads,
         leader,
         redundant,
-        distances,
         normals,
         basis,
         factor,
-        jumps,
+        jnp.where(leads, jumps, 0),
+        is_torn,
+        across,
         r,
         descent,
         hessian,
     )
 
 
+def _beyond(
+    kinks: Sides,
+    x: Float[Array, " n_states"],
+    u: Float[Array, " n_inputs"],
+    held: Held,
+    leads: Bool[Array, " n_states"],
+    leader: Int[Array, " n_slots"],
+    natural: Bool[Array, " n_kinks"],
+    corner: Float[Array, " n_states"],
+    r: Float[Array, " n_states"],
+) -> tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]]:
+    """Return the gradient of `q` beyond each kink, and how far the network jumps at the corner."""
+
+    def look(slot: Array) -> tuple[Array, Array]:
+        upper = held._replace(upper=held.upper ^ (leader == slot)).sides(natural)
+
+        def residuals(x: Array) -> Array:
+            # At the corner as well, since network and derivatives are compiled together.
+            places = jnp.stack([x, corner])
+            return jax.vmap(lambda x: kinks.step(x, u, upper)[0] - x)(places)
+
+        there, pull = jax.vjp(residuals, x)
+        return pull(jnp.stack([r, jnp.zeros_like(r)]))[0], there[1]
+
+    here = jnp.full(1, NO_KINK, np.int32)  # beyond none
+    slots = jnp.concatenate([here, jnp.arange(x.size, dtype=np.int32)])
+    n_slots = 1 + jnp.sum(leads, dtype=np.int32)
+    gradients, residuals = of_first_rows(jax.vmap(look), n_slots, (slots,), _AT_A_TIME)
+    return gradients[1:], jnp.linalg.norm(residuals[1:] - residuals[0], axis=1)
+
+
 def _in_groups(
-    held: Held, normals: Float[Array, "n_states n_states"]
+    held: Held, normals: Float[Array, "n_slots n_states"]
 ) -> tuple[Held, Array, Array, Array, Array]:
     """Return the kinks in order, which lead, who leads each, which have no normal, and the order.
 

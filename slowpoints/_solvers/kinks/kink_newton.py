@@ -48,7 +48,7 @@ diagonal, and by how much that grows each time, and shrinks after a step."""
 _SECTIONS, _PARTS = 11, 9
 """So many times, the part of a way on which `q` is lowest is divided into so many."""
 
-_MATRICES = 24
+_MATRICES = 30
 """How many matrices of `n_states` x `n_states` float64 each lane holds."""
 
 
@@ -95,9 +95,9 @@ class KinkNewton(AbstractRowSolver):
         """Start rows at `x`, which no kink holds."""
         start = Found.nothing(x)
         none, zero = start.n_iters, jnp.zeros_like(start.q)
-        nowhere = jnp.zeros(x.shape, bool)
-        held = Held(jnp.full(x.shape, NO_KINK, np.int32), nowhere, nowhere)
-        return _State(x, start.q, zero, none, start.end, zero, none, nowhere[:, 0], none, held)
+        nowhere = jnp.zeros(zero.shape, bool)
+        held = Held.none(x)
+        return _State(x, start.q, zero, none, start.end, zero, none, nowhere, none, held)
 
     def step(
         self,
@@ -145,7 +145,7 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     # Where more kinks meet than there are directions, what holds a row is not unique, and it may
     # take up one after another.
     over = ~(waits | moved | is_new | (state.shift > _FIRST_SHIFT)) | (state.n_waits >= _MOST_WAITS)
-    at_kink = (settled | over) & rises & jnp.any(corner.leads)
+    at_kink = (settled | over) & rises & jnp.any(corner.leads) & ~corner.is_torn
     end = jnp.where(over | (settled & rises), End.STUCK, End.NONE)
     smaller = jnp.where(state.shift > _FIRST_SHIFT, _SMALLER * state.shift, 0)
     return state._replace(
@@ -168,17 +168,15 @@ def _scale(corner: Corner) -> Float[Array, ""]:
 def _step_along(corner: Corner, shift: Float[Array, ""]) -> Float[Array, " n_states"]:
     """Return Newton's step to the kinks and along them."""
     H, basis, scale = corner.hessian, corner.basis, _scale(corner)
-    distances = jnp.where(corner.leads, corner.distances, 0)
-    across = -basis @ lapack.solve_transposed_triangular(corner.factor, distances)
     along = corner.along(corner.along(H).T) + scale * basis @ basis.T
     factor = lapack.cholesky(along + shift * scale * jnp.eye(len(H), dtype=H.dtype))
-    descent = corner.along(corner.descent - H @ across)
-    return across + corner.along(lapack.cholesky_solve(factor, descent))
+    descent = corner.along(corner.descent - H @ corner.across)
+    return corner.across + corner.along(lapack.cholesky_solve(factor, descent))
 
 
 def _goes_to_the_other_side(
     corner: Corner, d: Float[Array, " n_states"]
-) -> Bool[Array, " n_states"]:
+) -> Bool[Array, " n_slots"]:
     """Return which kinks that the row is to leave its step crosses."""
     change = corner.normals @ d
     counts = jnp.abs(change) > 1e-6 * jnp.linalg.norm(corner.normals, axis=1) * jnp.linalg.norm(d)
@@ -193,11 +191,12 @@ def _without_one(
     It does where `q` is lowest along the kinks, and before if it falls faster off one of them.
     """
     held, leads = corner.held, corner.leads
+    upper = held.upper[: d.size]
     multipliers = lapack.solve_triangular(
         corner.factor, corner.basis.T @ (corner.descent - corner.hessian @ d)
     )
     # From the lower side: a kink holds the row if this is between zero and the jump.
-    multipliers += jnp.where(held.upper, corner.jumps, 0)
+    multipliers += jnp.where(upper, corner.jumps, 0)
     to_lower, to_upper = -multipliers, multipliers - corner.jumps
     lengths = jnp.linalg.norm(corner.ways_off(), axis=1)
     falls = jnp.maximum(to_lower, to_upper) / jnp.where(leads, lengths, 1)
@@ -209,7 +208,7 @@ def _without_one(
     # One at a time: without a step in between, `q` may fall to neither of two sides.
     leaves &= ~jnp.any(held.is_left)
     one = leaves & (corner.leader == worst)
-    turns = held.upper[worst] != (to_upper > to_lower)[worst]
+    turns = upper[worst] != (to_upper > to_lower)[worst]
     return leaves, held._replace(upper=held.upper ^ (one & turns), holds=held.holds & ~one)
 
 
@@ -251,13 +250,14 @@ def _met(
 ) -> tuple[Held, Bool[Array, ""]]:
     """Return the kinks that hold a row after a way, and whether it has met any of them there."""
     ends = part + width * jnp.array([-1, 1])
-    before, after = jax.vmap(lambda t: kinks.distances(x + t * way, u) > 0)(ends)
+    before, after = jax.vmap(lambda t: kinks.natural(x + t * way, u))(ends)
     new = ((before != after) & (part < 1)).at[held.kink].set(False, mode="drop")
     old = jnp.zeros(kinks.n, bool).at[held.kink].set(held.holds, mode="drop")
     upper = jnp.zeros(kinks.n, bool).at[held.kink].set(held.upper, mode="drop")
     in_use = 2 * old.astype(np.int32) + new  # the old ones first
-    in_use, kink = jax.lax.top_k(in_use, min(kinks.n, x.size))
-    empty = (0, x.size - kink.size)
+    n_slots = held.kink.size
+    in_use, kink = jax.lax.top_k(in_use, min(kinks.n, n_slots))
+    empty = (0, n_slots - kink.size)
     holds = jnp.pad(in_use > 0, empty)
     upper = jnp.pad(upper[kink], empty) & holds
     kink = jnp.where(holds, jnp.pad(kink, empty), NO_KINK)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._network.base import Transition
-from slowpoints._network.network import Evaluation, alike, programs_of
+from slowpoints._network.network import SMOOTH, Evaluation, alike, programs_of
 from slowpoints._network.program import CALLS, Line, Program
 from slowpoints._network.read_program import read_program
 
@@ -44,11 +44,12 @@ class Sides:
         self._shapes, self._structure = jax.tree.flatten(every)
         self.n = sum(shape.size for shape in self._shapes)
 
-    def distances(
+    def natural(
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
-    ) -> Float[Array, " n"]:
-        """Return how far each comparison is from changing: positive on the upper side."""
-        return self._in_a_row(self._evaluated(x, u, None)[1])
+    ) -> Bool[Array, " n"]:
+        """Return on which sides a state is: whether on the upper one, or at it if so compared."""
+        natural = self._evaluated(x, u, None)[2]
+        return self._in_a_row(natural, bool)
 
     def step(
         self,
@@ -56,21 +57,23 @@ class Sides:
         u: Float[Array, " n_inputs"],
         upper: Bool[Array, " n"],
     ) -> tuple[Float[Array, " n_states"], Float[Array, " n"]]:
-        """Return the next state and the distances, both as they are on the given sides."""
+        """Return the next state, and how far each comparison is from changing, on the given sides.
+
+        A distance is positive on the upper side.
+        """
         ends = np.cumsum([shape.size for shape in self._shapes])[:-1]
         parts = jnp.split(upper, ends) if self._shapes else []
         shaped = [a.reshape(like.shape) for a, like in zip(parts, self._shapes, strict=True)]
-        F_x, distances = self._evaluated(x, u, jax.tree.unflatten(self._structure, shaped))
-        return F_x, self._in_a_row(distances)
+        F_x, distances, _ = self._evaluated(x, u, jax.tree.unflatten(self._structure, shaped))
+        return F_x, self._in_a_row(distances, self._dtype)
 
-    def _evaluated(self, x: Array, u: Array, upper: Any) -> tuple[Array, Any]:
+    def _evaluated(self, x: Array, u: Array, upper: Any) -> tuple[Array, Any, Any]:
         evaluation = _OnSides(self._consts, self._dtype, upper)
         (F_x,) = evaluation.results(self._program, [*self._leaves, x, u])
-        return F_x, evaluation.distances
+        return F_x, evaluation.distances, evaluation.natural
 
-    def _in_a_row(self, distances: Any) -> Float[Array, " n"]:
-        parts = [jnp.ravel(a) for a in jax.tree.leaves(distances)]
-        return jnp.concatenate([*parts, jnp.zeros(0, self._dtype)])
+    def _in_a_row(self, parts: Any, dtype: Any) -> Array:
+        return jnp.concatenate([*map(jnp.ravel, jax.tree.leaves(parts)), jnp.zeros(0, dtype)])
 
 
 def has_sides(F: Transition) -> bool:
@@ -97,6 +100,8 @@ class _OnSides(Evaluation):
         self._upper = None if upper is None else iter(upper)
         self.distances: list[Any] = []
         """How far each comparison is from changing; those of a loop are in a list of their own."""
+        self.natural: list[Any] = []
+        """The outcomes as they are, in the same form."""
 
     def _line(self, line: Line, operands: list[Any]) -> Sequence[Any]:
         name = line.primitive.name
@@ -110,9 +115,11 @@ class _OnSides(Evaluation):
         (program,) = entered
         return self.results(program, alike(operands))
 
-    def _is_upper(self, distance: Array) -> Array:
+    def _is_upper(self, distance: Array, natural: Array | None = None) -> Array:
+        natural = distance > 0 if natural is None else natural
         self.distances.append(distance)
-        return distance > 0 if self._upper is None else next(self._upper)
+        self.natural.append(natural)
+        return natural if self._upper is None else next(self._upper)
 
     def _scan(self, line: Line, operands: list[Any]) -> list[Any]:
         n_consts, n_carry = line.params["n_consts"], line.params["n_carry"]
@@ -122,13 +129,14 @@ class _OnSides(Evaluation):
             given, upper = xs
             inside = _OnSides(self.arrays, self.dtype, upper)
             out = inside.results(line.inner["jaxpr"], [*consts, *carry, *given])
-            return out[:n_carry], (out[n_carry:], inside.distances)
+            return out[:n_carry], (out[n_carry:], inside.distances, inside.natural)
 
         upper = None if self._upper is None else next(self._upper)
         settings = {name: line.params[name] for name in ("length", "reverse", "unroll")}
         start, xs = rest[:n_carry], (rest[n_carry:], upper)
-        carry, (ys, distances) = jax.lax.scan(body, start, xs, **settings)
+        carry, (ys, distances, natural) = jax.lax.scan(body, start, xs, **settings)
         self.distances.append(distances)
+        self.natural.append(natural)
         return [*carry, *ys]
 
 
@@ -137,9 +145,28 @@ def _entered(line: Line) -> Sequence[Program]:
     name = line.primitive.name
     if name == "scan":
         return [line.inner["jaxpr"]]
-    if name == "custom_jvp_call":  # whose rule does not know of sides
-        return [line.inner["call_jaxpr"]]
+    if name == "custom_jvp_call":
+        call, rule = line.inner["call_jaxpr"], line.inner["rule"]
+        # The rule does not know of sides, so derivatives are those of what is computed.
+        return [call] if _is_read(call) and isinstance(rule, Program) and _is_kinked(rule) else []
     return list(line.parts()) if name in CALLS else []
+
+
+def _is_read(program: Program) -> bool:
+    """Return whether nothing in a program stands in the way of derivatives, as a loop may."""
+    return all(
+        line.primitive.name in SMOOTH | _COMPARING.keys() | _LOGICAL
+        and all(map(_is_read, (part for part in line.parts())))
+        for line in program.lines
+    )
+
+
+def _is_kinked(rule: Program) -> bool:
+    """Return whether a rule for derivatives compares, but for in the function that it is for."""
+    return any(
+        _compares(line) or (line.primitive.name in CALLS and any(map(_is_kinked, line.parts())))
+        for line in rule.lines
+    )
 
 
 def _has_comparisons(program: Program) -> bool:
@@ -167,11 +194,15 @@ _COMPARING: dict[str, Callable[..., Array]] = {
     "max": lambda is_upper, a, b: jnp.where(is_upper(a - b), a, b),
     "min": lambda is_upper, a, b: jnp.where(is_upper(a - b), b, a),
     "abs": lambda is_upper, a: jnp.where(is_upper(a), a, -a),
-    "gt": lambda is_upper, a, b: is_upper(a - b),
-    "ge": lambda is_upper, a, b: is_upper(a - b),
-    "lt": lambda is_upper, a, b: ~is_upper(a - b),
-    "le": lambda is_upper, a, b: ~is_upper(a - b),
+    # Equal numbers stay equal where neither depends on the state, such as a mask and 1.
+    "gt": lambda is_upper, a, b: is_upper(a - b, a > b),
+    "ge": lambda is_upper, a, b: is_upper(a - b, a >= b),
+    "lt": lambda is_upper, a, b: ~is_upper(a - b, ~(a < b)),
+    "le": lambda is_upper, a, b: ~is_upper(a - b, ~(a <= b)),
     "clamp": _clamp,
 }
 """Operations whose outcome, as a function of its operands, has a kink where a comparison changes;
 and how it follows from the outcome of that."""
+
+_LOGICAL = frozenset(("select_n", "eq", "ne", "and", "or", "not", "xor", "is_finite"))
+"""Operations that make use of comparisons, or compare what has no sides."""
