@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.loops import of_first_rows
+from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.curvature import residual_and_curvature
 from slowpoints._solvers.kinks.sides import Sides
 
@@ -77,6 +78,11 @@ class Corner(NamedTuple):
     r: Float[Array, " n_states"]
     descent: Float[Array, " n_states"]  # minus the gradient of `q`
     hessian: Float[Array, "n_states n_states"]
+
+    @property
+    def q(self) -> Float[Array, ""]:
+        """Half the squared speed."""
+        return half_squared_norm(self.r)
 
     def along(self, v: Float[Array, "n_states *k"]) -> Float[Array, "n_states *k"]:
         """Return what vectors, in columns, have along the kinks."""

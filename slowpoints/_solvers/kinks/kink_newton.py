@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._linear_algebra import lapack
-from slowpoints._linear_algebra.loops import varying
+from slowpoints._linear_algebra.loops import of_first_rows, varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
@@ -17,11 +17,12 @@ from slowpoints._solvers.kinks.corner import NO_KINK, Corner, Held, corner_at, f
 from slowpoints._solvers.kinks.sides import Sides, has_sides
 from slowpoints._solvers.termination import End, rounding_of_q
 
-_PLACE = 1e-7
-"""Of the state's size: a row ends after a step that is no longer than this."""
+_PLACE, _GAIN = 1e-7, 1e-6
+"""Of the state's size: a row ends after a step that is no longer than this, if `q` has a slope
+along it that changes it by no more than this part."""
 
 _NO_STEP = 1e-9
-"""Of the state's size: a step that is no longer than this is none."""
+"""Of the state's size: a step that is no longer than this is none, if `q` stays the same."""
 
 _MOST, _MOST_ALONE = 300, 40
 """So many steps a row takes at most, and so many before it meets a kink: one for each kink that it
@@ -34,9 +35,12 @@ kink before `q` is lowest along it, since the next step may lead back."""
 _LEAVES = 1e-8
 """A row leaves a kink if `q` falls there by more than this part of what it may change by."""
 
-_BESIDE, _N_BESIDE = 1e-6, 64
+_BESIDE, _N_BESIDE = (1e-6, 1e-8), 64
 """Of the state's size: so far from a corner it is looked whether `q` rises, in so many directions
 off several kinks, in as many others, and in those off one kink."""
+
+_AT_A_TIME = 64
+"""In so many of these directions it is looked at a time."""
 
 _AWAY = 1e-2
 """Of the state's size: so far, at most, a row goes in a direction in which `q` falls."""
@@ -123,39 +127,44 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     x, x_size = state.x, 1 + jnp.linalg.norm(state.x)
     corner = corner_at(kinks, x, u, state.held)
     d = _step_along(corner, state.shift)
-    is_finite, small = jnp.all(jnp.isfinite(d)), jnp.linalg.norm(d) <= _PLACE * x_size
+    is_finite = jnp.all(jnp.isfinite(d))
+    small = jnp.linalg.norm(d) <= _PLACE * x_size
+    small &= jnp.abs(corner.descent @ d) <= _GAIN * corner.q + rounding_of_q(corner.q, x)
     wrong = jnp.any(_goes_to_the_other_side(corner, d))
     leaves, held = _without_one(corner, d, small, state.n_waits)
-    waits = ~is_finite | wrong | leaves | jnp.any(corner.redundant)
+    # Where more kinks meet than there are directions, what holds a row is not unique, and it may
+    # take up one after another.
+    over = is_finite & (state.n_waits >= _MOST_WAITS)
+    waits = ~over & (~is_finite | wrong | leaves | jnp.any(corner.redundant))
 
-    settled = small & ~waits & (state.shift <= _FIRST_SHIFT)
-    rises, away = _all_around(F, corner, x + jnp.where(settled, d, 0), u, x_size)
+    settled = over | (small & ~waits & (state.shift <= _FIRST_SHIFT))
+    rises, away = _all_around(F, corner, d, settled, x + jnp.where(small, d, 0), u, x_size)
     goes_away = settled & ~rises
     way = jnp.where(goes_away, away, jnp.where(waits, 0, d))
     y, new_q, q, part, width = _lowest_on(F, x, way, u)
     lower = new_q <= q + rounding_of_q(q, x)
     y, new_q = jnp.where(lower, y, x), jnp.where(lower, new_q, q)
     moved = jnp.linalg.norm(y - x) > _NO_STEP * x_size
+    moved |= q - new_q > _GAIN * q + rounding_of_q(q, x)
 
     held = held._replace(holds=(held.holds | (wrong & held.is_left)) & ~corner.redundant)
     kept = held._replace(holds=held.holds & ~goes_away)
     met, is_new = _met(kinks, x, way, part, width, u, kept)
     held = jax.tree.map(lambda a, b: jnp.where(waits, a, b), held, met)
 
-    # Where more kinks meet than there are directions, what holds a row is not unique, and it may
-    # take up one after another.
-    over = ~(waits | moved | is_new | (state.shift > _FIRST_SHIFT)) | (state.n_waits >= _MOST_WAITS)
-    at_kink = (settled | over) & rises & jnp.any(corner.leads) & ~corner.is_torn
-    end = jnp.where(over | (settled & rises), End.STUCK, End.NONE)
+    ends = settled & (rises | ~moved)
+    at_kink = rises & jnp.any(corner.leads) & ~corner.is_torn
+    stays = ~(waits | moved | is_new | (state.shift > _FIRST_SHIFT))
+    n_waits = jnp.where(stays, _MOST_WAITS, state.n_waits + 1)
     smaller = jnp.where(state.shift > _FIRST_SHIFT, _SMALLER * state.shift, 0)
     return state._replace(
         x=y,
         q=new_q,
         dq=q - new_q,
-        end=jnp.where(at_kink, End.KINK, end),
+        end=jnp.where(ends, jnp.where(at_kink, End.KINK, End.STUCK), End.NONE),
         shift=jnp.where(is_finite, smaller, jnp.maximum(_FIRST_SHIFT, _LARGER * state.shift)),
         met=state.met | jnp.any(held.holds),
-        n_waits=jnp.where(moved, 0, state.n_waits + 1),
+        n_waits=jnp.where(moved, 0, n_waits),
         held=held,
     )
 
@@ -267,6 +276,8 @@ def _met(
 def _all_around(
     F: Transition,
     corner: Corner,
+    d: Float[Array, " n_states"],
+    asked: Bool[Array, ""],
     x: Float[Array, " n_states"],
     u: Float[Array, " n_inputs"],
     x_size: Float[Array, ""],
@@ -274,10 +285,17 @@ def _all_around(
     """Return whether `q` rises all around a corner, and if not, a way on which it falls."""
     any_ways = np.random.default_rng(0).standard_normal((2, _N_BESIDE, x.size))
     several, others = _of_length_one(jnp.asarray(any_ways, x.dtype))
-    ways = _of_length_one(corner.ways_off())
-    none = jnp.zeros((1, x.size), x.dtype)
-    ways = jnp.concatenate([none, ways, -ways, _of_length_one(several @ ways), others])
-    q = jax.vmap(lambda x: half_squared_norm(F(x, u) - x))(x + _BESIDE * x_size * ways)
+    off = _of_length_one(corner.ways_off())
+    down = _of_length_one(jnp.stack([jnp.zeros_like(d), d, corner.along(corner.descent)]))
+    ways = jnp.concatenate([down, off, -off, _of_length_one(several @ off), others])
+    lengths = x_size * jnp.array(_BESIDE, x.dtype)
+
+    def q_along(ways: Array) -> Array:
+        at = x + lengths[:, None, None] * ways
+        return jax.vmap(jax.vmap(lambda x: half_squared_norm(F(x, u) - x)))(at).min(axis=0)
+
+    n_asked = jnp.where(asked, len(ways), 0).astype(np.int32)
+    q = of_first_rows(q_along, n_asked, (ways,), _AT_A_TIME)
     return jnp.all(q >= q[0] - rounding_of_q(q[0], x)), _AWAY * x_size * ways[_where_lowest(q)]
 
 

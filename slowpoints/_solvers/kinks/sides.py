@@ -1,6 +1,7 @@
 """`Sides`: a network of which one says on which side of each of its kinks it is."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -20,11 +21,12 @@ class Sides:
 
     A kink is where the outcome of a comparison changes, such as that of the two operands of a
     maximum, or of a number and zero in `abs`. If all outcomes are given, what is computed has no
-    kinks. At a kink, both sides give the same next state, but not the same slopes.
+    kinks. At a kink, both sides give the same next state, unless the network jumps there.
 
     Comparisons are read from the network's program, in its loops of a fixed length (`scan`) as
-    well. Those in other loops and in branches (`while_loop`, `cond`), and kinks of operations that
-    compare many numbers (such as `sort`), are left as they are.
+    well. Those in other loops and in branches (`while_loop`, `cond`), and those of operations that
+    look up or order numbers (such as `sort`), are left as they are. So are functions with a rule
+    for derivatives (`custom_jvp`) that does not compare, or without which they have none.
 
     Attributes:
         n: how many comparisons there are.
@@ -106,7 +108,8 @@ class _OnSides(Evaluation):
     def _line(self, line: Line, operands: list[Any]) -> Sequence[Any]:
         name = line.primitive.name
         if _compares(line):
-            return [_COMPARING[name](self._is_upper, *alike(operands))]
+            params = {"axes": line.params["axes"]} if "axes" in line.params else {}
+            return [_COMPARING[name](self._is_upper, *alike(operands), **params)]
         entered = _entered(line)
         if not any(map(_has_comparisons, entered)):
             return Evaluation(self.arrays, self.dtype)._line(line, operands)
@@ -147,7 +150,7 @@ def _entered(line: Line) -> Sequence[Program]:
         return [line.inner["jaxpr"]]
     if name == "custom_jvp_call":
         call, rule = line.inner["call_jaxpr"], line.inner["rule"]
-        # The rule does not know of sides, so derivatives are those of what is computed.
+        # The rule does not know of sides, so derivatives are those of the function's own program.
         return [call] if _is_read(call) and isinstance(rule, Program) and _is_kinked(rule) else []
     return list(line.parts()) if name in CALLS else []
 
@@ -181,19 +184,42 @@ def _compares(line: Line) -> bool:
     return (
         line.primitive.name in _COMPARING
         and real
-        and len(set(line.operands)) > (line.primitive.name != "abs")
+        and (len(line.operands) == 1 or len(set(line.operands)) > 1)
     )
 
 
+def _max(is_upper: Callable[..., Array], a: Array, b: Array) -> Array:
+    return jnp.where(is_upper(a - b), a, b)
+
+
+def _min(is_upper: Callable[..., Array], a: Array, b: Array) -> Array:
+    return jnp.where(is_upper(a - b), b, a)
+
+
 def _clamp(is_upper: Callable[..., Array], low: Array, x: Array, high: Array) -> Array:
-    above_low = jnp.where(is_upper(x - low), x, low)
-    return jnp.where(is_upper(x - high), high, above_low)
+    return _min(is_upper, _max(is_upper, x, low), high)
+
+
+def _of_all(
+    of_two: Callable[..., Array], is_upper: Callable[..., Array], a: Array, axes: Sequence[int]
+) -> Array:
+    """Compare all numbers along some axes, two at a time."""
+    a = jnp.moveaxis(a, axes, range(len(axes)))
+    a = jnp.reshape(a, (-1, *a.shape[len(axes) :]))
+    while len(a) > 1:
+        half = len(a) // 2
+        best = of_two(is_upper, a[:half], a[half : 2 * half])
+        a = jnp.concatenate([best, a[2 * half :]])
+    return a[0]
 
 
 _COMPARING: dict[str, Callable[..., Array]] = {
-    "max": lambda is_upper, a, b: jnp.where(is_upper(a - b), a, b),
-    "min": lambda is_upper, a, b: jnp.where(is_upper(a - b), b, a),
+    "max": _max,
+    "min": _min,
     "abs": lambda is_upper, a: jnp.where(is_upper(a), a, -a),
+    "sign": lambda is_upper, a: jnp.where(is_upper(a), 1, -1).astype(a.dtype),
+    "reduce_max": partial(_of_all, _max),
+    "reduce_min": partial(_of_all, _min),
     # Equal numbers stay equal where neither depends on the state, such as a mask and 1.
     "gt": lambda is_upper, a, b: is_upper(a - b, a > b),
     "ge": lambda is_upper, a, b: is_upper(a - b, a >= b),
