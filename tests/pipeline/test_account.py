@@ -562,7 +562,7 @@ def test_rows_that_stay_at_a_kink_are_not_sent_further():
     assert lines[0].startswith(
         "40 ended unfinished, because the solver made no more progress, with q from 0.005 to "
     )
-    assert lines[1].startswith(STALLED) and "searches may stay at kinks" in lines[1]
+    assert lines[1].startswith(STALLED) and "may stay at kinks" in lines[1]
     assert "takes" not in lines[1] and len(lines) == 2
 
 

@@ -97,6 +97,28 @@ def test_it_is_found_in_all_units(unit):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "F",
+    [
+        lambda x, u: 1e5 + ridge(x - 1e5, u),
+        lambda x, u: x + 0.05 + 1e6 * jnp.abs(x - 0.2),
+        lambda x, u: x + 0.05 + jnp.max(jnp.stack([x - 0.2, 0.2 - x]), axis=0),
+    ],
+    ids=["far from zero", "steep", "largest of two"],
+)
+def test_it_is_found_far_from_zero_and_where_slopes_are_steep(F):
+    at = 1e5 + np.array(CLOSED_FORMS["ridge"][2])
+    with jax.enable_x64(True):
+        far = float(jnp.linalg.norm(F(jnp.asarray(at), None) - at)) < 0.02
+        x = starts(3).astype(float) + (1e5 if far else 0)
+        rows = optimize_batch(F, x, np.zeros(1)).to_numpy()
+    settled = rows.status == Status.SLOW_POINT
+    assert settled.mean() > 0.9
+    place = at if far else [0.2] * 3
+    np.testing.assert_allclose(rows.xstar[settled], np.tile(place, (settled.sum(), 1)), atol=1e-6)
+
+
 def test_where_q_is_highest_at_a_kink_no_row_stays():
     def F(x, u):
         return jnp.stack([x[0] + 1 - jnp.abs(x[0]), x[1] / 2])

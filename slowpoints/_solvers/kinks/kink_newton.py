@@ -29,8 +29,8 @@ _MOST, _MOST_ALONE = 300, 40
 comes to or leaves, of which there are some 100 on the way through 256 random units."""
 
 _MOST_WAITS, _HASTY_WAITS = 15, 2
-"""A row takes so many steps at most while it stays where it is; and so many in which it may leave a
-kink before `q` is lowest along it, since the next step may lead back."""
+"""A row takes so many steps while it stays where it is, until it is looked at; and in so many of
+them, it may leave a kink before `q` is lowest along it, since the next step may lead back."""
 
 _LEAVES = 1e-8
 """A row leaves a kink if `q` falls there by more than this part of what it may change by."""
@@ -132,8 +132,8 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     small &= jnp.abs(corner.descent @ d) <= _GAIN * corner.q + rounding_of_q(corner.q, x)
     wrong = jnp.any(_goes_to_the_other_side(corner, d))
     leaves, held = _without_one(corner, d, small, state.n_waits)
-    # Where more kinks meet than there are directions, what holds a row is not unique, and it may
-    # take up one after another.
+    # A row is looked at where it is if no step leads on. Where more kinks meet than there are
+    # directions, what holds it is not unique, and it may take up one after another.
     over = is_finite & (state.n_waits >= _MOST_WAITS)
     waits = ~over & (~is_finite | wrong | leaves | jnp.any(corner.redundant))
 
