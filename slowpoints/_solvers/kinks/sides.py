@@ -158,9 +158,7 @@ def _entered(line: Line) -> Sequence[Program]:
 def _is_read(program: Program) -> bool:
     """Return whether nothing in a program stands in the way of derivatives, as a loop may."""
     return all(
-        line.primitive.name in SMOOTH | _COMPARING.keys() | _LOGICAL
-        and all(map(_is_read, (part for part in line.parts())))
-        for line in program.lines
+        line.primitive.name in _READ and all(map(_is_read, line.parts())) for line in program.lines
     )
 
 
@@ -230,5 +228,8 @@ _COMPARING: dict[str, Callable[..., Array]] = {
 """Operations whose outcome, as a function of its operands, has a kink where a comparison changes;
 and how it follows from the outcome of that."""
 
-_LOGICAL = frozenset(("select_n", "eq", "ne", "and", "or", "not", "xor", "is_finite"))
+_LOGICAL = ("select_n", "eq", "ne", "and", "or", "not", "xor", "is_finite")
 """Operations that make use of comparisons, or compare what has no sides."""
+
+_READ = frozenset((*SMOOTH, *_COMPARING, *_LOGICAL))
+"""Operations that are all differentiated as they are, on given sides."""
