@@ -119,6 +119,33 @@ def test_it_is_found_far_from_zero_and_where_slopes_are_steep(F):
     np.testing.assert_allclose(rows.xstar[settled], np.tile(place, (settled.sum(), 1)), atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_corner_is_no_minimum_if_q_falls_in_one_sector_only():
+    """Off each kink alone, `q` rises there, so that no multiplier tells."""
+
+    def F(x, u):
+        a, b = 0.8 * x[0] + 0.6 * x[1], 0.8 * x[1] - 0.6 * x[0]
+        falls = 0.5 * jax.nn.relu(a - 3 * jnp.abs(b))
+        return x + jnp.stack([0.2 + 0.1 * jnp.sum(jnp.abs(x)) - falls, 0])
+
+    rows = optimize_batch(F, starts(2), NO_INPUT).to_numpy()
+    assert Status.SLOW_POINT not in rows.status
+    assert np.mean(rows.status == Status.FIXED_POINT) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_places_where_the_network_jumps_are_no_slow_points(seed):
+    """Units of -1 or 1: `q` jumps where one of them changes, and may be lower beyond that."""
+    W = np.random.default_rng(seed).standard_normal((6, 6)) / 2
+
+    def F(x, u):
+        return 0.5 * x + 0.4 * jnp.asarray(W, x.dtype) @ jnp.where(x > 0.3, 1.0, -1.0) + 0.1
+
+    status = np.asarray(optimize_batch(F, 2 * starts(6), NO_INPUT).status)
+    assert Status.SLOW_POINT not in status
+
+
 def test_where_q_is_highest_at_a_kink_no_row_stays():
     def F(x, u):
         return jnp.stack([x[0] + 1 - jnp.abs(x[0]), x[1] / 2])
