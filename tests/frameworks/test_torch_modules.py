@@ -1020,6 +1020,19 @@ def test_a_module_that_is_more_than_its_layers_steps_is_refused(module):
         simulate(module, np.zeros((1, 2, N_IN)))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_module_that_looks_back_with_one_unit_is_refused(sign):
+    """Of inputs that go in one direction alone, the unit would see nothing for one of the signs."""
+    module = LooksBack()
+    with torch.no_grad():
+        for tensor in (*module.filter.parameters(), *module.encoder.parameters()):
+            tensor.zero_()
+        module.filter.weight[:, :, 1] = torch.eye(N_IN)
+        module.encoder[0].weight[:, 0] = sign
+    with pytest.raises(ModelError, match=r"to other states than step by step\. It keeps"):
+        simulate(module, np.zeros((1, 2, N_IN)))
+
+
 def test_a_state_to_start_from_that_was_learned_is_no_reason_to_refuse():
     class Learned(Encoded):
         def __init__(self):

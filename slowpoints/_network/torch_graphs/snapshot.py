@@ -35,8 +35,9 @@ _lock = threading.RLock()
 _AGREE = {torch.float32: 1e-4, torch.float64: 1e-10}
 _AGREE_HALF = 0.03
 
-_STEPS = 5
-"""A module that takes a sequence is run on so many steps, to see that one is enough."""
+_STEPS = 12
+"""A module that takes a sequence is run on so many steps, to see that one is enough. The inputs go
+in as many directions, for most of which a ReLU unit may be off."""
 
 _ALL: tuple[Signature, ...] = (
     "state_input",
@@ -120,10 +121,10 @@ class Snapshot:
                 raise ModelError(self._words_on_change(random_operations))
             self._check_others(step, others, points, [first, second])
             self._check_program(program, points, [first, second])
-            self._check_sequence(points[1][-1])
+            self._check_sequence(n_inputs)
             return program
 
-    def _check_sequence(self, u: torch.Tensor) -> None:
+    def _check_sequence(self, n_inputs: int) -> None:
         """Check that a module that takes a sequence is in one step what it is in several.
 
         Raises:
@@ -131,7 +132,7 @@ class Snapshot:
         """
         if not isinstance(self._module, StatesOfLayers):
             return
-        inputs = torch.stack([(k + 1) / 4 * u for k in range(_STEPS)])
+        inputs = self._point(((_STEPS, n_inputs),), 0, 2.0)[0]
         if not self._module.is_a_step_of_sequences(inputs, _AGREE[self._dtype]):
             raise ModelError(
                 f"{self.name}, run on {_STEPS} steps at once, brings its layers "

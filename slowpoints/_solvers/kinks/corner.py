@@ -35,23 +35,25 @@ NO_KINK = int(np.iinfo(np.int32).max)
 
 
 class Held(NamedTuple):
-    """The kinks that hold a row, and those that it has just left, without gaps between them."""
+    """The kinks that hold a row."""
 
-    kink: Int[Array, "*lanes n_slots"]  # by its place among all of the network's
+    kink: Int[Array, "*lanes n_slots"]  # by its place among all of the network's, or `NO_KINK`
     upper: Bool[Array, "*lanes n_slots"]  # the side on which the network is taken to be
-    holds: Bool[Array, "*lanes n_slots"]  # else the row leaves it to that side
 
     @classmethod
     def none(cls, x: Float[Array, "*lanes n_states"]) -> "Held":
         """Return that no kink holds rows, with room for as many as may meet."""
         shape = (*x.shape[:-1], x.shape[-1] + _SPARE)
-        nowhere = jnp.zeros(shape, bool)
-        return cls(jnp.full(shape, NO_KINK, np.int32), nowhere, nowhere)
+        return cls(jnp.full(shape, NO_KINK, np.int32), jnp.zeros(shape, bool))
 
     @property
-    def is_left(self) -> Bool[Array, "*lanes n_slots"]:
-        """Which ones the row leaves."""
-        return ~self.holds & (self.kink != NO_KINK)
+    def holds(self) -> Bool[Array, "*lanes n_slots"]:
+        """Which slots are in use."""
+        return self.kink != NO_KINK
+
+    def without(self, dropped: Bool[Array, "*lanes n_slots"]) -> "Held":
+        """Return what holds rows without some of the kinks."""
+        return self._replace(kink=jnp.where(dropped, NO_KINK, self.kink))
 
     def sides(self, natural: Bool[Array, " n_kinks"]) -> Bool[Array, " n_kinks"]:
         """Return the sides of all kinks, given on which sides the row is."""
@@ -67,12 +69,9 @@ class Corner(NamedTuple):
 
     held: Held
     leads: Bool[Array, " n_states"]
-    leader: Int[Array, " n_slots"]  # of each, or -1 if it does not hold the row
     redundant: Bool[Array, " n_slots"]  # whether it holds the row without a normal of its own
-    normals: Float[Array, "n_slots n_states"]  # gradients of the distances, in rows
     basis: Float[Array, "n_states n_states"]  # of the normals of those that lead, in columns
     factor: Float[Array, "n_states n_states"]  # triangular: these are `basis @ factor`
-    jumps: Float[Array, " n_states"]  # of the gradient of `q`, to the upper side, in normals
     is_torn: Bool[Array, ""]  # whether the network itself jumps
     across: Float[Array, " n_states"]  # the shortest step to all kinks
     r: Float[Array, " n_states"]
@@ -127,57 +126,20 @@ def corner_at(
     across = -basis @ lapack.solve_transposed_triangular(
         factor, jnp.where(leads, distances[: x.size], 0)
     )
-    gradients, gaps = _beyond(kinks, x, u, held, leads, leader, natural, x + across, r)
-    change = jnp.sum((gradients + descent) * of_leads, axis=1)
-    jumps = jnp.where(held.upper[: x.size], -1, 1) * change / jnp.where(leads, lengths, 1) ** 2
+
+    def beyond(slot: Array) -> Array:
+        """Return the next state of the corner, on the other side of one of its kinks."""
+        other = held._replace(upper=held.upper ^ (leader == slot))
+        return kinks.step(x + across, u, other.sides(natural))[0]
+
+    none = jnp.full(1, NO_KINK, np.int32)
+    slots = jnp.concatenate([none, jnp.arange(x.size, dtype=np.int32)])
+    n_slots = 1 + jnp.sum(leads, dtype=np.int32)
+    there = of_first_rows(jax.vmap(beyond), n_slots, (slots,), _AT_A_TIME)
+    gaps = jnp.linalg.norm(there[1:] - there[0], axis=1)
     is_torn = jnp.any(leads & (gaps > _TORN * (1 + jnp.linalg.norm(x))))
     redundant = redundant.at[: x.size].max(dependent)
-    return Corner(
-        held,
-        leads,
-        leader,
-        redundant,
-        normals,
-        basis,
-        factor,
-        jnp.where(leads, jumps, 0),
-        is_torn,
-        across,
-        r,
-        descent,
-        hessian,
-    )
-
-
-def _beyond(
-    kinks: Sides,
-    x: Float[Array, " n_states"],
-    u: Float[Array, " n_inputs"],
-    held: Held,
-    leads: Bool[Array, " n_states"],
-    leader: Int[Array, " n_slots"],
-    natural: Bool[Array, " n_kinks"],
-    corner: Float[Array, " n_states"],
-    r: Float[Array, " n_states"],
-) -> tuple[Float[Array, "n_states n_states"], Float[Array, " n_states"]]:
-    """Return the gradient of `q` beyond each kink, and how far the network jumps at the corner."""
-
-    def look(slot: Array) -> tuple[Array, Array]:
-        upper = held._replace(upper=held.upper ^ (leader == slot)).sides(natural)
-
-        def residuals(x: Array) -> Array:
-            # At the corner as well, since network and derivatives are compiled together.
-            places = jnp.stack([x, corner])
-            return jax.vmap(lambda x: kinks.step(x, u, upper)[0] - x)(places)
-
-        there, pull = jax.vjp(residuals, x)
-        return pull(jnp.stack([r, jnp.zeros_like(r)]))[0], there[1]
-
-    here = jnp.full(1, NO_KINK, np.int32)  # beyond none
-    slots = jnp.concatenate([here, jnp.arange(x.size, dtype=np.int32)])
-    n_slots = 1 + jnp.sum(leads, dtype=np.int32)
-    gradients, residuals = of_first_rows(jax.vmap(look), n_slots, (slots,), _AT_A_TIME)
-    return gradients[1:], jnp.linalg.norm(residuals[1:] - residuals[0], axis=1)
+    return Corner(held, leads, redundant, basis, factor, is_torn, across, r, descent, hessian)
 
 
 def _in_groups(

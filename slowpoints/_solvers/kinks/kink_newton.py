@@ -13,7 +13,7 @@ from slowpoints._linear_algebra.loops import of_first_rows, varying
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.base import AbstractRowSolver, Found, Stopping
-from slowpoints._solvers.kinks.corner import NO_KINK, Corner, Held, corner_at, first
+from slowpoints._solvers.kinks.corner import Corner, Held, corner_at, first
 from slowpoints._solvers.kinks.sides import Sides, has_sides
 from slowpoints._solvers.termination import End, rounding_of_q
 
@@ -28,12 +28,8 @@ _MOST, _MOST_ALONE = 300, 40
 """So many steps a row takes at most, and so many before it meets a kink: one for each kink that it
 comes to or leaves, of which there are some 100 on the way through 256 random units."""
 
-_MOST_WAITS, _HASTY_WAITS = 15, 2
-"""A row takes so many steps while it stays where it is, until it is looked at; and in so many of
-them, it may leave a kink before `q` is lowest along it, since the next step may lead back."""
-
-_LEAVES = 1e-8
-"""A row leaves a kink if `q` falls there by more than this part of what it may change by."""
+_MOST_WAITS = 15
+"""A row takes so many steps while it stays where it is, until it is looked at."""
 
 _BESIDE, _N_BESIDE = (1e-6, 1e-8), 64
 """Of the state's size: so far from a corner it is looked whether `q` rises, in so many directions
@@ -74,10 +70,10 @@ class KinkNewton(AbstractRowSolver):
 
     On given sides of its kinks, the network is smooth. A row that some kinks hold takes Newton's
     step along these, to where `q` is lowest on the way. Often that is at another kink, which holds
-    it from then on. Multipliers tell which kinks it has to leave, and to which side: this is the
-    method of active sets (Nocedal & Wright 2006, ch. 16.5), with two bounds to each multiplier, as
-    the gradient of `q` jumps by a finite amount. Where the step is zero and `q` rises to all sides,
-    zero is a convex combination of the gradients around, and the row is at a minimum (Clarke 1983).
+    it from then on: this is the method of active sets (Nocedal & Wright 2006, ch. 16.5). Where the
+    step is zero, `q` is looked at in many directions around. If it falls in one, the row goes there
+    and no kink holds it any more. If it rises in all, zero is a convex combination of the gradients
+    around, and the row is at a minimum (Clarke 1983).
 
     Attributes:
         polish: whether a row goes on below `tol_q`.
@@ -110,7 +106,7 @@ class KinkNewton(AbstractRowSolver):
         state: _State,
         stopping: Stopping,
     ) -> _State:
-        """Go along the kinks that hold each row, or leave one of them."""
+        """Go along the kinks that hold each row, or leave them."""
         kinks = Sides(F, state.x[0], inputs[0])
         state = jax.vmap(partial(_step, F, kinks))(state, inputs)
         n_iters, n_steps = state.n_iters + 1, state.n_steps + 1
@@ -130,12 +126,10 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     is_finite = jnp.all(jnp.isfinite(d))
     small = jnp.linalg.norm(d) <= _PLACE * x_size
     small &= jnp.abs(corner.descent @ d) <= _GAIN * corner.q + rounding_of_q(corner.q, x)
-    wrong = jnp.any(_goes_to_the_other_side(corner, d))
-    leaves, held = _without_one(corner, d, small, state.n_waits)
     # A row is looked at where it is if no step leads on. Where more kinks meet than there are
     # directions, what holds it is not unique, and it may take up one after another.
     over = is_finite & (state.n_waits >= _MOST_WAITS)
-    waits = ~over & (~is_finite | wrong | leaves | jnp.any(corner.redundant))
+    waits = ~over & (~is_finite | jnp.any(corner.redundant))
 
     settled = over | (small & ~waits & (state.shift <= _FIRST_SHIFT))
     rises, away = _all_around(F, corner, d, settled, x + jnp.where(small, d, 0), u, x_size)
@@ -147,9 +141,8 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     moved = jnp.linalg.norm(y - x) > _NO_STEP * x_size
     moved |= q - new_q > _GAIN * q + rounding_of_q(q, x)
 
-    held = held._replace(holds=(held.holds | (wrong & held.is_left)) & ~corner.redundant)
-    kept = held._replace(holds=held.holds & ~goes_away)
-    met, is_new = _met(kinks, x, way, part, width, u, kept)
+    held = corner.held.without(corner.redundant | goes_away)
+    met, is_new = _met(kinks, x, way, part, width, u, held)
     held = jax.tree.map(lambda a, b: jnp.where(waits, a, b), held, met)
 
     ends = settled & (rises | ~moved)
@@ -169,56 +162,14 @@ def _step(F: Transition, kinks: Sides, state: _State, u: Float[Array, " n_inputs
     )
 
 
-def _scale(corner: Corner) -> Float[Array, ""]:
-    """Return the mean curvature of `q`."""
-    return jnp.abs(jnp.trace(corner.hessian)) / corner.r.size
-
-
 def _step_along(corner: Corner, shift: Float[Array, ""]) -> Float[Array, " n_states"]:
     """Return Newton's step to the kinks and along them."""
-    H, basis, scale = corner.hessian, corner.basis, _scale(corner)
+    H, basis = corner.hessian, corner.basis
+    scale = jnp.abs(jnp.trace(H)) / len(H)
     along = corner.along(corner.along(H).T) + scale * basis @ basis.T
     factor = lapack.cholesky(along + shift * scale * jnp.eye(len(H), dtype=H.dtype))
     descent = corner.along(corner.descent - H @ corner.across)
     return corner.across + corner.along(lapack.cholesky_solve(factor, descent))
-
-
-def _goes_to_the_other_side(
-    corner: Corner, d: Float[Array, " n_states"]
-) -> Bool[Array, " n_slots"]:
-    """Return which kinks that the row is to leave its step crosses."""
-    change = corner.normals @ d
-    counts = jnp.abs(change) > 1e-6 * jnp.linalg.norm(corner.normals, axis=1) * jnp.linalg.norm(d)
-    return corner.held.is_left & counts & ((change > 0) != corner.held.upper)
-
-
-def _without_one(
-    corner: Corner, d: Float[Array, " n_states"], small: Bool[Array, ""], n_waits: Int[Array, ""]
-) -> tuple[Bool[Array, ""], Held]:
-    """Return whether the row leaves a kink, and what holds it then.
-
-    It does where `q` is lowest along the kinks, and before if it falls faster off one of them.
-    """
-    held, leads = corner.held, corner.leads
-    upper = held.upper[: d.size]
-    multipliers = lapack.solve_triangular(
-        corner.factor, corner.basis.T @ (corner.descent - corner.hessian @ d)
-    )
-    # From the lower side: a kink holds the row if this is between zero and the jump.
-    multipliers += jnp.where(upper, corner.jumps, 0)
-    to_lower, to_upper = -multipliers, multipliers - corner.jumps
-    lengths = jnp.linalg.norm(corner.ways_off(), axis=1)
-    falls = jnp.maximum(to_lower, to_upper) / jnp.where(leads, lengths, 1)
-    falls = jnp.where(leads & jnp.isfinite(falls), falls, -jnp.inf)
-    worst = _where_lowest(-falls)
-    hasty = n_waits < _HASTY_WAITS
-    leaves = small | (hasty & (falls[worst] > jnp.linalg.norm(corner.along(corner.descent))))
-    leaves &= falls[worst] > _LEAVES * jnp.linalg.norm(corner.r) * jnp.sqrt(_scale(corner))
-    # One at a time: without a step in between, `q` may fall to neither of two sides.
-    leaves &= ~jnp.any(held.is_left)
-    one = leaves & (corner.leader == worst)
-    turns = upper[worst] != (to_upper > to_lower)[worst]
-    return leaves, held._replace(upper=held.upper ^ (one & turns), holds=held.holds & ~one)
 
 
 def _lowest_on(
@@ -267,10 +218,8 @@ def _met(
     n_slots = held.kink.size
     in_use, kink = jax.lax.top_k(in_use, min(kinks.n, n_slots))
     empty = (0, n_slots - kink.size)
-    holds = jnp.pad(in_use > 0, empty)
-    upper = jnp.pad(upper[kink], empty) & holds
-    kink = jnp.where(holds, jnp.pad(kink, empty), NO_KINK)
-    return Held(kink, upper, holds), jnp.any(new)
+    in_use, kink, upper = (jnp.pad(a, empty) for a in (in_use, kink, upper[kink]))
+    return Held(kink, upper & (in_use > 0)).without(in_use == 0), jnp.any(new)
 
 
 def _all_around(
