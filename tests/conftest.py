@@ -7,18 +7,20 @@ import shutil
 import tempfile
 from collections import Counter
 from importlib.metadata import version
+from pathlib import Path
 
 from packaging.version import Version
 
 # Before JAX starts: one device, as most users have, or four for tests that are marked so, which
 # `test_devices` runs in a process of their own. And nearly all of the tests' time is compilation,
-# of which a third goes without fusion emitters. From 0.11 on there is no such choice, and the tests
-# compile as users do.
+# which takes a third less where LLVM does not optimize and works on one core at a time, and without
+# fusion emitters. From 0.11 on, there is no choice of the latter.
 os.environ.setdefault("SLOWPOINTS_TEST_DEVICES", "1")
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + f" --xla_force_host_platform_device_count={os.environ['SLOWPOINTS_TEST_DEVICES']}"
-    + (" --xla_cpu_use_fusion_emitters=false" * (Version(version("jaxlib")) < Version("0.11")))
+    f"--xla_force_host_platform_device_count={os.environ['SLOWPOINTS_TEST_DEVICES']}"
+    " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
+    + ("--xla_cpu_use_fusion_emitters=false " * (Version(version("jaxlib")) < Version("0.11")))
+    + os.environ.get("XLA_FLAGS", "")
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Several test processes share a GPU, where there is one.
@@ -64,6 +66,13 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left]
 
 
+def pytest_collection_finish():
+    """Look for garbage less often, and never among what the packages and the tests consist of."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 @pytest.fixture(autouse=True)
 def _only_the_library_checks_input(request):
     """Switch the run-time type checker off for `checks_input` tests: users do not have it."""
@@ -75,10 +84,16 @@ def _only_the_library_checks_input(request):
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+_MOST_MAPS = 20_000
+"""Compiled code takes several memory maps each, of which Linux gives a process some 65,000."""
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_are_dropped():
-    """Compiled code takes several memory maps each, of which a process has some 65,000."""
+def _compiled_programs_are_dropped_before_there_are_too_many():
     yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") < _MOST_MAPS:
+        return
     from slowpoints._core.programs import forget_programs  # once its types are checked
 
     forget_programs()

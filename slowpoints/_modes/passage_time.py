@@ -21,12 +21,12 @@ from slowpoints._modes.slow_direction import DEFECTIVE, slow_direction
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
-from slowpoints._network.network import may_have_kinks
 from slowpoints._network.precision import computes_in_float64, with_precision
 from slowpoints._network.units import InUnits, units_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.traced import traced_for
+from slowpoints._solvers.kinks.smooth import may_have_kinks
 
 _ROUNDINGS = 8
 """A curvature of so many units in the last place of the products that it is a sum of, or less, is

@@ -13,14 +13,8 @@ from jaxtyping import Array, Float
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition
 from slowpoints._network.derivative import has_tangent, with_zeros
-from slowpoints._network.program import (
-    CALLS,
-    Line,
-    Number,
-    Program,
-    Value,
-    is_fixed,
-)
+from slowpoints._network.program import CALLS, Line, Number, Program, Value, is_fixed
+from slowpoints._network.reversible import reversible
 
 
 class Network(Transition):
@@ -74,56 +68,6 @@ def finest(F: Transition) -> np.dtype | None:
 def programs_of(F: Transition) -> list[Program]:
     """Return the programs that a traced transition consists of."""
     return [network.program for network in _networks(F)]
-
-
-def may_have_kinks(F: Transition) -> bool:
-    """Return whether slopes of a traced transition may jump: `False` only if none can.
-
-    An operation that is not known to be smooth counts as one with kinks, such as a choice between
-    two numbers, which may be alike where the choice changes.
-    """
-    programs = programs_of(F)
-    return not programs or any(map(_may_be_kinked, (x for p in programs for x in p.all_lines())))
-
-
-def _may_be_kinked(line: Line) -> bool:
-    from_real, to_real = (
-        any(dtype is not None and jnp.issubdtype(dtype, np.inexact) for dtype in dtypes)
-        for dtypes in (line.dtypes, line.out_dtypes)
-    )
-    if not to_real:  # a place in an array, such as that of the largest number
-        return from_real and any(jnp.issubdtype(dtype, np.integer) for dtype in line.out_dtypes)
-    made_real = line.primitive.name == "convert_element_type" and not from_real
-    return line.primitive.name not in SMOOTH or made_real
-
-
-SMOOTH = frozenset(
-    (
-        *CALLS,
-        *("scan", "custom_jvp_call", "custom_linear_solve", "stop_gradient", "copy", "copy_p"),
-        *("add", "sub", "mul", "div", "neg", "add_any", "dot_general", "conv_general_dilated"),
-        *("exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "cbrt", "square", "integer_pow"),
-        *("pow", "tanh", "logistic", "erf", "erfc", "erf_inv", "lgamma", "digamma"),
-        *("sin", "cos", "tan", "asin", "acos", "atan", "atan2"),
-        *("sinh", "cosh", "asinh", "acosh", "atanh"),
-        *("reduce_sum", "cumsum", "reduce_prod", "cumprod"),
-        *(
-            "one_minus_square",
-            "stack",
-            "unstack",
-            "broadcast_in_dim",
-            "reshape",
-            "transpose",
-            "squeeze",
-            "expand_dims",
-            "concatenate",
-        ),
-        *("slice", "dynamic_slice", "dynamic_update_slice", "gather", "scatter", "scatter-add"),
-        *("pad", "rev", "split", "convert_element_type", "real", "imag", "complex", "conj"),
-        *("iota", "triangular_solve", "cholesky", "lu"),
-    )
-)
-"""Operations on numbers whose results have no kinks where they are finite."""
 
 
 def digest_of_network(F: Transition) -> str:
@@ -210,6 +154,12 @@ class Evaluation:
         traced = jax.make_jaxpr(lambda *args: self.results(program, args))(*specs)
         return traced
 
+    def arrays_of(self, *programs: Program) -> Any:
+        """Return the arrays that programs use, by their places, which may be all that there are."""
+        if self.rules:  # whose arrays are all that is used inside of them
+            return self.arrays
+        return {i: self.arrays[i] for i in sorted({i for p in programs for i in p.places})}
+
     def function(self, program: Program, first: Sequence[Any] = ()) -> Callable[..., list[Any]]:
         return lambda *args: self.results(program, [*first, *args])
 
@@ -263,10 +213,16 @@ def _scan(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
 
 def _while(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
     n_cond, n_body = line.params["cond_nconsts"], line.params["body_nconsts"]
-    goes_on = own.function(line.inner["cond_jaxpr"], operands[:n_cond])
-    step = own.function(line.inner["body_jaxpr"], operands[n_cond : n_cond + n_body])
-    start = operands[n_cond + n_body :]
-    return jax.lax.while_loop(lambda c: goes_on(*c)[0], lambda c: step(*c), start)
+
+    def loop(given: tuple[dict[int, Any], list[Any]]) -> list[Any]:
+        arrays, operands = given
+        inside = Evaluation(arrays, own.dtype, own.rules)
+        goes_on = inside.function(line.inner["cond_jaxpr"], operands[:n_cond])
+        step = inside.function(line.inner["body_jaxpr"], operands[n_cond : n_cond + n_body])
+        start = operands[n_cond + n_body :]
+        return list(jax.lax.while_loop(lambda c: goes_on(*c)[0], lambda c: step(*c), start))
+
+    return reversible(loop)((own.arrays_of(*line.parts()), operands))
 
 
 def _cond(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
@@ -299,10 +255,7 @@ def _with_rule(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:
         results = out[: len(line.out_dtypes)]
         return results, [*with_zeros(results, out[len(results) :])]
 
-    if own.rules:  # whose arrays are all that is used inside of it
-        return function(own.arrays, operands)
-    used = sorted({*call.places, *rule.places})
-    return function({i: own.arrays[i] for i in used}, operands)
+    return function(own.arrays_of(call, rule), operands)
 
 
 def _linear_solve(own: Evaluation, line: Line, operands: list[Any]) -> list[Any]:

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Shaped
 from slowpoints._core import arguments
 from slowpoints._core.types import Number
 from slowpoints._network.as_transition import as_transition
-from slowpoints._network.network import may_have_kinks
 from slowpoints._pipeline.missing_points import told_by_signs, told_of_many_more
 from slowpoints._pipeline.parts import Part, are, count_of, sentence
 from slowpoints._pipeline.rows_of_search import EDGE, RowsOfSearch, places
@@ -19,6 +18,7 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.neighbours import nearest
 from slowpoints._points.status import Status, counted
 from slowpoints._points.traced import traced_for
+from slowpoints._solvers.kinks.smooth import may_have_kinks
 
 SIZEABLE = 0.05
 """A search warns of dropped slow points, and of unfinished rows that no other rule would drop, if

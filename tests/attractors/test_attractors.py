@@ -97,6 +97,7 @@ def test_a_cycle_too_long_for_newtons_method_is_found_by_its_return():
     assert np.isclose(found.exponents[0, 0], np.log(0.5), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_henon_is_chaotic():
     found = attractors(henon(), 0.1 * normal(64, 2), NO_INPUT)
     is_whole(found, 64)
@@ -160,6 +161,7 @@ def test_two_rotators_make_a_torus():
     assert np.abs(found.exponents[0, :2]).max() < 1e-6 and found.exponents[0, 2] < -0.1
 
 
+@pytest.mark.slow
 def test_states_leave_and_states_that_are_slow_are_not_called_settled():
     found = attractors(lambda x, u: 1.01 * x, normal(16, 2), NO_INPUT)
     is_whole(found, 16)
@@ -302,6 +304,7 @@ def turning(x, u):
     return (1 + 0.5 * (r - 1)) / r * jnp.stack([c * x[0] - s * x[1], s * x[0] + c * x[1]])
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("number", [0.002, 0.02, 0.0200003, 0.10001, 0.25003, 0.498])
 def test_rotations_that_are_slow_or_nearly_repeat_are_one_orbit(number):
     found = attractors(turning, normal(10, 2), np.array([number], np.float32))
@@ -315,6 +318,7 @@ def test_a_rotation_of_too_few_turns_is_not_decided():
     assert kinds(found) == ["UNDECIDED"] and "too slow" in found.reasons[0]
 
 
+@pytest.mark.slow
 def test_leaving_an_unstable_point_slowly_is_not_chaos():
     c, s = 1.0001 * np.cos(0.1), 1.0001 * np.sin(0.1)
     spiral = attractors(
@@ -340,6 +344,7 @@ def test_wells_closer_than_float32_tells_are_not_one():
     assert (np.sign(own[stable] - 1) == np.sign(ended - 1)).all() and stable.mean() > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r, k", [(3.569, 32), (3.5436, 4), (3.82843, 3)])
 def test_cycles_near_a_bifurcation_have_their_least_period_and_are_one(r, k):
     x = np.random.default_rng(1).uniform(0.1, 0.9, (20, 1)).astype(np.float32)
@@ -385,6 +390,7 @@ def test_curves_that_are_visited_in_turn_are_one_orbit():
     assert {-3.0, 3.0} == set(np.round(found.states[0, :, 2], 6))
 
 
+@pytest.mark.slow
 def test_many_short_cycles_are_found_at_once():
     x = normal(300, 7)
     found = attractors(lambda x, u: -jnp.tanh(2 * x), x, NO_INPUT)

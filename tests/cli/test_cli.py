@@ -43,7 +43,7 @@ from slowpoints._cli.options import (
     parameters_of_finder,
 )
 from slowpoints._core import arguments
-from slowpoints._network.network import may_have_kinks
+from slowpoints._solvers.kinks.smooth import may_have_kinks
 from slowpoints.flipflop import FlipFlopNetwork
 
 pytestmark = pytest.mark.checks_input

@@ -128,6 +128,7 @@ class TestDemo:
     def test_finds_the_points_that_the_task_calls_for(self, fps):
         assert np.bincount(index_of(fps)).tolist() == expected_counts(BITS) == [4, 4, 1]
 
+    @pytest.mark.slow
     def test_the_points_are_fixed_points_of_the_saved_network(self, fps, network):
         _, h_next = network(jnp.zeros((fps.n, 1, BITS)), jnp.asarray(fps.xstar))
         np.testing.assert_allclose(h_next, fps.xstar, atol=1e-6)

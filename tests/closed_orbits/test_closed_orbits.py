@@ -79,6 +79,7 @@ def test_time_runs_forwards_where_the_flow_beside_the_orbit_runs_backwards(radiu
     assert ahead @ np.asarray(F(jnp.asarray(found.states[0, 0]), u)) > 0
 
 
+@pytest.mark.slow
 def test_exponents_of_directions_that_numbers_hardly_hold():
     """By Liouville's formula, their sum is the mean divergence along the orbit."""
 
@@ -105,6 +106,7 @@ def test_a_slow_circle_of_a_map_is_stable():
     assert found.is_stable[0] and np.isclose(found.exponents[0, 0], 0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_an_orbit_that_doubled_its_period_is_found_past_it():
     """Compared with shooting, from another start, by SciPy."""
 
@@ -133,6 +135,7 @@ def test_an_orbit_that_doubled_its_period_is_found_past_it():
     assert nearest < 0.2
 
 
+@pytest.mark.slow
 def test_a_circle_of_a_map_agrees_with_its_trajectories_and_one_that_repels_is_found():
     F = DelayedLogistic(jnp.float32(2.1))
     settled = attractors(F, np.float32([[0.5, 0.5]]), NO_INPUT)
@@ -231,6 +234,7 @@ def test_bad_arguments_are_named(change, message):
         closed_orbits(ContinuousTime(van_der_pol), **{**good, **change})
 
 
+@pytest.mark.slow
 def test_a_forced_pendulum_whose_force_is_an_oscillator():
     """Compared with shooting by SciPy, which knows the force as a function of time."""
     damping, strength, turn = 0.3, 0.8, 0.7

@@ -106,6 +106,7 @@ def test_orbits_of_one_family_give_one_branch_which_closes():
     assert np.allclose(sorted(event.s for event in found.events), [-0.5, 0.5], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_torus_is_told_where_it_branches_off():
     """Langford's system, which is symmetric: the orbit is an equilibrium of its radius and `z`."""
 
@@ -127,6 +128,7 @@ def test_a_torus_is_told_where_it_branches_off():
     assert sorted(set(found.branches[0].index)) == [0, 2]
 
 
+@pytest.mark.slow
 def test_families_that_cross_are_told_from_a_fold():
     def f(x, u):
         q = x[0] ** 2 + x[1] ** 2
@@ -138,7 +140,8 @@ def test_families_that_cross_are_told_from_a_fold():
     assert kinds(found) == ["branch_point"] and abs(found.events[0].s) < 1e-9
 
 
-@pytest.mark.parametrize("gap", [0.02, pytest.param(1e-3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [0.02, 1e-3])
 def test_a_family_does_not_jump_to_one_close_by(gap):
     def f(x, u):  # squared radii `1 +- sqrt(u^2 / 4 + gap^2)`
         apart = (jnp.sum(x**2) - 1) ** 2 - u[0] ** 2 / 4 - gap**2
@@ -165,9 +168,8 @@ def test_where_families_cross_the_place_is_known():
     assert np.isclose(found.events[0].multiplier, 1, atol=1e-2)
 
 
-@pytest.mark.parametrize(
-    "start, s", [(1.2, 0.1), pytest.param(1.0, 0.5, marks=pytest.mark.slow)], ids=["", "at a fold"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("start, s", [(1.2, 0.1), (1.0, 0.5)], ids=["", "at a fold"])
 def test_orbits_next_to_a_fold_and_where_a_branch_closes_are_there_once(start, s):
     def f(x, u):
         return ((jnp.sum(x**2) - 1) ** 2 + u[0] ** 2 - 0.25) * x + jnp.stack([-x[1], x[0]])
@@ -310,6 +312,11 @@ def test_what_cannot_be_followed_is_said():
     assert len(found.at(0.0)) == 0 and len(found.emerging_orbits()) == 0
 
 
+@pytest.fixture(scope="module")
+def orbits_of_bautin():
+    return closed_orbits(ContinuousTime(bautin), 1.3 * CIRCLE, np.float32([-0.5]))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -323,10 +330,12 @@ def test_what_cannot_be_followed_is_said():
         ({"key": jax.random.key(0)}, "`key`"),
     ],
 )
-def test_bad_arguments_are_named(change, message):
-    F = ContinuousTime(bautin)
-    orbits = closed_orbits(F, 1.3 * CIRCLE, np.float32([-0.5]))
+def test_bad_arguments_are_named(change, message, orbits_of_bautin):
     with pytest.raises(ValueError, match=message):
-        continuation(F, **{"fps": orbits, "span": (-1, 1), **change})
+        continuation(ContinuousTime(bautin), **{"fps": orbits_of_bautin, "span": (-1, 1), **change})
+
+
+def test_a_parameter_beyond_the_branches_is_refused(orbits_of_bautin):
+    branches = continuation(ContinuousTime(bautin), orbits_of_bautin, (-0.5, -0.4))
     with pytest.raises(ValueError, match="`s` is 3"):
-        continuation(F, orbits, (-0.5, -0.4)).at(3)
+        branches.at(3)

@@ -49,6 +49,7 @@ def test_nothing_is_said_where_a_point_is_stable_or_stability_is_not_known(capsy
     )
 
 
+@pytest.mark.slow
 def test_continuous_time_is_followed_in_units_of_time(capsys):
     flow = ContinuousTime(lambda x, u: x - x**3 + jnp.stack([-x[1], x[0]]))
     told = said(capsys, flow, states())

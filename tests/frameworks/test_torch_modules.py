@@ -914,6 +914,7 @@ WHOLE = {  # the module, the number of its states, and which of them its readout
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_module_that_takes_a_sequence_has_the_states_of_its_layers(name):
     module, n_states, read = WHOLE[name]

@@ -56,7 +56,7 @@ def simulated(F, fps, told, distance, most=100_000):
 # ---- one unit ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mu", "share", "accuracy"),
     [(1e-2, 0.88, 2e-2), (1e-3, 0.96, 7e-3), (1e-4, 0.987, 1e-3), (1e-6, 0.9988, 3e-4)],

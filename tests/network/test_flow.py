@@ -140,6 +140,7 @@ def test_equilibria_of_fitzhugh_and_nagumos_equations(a, b, u, n_expected):
     np.testing.assert_allclose(np.abs(fps.frequencies()[:, 0]), frequency, atol=ATOL)
 
 
+@pytest.mark.slow
 def test_types_of_fitzhugh_and_nagumos_equilibria():
     """At rest a stable spiral; with a current, one that is unstable: spikes."""
     f, starts = flow(1, 0.7, 0.8, 0.08), uniform(100, 2, -2, 2)

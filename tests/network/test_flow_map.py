@@ -41,7 +41,7 @@ def linear(dtype=np.float64):
     return Linear(jnp.asarray(A, dtype), jnp.asarray(B, dtype))
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "error"), [(np.float64, 1e-10), (np.float32, 2e-5)])
 def test_a_linear_network_has_the_matrix_exponential(dtype, error):
     with jax.enable_x64(dtype == np.float64):

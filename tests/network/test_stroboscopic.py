@@ -64,6 +64,7 @@ def test_its_fixed_points_repeat_after_a_period_and_have_floquet_multipliers():
     assert certify(stroboscopic(F, INPUTS), fps).is_certified.all()
 
 
+@pytest.mark.slow
 def test_oscillations_are_followed_in_the_amplitude():
     F = network(gain=0.8)
     G = stroboscopic(F, lambda s: s * INPUTS)

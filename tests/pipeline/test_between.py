@@ -326,7 +326,8 @@ def test_the_finder_and_its_account():
     assert "between others" not in str(slowpoints.account(fps, all_fps))
 
 
-@pytest.mark.parametrize("cell", ["tanh", pytest.param("gru", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["tanh", "gru"])
 def test_flip_flop_from_states_without_noise(cell):
     case = networks.case(cell)
     visited = case["traj"].reshape(-1, case["traj"].shape[-1])

@@ -96,6 +96,7 @@ def test_what_is_too_little_for_a_warning_is_in_the_account():
     assert told.lines[1].startswith("4 ended at 1 slow point that is not below") and fps.n == 1
 
 
+@pytest.mark.slow_cases
 @pytest.mark.filterwarnings("ignore:find_fixed_points")
 @pytest.mark.parametrize("n_inits", [1, 3])
 def test_a_finder_of_few_starts_counts_them(capsys, n_inits):

@@ -71,6 +71,7 @@ def test_a_grid_far_from_the_origin_is_even_but_for_rounding():
     assert np.allclose(fig.axes[0].get_xlim(), [1000 - 40 / 19, 1000 + 40 / 19], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_states_of_which_it_is_not_known_are_named():
     fig = drawn(lambda x, u: 0.999999 * x + 1e-3, SQUARE, max_steps=20)
     assert legend_of(fig) == ["undecided: 100.0 %"]

@@ -367,6 +367,7 @@ def some_programs():
     }
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize("name", some_programs())
 def test_states_differ_by_what_is_linear_and_what_is_returned(name):

@@ -238,6 +238,7 @@ def test_the_rows_stand_in_the_order_of_the_initial_states(name):
     np.testing.assert_array_equal(fps.cond_id, np.arange(N_ROWS))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", each_by_itself)
 def test_rows_need_numbers_of_iterations_of_their_own(name):
     n_iters = np.asarray(search(name).n_iters)

@@ -170,6 +170,7 @@ def test_a_ghost_is_a_slow_point(d, scale):
     assert all_are(fps, Status.SLOW_POINT)
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_where_the_speed_is_the_same_everywhere_no_row_is_at_a_fixed_point(name):
     """`x + 1e-5`: a hundred starts have not a hundred fixed points, and none have escaped."""

@@ -228,12 +228,13 @@ def many_kinks(n, n_kinks, seed=0):
     return F, place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "n_kinks"),
     [
         (24, 24),
-        pytest.param(6, 20, marks=pytest.mark.slow),  # more than there are directions
-        pytest.param(2, 30, marks=pytest.mark.slow),
+        (6, 20),  # more than there are directions
+        (2, 30),
     ],
 )
 def test_it_is_found_where_many_kinks_meet(n, n_kinks):

@@ -71,6 +71,7 @@ NETWORKS = {  # and how many kinks each has
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", NETWORKS)
 def test_on_its_own_sides_it_is_the_network(name):
     with jax.enable_x64(True):

@@ -427,6 +427,7 @@ def test_a_looser_tolerance_ends_earlier_and_is_met(solver):
     assert loose.n_iters.sum() < tight.n_iters.sum()
 
 
+@pytest.mark.slow
 def test_adam_reduces_its_rate_on_a_plateau():
     """Where `q` is 1/2 everywhere, only the schedule's counters are at work."""
     rates = {}

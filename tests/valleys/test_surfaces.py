@@ -97,6 +97,7 @@ def place_on(F, x):
     return reduced_ahead(network, u, at, jnp.zeros_like(at.gradient), jnp.asarray(1.0))
 
 
+@pytest.mark.slow
 def test_q_changes_along_a_surface_as_is_told():
     """Compared with `q` at the places themselves, which are found without any derivative of it."""
     F = Torus(2, seed=1, sizes=[3e-3, 1e-3])
@@ -198,6 +199,7 @@ def test_valleys_are_followed_without_forward_mode_derivatives():
     np.testing.assert_allclose(found[0].x, found[1].x, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_states", [1, 2, 7])
 def test_networks_may_have_as_few_states_as_directions(n_states):
     def F(x, u):
@@ -230,7 +232,7 @@ def test_a_long_step_is_no_longer_than_the_radius():
     assert np.all(np.diff(gains) > 0) and gains[0] > 0
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_angles, seed, sizes",
     [
@@ -253,7 +255,7 @@ def test_all_rows_on_a_torus_come_to_an_end(n_angles, seed, sizes):
         assert part.max() < 2e-3
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 def test_directions_of_slow_units_are_left_out_where_they_are_in_the_way():
     """Half of the units that follow a ring of slow states do so a hundred times more slowly."""
     rng = np.random.default_rng(2)

@@ -54,7 +54,8 @@ def minima_along(W, angles, n_places=2000):
     return phase[is_least]
 
 
-@pytest.mark.parametrize("unevenness", [0.004, pytest.param(0.0005, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("unevenness", [0.004, 0.0005])
 def test_on_a_nearly_even_ring_all_rows_come_to_one_of_its_few_points(unevenness):
     """Speeds along it are some 1e-4 of its size and less."""
     angles, W = uneven_ring(64, unevenness, 1)
@@ -155,6 +156,7 @@ def test_a_ring_is_followed_to_where_states_rest_or_are_slowest(speed, start, en
     assert q <= 1.0002 * last if at_minimum else q < 1e-12 * first + 1e-24
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "F, x, known",
     [

@@ -108,6 +108,7 @@ def test_steep_networks_have_fixed_points_whose_residual_is_many_roundings(gain)
     assert set(status.tolist()) == {Status.FIXED_POINT}
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "slope, status", [(0.0, Status.SLOW_POINT), (1e-8, Status.UNFINISHED)], ids=["even", "falling"]
 )

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slowpoints._network.base import Transition
-from slowpoints._network.network import SMOOTH, Evaluation, alike, programs_of
+from slowpoints._network.network import Evaluation, alike, programs_of
 from slowpoints._network.program import CALLS, Line, Program
 from slowpoints._network.read_program import read_program
+from slowpoints._solvers.kinks.smooth import SMOOTH
 
 
 class Sides:
