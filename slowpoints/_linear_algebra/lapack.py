@@ -111,7 +111,8 @@ def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Differentiate `U^T A V = diag(s)` (Townsend 2016)."""
     U, s, Vt = svd(*primals)
     M = U.T @ tangents[0] @ Vt.T
-    apart = jnp.square(s)[None, :] - jnp.square(s)[:, None]
+    # Not of squares: in one instruction of a CPU, one is rounded and the other is not.
+    apart = (s[None, :] - s[:, None]) * (s[None, :] + s[:, None])
     turn = jnp.where(apart == 0, 0, 1 / jnp.where(apart == 0, 1, apart))
     left = turn * (M * s[None, :] + s[:, None] * M.T)
     right = turn * (s[:, None] * M + M.T * s[None, :])

@@ -176,9 +176,11 @@ def _bends(
     r: Float[Array, " n_states"],
     along: Float[Array, "n_states n_directions"],
 ) -> Float[Array, "n_states n_directions"]:
-    """Return how `r @ J` changes along directions, also of networks without forward-mode rules."""
+    """Return how `r @ J` changes along directions."""
 
-    def slope(y: Array, v: Array) -> Array:
-        return v @ jax.grad(lambda y: r @ F(y, u).astype(y.dtype))(y)
+    def pull(y: Array) -> Array:
+        return jax.grad(lambda y: r @ F(y, u).astype(y.dtype))(y)
 
-    return jax.vmap(jax.grad(slope), in_axes=(None, 1), out_axes=1)(x, along)
+    # Forwards over backwards, since loops of unknown length go backwards once at most.
+    push = jax.linearize(pull, x)[1]
+    return jax.vmap(push, in_axes=1, out_axes=1)(along)

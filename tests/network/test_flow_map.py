@@ -12,11 +12,13 @@ from scipy.linalg import expm
 from slowpoints import (
     ContinuousTime,
     FixedPoints,
+    Status,
     attractors,
     decompose,
     find_fixed_points,
     flow,
     jacobians,
+    optimize_batch,
     stroboscopic,
 )
 
@@ -141,6 +143,15 @@ def test_a_flow_is_a_step_of_a_periodic_input():
     kept = np.exp(-0.5)
     x = (1 - kept) * (kept**2 + 2) / (1 - kept**3)
     assert fps.n == 1 and np.allclose(fps.xstar, x, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_ghost_of_a_flow_is_a_slow_point():
+    """An integrator's steps, whose number is not known beforehand, go backwards once at most."""
+    x = np.linspace(-0.3, 0.1, 16, dtype=np.float32)[:, None]
+    rows = optimize_batch(flow(lambda x, u: 1e-3 + x**2, 0.5), x, NO_INPUT)
+    assert (np.asarray(rows.status) == Status.SLOW_POINT).all()
+    np.testing.assert_allclose(rows.xstar, 0, atol=2e-3)
 
 
 @pytest.mark.checks_input

@@ -142,11 +142,11 @@ def test_a_ring_has_three_memories_and_drift_in_degrees_that_is_known(tmp_path):
     assert drift.get_ylabel() == "drift\n(degrees per 10 ms)"
     (line,) = (a for a in drift.lines if a.get_marker() == ".")
     expected = np.degrees(TURN * np.sin(3 * np.radians(line.get_xdata())))
-    np.testing.assert_allclose(line.get_ydata(), expected, atol=0.03)
+    np.testing.assert_allclose(line.get_ydata(), expected, atol=0.05)
     rests = [np.asarray(a.get_offsets())[:, 0] for a in marks(drift).values()]
     rests = [places for places in rests if len(places) == 3]
-    np.testing.assert_allclose(np.sort(rests[0] % 360), [60, 180, 300], atol=1)
-    np.testing.assert_allclose(np.sort(np.abs(rests[1])), [0, 120, 120], atol=1)
+    np.testing.assert_allclose(np.sort(rests[0] % 360), [60, 180, 300], atol=2)
+    np.testing.assert_allclose(np.sort(np.abs(rests[1])), [0, 120, 120], atol=2)
     one_column = PlotConfig.for_column(show=False)
     found = {"points": fps, "ring": ring}
     again, *same = plot_ring_attractor(on_a_ring, states, np.zeros(1), one_column, **found)

@@ -8,6 +8,7 @@ import scipy.linalg
 
 from slowpoints import Status, optimize_batch
 from slowpoints._network.as_transition import as_transition
+from slowpoints._network.trace import traced
 from slowpoints._valleys.reduction import (
     N_DIRECTIONS,
     beside_the_floor,
@@ -184,7 +185,7 @@ tanh_in_reverse_only.defvjp(
 )
 
 
-def test_valleys_are_followed_without_forward_mode_derivatives():
+def test_valleys_are_followed_where_the_model_has_no_forward_mode_derivatives():
     def network(tanh):
         return lambda x, u: x + 1e-4 * jnp.stack([1 + tanh(x[0]) ** 2, -tanh(x[1])])
 
@@ -192,7 +193,7 @@ def test_valleys_are_followed_without_forward_mode_derivatives():
     found = []
     with jax.enable_x64(True):
         for tanh in (jnp.tanh, tanh_in_reverse_only):
-            F = as_transition(network(tanh))
+            F = traced("test", as_transition(network(tanh)), 2, 0, x.dtype)
             found.append(ends_of_valleys(F, x, x, np.zeros((8, 0)), np.full(8, 1000)))
     assert found[1].known.all() and found[1].at_minimum.all()
     np.testing.assert_allclose(found[1].x, 0, atol=2e-2)
