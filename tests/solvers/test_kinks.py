@@ -121,7 +121,7 @@ def test_it_is_found_far_from_zero_and_where_slopes_are_steep(F):
 
 @pytest.mark.slow
 def test_a_corner_is_no_minimum_if_q_falls_in_one_sector_only():
-    """Off each kink alone, `q` rises there, so that no multiplier tells."""
+    """Off each kink alone, `q` rises there."""
 
     def F(x, u):
         a, b = 0.8 * x[0] + 0.6 * x[1], 0.8 * x[1] - 0.6 * x[0]
