@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from slowpoints._arclength.curve import Curve
 from slowpoints._linear_algebra import lapack
@@ -46,7 +46,7 @@ def solver_at(curve: Curve, at: Array, normal: Array) -> tuple[Solve, Array]:
     def decomposed(matrix: Array) -> tuple[Any, Array]:
         factors = lapack.lu_factor(matrix)
         eye = jnp.eye(matrix.shape[0], dtype=at.dtype)
-        return lapack.lu_solve(factors, eye) if few else factors, _sign(*factors)
+        return lapack.lu_solve(factors, eye) if few else factors, _sign(factors)
 
     parts, signs = one_by_one(decomposed, matrices)
 
@@ -58,10 +58,10 @@ def solver_at(curve: Curve, at: Array, normal: Array) -> tuple[Solve, Array]:
     return solve, signs
 
 
-def _sign(lu: Float[Array, "d1 d1"], pivots: Int[Array, " d1"]) -> Array:
+def _sign(factors: lapack.Factors) -> Array:
     """Return the sign of a determinant, from the factors of the matrix; 0 if it is not known."""
-    n_swaps = jnp.sum(pivots != jnp.arange(pivots.size))
-    diagonal = jnp.prod(jnp.sign(jnp.diagonal(lu)))
+    n_swaps = jnp.sum(factors.pivots != jnp.arange(factors.pivots.size))
+    diagonal = jnp.prod(jnp.sign(jnp.diagonal(factors.LU)))
     sign = jnp.where(n_swaps % 2 == 1, -diagonal, diagonal)
     return jnp.where(jnp.isfinite(sign), sign, 0)
 

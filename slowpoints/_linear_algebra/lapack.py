@@ -11,21 +11,35 @@ Without a note, a function has no derivative in reverse mode.
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy import linalg
-from jaxtyping import Array, Complex, Float, Num
+from jaxtyping import Array, Complex, Float, Int, Num
 
 from slowpoints._core.program_folder import before_reading
 from slowpoints._linear_algebra.loops import one_after_another
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-Factors = tuple[Array, Array]
-"""The factors `L` and `U` in one matrix, and the pivots."""
+
+class Factors(NamedTuple):
+    """The factors `P A = L U`.
+
+    JAX's own functions keep the pivots alone, and find the order of the rows anew, pivot by pivot,
+    each time that they solve, which takes as long as solving.
+
+    Attributes:
+        LU: `[d, d]` `U`, and below its diagonal `L` without the ones on its own.
+        pivots: `[d]` with which later row, or itself, each row was exchanged in turn.
+        order: `[d]` which row of `A` each row of `L U` is.
+    """
+
+    LU: Num[Array, "d d"]
+    pivots: Int[Array, " d"]
+    order: Int[Array, " d"]
 
 
 def _one_after_another_in_batches(f: _Function) -> _Function:
@@ -136,23 +150,32 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return inv, -inv @ tangents[0] @ inv
 
 
+_triangular_solve = functools.partial(jax.lax.linalg.triangular_solve, left_side=True)
+
+
 @_one_after_another_in_batches
 def lu_factor(A: Num[Array, "d d"]) -> Factors:
     """Return the factors `P A = L U`."""
-    lu, pivots = linalg.lu_factor(A)
-    return lu, pivots
+    return Factors(*jax.lax.linalg.lu(A))
 
 
 @_one_after_another_in_batches
 def lu_solve(factors: Factors, b: Num[Array, "d *k"]) -> Num[Array, "d *k"]:
     """Return the solution of `A x = b`, given the factors of `A`."""
-    return linalg.lu_solve(factors, b)
+    columns = b[factors.order].reshape(len(b), -1)
+    columns = _triangular_solve(factors.LU, columns, lower=True, unit_diagonal=True)
+    return _triangular_solve(factors.LU, columns, lower=False).reshape(b.shape)
 
 
 @_one_after_another_in_batches
 def lu_solve_transposed(factors: Factors, b: Num[Array, "d *k"]) -> Num[Array, "d *k"]:
     """Return the solution of `A^T x = b`, given the factors of `A`."""
-    return linalg.lu_solve(factors, b, trans=1)
+    columns = b.reshape(len(b), -1)
+    columns = _triangular_solve(factors.LU, columns, lower=False, transpose_a=True)
+    columns = _triangular_solve(
+        factors.LU, columns, lower=True, unit_diagonal=True, transpose_a=True
+    )
+    return columns[jnp.argsort(factors.order)].reshape(b.shape)
 
 
 @_one_after_another_in_batches

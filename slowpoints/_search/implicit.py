@@ -85,12 +85,12 @@ def _solve(
         x, u, dF, converged, maybe, x_init = row
         A = eye - jax.jacfwd(F)(x, u).astype(x.dtype)
         factors = lapack.lu_factor(jax.lax.stop_gradient(A))
-        pivots = jnp.abs(jnp.diagonal(factors[0]))
+        pivots = jnp.abs(jnp.diagonal(factors.LU))
         regular = jnp.min(pivots) > 10 * jnp.finfo(x.dtype).eps * jnp.max(pivots)
         size = jnp.maximum(jnp.linalg.norm(x), jnp.linalg.norm(x_init))
         near = maybe & _is_near(lambda x: F(x, u).astype(x.dtype) - x, x, size, factors)
         use = (converged | near) & regular & jnp.all(jnp.isfinite(A))
-        factors = jnp.where(use, factors[0], eye), factors[1]
+        factors = factors._replace(LU=jnp.where(use, factors.LU, eye))
         return jnp.where(use, lapack.solve(jnp.where(use, A, eye), dF, factors), 0)
 
     at_a_time = max(1, _MOST_ENTRIES // max(1, x.shape[1] ** 2))

@@ -46,7 +46,7 @@ def _linearised(F: Transition, forward_mode: bool, x: Array, u: Array) -> tuple[
 def newton(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Array) -> Newton:
     """Take three of Newton's steps with the same Jacobian."""
     factors = lapack.lu_factor(_linearised(F, forward_mode, x, u)[0])
-    pivots = jnp.abs(jnp.diagonal(factors[0]))
+    pivots = jnp.abs(jnp.diagonal(factors.LU))
     singular = ~(jnp.min(pivots) > SINGULAR * jnp.maximum(1, jnp.max(pivots)))
 
     def step(y: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:

@@ -52,7 +52,8 @@ def unknown_place(
     A step ahead of no length leads to the floor.
     """
     n, k = along.shape
-    factors = jnp.eye(n + k, dtype=x.dtype), jnp.arange(n + k, dtype=jnp.int32)
+    in_order = jnp.arange(n + k, dtype=jnp.int32)
+    factors = lapack.Factors(jnp.eye(n + k, dtype=x.dtype), in_order, in_order)
     none = jnp.zeros((k, k), x.dtype)
     return Place(x, none[0], none, along, off, factors, jnp.zeros_like(along), jnp.array(False))
 
