@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.integration import until_one
 from slowpoints._core.types import Number, RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
@@ -20,12 +21,6 @@ trajectories then have the digits that exponents, periods and boundaries are giv
 
 _RTOL_STIFF = 1e-7
 """The same for the implicit method, which in stiff networks has an order far below 5."""
-
-_MOST_STEPS = 2**14
-"""The integrator gives up after so many steps: some thousand time constants."""
-
-_SHORTEST = 16
-"""It also gives up where a step would be this many roundings of the duration, or less."""
 
 _BLOWN_UP = 1e3
 """A state that has grown to so many times its size when the integrator gives up is infinite. What
@@ -78,6 +73,12 @@ class Flow(Transition):
         """Return up to which relative error of a flow counts as none."""
         least = _RTOL_STIFF if self.stiff else 0.0
         return self.rtol or max(_RTOL[np.dtype(dtype).name], least)
+
+    def error(self, x: Float[Array, " n_states"]) -> Float[Array, ""]:
+        """Return how long the error of the state after `x` may be."""
+        rtol, size = self.relative_error(x.dtype), jnp.abs(x)
+        atol = rtol * jnp.max(size) if self.atol is None else jnp.asarray(self.atol, x.dtype)
+        return jnp.linalg.norm(rtol * size + atol)
 
     def pushed(
         self,
@@ -156,6 +157,12 @@ def flow(
         atol = np.array([float(arguments.positive(caller, "atol", atol))])
     require_diffrax(caller)
     return Flow(f, np.array(duration), atol, rtol, stiff)
+
+
+def flows_in(F: Transition) -> list[Flow]:
+    """Return the flows that a network is made of."""
+    parts = jax.tree.leaves(F, is_leaf=lambda part: isinstance(part, Flow))
+    return [part for part in parts if isinstance(part, Flow)]
 
 
 def require_diffrax(caller: str) -> None:
@@ -253,8 +260,6 @@ def _integrated(
     F: Flow, field: Transition, x: Float[Array, "k d"], u: Float[Array, " m"]
 ) -> Float[Array, "k d"]:
     """Return rows of states, the first of which is the state itself, after the duration."""
-    import diffrax
-
     rtol = F.relative_error(x.dtype)
     duration = jnp.asarray(F.duration, x.dtype)
     finite = jnp.isfinite(x).all()
@@ -267,30 +272,10 @@ def _integrated(
     scale = _largest(*(size / unit for size in sizes)).at[0].set(1)
     unit = unit * jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
 
-    def rate(_: Any, y: Array, __: Any) -> Array:
-        return duration * field(unit * y, u) / unit
-
-    found = diffrax.diffeqsolve(
-        diffrax.ODETerm(rate),
-        diffrax.Kvaerno5() if F.stiff else diffrax.Dopri8(),
-        jnp.zeros((), x.dtype),
-        jnp.where(finite, jnp.ones((), x.dtype), 0),
-        None,
-        x / unit,
-        stepsize_controller=diffrax.PIDController(
-            rtol=rtol,
-            atol=rtol,
-            dtmin=_SHORTEST * float(jnp.finfo(x.dtype).eps),
-            force_dtmin=False,  # or steps of any error would be taken
-            norm=lambda error: jnp.max(jnp.abs(error)),
-        ),
-        saveat=diffrax.SaveAt(t1=True),
-        adjoint=diffrax.ForwardMode(),
-        max_steps=_MOST_STEPS,
-        throw=False,
-    )
-    ends: Any = found.ys
-    end = unit * ends[0]
+    # A state that is not finite would take as many steps as there may be.
+    start, duration = jnp.where(finite, x / unit, 0), jnp.where(finite, duration, 0)
+    end, arrived = until_one(lambda y: duration * field(unit * y, u) / unit, start, rtol, F.stiff)
+    end = unit * end
     grown = jnp.max(jnp.abs(end[0])) > _BLOWN_UP * _largest(*sizes)[0, 0]
     lost = jnp.where(grown | jnp.isinf(x[0]).any(), jnp.inf, jnp.nan)
-    return jnp.where(finite & (found.result == diffrax.RESULTS.successful), end, lost)
+    return jnp.where(finite & arrived, end, lost)

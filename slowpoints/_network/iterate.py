@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.mesh_axes import alike
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
@@ -46,10 +47,16 @@ class Iterated(Transition):
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
     ) -> Float[Array, " n_states"]:
         """Return the state `n_steps` steps after `x` under the constant input `u`."""
-        # The first step is separate: the model may compute in another precision than that of `x`.
-        x = self.F(x, u)
-        steps = jax.lax.scan(lambda x, _: (self.F(x, u), None), x, None, length=self.n_steps - 1)
-        return steps[0]
+        (x, u), n_steps = alike([x, u]), self.n_steps
+        if not returns_alike(self.F, x, u):
+            x, n_steps = self.F(x, u), n_steps - 1
+        return jax.lax.scan(lambda x, _: (self.F(x, u), None), x, None, length=n_steps)[0]
+
+
+def returns_alike(F: Transition, x: Array, u: Array) -> bool:
+    """Return whether the next state is of the type of a state: not in another precision."""
+    out = jax.eval_shape(F, x, u)
+    return getattr(out, "shape", None) == x.shape and out.dtype == x.dtype
 
 
 def iterate(F: Any, k: int) -> Transition:

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
+from slowpoints._core.mesh_axes import alike
 from slowpoints._core.types import RealArray
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import ModelError, Transition
 from slowpoints._network.continuous_time import ContinuousTime
+from slowpoints._network.iterate import returns_alike
 
 
 class Stroboscopic(Transition):
@@ -52,10 +54,10 @@ class Stroboscopic(Transition):
             ModelError: if `u` cannot be added to the inputs of a step, or the function of inputs
                 does not return any.
         """
-        inputs = self._inputs(u).astype(x.dtype)
-        # The first step is separate: the model may compute in another precision than that of `x`.
-        x = self.F(x, inputs[0])
-        return jax.lax.scan(lambda x, u: (self.F(x, u), None), x, inputs[1:])[0]
+        x, inputs = alike([x, self._inputs(u).astype(x.dtype)])
+        if not returns_alike(self.F, x, inputs[0]):
+            x, inputs = self.F(x, inputs[0]), inputs[1:]
+        return jax.lax.scan(lambda x, u: (self.F(x, u), None), x, inputs)[0]
 
     def _inputs(self, u: Float[Array, " k"]) -> Float[Array, "n_steps n_inputs"]:
         if not callable(self.inputs):

@@ -19,7 +19,7 @@ from slowpoints._core.arguments.refusals import name_of
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
-from slowpoints._network.flow import Flow
+from slowpoints._network.flow import Flow, flows_in
 from slowpoints._network.frameworks.contents import put_back
 from slowpoints._network.network import Network
 from slowpoints._network.program import Program
@@ -80,7 +80,7 @@ def traced(
         step, result = F.f, "dx/dt"
     with_shapes = f"a state of shape ({n_states},) and an input of shape ({n_inputs},)"
     try:
-        if step is F and any(map(_is_flow, jax.tree.leaves(F, is_leaf=_is_flow))):
+        if step is F and flows_in(F):
             return _around_flows(caller, F, n_states, n_inputs, dtype, forward_mode)
         network = step if isinstance(step, Network) else _network(step, n_states, n_inputs, dtype)
     except _NoStateError as error:

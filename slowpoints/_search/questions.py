@@ -52,7 +52,7 @@ def newton(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: Array)
     def step(y: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
         r = F(y, u) - y
         d = lapack.lu_solve(factors, r)
-        return y + d, (half_squared_norm(r), jnp.linalg.norm(d), rounded(y))
+        return y + d, (half_squared_norm(r), jnp.linalg.norm(d), rounded(F, y))
 
     # In a loop, the network is compiled once.
     _, (q, steps, rounding) = jax.lax.scan(step, varying(x, (F, x, u)), None, length=3)
@@ -134,7 +134,7 @@ def is_on_a_line(F: Transition, forward_mode: bool, x: Array, x_init: Array, u: 
 
     def is_root(t: Array) -> Array:
         y = x - t * flat
-        return half_squared_norm(F(y, u) - y) <= rounded(y)
+        return half_squared_norm(F(y, u) - y) <= rounded(F, y)
 
     return jnp.all(jax.vmap(is_root)(jnp.linspace(0.25, 1, 4, dtype=x.dtype)))
 

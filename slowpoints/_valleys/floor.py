@@ -74,7 +74,7 @@ def ahead(F: Transition, u: Array, place: Place, step: Array, least: Array) -> t
     start = varying((jnp.zeros((), jnp.int32), place._replace(x=predicted)), (F, u))
     _, there = jax.lax.while_loop(lambda carry: carry[0] < _TURNS, onto_floor, start)
     beside = jnp.linalg.norm(_residual(F, there.x, u) - there.off @ there.drift)
-    fits = beside <= jnp.maximum(noise(there.x), _BESIDE * jnp.linalg.norm(there.drift))
+    fits = beside <= jnp.maximum(noise(F, there.x), _BESIDE * jnp.linalg.norm(there.drift))
     longest = jnp.maximum(jnp.linalg.norm(step), least)
     fits &= jnp.linalg.norm(there.x - predicted) <= longest / 2
     return there, fits
@@ -122,6 +122,6 @@ def _residual(F: Transition, y: Array, u: Array) -> Array:
     return F(y, u).astype(y.dtype) - y
 
 
-def noise(y: Array) -> Array:
+def noise(F: Transition, y: Array) -> Array:
     """Return how long the residual may be by rounding."""
-    return jnp.sqrt(2 * rounded(y))
+    return jnp.sqrt(2 * rounded(F, y))

@@ -57,10 +57,9 @@ class Reduced(NamedTuple):
         drift = self.place.drift
         return jnp.where(self.place.is_known, 0.5 * drift @ drift, jnp.inf)
 
-    @property
-    def is_clear(self) -> Bool[Array, ""]:
-        """Whether `q` is more than rounding."""
-        return jnp.linalg.norm(self.place.drift) > noise(self.place.x)
+    def is_clear(self, F: Transition) -> Bool[Array, ""]:
+        """Return whether `q` is more than rounding."""
+        return jnp.linalg.norm(self.place.drift) > noise(F, self.place.x)
 
 
 def beside_the_floor(F: Transition, u: Array, x: Array, few: Array | bool = False) -> Reduced:
@@ -110,7 +109,7 @@ def falls_along_floor(F: Transition, x: Array, u: Array) -> Array:
         falls = ~begins & fits & (here.q - there.q > _SEEN * predicted)
         here = jax.tree.map(lambda a, b: jnp.where(begins, a, b), there, here)
         _, (gain,) = steps_within(here, _HORIZON * size[None])
-        promises = (fits | ~begins) & here.is_clear & (gain > RELATIVE_DECREASE * here.q)
+        promises = (fits | ~begins) & here.is_clear(F) & (gain > RELATIVE_DECREASE * here.q)
         return jnp.where(begins, 1, part / 8), here, promises, falls
 
     def goes_on(carry: tuple[Array, Reduced, Array, Array]) -> Array:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.base import Transition
+from slowpoints._network.flow import flows_in
 from slowpoints._network.q_fn import half_squared_norm
 from slowpoints._solvers.termination import SINGULAR, rounding_floor
 
@@ -15,9 +16,10 @@ _ROUNDINGS = 50
 adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and more."""
 
 
-def rounded(y: Float[Array, " n_states"]) -> Float[Array, ""]:
-    """Return the `q` that rounding may leave at a point on a line or curve."""
-    return _ROUNDINGS**2 * rounding_floor(y)
+def rounded(F: Transition, y: Float[Array, " n_states"]) -> Float[Array, ""]:
+    """Return the `q` that rounding, or the errors of flows, may leave at a point on a line."""
+    of_flows = [jnp.square(flow.error(y)) / 2 for flow in flows_in(F)]
+    return _ROUNDINGS**2 * rounding_floor(y) + sum(of_flows, start=jnp.zeros((), y.dtype))
 
 
 def flattened(
@@ -54,7 +56,7 @@ def shortest_step(
     y = x + d
     after = F(y, u) - y
     y = y + lapack.cholesky_solve(factor, A.T @ after)
-    solved = half_squared_norm(F(y, u) - y) <= rounded(y)
+    solved = half_squared_norm(F(y, u) - y) <= rounded(F, y)
     return jnp.where(solved, jnp.linalg.norm(d), jnp.inf)
 
 

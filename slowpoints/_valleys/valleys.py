@@ -225,14 +225,14 @@ def _end_of_valley(
         at, is_first = path.at, path.n_steps == 0
         radii = jnp.stack([path.radius, _STRIDE * size])
         (step, to_end), (gain, at_most) = steps_within(at, radii)
-        at_minimum = at.is_clear & (at_most < _SETTLED * at.q)
-        is_near = at.is_clear & (jnp.linalg.norm(to_end) < _SHORTEST * size)
+        at_minimum = at.is_clear(F) & (at_most < _SETTLED * at.q)
+        is_near = at.is_clear(F) & (jnp.linalg.norm(to_end) < _SHORTEST * size)
         step, gain = jnp.where(is_first, 0, step), jnp.where(is_first, 0, gain)
         least = jnp.where(is_first, _FIRST_STRIDE, _SHORTEST) * size
         ahead, fits = reduced_ahead(F, u, at, step, least)
         got = at.q - ahead.q
         fits &= got > gain / 4
-        lands = at.is_clear & (gain > _TO_ROOT * at.q) & (ahead.q < _LANDED * at.q)
+        lands = at.is_clear(F) & (gain > _TO_ROOT * at.q) & (ahead.q < _LANDED * at.q)
         longer = jnp.where(got > gain / 2, jnp.minimum(2 * path.radius, radii[1]), path.radius)
         shorter = jnp.where(is_first, 0, jnp.minimum(path.radius, jnp.linalg.norm(step)) / 4)
         return _Path(
@@ -248,7 +248,7 @@ def _end_of_valley(
         leaves = jnp.linalg.norm(path.at.place.x - x_init) > _LEFT * size
         is_long = path.radius >= _SHORTEST * size  # no NaN is
         # Where `q` is rounding, nothing leads anywhere.
-        is_open = (path.at.is_clear | (path.n_steps == 0)) & ~path.is_at_end
+        is_open = (path.at.is_clear(F) | (path.n_steps == 0)) & ~path.is_at_end
         return ~leaves & is_long & is_open & (path.n_steps < most)
 
     first, no = _FIRST_STRIDE * size, jnp.zeros((), bool)

@@ -146,7 +146,7 @@ def _leads_back(
 
     def has_risen(y: Array) -> Array:
         by_rounding = jnp.minimum(2 * eps**2 * (y @ y), _RISEN_BY_ROUNDING**2 * q)
-        limit = jnp.maximum(rounded(y), jnp.maximum(by_rounding, _RISEN**2 * q))
+        limit = jnp.maximum(rounded(F, y), jnp.maximum(by_rounding, _RISEN**2 * q))
         return ~(half_squared_norm(residual(y)) <= limit)
 
     def corrected(y: Array) -> Array:

@@ -53,6 +53,21 @@ def test_iterating_is_stepping_several_times(k):
     np.testing.assert_allclose(iterate(F, k)(x, u), expected, atol=1e-6)
 
 
+def test_the_network_stands_once_in_the_program_of_several_steps():
+    F = iterate(lambda x, u: jnp.tanh(x + u), 5)
+    x = jnp.zeros(2)
+    assert str(jax.make_jaxpr(lambda x: F(x, x))(x)).count("tanh") == 1
+
+
+def test_steps_may_be_in_another_precision_than_the_first_state():
+    x = jnp.array([0.3, -1.2])
+    F = iterate(lambda x, u: jnp.tanh(x + u).astype(jnp.bfloat16), 3)
+    y = x
+    for _ in range(3):
+        y = jnp.tanh(y + x).astype(jnp.bfloat16)
+    assert F(x, x).dtype == jnp.bfloat16 and np.array_equal(F(x, x), y)
+
+
 def test_the_model_stays_what_it_is():
     F = trained("lstm")
     assert isinstance(F, LSTMNet)

@@ -143,6 +143,20 @@ def test_a_flow_is_a_step_of_a_periodic_input():
     kept = np.exp(-0.5)
     x = (1 - kept) * (kept**2 + 2) / (1 - kept**3)
     assert fps.n == 1 and np.allclose(fps.xstar, x, atol=1e-5)
+    # The errors of flows in float64 are some hundred times as long as rounding.
+    rows = optimize_batch(F, np.float32([[0.3], [0.2], [1.5], [-2]]), np.zeros(0, np.float32))
+    assert (np.asarray(rows.status) == Status.FIXED_POINT).all()
+
+
+@pytest.mark.parametrize(("atol", "unit"), [(None, 1.0), (None, 1e-6), (1e-7, 1e-6)])
+def test_a_flow_knows_how_long_its_error_may_be(atol, unit):
+    with jax.enable_x64(True):
+        F = flow(linear(), TIME, atol=atol, rtol=1e-9)
+        x = unit * jnp.arange(1.0, 5)
+        error = np.linalg.norm(F(x, jnp.zeros(2)) - AFTER[:4, :4] @ x)
+        assert error < F.error(x) < 3e-8 * unit + 2 * (atol or 0)
+        # There are as many digits as are asked for, and not many more.
+        assert error > 1e-4 * F.error(x)
 
 
 @pytest.mark.slow

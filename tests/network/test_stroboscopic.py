@@ -47,6 +47,20 @@ def test_it_takes_the_steps_of_one_period(constant):
     assert np.allclose(end, run(F, x, INPUTS + (constant if constant.size else 0)), atol=1e-5)
 
 
+def test_the_network_stands_once_in_the_program_of_a_period():
+    F = stroboscopic(lambda x, u: jnp.tanh(x + u), INPUTS)
+    assert str(jax.make_jaxpr(F)(jnp.zeros(2), jnp.zeros(0))).count("tanh") == 1
+
+
+def test_states_within_a_period_may_be_in_another_precision():
+    F = lambda x, u: jnp.tanh(x + u).astype(jnp.bfloat16)  # noqa: E731
+    x = jnp.array([0.3, -1.2])
+    end = stroboscopic(F, INPUTS)(x, jnp.zeros(0))
+    for u in INPUTS:
+        x = F(x, jnp.asarray(u).astype(x.dtype))
+    assert end.dtype == jnp.bfloat16 and np.allclose(end.astype(float), x.astype(float), rtol=0.02)
+
+
 def test_its_fixed_points_repeat_after_a_period_and_have_floquet_multipliers():
     F = network()
     fps, _ = find_fixed_points(

@@ -125,7 +125,8 @@ class HeldObjects:
                 for slot, value in zip(self._slots, values, strict=True):
                     slot.set(value)
                 try:
-                    with brainstate.environ.context(fit=False):
+                    # Only where it keeps a record may traced values be written to states.
+                    with brainstate.environ.context(fit=False), brainstate.StateTraceStack():
                         yield self._model
                 except (
                     Exception
