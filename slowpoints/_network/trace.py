@@ -1,5 +1,6 @@
 """`traced`: a model becomes a `Network`, or it is said why it cannot be searched."""
 
+import dataclasses
 import functools
 import re
 import sys
@@ -20,6 +21,7 @@ from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.flow import Flow, flows_in
+from slowpoints._network.frameworks.calling import HeldModel
 from slowpoints._network.frameworks.contents import put_back
 from slowpoints._network.network import Network
 from slowpoints._network.program import Program
@@ -151,7 +153,7 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
         network = _traced_once(F, *sizes)
         seen = _programs_seen_of(F)
         if network.program not in seen:
-            again = _traced_once(F, *sizes)
+            again = _traced_once(_called_twice(F), *sizes)
             if not _are_equal(network, again) and _values_differ(network, again, dtype):
                 raise ModelError(
                     "the model is random, or keeps something from one call for the next: two "
@@ -161,6 +163,21 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
                 )
         seen.add(network.program)
     return Network(tuple(map(_with_type, network.arrays)), network.program)
+
+
+def _called_twice(F: Transition) -> Transition:
+    """Return a model that is as it was left by a first call.
+
+    Where frameworks' objects hold what a step writes, they are put back after each.
+    """
+
+    def is_held(part: Any) -> bool:
+        return isinstance(part, HeldModel)
+
+    def twice(part: Any) -> Any:
+        return dataclasses.replace(part, n_calls=2) if is_held(part) else part
+
+    return jax.tree.map(twice, F, is_leaf=is_held)
 
 
 _lock = threading.RLock()

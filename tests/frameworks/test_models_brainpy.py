@@ -473,3 +473,26 @@ def test_a_time_that_a_simulation_sets_is_asked_for():
     finally:
         brainstate.environ.pop("t", env=brainpy_environment)
     assert fps.n == 1 and bp.share.get_shargs().keys() == before.keys()
+
+
+class WithTrace(bp.DynamicalSystem):
+    """Units whose state is passed, and which remember it; whether that matters to the next step."""
+
+    def __init__(self, adapts):
+        super().__init__()
+        self.adapts = adapts
+        self.trace = bm.Variable(bm.zeros(2))
+
+    def update(self, inputs, hidden):
+        self.trace.value = 0.9 * self.trace + hidden[0]
+        h = bm.tanh(2 * hidden - 0.5 * self.adapts * self.trace)
+        return h, h
+
+
+def test_what_a_step_keeps_is_refused_if_the_next_step_needs_it():
+    x = np.ones((1, 2))
+    with pytest.raises(ValueError, match="keeps something from one call for the next"):
+        find_fixed_points(WithTrace(1.0), x, np.zeros(1))
+    model = WithTrace(0.0)
+    fps, _ = find_fixed_points(model, x, np.zeros(1))
+    assert fps.n == 1 and np.asarray(model.trace).sum() == 0

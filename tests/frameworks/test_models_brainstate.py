@@ -14,7 +14,7 @@ from model_checks import (
 from model_checks import fast_compilation as fast_compilation
 from networks import case
 
-from slowpoints import FixedPointFinder, as_transition
+from slowpoints import FixedPointFinder, as_transition, find_fixed_points
 
 brainstate = pytest.importorskip("brainstate", reason="BrainState comes with BrainPy")
 nn = brainstate.nn
@@ -243,3 +243,42 @@ def test_modules_without_a_state_and_keywords_are_refused():
         as_transition(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="a GRUCell takes no `example_state`"):
         as_transition(cell("GRUCell"), example_state=jnp.zeros(N))
+
+
+class WithTrace(nn.Module):
+    """Units that adapt; `made_in` says where the state, and the trace of it, are made."""
+
+    def __init__(self, made_in="init_state", adapts=True):
+        super().__init__()
+        self.made_in, self.adapts = made_in, adapts
+        if made_in == "__init__":
+            self._make()
+
+    def _make(self):
+        self.h = brainstate.HiddenState(jnp.zeros(2))
+        if self.adapts:
+            self.trace = brainstate.ShortTermState(jnp.zeros(2))
+
+    def init_state(self, batch_size=None):
+        if self.made_in == "init_state":
+            self._make()
+        self.h.value = jnp.zeros(2)
+
+    def update(self, u):
+        trace = 0.0
+        if self.adapts:
+            self.trace.value = trace = 0.9 * self.trace.value + self.h.value
+        self.h.value = jnp.tanh(2 * self.h.value - 0.5 * trace + u)
+
+
+@pytest.mark.parametrize("made_in", ["__init__", "init_state"])
+def test_what_a_step_keeps_beside_the_state_is_refused_wherever_it_is_made(made_in):
+    with pytest.raises(ValueError, match=r"WithTrace: a step changes \['trace'\]"):
+        find_fixed_points(WithTrace(made_in), np.ones((1, 2)), np.zeros(2))
+
+
+@pytest.mark.parametrize("made_in", ["__init__", "init_state"])
+def test_a_state_may_be_made_anywhere(made_in):
+    module = WithTrace(made_in, adapts=False)
+    fps, _ = find_fixed_points(module, np.ones((1, 2)), np.zeros(2))
+    assert np.allclose(fps.xstar, np.tanh(2 * np.asarray(fps.xstar))) and fps.xstar[0, 0] > 0.9

@@ -18,7 +18,7 @@ from model_checks import (
 from model_checks import fast_compilation as fast_compilation
 from networks import case
 
-from slowpoints import FixedPointFinder, as_transition
+from slowpoints import FixedPointFinder, as_transition, find_fixed_points, iterate
 
 pytest.importorskip("flax", reason="Flax is not installed (the extra `flax`)")
 from flax import linen, nnx
@@ -166,6 +166,29 @@ def test_an_nnx_cell_in_the_finder():
     expected = nnx_step(cell, "float32")(carry, jnp.zeros((fps.n, N_IN)))
     assert fps.n > 0
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, expected)
+
+
+class WithTraceNNX(nnx.Module):
+    """Units that remember their state; whether that matters to the next step."""
+
+    def __init__(self, adapts):
+        self.adapts = adapts
+        self.trace = nnx.Variable(jnp.zeros(2))
+
+    def __call__(self, x, u):
+        self.trace[...] = 0.9 * self.trace[...] + x
+        return jnp.tanh(2 * x - 0.5 * self.adapts * self.trace[...])
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_step_keeps_is_refused_if_the_next_step_needs_it(steps):
+    x, u = np.ones((1, 2)), np.zeros(0)
+    F = as_transition(WithTraceNNX(1.0), signature="state_input")
+    with pytest.raises(ValueError, match="keeps something from one call for the next"):
+        find_fixed_points(iterate(F, steps) if steps > 1 else F, x, u)
+    module = WithTraceNNX(0.0)
+    fps, _ = find_fixed_points(as_transition(module, signature="state_input"), x, u)
+    assert fps.n == 1 and np.asarray(module.trace[...]).sum() == 0
 
 
 # ---- flax.linen --------------------------------------------------------------------------------

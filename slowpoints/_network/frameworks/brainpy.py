@@ -16,7 +16,7 @@ from brainpy.math.defaults import env as brainpy_environment
 from jaxtyping import Array, Float
 
 from slowpoints._network.base import Signature
-from slowpoints._network.frameworks.calling import CallableTransition
+from slowpoints._network.frameworks.calling import CallableTransition, HeldModel
 from slowpoints._network.frameworks.held_objects import HeldObjects
 from slowpoints._network.frameworks.layout import StateLayout
 
@@ -47,7 +47,7 @@ def from_model(
         )
     structure = HeldObjects(model, _BOXES, also=_SHARED)
     layout = None if example_state is None else StateLayout.like(example_state)
-    held = HeldModel(structure.read(), structure)
+    held = HeldBrainPyModel(structure.read(), structure)
     return CallableTransition(held, signature or "batched_sequence", layout, name)
 
 
@@ -86,7 +86,7 @@ def _holds_state(box: Any) -> bool:
     )
 
 
-class HeldModel(eqx.Module):
+class HeldBrainPyModel(HeldModel):
     """The values of a model that is called with its state, and how to call it with them."""
 
     values: tuple[Any, ...]
@@ -94,8 +94,9 @@ class HeldModel(eqx.Module):
 
     def __call__(self, *args: Any) -> Any:
         """Return what the model returns, as JAX arrays."""
-        with _evaluation(), self.structure.holding(self.values) as model:
-            return jax.tree.map(bm.as_jax, model(*args), is_leaf=_is_array)
+        with _evaluation():
+            out = self.structure.call(self.values, *args, n_calls=self.n_calls)
+            return jax.tree.map(bm.as_jax, out, is_leaf=_is_array)
 
 
 class HeldModelWithState(eqx.Module):

@@ -97,6 +97,16 @@ class CallableTransition(Transition):
         raise ModelError(f"{self.name} returned {found}; expected the pair {expected}.")
 
 
+class HeldModel(eqx.Module):
+    """A framework's object that takes a state. What a call writes to it is undone after the last.
+
+    Attributes:
+        n_calls: how often it is called, at most; not again after a call that changes nothing.
+    """
+
+    n_calls: int = eqx.field(static=True, default=1, kw_only=True)
+
+
 class Function(eqx.Module):
     """A function or another callable object, whose arrays are found when it is traced."""
 

@@ -1,5 +1,6 @@
 """Modules of `flax.nnx` as transitions."""
 
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ from flax import nnx
 from slowpoints._network.base import ModelError, Signature
 from slowpoints._network.frameworks.calling import (
     CallableTransition,
+    HeldModel,
     carry_layout,
     is_single_or_half,
 )
@@ -50,7 +52,7 @@ def from_module(
     return CallableTransition(held, signature or "scan", layout, name, n_inputs)
 
 
-class HeldModule(eqx.Module):
+class HeldModule(HeldModel):
     """A module's variables, and how to call it with them."""
 
     variables: Any
@@ -63,12 +65,20 @@ class HeldModule(eqx.Module):
             ModelError: if it draws random numbers.
         """
         module: Any = nnx.merge(self.graphdef, self.variables, copy=True)
-        before = jax.tree.leaves(nnx.state(module, nnx.RngCount))
-        out = module(*args)
-        after = jax.tree.leaves(nnx.state(module, nnx.RngCount))
-        if any(new is not old for new, old in zip(after, before, strict=True)):
-            raise ModelError(
-                f"{type(module).__name__} draws random numbers in a step, and has no fixed points "
-                "then. Switch its noise off."
-            )
+        out = None
+        for _ in range(self.n_calls):
+            before = jax.tree.leaves(nnx.state(module))
+            counts = jax.tree.leaves(nnx.state(module, nnx.RngCount))
+            out = module(*args)
+            if not _are_same(counts, jax.tree.leaves(nnx.state(module, nnx.RngCount))):
+                raise ModelError(
+                    f"{type(module).__name__} draws random numbers in a step, and has no fixed "
+                    "points then. Switch its noise off."
+                )
+            if _are_same(before, jax.tree.leaves(nnx.state(module))):
+                break
         return out
+
+
+def _are_same(first: list[Any], second: list[Any]) -> bool:
+    return len(first) == len(second) and all(map(operator.is_, first, second))

@@ -45,8 +45,8 @@ class HeldObjects:
         is_state: Callable[[Any], bool] = lambda box: False,
         also: tuple[Any, ...] = (),
     ):
-        walk = _Walk(box_types, is_state)
-        walk.visit(model)
+        self._box_types, self._is_state = box_types, is_state
+        walk = self._walked(model)
         self.states: dict[str, Any] = walk.states
         """The boxes of the state, by their place in the model."""
         self._model, self._also = model, also
@@ -58,6 +58,30 @@ class HeldObjects:
 
     def __repr__(self) -> str:
         return f"HeldObjects({type(self._model).__name__})"
+
+    def _walked(self, model: Any) -> "_Walk":
+        walk = _Walk(self._box_types, self._is_state)
+        walk.visit(model)
+        return walk
+
+    def call(self, values: Sequence[Any], *args: Any, n_calls: int) -> Any:
+        """Call a model that takes its state, and return what it returns.
+
+        Args:
+            values: the parameters.
+            args: what to call it with.
+            n_calls: how often to call it, at most, each time with the numbers that the last call
+                has left; not again after a call that leaves them as they were.
+        """
+        out = None
+        for _ in range(n_calls):
+            with self.holding(values) as model:
+                out = model(*args)
+                written = tuple(s.written(old) for s, old in zip(self._slots, values, strict=True))
+            if all(new is old for new, old in zip(written, values, strict=True)):
+                break
+            values = written
+        return out
 
     def read(self) -> tuple[Any, ...]:
         """Return the current values of the parameters, in the fixed order of the walk."""
@@ -85,6 +109,9 @@ class HeldObjects:
             boxes = self.states if find_states is None else find_states(model)
             for path, box in boxes.items():
                 _BoxSlot(box).set(state[path])
+            # Boxes that are no state, those that were made with the states included.
+            others = [slot for slot in self._walked(model).slots if slot.box is not None]
+            before = [slot.get() for slot in others]
             model(*inputs)
             next_state = {path: box._value for path, box in boxes.items()}
             name = type(model).__name__
@@ -93,10 +120,8 @@ class HeldObjects:
                     f"{name}: a step does not set {unchanged}, which count as its state. "
                     "Parameters belong into a TrainVar (BrainPy) or a ParamState (BrainState)."
                 )
-            pairs = zip(self._slots, values, strict=True)
-            if changed := [
-                (s.path, value) for s, value in pairs if s.box is not None and s.get() is not value
-            ]:
+            pairs = zip(others, before, strict=True)
+            if changed := [(s.path, value) for s, value in pairs if s.get() is not value]:
                 spikes = any(
                     jnp.issubdtype(jnp.result_type(value), jnp.bool_) for _, value in changed
                 )
@@ -163,6 +188,14 @@ class _ItemSlot:
     def set(self, value: Any) -> None:
         self._holder[self._key] = value
 
+    def written(self, old: Any) -> Any:
+        """Return what a call has left in the place of `old`, if that is such an array."""
+        try:
+            new = self.get()
+        except LookupError:
+            return old
+        return new if jnp.shape(new) == jnp.shape(old) else old
+
 
 class _BoxSlot:
     """An array, or a pytree of arrays, in a `State` or a `Variable`."""
@@ -172,6 +205,10 @@ class _BoxSlot:
 
     def get(self) -> Any:
         return self.box._value
+
+    def written(self, _: Any) -> Any:
+        """Return what a call has left."""
+        return self.get()
 
     def set(self, value: Any) -> None:
         # The `value` setter would refuse another precision, and records writes.
