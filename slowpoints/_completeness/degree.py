@@ -25,7 +25,7 @@ def degree(F: Any, fps: FixedPoints) -> int:
     may be missing in pairs.
 
     None of this holds for networks whose states can grow without bound, such as those of `relu`
-    units or linear ones.
+    units or linear ones, nor for networks that jump.
 
     Args:
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
@@ -43,8 +43,8 @@ def degree(F: Any, fps: FixedPoints) -> int:
             `F` is a map, or the other way round.
 
     Warns:
-        UserWarning: if `I - J` of a point is singular as far as its precision can tell, or not
-            finite, so that its sign is not known; it counts as 0.
+        UserWarning: if `I - J` of a point is singular as far as its precision can tell, not finite,
+            or jumps at a kink of the network, so that its sign is not known; it counts as 0.
     """
     F = as_transition(F)
     arguments.fields("degree", fps, FixedPoints)
@@ -73,7 +73,9 @@ def degree(F: Any, fps: FixedPoints) -> int:
 
 def _of_these(fps: FixedPoints) -> str:
     n = int(np.sum(~np.isfinite(np.asarray(fps.J_xstar)).all(axis=(1, 2))))
-    return f", or not finite ({n} of these)" if n else ""
+    n_at_kinks = 0 if fps.at_kink is None else int(np.sum(fps.at_kink))
+    told = f", or not finite ({n} of these)" if n else ""
+    return told + (f", or jumps at a kink ({n_at_kinks} of these)" if n_at_kinks else "")
 
 
 def counted_rows(fps: FixedPoints) -> Any:

@@ -29,14 +29,16 @@ def signs_of(fps: Any, unit: Float[np.ndarray, " n_states"] | None = None) -> In
     In continuous time it is the sign of `det(-J)`, since `x - F(x)` is `-f(x)` there.
 
     Args:
-        fps: points with `J_xstar` and, if known, `xstar`, `F_xstar`, `x_init` and `qstar`.
+        fps: points with `J_xstar` and, if known, `xstar`, `F_xstar`, `x_init`, `qstar`,
+            `at_kink`.
         unit: `[n_states]` the unit of each entry of the states; by default, from these points and
             their starts. A single point at the origin does not tell how large states are.
 
     Returns:
-        `[n]` 1 or -1; or 0 if `I - J` is not finite, or nearly singular as `_singular_below` says.
+        `[n]` 1 or -1; or 0 if `I - J` is not finite, nearly singular as `_singular_below` says, or
+        jumps at a kink.
     """
-    unit = _units(fps) if unit is None else unit
+    unit = units_of_points(fps) if unit is None else unit
     A = _matrices(fps, unit)
     signs = np.zeros(len(A), int)
     finite = np.flatnonzero(np.isfinite(A).all(axis=(1, 2)))
@@ -47,6 +49,8 @@ def signs_of(fps: Any, unit: Float[np.ndarray, " n_states"] | None = None) -> In
         # The smallest singular value is at least this.
         smallest = 1 / np.linalg.norm(inverses(A), axis=(1, 2))
         known = smallest > _singular_below(fps, A, finite, unit)
+    if fps.at_kink is not None:  # elsewhere around the point, it is another
+        known &= ~np.asarray(fps.at_kink)[finite]
     signs[finite] = np.where(known, np.sign(np.linalg.slogdet(A)[0]), 0)
     return signs
 
@@ -56,7 +60,7 @@ def neutral_directions(fps: Any, row: int) -> Float[np.ndarray, "n_states k"]:
 
     On a line or ring of fixed points there is one, along the line; on a surface there are two.
     """
-    unit = _units(fps)
+    unit = units_of_points(fps)
     A = _matrices(fps[row], unit)
     if not np.isfinite(A).all():
         return np.zeros((A.shape[-1], 0))
@@ -66,7 +70,7 @@ def neutral_directions(fps: Any, row: int) -> Float[np.ndarray, "n_states k"]:
     return found / np.linalg.norm(found, axis=0)
 
 
-def _units(fps: Any) -> Float[np.ndarray, " n_states"]:
+def units_of_points(fps: Any) -> Float[np.ndarray, " n_states"]:
     """Return the unit of each entry of the states, from all points and where searches started."""
     states = [x for x in (fps.xstar, fps.F_xstar, fps.x_init) if x is not None]
     return units_of(*states) if states else np.ones(fps.J_xstar.shape[-1])

@@ -63,7 +63,13 @@ def told_by_signs(rows: RowsOfSearch) -> list[str]:
     if not exact.any():
         return []
     if not signs.all():
-        return _told_of_continua(rows, np.flatnonzero(exact)[signs == 0])
+        of_signs = np.zeros(exact.size, int)
+        of_signs[exact] = signs
+        unknown = exact & (of_signs == 0)
+        at_kink = unknown & (False if rows.kept.at_kink is None else rows.kept.at_kink)
+        told = [] if not at_kink.any() else [_told_of_kinks(int(at_kink.sum()))]
+        singular = np.flatnonzero(unknown & ~at_kink)
+        return told + (_told_of_continua(rows, singular) if singular.size else [])
     inputs = rows.kept.inputs
     sums = sums_by_input(signs, None if inputs is None else inputs[exact])
     wrong = sums[sums != 1]
@@ -82,6 +88,14 @@ def told_by_signs(rows: RowsOfSearch) -> list[str]:
         f"{told} another number than 1 under {wrong.size} of {sums.size} inputs: points are "
         f"missing there, if the network's states stay bounded. {_TOWARDS_OTHERS}"
     ]
+
+
+def _told_of_kinks(n: int) -> str:
+    return (
+        f"{count_of(n, 'fixed point')} {are(n)} at a kink of the network, where the Jacobian "
+        "jumps: eigenvalues, type and stability are those of one side. Whether points are missing "
+        "cannot be told from signs of det(I - J) then."
+    )
 
 
 def _told_of_continua(rows: RowsOfSearch, points: Int[np.ndarray, " k"]) -> list[str]:

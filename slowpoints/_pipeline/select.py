@@ -249,6 +249,7 @@ _OF_ONE_PLACE = (
     "eigval_J_xstar",
     "eigvec_J_xstar",
     "is_stable",
+    "at_kink",
     "period",
     "cycle_id",
 )

@@ -61,6 +61,10 @@ class FixedPoints:
         hits: `[n]` int32, how many rows of the search each point stands for, as
             [`unique`][slowpoints.unique] counts them; 0 for a point that was found from a state
             between others; `None` if they were not counted.
+        at_kink: `[n]` whether the point is at a kink of the network, as the rest of `relu` units
+            without a bias is: the Jacobian jumps there, so that `J_xstar`, eigenvalues and
+            `is_stable` are those of one side; `None` if the network has no kinks, or it was not
+            looked at.
         tol_unique: rows at most this far apart, in the joint `(xstar, inputs)` space, count as one
             point.
         dtype: the real NumPy type of the stored values.
@@ -94,6 +98,7 @@ class FixedPoints:
     cycle_id: Annotated[Any, " n"] = None
     status: Annotated[Any, " n"] = None
     hits: Annotated[Any, " n"] = None
+    at_kink: Annotated[Any, " n"] = None
 
     array_fields: ClassVar[tuple[str, ...]]
     _settings: ClassVar[tuple[str, ...]]
@@ -395,6 +400,7 @@ class FixedPoints:
           neither as stable nor as unstable, and are never the leading eigenvalue. `"(1 growing)"`
           is how many of them make deviations grow, beyond rounding: such a point is not called an
           attractor.
+        - `"at a kink"`: all this is true of one side, and may be another on others.
 
         Args:
             line_tol: how close such eigenvalues are to 1. An eigenvalue at 1 - 0.01 has a time
@@ -413,10 +419,13 @@ class FixedPoints:
             linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
             for row in values
         ]
-        status = np.zeros(len(named)) if self.status is None else np.asarray(self.status)
+        none = np.zeros(len(named), int)
+        is_slow = (none if self.status is None else np.asarray(self.status)) == Status.SLOW_POINT
+        at_kink = none if self.at_kink is None else np.asarray(self.at_kink)
+        of_each = zip(named, is_slow, at_kink, strict=True)
         return [
-            kind.replace("attractor", "slow") if is_slow else kind
-            for kind, is_slow in zip(named, status == Status.SLOW_POINT, strict=True)
+            (kind.replace("attractor", "slow") if slow else kind) + ", at a kink" * bool(kinked)
+            for kind, slow, kinked in of_each
         ]
 
     def _eigenvalues(self, caller: str) -> Any:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from slowpoints._core import arguments
@@ -12,8 +13,10 @@ from slowpoints._core.programs import CompiledOnce
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
+from slowpoints._points.at_kinks import at_kinks
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.traced import traced_for
+from slowpoints._solvers.kinks.smooth import may_have_kinks
 
 _MOST_ENTRIES = 2**24
 """How many entries of Jacobians are computed at a time, inside `jit`."""
@@ -35,7 +38,8 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
 
     Returns:
         `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`, and
-        `continuous_time` set according to `F`.
+        `continuous_time` set according to `F`. If the network may have kinks, as of `relu` units,
+        with `at_kink` `[n]` too, except inside `jit`.
 
     Raises:
         TypeError: if `F` is not of a known kind, `fps` is not a `FixedPoints`, or `xstar` is in
@@ -50,7 +54,14 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, fps.n_states**2)), _MOST_AT_A_TIME)
     u = put(fps.inputs, x.dtype)
     J, dFdu = in_chunks(_jacobians, linearised_part(F), at_a_time, x, u)
-    return fps.replace(J_xstar=J, dFdu=dFdu, continuous_time=isinstance(F, ContinuousTime))
+    is_traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, fps)))
+    looked_at = not is_traced and fps.n > 0 and may_have_kinks(linearised_part(F))
+    return fps.replace(
+        J_xstar=J,
+        dFdu=dFdu,
+        at_kink=at_kinks(linearised_part(F), fps, x, u) if looked_at else None,
+        continuous_time=isinstance(F, ContinuousTime),
+    )
 
 
 @CompiledOnce

@@ -20,7 +20,7 @@ _KINDS = {
     **dict.fromkeys(("J_xstar", "dFdu"), "fiu"),
     **dict.fromkeys(("eigval_J_xstar", "eigvec_J_xstar"), "fciu"),
     **dict.fromkeys(("n_iters", "period", "cycle_id"), "iuf"),
-    **dict.fromkeys(("is_stable", "valid"), "biu"),
+    **dict.fromkeys(("is_stable", "valid", "at_kink"), "biu"),
     **dict.fromkeys(("status", "hits"), "iu"),
     "cond_id": "biufUSMm",
 }

@@ -407,6 +407,7 @@ def full(xp=np):
         "period": np.ones(5, np.int32),
         "cycle_id": np.arange(5, dtype=np.int32),
         "status": np.arange(1, 6, dtype=np.int8),
+        "at_kink": rng.random(5) < 0.5,
     }
     return FixedPoints(**{k: xp.asarray(v) for k, v in fields.items()}, dtype=np.float64)
 

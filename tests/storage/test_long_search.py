@@ -639,4 +639,4 @@ def test_version_1_is_readable_for_ever():
     np.testing.assert_allclose(fps.xstar[order], WELL_POINTS, atol=1e-5)
     assert fps.is_stable[order].tolist() == [True, False, True]
     missing = {name for name in FixedPoints.array_fields if getattr(fps, name) is None}
-    assert missing == {"valid", "period", "cycle_id", "status", "hits"}
+    assert missing == {"valid", "period", "cycle_id", "status", "hits", "at_kink"}
