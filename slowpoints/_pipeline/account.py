@@ -145,7 +145,9 @@ def _told(rows: RowsOfSearch) -> Account:
     """Count, and put it in words."""
     parts, lines, warned = _in_parts(rows)
     lines += _found_between(rows) + _advice(rows) + _far_away(rows) + told_of_many_more(rows)
-    n_merged, of_merged = told_of_merged(rows)
+    n_merged, of_merged, are_isolated = told_of_merged(rows)
+    if are_isolated and rows.tol == FixedPoints.tol_unique:  # who chose another knows of it
+        warned += of_merged
     n_near, of_near = told_of_near(rows)
     warning = ""
     if rows.fps.n and rows.kept.n == 0 and rows.rules["max_n_unique"] > 0:
@@ -153,8 +155,9 @@ def _told(rows: RowsOfSearch) -> Account:
     elif warned:
         warning = f"Of {count_of(rows.fps.n, 'start')}, {' '.join(warned)}"
     # Where points are counted more than once, neither their distances nor a sum over them tell
-    # anything else.
-    lines += of_merged + (told_of_repeated(rows) or of_near + told_by_signs(rows))
+    # anything else; and where some do not count, a sum over the others tells nothing.
+    of_signs = [] if are_isolated else told_by_signs(rows)
+    lines += of_merged + (told_of_repeated(rows) or of_near + of_signs)
     return Account(
         rows.fps.n, tuple(parts), rows.dropped_by, n_merged, n_near, tuple(lines), warning
     )

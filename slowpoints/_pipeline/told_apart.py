@@ -3,12 +3,15 @@
 import math
 
 import numpy as np
+from jaxtyping import Int
 
 from slowpoints._linear_algebra.signs import signs_of
 from slowpoints._pipeline.parts import brief, count_of
 from slowpoints._pipeline.rows_of_search import RowsOfSearch, places
+from slowpoints._points.jacobians import jacobians
 from slowpoints._points.neighbours import pairs
 from slowpoints._points.status import Status
+from slowpoints._search.units_of_states import USUAL
 
 SCATTER = 1e-5
 """Rows at one fixed point agree in each state to `1e-6` or so, or to the rounding of a large one.
@@ -20,32 +23,53 @@ of the state (its norm, or `sqrt(n_states)` if that is larger). A float32 row is
 point if Newton's step is at most 4 such units long, and two rows may lie on opposite sides of it.
 """
 
+_SAMPLE = 16
+"""Of so many points that hide others, the Jacobians are looked at."""
+
 NEAR = 3
 """Kept points closer than this many `tol_unique` are reported: rows at a single point that scatter
 somewhat more than `tol_unique` would be kept as two such points."""
 
 
-def told_of_merged(rows: RowsOfSearch) -> tuple[int, list[str]]:
-    """Return how many points seem to be hidden in others, and say so."""
+def told_of_merged(rows: RowsOfSearch) -> tuple[int, list[str], bool]:
+    """Return how many points seem to be hidden in others, say so, and whether these are isolated.
+
+    Rows at a point where `I - J` is singular may lie beside it on a line of fixed points.
+    """
     exact = (rows.status == Status.FIXED_POINT) & (rows.point >= 0)
     if not exact.any():
-        return 0, []
+        return 0, [], False
     size = np.linalg.norm(np.asarray(rows.fps.xstar)[exact], axis=1)
-    explained = SCATTER * (math.sqrt(rows.fps.n_states) + float(size.max()))
+    explained = SCATTER * (_unit(rows) * math.sqrt(rows.fps.n_states) + float(size.max()))
     apart = exact & (rows.distance > explained)
     if explained >= rows.tol or not apart.any():
-        return 0, []
+        return 0, [], False
     n_points = np.unique(rows.point[exact]).size
     n_merged = max(rows.distinct(exact, explained).size - n_points, 0)
     if n_merged == 0:
-        return 0, []
+        return 0, [], False
     line = (
         f"{apart.sum()} at fixed points lie up to {brief(rows.distance[apart].max())} from "
         f"the point that is kept for them, which is more than rounding explains: "
         f"{count_of(n_merged, 'further point')} may be there, nearer than `tol_unique` = "
         f"{brief(rows.tol)}. A lower `tol_unique` tells them apart."
     )
-    return n_merged, [line]
+    return n_merged, [line], _are_isolated(rows, np.unique(rows.point[apart]))
+
+
+def _are_isolated(rows: RowsOfSearch, points: Int[np.ndarray, " k"]) -> bool:
+    """Return whether `I - J` is regular at one of some kept points, as far as that is known."""
+    some = rows.kept[points[:_SAMPLE]]
+    if some.J_xstar is None and rows.F is not None:
+        some = jacobians(rows.F, some).to_numpy()
+    return some.J_xstar is not None and bool(signs_of(some).any())
+
+
+def _unit(rows: RowsOfSearch) -> float:
+    """Return the size of states in which the search computed: 1, or theirs if they are small."""
+    states = [np.asarray(x) for x in (rows.fps.x_init, rows.fps.xstar) if x is not None]
+    largest = max(float(np.max(np.abs(x), where=np.isfinite(x), initial=0)) for x in states)
+    return largest if 0 < largest < 1 / USUAL else 1.0
 
 
 def told_of_repeated(rows: RowsOfSearch) -> list[str]:

@@ -15,7 +15,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.units import APART, unit_of
 
-_USUAL = 2.0**7
+USUAL = 2.0**7
 """States of this size, or of its inverse, are in units in which networks are usually written: those
 of a network of tanh units are, though its starts may be smaller than its points."""
 
@@ -57,7 +57,7 @@ def units_of_states(
     if isinstance(x, Tracer) or not x.is_fully_addressable:
         return _units(_sizes(x, jnp), _sizes(_next(F, x, u), jnp), np.inf, jnp).astype(x.dtype)
     rows = np.ones(x.shape[0], bool) if rows is None else rows
-    most = np.inf if found is None else _USUAL
+    most = np.inf if found is None else USUAL
     sizes = _sizes(np.asarray(x)[rows], np)
     if found is not None:  # but small entries may be small only there
         sizes = np.maximum(sizes, _sizes(np.asarray(found)[rows], np))
@@ -133,7 +133,7 @@ def _units(sizes: Any, after: Any, most: float, xp: Any) -> Any:
     def largest_and_usual(sizes: Any) -> tuple[Any, Any, Any]:
         largest = xp.max(sizes, initial=0)
         least = xp.min(xp.where(sizes > 0, sizes, largest), initial=largest)
-        usual = (largest == 0) | ((largest <= most) & (largest >= 1 / _USUAL))
+        usual = (largest == 0) | ((largest <= most) & (largest >= 1 / USUAL))
         return largest, usual, largest > APART * least
 
     largest, usual, apart = largest_and_usual(sizes)

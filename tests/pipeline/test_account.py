@@ -339,8 +339,29 @@ def test_a_root_that_the_distance_rule_drops_is_warned_of():
 
 def test_roots_nearer_than_the_tolerance_are_reported():
     x = starts() * 1e-3
-    fps, all_fps = search(lambda x, u: x + (x**2 - 1e-8), x)
+    with pytest.warns(UserWarning, match="1 further point may be there, nearer than `tol_unique`"):
+        fps, all_fps = search(lambda x, u: x + (x**2 - 1e-8), x)
     assert fps.n == 1 and account(fps, all_fps).n_merged >= 1
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e-6, 1e-9])
+def test_a_tolerance_that_is_too_high_for_the_unit_of_states_is_warned_of(unit):
+    """Nine points in units of volts, say, of which one is kept."""
+    x = unit * np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
+    F = lambda x, u: unit * jnp.tanh(1.5 * x / unit)  # noqa: E731
+    with pytest.warns(UserWarning, match="8 further points may be there, nearer than `tol_unique`"):
+        fps, all_fps = search(F, x)
+    found = account(fps, all_fps)
+    assert (fps.n, found.n_merged) == (1, 8)
+    assert "as for a complete set" not in str(found)
+    assert search(F, x, tol_unique=1e-3 * unit)[0].n == 9
+
+
+def test_points_of_a_line_that_the_tolerance_merges_are_no_reason_to_warn():
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 2)).astype(np.float32)
+    fps, all_fps = search(lambda x, u: jnp.stack([x[0], 0.5 * x[1]]), 0.1 * x)
+    found = account(fps, all_fps)
+    assert found.n_merged > 0 and not found.warning
 
 
 def test_a_search_without_losses_is_silent():
