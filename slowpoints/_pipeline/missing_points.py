@@ -107,7 +107,11 @@ def _told_of_continua(rows: RowsOfSearch, points: Int[np.ndarray, " k"]) -> list
     if 2 * len(dimensions) < len(shown):
         told = f"I - J is singular at {count_of(points.size, name)} as far as can be told, as at a"
         if 2 * in_line < len(shown):
-            return [f"{told} fold: there may be one point each, two or none."]
+            return [
+                f"{told} fold: there may be one point each, two or none. It looks the same on a "
+                "line or ring of slow states that is not quite even, as starts slide along it to "
+                "the few points at rest: `slow_manifold` shows where states are slow."
+            ]
         return [
             f"{told} fold or on a line of fixed points: they are too few, too far apart or too "
             "close together to tell."

@@ -1097,3 +1097,39 @@ def test_a_method_of_a_module_may_be_its_step():
     with pytest.raises(TypeError, match=r"method `Rates.step_with\(u, v, weight\)`") as caught:
         as_transition(module.step_with, signature="input_state")
     assert "return self.model.step_with(...)" in str(caught.value)
+
+
+# ---- numbers that are not taken ------------------------------------------------------------------
+
+
+class Reservoir(nn.Module):
+    def __init__(self, layout):
+        super().__init__()
+        W = torch.eye(3)
+        self.register_buffer("W", {"csr": W.to_sparse_csr, "coo": W.to_sparse_coo}[layout]())
+
+    def forward(self, x, u):
+        return torch.tanh((self.W @ x.T).T)
+
+
+@pytest.mark.checks_input
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize("layout", ["csr", "coo"])
+def test_sparse_weights_are_named(layout):
+    with pytest.raises(TypeError, match=r"Reservoir holds `W`, a sparse tensor.*`tensor.to_dense"):
+        as_transition(Reservoir(layout), signature="state_input")
+
+
+class Rotates(nn.Module):
+    def forward(self, x, u):
+        return x * torch.polar(torch.tensor(0.9), torch.tensor(0.3))
+
+
+@pytest.mark.checks_input
+def test_a_complex_state_is_to_be_written_as_two_real_ones():
+    F = as_transition(Rotates(), signature="state_input")
+    with pytest.raises(ModelError, match=r"Rotates returns a state of complex.*view_as_real"):
+        find_fixed_points(F, np.ones((1, 2), np.float32), np.zeros(0))
+    example = np.zeros(2, np.complex64)
+    with pytest.raises(TypeError, match=r"complex64\. For complex numbers, write its step"):
+        as_transition(Rotates(), signature="state_input", example_state=example)

@@ -39,7 +39,10 @@ class StateLayout:
         for leaf in leaves:
             if not (hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)):
                 found = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else type(leaf).__name__
-                raise TypeError(f"The model's state must hold real arrays only; found {found}.")
+                raise TypeError(
+                    f"The model's state must hold real arrays only; found {found}. For complex "
+                    "numbers, write its step for real and imaginary parts side by side."
+                )
         return cls(treedef, tuple(tuple(leaf.shape) for leaf in leaves))
 
     @property

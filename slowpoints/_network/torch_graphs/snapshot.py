@@ -77,6 +77,12 @@ class Snapshot:
         if isinstance(module, torch.jit.ScriptModule):
             self.name = getattr(module, "original_name", self.name)
         module = getattr(module, "_orig_mod", module)  # of `torch.compile`
+        sparse = [n for n, t in tensors_of(module).items() if t.layout != torch.strided]
+        if sparse:
+            raise TypeError(
+                f"as_transition: {self.name} holds `{sparse[0]}`, a sparse tensor; expected dense "
+                "ones. Put a dense copy in its place, `tensor.to_dense()`."
+            )
         self._module = copy_of(module).eval()
         if any(nn.parameter.is_lazy(t) or t.is_meta for t in tensors_of(self._module).values()):
             raise TypeError(
@@ -115,8 +121,14 @@ class Snapshot:
             if not works:
                 raise ModelError(self._words_on_calls(told, treedef, points))
             step, *others = works
-            program, random_operations = self._export(step, points[0])
             first, second, again = (_values(step, p) for p in (*points, points[0]))
+            if any(map(np.iscomplexobj, first)):
+                raise ModelError(
+                    f"{self.name} returns a state of complex numbers; expected real ones. Write "
+                    "its step for real and imaginary parts side by side: `torch.view_as_complex` "
+                    "at its beginning, and `torch.view_as_real` at its end."
+                )
+            program, random_operations = self._export(step, points[0])
             if not all(map(np.array_equal, first, again, [True] * len(first))):
                 raise ModelError(self._words_on_change(random_operations))
             self._check_others(step, others, points, [first, second])
