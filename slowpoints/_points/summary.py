@@ -108,6 +108,8 @@ def lines(fps: Any, max_rows: int, dt: float | None) -> Iterator[str]:
 def _stability(fps: Any, title: str) -> Iterator[str]:
     if fps.is_stable is not None:
         yield f"{title}: {np.sum(fps.is_stable)} / {fps.n}"
+    if fps.at_kink is not None and (n_at_kinks := np.sum(fps.at_kink)):
+        yield f"  {n_at_kinks} at a kink of the network, where this is true of one side"
     if fps.has_decomposed_jacobians:
         n_known = fps.eigval_J_xstar.shape[1]
         for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):

@@ -86,13 +86,15 @@ def test_inside_jit_nothing_is_said():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_search_says_that_stability_is_that_of_one_side(seed):
+def test_a_search_says_that_stability_is_that_of_one_side(seed, capsys):
     x = np.random.default_rng(seed).normal(size=(50, 2)).astype(np.float32)
     fps, rows = find_fixed_points(leaky, x, NO_INPUT)
     assert fps.n == 2
     origin = int(np.argmin(np.linalg.norm(fps.xstar, axis=1)))
     assert np.asarray(fps.at_kink).tolist() == [i == origin for i in range(2)]
     assert [kind.endswith(", at a kink") for kind in fps.types()] == fps.at_kink.tolist()
+    fps.print_summary()
+    assert "  1 at a kink of the network, where this is true of one side\n" in capsys.readouterr().out
     told = " ".join(account(fps, rows).lines)
     assert "1 fixed point is at a kink of the network, where the Jacobian jumps" in told
     assert "missing, if the network's states stay bounded" not in told
