@@ -94,7 +94,8 @@ def test_a_search_says_that_stability_is_that_of_one_side(seed, capsys):
     assert np.asarray(fps.at_kink).tolist() == [i == origin for i in range(2)]
     assert [kind.endswith(", at a kink") for kind in fps.types()] == fps.at_kink.tolist()
     fps.print_summary()
-    assert "  1 at a kink of the network, where this is true of one side\n" in capsys.readouterr().out
+    summary = capsys.readouterr().out
+    assert "  1 at a kink of the network, where this is true of one side\n" in summary
     told = " ".join(account(fps, rows).lines)
     assert "1 fixed point is at a kink of the network, where the Jacobian jumps" in told
     assert "missing, if the network's states stay bounded" not in told
