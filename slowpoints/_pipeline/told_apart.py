@@ -54,12 +54,21 @@ def told_of_merged(rows: RowsOfSearch) -> tuple[int, list[str], bool]:
         f"{count_of(n_merged, 'further point')} may be there, nearer than `tol_unique` = "
         f"{brief(rows.tol)}. A lower `tol_unique` tells them apart."
     )
-    return n_merged, [line], _are_isolated(rows, np.unique(rows.point[apart]))
+    return n_merged, [line], _are_isolated(rows, np.flatnonzero(apart))
 
 
-def _are_isolated(rows: RowsOfSearch, points: Int[np.ndarray, " k"]) -> bool:
-    """Return whether `I - J` is regular at one of some kept points, as far as that is known."""
-    some = rows.kept[points[:_SAMPLE]]
+def _are_isolated(rows: RowsOfSearch, apart: Int[np.ndarray, " k"]) -> bool:
+    """Return whether `I - J` is regular at a kept point that stands for one of these rows.
+
+    As far as that is known, and where both are under the same input.
+    """
+    points = rows.point[apart]
+    if rows.kept.inputs is not None:
+        own, other = np.asarray(rows.fps.inputs)[apart], np.asarray(rows.kept.inputs)[points]
+        points = points[(own == other).all(axis=1)]
+    some = rows.kept[np.unique(points)[:_SAMPLE]]
+    if some.n == 0:
+        return False
     if some.J_xstar is None and rows.F is not None:
         some = jacobians(rows.F, some).to_numpy()
     return some.J_xstar is not None and bool(signs_of(some).any())
