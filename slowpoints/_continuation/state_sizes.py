@@ -21,6 +21,10 @@ _FAR_APART = 2.0**12
 """States share a unit if their sizes, in order, differ by less than this factor from one to the
 next: most of those that are small are so at the given points only."""
 
+_BESIDE_ZERO, _OFF = 2.0**-20, 0.1
+"""A state that is smaller than the largest one by the first factor, and off its own rest by the
+second part of itself, is that of a silent unit, which a search has left beside 0."""
+
 _ROUNDS = 3
 """So often is the network looked at, each time in the units found before: the first time, a state
 whose unit is far larger than those of the others hardly moves where these already bend."""
@@ -46,12 +50,37 @@ def state_units(
         s: the parameter at each.
         span: its ends.
     """
-    given = np.abs(x).max(axis=0, initial=0)
+    given = _sizes_given(f, is_flow, x, s)
     sizes = given
     for _ in range(_ROUNDS if len(x) else 0):
         found = _sizes_at_bends(f, is_flow, x[0], s[0], np.asarray(span), _filled_up(sizes))
         sizes = np.maximum(given, found)
     return _shared(_filled_up(sizes)).astype(x.dtype)
+
+
+def _sizes_given(
+    f: Transition, is_flow: bool, x: Float[np.ndarray, "n d"], s: Float[np.ndarray, "n 1"]
+) -> Float[np.ndarray, " d"]:
+    """Return the largest size of each state, without those that only say how a 0 was rounded."""
+    sizes = np.abs(x)
+    small = (sizes > 0) & (sizes <= _BESIDE_ZERO * sizes.max(initial=0))
+    if small.any():
+        image, slope = (np.asarray(part) for part in _own_slopes(f, jnp.asarray(x), jnp.asarray(s)))
+        with np.errstate(all="ignore"):
+            step = image / -slope if is_flow else (image - x) / (1 - slope)
+        sizes = np.where(small & (np.abs(step) > _OFF * sizes), 0, sizes)
+    return sizes.max(axis=0, initial=0)
+
+
+@CompiledOnce
+def _own_slopes(f: Transition, x: Array, s: Array) -> tuple[Array, Array]:
+    """Return the images of states, and the derivative of each entry by itself."""
+
+    def one(x: Array, s: Array) -> tuple[Array, Array]:
+        slopes = jax.jacfwd(lambda x: f(x, s).astype(x.dtype))(x)
+        return f(x, s).astype(x.dtype), jnp.diagonal(slopes)
+
+    return jax.vmap(one)(x, s)
 
 
 def _shared(sizes: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:

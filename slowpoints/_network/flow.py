@@ -129,7 +129,10 @@ def flow(
             entries differ in size by orders of magnitude, give one for each.
         stiff: whether to integrate by the implicit method. It pays where the fastest time constant
             is some thousand times shorter than `duration`, or more: explicit steps cannot be longer
-            than about six time constants. Its own steps are shorter, and each solves equations.
+            than about six time constants. Its own steps are shorter, and each solves equations. It
+            is for float64: in float32, rounding of `dx/dt` keeps its steps from their accuracy
+            where the fastest time constant is more than some hundred times shorter, and the result
+            is NaN.
 
     Returns:
         The transition. Its leaves are those of `F`, the duration and `atol`.

@@ -297,6 +297,50 @@ def test_states_share_a_unit_unless_their_sizes_are_far_apart():
     np.testing.assert_array_equal(_shared(np.array([2.0**-40, 1.0])), [2.0**-40, 1])
 
 
+@pytest.mark.parametrize("is_flow", [False, True])
+@pytest.mark.parametrize("left", [1e-7, 1e-12, -1e-33])
+def test_what_a_search_leaves_of_a_silent_unit_is_not_its_size(left, is_flow):
+    def f(x, s):
+        after = jax.nn.relu(jnp.array([0.5 - x[1], 1 - 0.5 * x[0] - s[0]]))
+        return after - x if is_flow else after
+
+    F, others = slowpoints.as_transition(f), (np.zeros((1, 1)), (-1.0, 1.0))
+    with jax.enable_x64(True):
+        units, expected = (
+            state_units(F, is_flow, np.array([[of_silent, 1.0]]), *others)
+            for of_silent in (left, 0)
+        )
+    assert units.tolist() == expected.tolist() and 1 <= units.min() <= units.max() <= 4
+
+
+@pytest.mark.parametrize("is_flow", [False, True])
+@pytest.mark.parametrize("size", [2.0**-24, 2.0**-40])
+def test_a_small_state_that_is_at_rest_in_itself_has_its_own_unit(size, is_flow):
+    unit = jnp.array([size, 1.0])
+
+    def f(x, s):
+        after = unit * jnp.tanh(1.5 * x / unit)
+        return after - x if is_flow else after
+
+    given = np.array([[0.8586 * size, 0.8586]]), np.zeros((1, 1)), (-1.0, 1.0)
+    with jax.enable_x64(True):
+        units = state_units(slowpoints.as_transition(f), is_flow, *given)
+    assert 1 / 4 <= units[0] / size <= 4 and units[1] == 1
+
+
+@pytest.mark.parametrize("left", [0, 1e-8, -1e-17, 9e-33])
+def test_a_unit_that_is_silent_but_for_rounding_is_followed(left):
+    """One ReLU unit is off at the given point, and on from `s = 0.5`."""
+
+    def F(x, s):
+        return jax.nn.relu(jnp.array([0.5 - x[1], 1 - 0.5 * x[0] - s[0]]))
+
+    given = FixedPoints(xstar=np.array([[left, 1]], np.float32), inputs=np.zeros((1, 1)))
+    branches = slowpoints.continuation(F, given, (-1, 1))
+    assert not branches.not_followed
+    assert [branches.at(s).n for s in (-0.5, 0.4, 0.6, 0.9)] == [1, 1, 1, 1]
+
+
 def test_units_of_a_flow_at_a_fold_are_those_of_what_the_parameter_does():
     def parabola(x, s):
         return s - 1e-4 * x**2
