@@ -172,3 +172,13 @@ def test_such_a_function_would_be_noticed():
     assert decompositions_in("from jax.scipy.linalg import cho_factor") == ["cho_factor"]
     assert not decompositions_in("np.linalg.svd(A), jnp.linalg.norm(A)")
     assert not decompositions_in("from scipy.linalg.lapack import dgetrf")
+
+
+def test_rows_may_be_exchanged_in_turn():
+    """The order of the rows is not its own inverse."""
+    A = jnp.array([[0.1, 3, 0.2], [0.3, 0.1, 2], [4, 0.2, 0.1]])
+    b = jnp.array([1.0, -2, 3])
+    factors = lapack.lu_factor(A)
+    assert not np.array_equal(factors.order, np.argsort(factors.order))
+    np.testing.assert_allclose(A @ lapack.lu_solve(factors, b), b, rtol=1e-5)
+    np.testing.assert_allclose(A.T @ lapack.lu_solve_transposed(factors, b), b, rtol=1e-5)

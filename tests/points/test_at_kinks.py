@@ -66,7 +66,15 @@ def test_a_single_unit_that_takes_short_steps_counts():
 def test_a_bend_is_no_kink_however_sharp(gain):
     # That the other unit has a kink is why it is looked at.
     F = lambda x, u: jnp.stack([jnp.tanh(gain * x[0]), jax.nn.relu(x[1])])  # noqa: E731
-    assert at_kink(F, [[0, 1], [0.5 / gain, 1], [0, 0]]) == [False, False, True]
+    # The last point says how large states are.
+    x = [[0, 1], [0.5 / gain, 1], [0, 0], [1, 1]]
+    assert at_kink(F, x) == [False, False, True, False]
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_kink_may_run_in_any_direction(sign):
+    F = lambda x, u: 0.3 * jax.nn.relu(x[:1] + sign * x[1:]) * jnp.ones(2)  # noqa: E731
+    assert at_kink(F, [[1, -sign], [1, 1 + sign]]) == [True, False]
 
 
 def test_kinks_whose_slopes_are_alike_do_not_count():
