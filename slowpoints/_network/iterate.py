@@ -1,5 +1,6 @@
 """`iterate` and `Loop`: several steps of a network as one map, in two forms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -53,7 +54,7 @@ class Iterated(Transition):
         return jax.lax.scan(lambda x, _: (self.F(x, u), None), x, None, length=n_steps)[0]
 
 
-def returns_alike(F: Transition, x: Array, u: Array) -> bool:
+def returns_alike(F: Callable[[Array, Array], Any], x: Array, u: Array) -> bool:
     """Return whether the next state is of the type of a state: not in another precision."""
     out = jax.eval_shape(F, x, u)
     return getattr(out, "shape", None) == x.shape and out.dtype == x.dtype
