@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slowpoints._core.arrays import in_chunks
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._network.base import Transition
 from slowpoints._network.units import unit_of
@@ -24,6 +25,9 @@ next: most of those that are small are so at the given points only."""
 _BESIDE_ZERO, _OFF = 2.0**-20, 0.1
 """A state that is smaller than the largest one by the first factor, and off its own rest by the
 second part of itself, is that of a silent unit, which a search has left beside 0."""
+
+_AT_A_TIME = 16
+"""The number of given points that are looked at together, so that any number takes one program."""
 
 _ROUNDS = 3
 """So often is the network looked at, each time in the units found before: the first time, a state
@@ -65,7 +69,8 @@ def _sizes_given(
     sizes = np.abs(x)
     small = (sizes > 0) & (sizes <= _BESIDE_ZERO * sizes.max(initial=0))
     if small.any():
-        image, slope = (np.asarray(part) for part in _own_slopes(f, jnp.asarray(x), jnp.asarray(s)))
+        given = jnp.asarray(x), jnp.asarray(s, x.dtype)
+        image, slope = map(np.asarray, in_chunks(_own_slopes, f, _AT_A_TIME, *given))
         with np.errstate(all="ignore"):
             step = image / -slope if is_flow else (image - x) / (1 - slope)
         sizes = np.where(small & (np.abs(step) > _OFF * sizes), 0, sizes)

@@ -73,7 +73,8 @@ def until_one(
         last = jnp.where(keep, 1, (t + 1) / 2)
         t, ahead = jnp.minimum(t, 1), jnp.where(ahead > 1 - _SHORTEST * eps, last, ahead)
         n_steps = now.n_steps + 1
-        goes_on = (t < 1) & (result == diffrax.RESULTS.successful) & (n_steps < _MOST_STEPS)
+        # At the end, `t` and `ahead` are 1; where the state or the rate is NaN, so is `ahead`.
+        goes_on = (t < ahead) & (n_steps < _MOST_STEPS) & (result == diffrax.RESULTS.successful)
         return _Integration(y, t, ahead, solver_state, controller_state, n_steps, goes_on)
 
     zero, one = jnp.zeros((), y.dtype), jnp.ones((), y.dtype)

@@ -275,9 +275,9 @@ def _integrated(
     scale = _largest(*(size / unit for size in sizes)).at[0].set(1)
     unit = unit * jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
 
-    # A state that is not finite would take as many steps as there may be.
-    start, duration = jnp.where(finite, x / unit, 0), jnp.where(finite, duration, 0)
-    end, arrived = until_one(lambda y: duration * field(unit * y, u) / unit, start, rtol, F.stiff)
+    end, arrived = until_one(
+        lambda y: duration * field(unit * y, u) / unit, x / unit, rtol, F.stiff
+    )
     end = unit * end
     grown = jnp.max(jnp.abs(end[0])) > _BLOWN_UP * _largest(*sizes)[0, 0]
     lost = jnp.where(grown | jnp.isinf(x[0]).any(), jnp.inf, jnp.nan)

@@ -63,13 +63,11 @@ def told_by_signs(rows: RowsOfSearch) -> list[str]:
     if not exact.any():
         return []
     if not signs.all():
-        of_signs = np.zeros(exact.size, int)
-        of_signs[exact] = signs
-        unknown = exact & (of_signs == 0)
-        at_kink = unknown & (False if rows.kept.at_kink is None else rows.kept.at_kink)
-        told = [] if not at_kink.any() else [_told_of_kinks(int(at_kink.sum()))]
-        singular = np.flatnonzero(unknown & ~at_kink)
-        return told + (_told_of_continua(rows, singular) if singular.size else [])
+        unknown = np.flatnonzero(exact)[signs == 0]
+        known = rows.kept.at_kink
+        at_kink = np.zeros(unknown.size, bool) if known is None else known[unknown]
+        lines = [_told_of_kinks(int(at_kink.sum()))] if at_kink.any() else []
+        return lines if at_kink.all() else lines + _told_of_continua(rows, unknown[~at_kink])
     inputs = rows.kept.inputs
     sums = sums_by_input(signs, None if inputs is None else inputs[exact])
     wrong = sums[sums != 1]

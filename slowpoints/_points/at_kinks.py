@@ -26,6 +26,7 @@ _REMAINS = 0.5
 """Of a jump, this part and more is left at a quarter of the distance; of a bend, a quarter."""
 
 _AT_A_TIME = 16
+"""The number of points that the program is compiled for."""
 
 
 def at_kinks(F: Transition, fps: FixedPoints, x: Array, u: Array) -> Bool[Array, " n"]:

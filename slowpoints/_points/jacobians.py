@@ -39,7 +39,7 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     Returns:
         `fps` with `J_xstar` `[n, n_states, n_states]` and `dFdu` `[n, n_states, n_inputs]`, and
         `continuous_time` set according to `F`. If the network may have kinks, as of `relu` units,
-        with `at_kink` `[n]` too, except inside `jit`.
+        with `at_kink` `[n]` too, except inside `jit` or if other processes hold some of the points.
 
     Raises:
         TypeError: if `F` is not of a known kind, `fps` is not a `FixedPoints`, or `xstar` is in
@@ -53,13 +53,14 @@ def jacobians(F: Any, fps: FixedPoints) -> FixedPoints:
     x = put(fps.xstar)
     at_a_time = min(max(1, _ENTRIES_AT_A_TIME // max(1, fps.n_states**2)), _MOST_AT_A_TIME)
     u = put(fps.inputs, x.dtype)
-    J, dFdu = in_chunks(_jacobians, linearised_part(F), at_a_time, x, u)
-    is_traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((F, fps)))
-    looked_at = not is_traced and fps.n > 0 and may_have_kinks(linearised_part(F))
+    f = linearised_part(F)
+    J, dFdu = in_chunks(_jacobians, f, at_a_time, x, u)
+    is_known = not any(isinstance(a, Tracer) for a in jax.tree.leaves((F, fps)))
+    looked_at = is_known and x.is_fully_addressable and fps.n > 0 and may_have_kinks(f)
     return fps.replace(
         J_xstar=J,
         dFdu=dFdu,
-        at_kink=at_kinks(linearised_part(F), fps, x, u) if looked_at else None,
+        at_kink=at_kinks(f, fps, x, u) if looked_at else None,
         continuous_time=isinstance(F, ContinuousTime),
     )
 

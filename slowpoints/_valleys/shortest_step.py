@@ -19,7 +19,7 @@ adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and mo
 def rounded(F: Transition, y: Float[Array, " n_states"]) -> Float[Array, ""]:
     """Return the `q` that rounding, or the errors of flows, may leave at a point on a line."""
     of_flows = [jnp.square(flow.error(y)) / 2 for flow in flows_in(F)]
-    return _ROUNDINGS**2 * rounding_floor(y) + sum(of_flows, start=jnp.zeros((), y.dtype))
+    return _ROUNDINGS**2 * rounding_floor(y) + sum(of_flows)
 
 
 def flattened(
