@@ -27,6 +27,7 @@ class Curve(eqx.Module):
             such a unit, and the length of the span.
         origin: the `s` at `sigma = 0`.
         length: by how much `s` is greater at `sigma = 1`.
+        rate: the unit of a flow's rates, about as large as they are; 1 for maps.
         is_flow: whether `G` is the `f` of a flow.
         without_matrices: whether to solve linear systems by products with Jacobians alone.
     """
@@ -34,6 +35,7 @@ class Curve(eqx.Module):
     G: Transition
     origin: Float[Array, ""]
     length: Float[Array, ""]
+    rate: Float[Array, ""]
     is_flow: bool = eqx.field(static=True)
     without_matrices: bool = eqx.field(static=True)
 
@@ -41,7 +43,7 @@ class Curve(eqx.Module):
         """Return `H(y)`."""
         x = y[:-1]
         out = self.G(x, self.origin + self.length * y[-1:]).astype(x.dtype)
-        return out if self.is_flow else out - x
+        return out / self.rate if self.is_flow else out - x
 
 
 @CompiledOnce

@@ -27,7 +27,7 @@ _EASY_CORRECTIONS = 5
 _LEAST_GAIN = 0.5
 """Each correction is shorter than the last by this factor, or the guess was too far off."""
 
-_ROUNDINGS = 8
+ROUNDINGS = 8
 """What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
 
 _LEAST_COSINE = 0.94
@@ -141,7 +141,7 @@ def corrected(
         off_plane = jnp.sum(normal * (guess - c.y), axis=1, keepdims=True)
         delta = solve(curve, c.y, normal, jnp.concatenate([-H, off_plane], axis=1))
         scale = 1 + jnp.linalg.norm(c.y, axis=1)
-        exact = jnp.linalg.norm(H, axis=1) <= _ROUNDINGS * eps * scale
+        exact = jnp.linalg.norm(H, axis=1) <= ROUNDINGS * eps * scale
         size = jnp.linalg.norm(delta, axis=1)
         active = ~c.done & ~c.failed
         diverges = ~exact & ~(size <= _LEAST_GAIN * c.size)  # NaN included
@@ -150,7 +150,7 @@ def corrected(
             jnp.where(moves[:, None], c.y + delta, c.y),
             jnp.where(active, size, c.size),
             c.n + active,
-            c.done | (active & exact) | (moves & (size <= _ROUNDINGS * eps * scale)),
+            c.done | (active & exact) | (moves & (size <= ROUNDINGS * eps * scale)),
             c.failed | (active & diverges),
         )
 

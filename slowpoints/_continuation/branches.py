@@ -193,7 +193,7 @@ class Branches:
             x = np.where(found.is_on_curve[:, None], found.y, y)[:, :-1]
             inputs = np.full((len(x), 1), value, x.dtype)
             status = np.where(found.is_on_curve, Status.FIXED_POINT, Status.UNFINISHED)
-            H = residuals(curve, np.concatenate([x, y[:, -1:]], axis=1))
+            H = residuals(curve, np.concatenate([x, y[:, -1:]], axis=1)) * np.asarray(curve.rate)
             fps = FixedPoints(
                 xstar=x,
                 F_xstar=x + H,

@@ -21,7 +21,7 @@ from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._connections.refined_points import working_dtype
 from slowpoints._continuation.branches import Branches
 from slowpoints._continuation.family import NOT_CONVERGED, Family
-from slowpoints._continuation.state_sizes import state_units
+from slowpoints._continuation.state_sizes import rate_unit, state_units
 from slowpoints._core import arguments
 from slowpoints._core.types import Number
 from slowpoints._network.as_transition import as_transition
@@ -68,8 +68,9 @@ def continuation(
     branches really cross, it does so however short the steps are: branches that come closer to each
     other than 2e-5, in the units of `max_step`, are taken to cross. All branches are followed side
     by side. Steps are then divided where eigenvalues, or the direction in `s`, bend as if there
-    were two events in one. Where the index changes, the place is found by halving the piece of the
-    branch, to about 1e-10 of its length in float64.
+    were two events in one. Where the index changes, the piece of the branch is divided, to about
+    1e-10 of its length in float64, and the place where an eigenvalue passes is interpolated from
+    points on both sides of it.
 
     Without `certify`, a branch may still jump, and events may be missed: of those that are closer
     to each other than `Branches.event_resolution`, only such that eigenvalues and directions
@@ -217,7 +218,9 @@ def _curve_of(
     f, is_flow, d = linearised_part(G), isinstance(G, ContinuousTime), x.shape[1]
     unit = state_units(f, is_flow, x, s, ends)
     origin, length = jnp.asarray(ends[0], x.dtype), jnp.asarray(ends[1] - ends[0], x.dtype)
-    return Curve(InUnits(f, jnp.asarray(unit)), origin, length, is_flow, d > _MOST_UNITS), unit
+    scaled = InUnits(f, jnp.asarray(unit))
+    rate = rate_unit(scaled, x / unit, s) if is_flow else np.ones((), x.dtype)
+    return Curve(scaled, origin, length, jnp.asarray(rate), is_flow, d > _MOST_UNITS), unit
 
 
 def _search_for_others(

@@ -9,8 +9,16 @@ from jaxtyping import Float
 from slowpoints._arclength.arcs import Chain
 from slowpoints._arclength.curve import Curve
 from slowpoints._arclength.on_curve import on_curve
-from slowpoints._arclength.spectra import Spectra, growth, neutral, rank_deficits, spectra
+from slowpoints._arclength.spectra import Spectra, growth, neutral, spectra
 from slowpoints._arclength.steps import hermite
+from slowpoints._continuation.stability_changes import (
+    StabilityChange,
+    closest,
+    nearest,
+    rounding,
+    with_crossings,
+    with_precise_places,
+)
 
 _NARROW = 1e-10
 """Pieces of a curve are divided down to this arclength. In float32 it is `1e-5`."""
@@ -44,46 +52,6 @@ _JUMP, _SHORT = 1e-2, 1e-4
 by less than the first: the square root of the precision where they are double. If they differ by
 more, the curve passes a kink, as of a ReLU unit, and none of them passes the circle."""
 
-_AROUND = 1e-3
-"""A branch point is interpolated from points of the curve up to this arclength from it. Nearer by,
-where two curves cross, the equations are nearly singular, and points less precise."""
-
-_NODES = np.cos(np.pi * (np.arange(6) + 0.5) / 6)
-"""Where these points are, from -1 to 1: the polynomial through them is good to `_AROUND^6`."""
-
-
-_NEARLY_CROSSES = 1e-2
-"""Folds with smaller deficits of rank are looked at more closely."""
-
-_CROSSES = {8: 1e-6, 4: 1e-2}
-"""Curves cross where the deficit of rank is below this (in float64 and float32). It is in
-proportion to the distance from the crossing, of which the place is known to about `_AROUND^3`."""
-
-
-class StabilityChange(NamedTuple):
-    """A change of stability on a curve.
-
-    Attributes:
-        kind: `"fold"`, `"branch_point"`, `"flip"`, `"neimark_sacker"`, `"hopf"` or
-            `"border_collision"`.
-        chain: on which of the curves.
-        place: after which of its points, as a number with a fraction.
-        y: `[d + 1]` the point.
-        eigval: the eigenvalue that crosses; NaN where eigenvalues jump.
-        width: by how much `s`, as a part of the span, may be off.
-        along: `[d + 1]` the unit vector along the curve.
-        turns: whether the curve turns back in `s`.
-    """
-
-    kind: str
-    chain: int
-    place: float
-    y: Float[np.ndarray, " d1"]
-    eigval: complex
-    width: float
-    along: Float[np.ndarray, " d1"]
-    turns: bool
-
 
 class _Piece(NamedTuple):
     """A piece of a curve whose ends differ in their index or their direction in `s`."""
@@ -109,8 +77,8 @@ class _Piece(NamedTuple):
             return True
         if self.turns:
             return False
-        nearest = [abs(growth(_nearest(values, is_flow), is_flow)) for values in self.eigvals]
-        return bool(np.max(nearest) <= _TOLD_APART * neutral(self.eigvals[0]))
+        distances = [abs(growth(nearest(values, is_flow), is_flow)) for values in self.eigvals]
+        return bool(np.max(distances) <= _TOLD_APART * neutral(self.eigvals[0]))
 
     @property
     def turns(self) -> bool:
@@ -150,8 +118,8 @@ def events_on(
                     (done if is_resolved else undone).append(part)
         wide = undone
     found = _sorted_out(done + wide, together, curve.is_flow)
-    found = _with_precise_branch_points(curve, found, n_leading)
-    return found if curve.without_matrices else _with_crossings(curve, found, n_leading)
+    found = with_precise_places(curve, found, n_leading)
+    return found if curve.without_matrices else with_crossings(curve, found, n_leading)
 
 
 def _pieces(number: int, chain: Chain, found: Spectra) -> list[_Piece]:
@@ -226,7 +194,7 @@ def _where_to_divide(
     """Return two places in each, as parts of its length, around the event if all goes well."""
     values = np.array([piece.eigvals for piece in pieces])  # [k, 2, m]
     beyond = growth(values, is_flow) - neutral(values)
-    test = np.take_along_axis(beyond, _closest(beyond)[..., None], axis=2)[..., 0]
+    test = np.take_along_axis(beyond, closest(beyond)[..., None], axis=2)[..., 0]
     only_turns = [piece.indices[0] == piece.indices[1] for piece in pieces]
     directions = np.array([[tangent[-1] for tangent in piece.tangent] for piece in pieces])
     left, right = np.where(np.array(only_turns)[:, None], directions, test).T
@@ -273,7 +241,7 @@ def _is_one(last: _Piece, piece: _Piece, together: float) -> bool:
 
 def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     """Name what crosses, and interpolate where it does."""
-    crossing = [_nearest(values, is_flow) for values in piece.eigvals]
+    crossing = [nearest(values, is_flow) for values in piece.eigvals]
     if np.isnan(crossing).any():  # without matrices, some eigenvalues do not converge
         crossing = [crossing[np.isnan(crossing).argmin()]] * 2
     beyond = [float(growth(value, is_flow)) for value in crossing]
@@ -289,7 +257,7 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
         kind = "fold" if is_fold else "branch_point"
     elif not is_flow and np.pi - angle <= _REAL:
         kind = "flip"
-    width = float(abs(piece.y[1][-1] - piece.y[0][-1]))
+    width = float(abs(piece.y[1][-1] - piece.y[0][-1])) + rounding(piece.y[0])
     if _eigenvalues_jump(piece, is_flow):
         kind, value, theta = "fold" if piece.turns else "border_collision", complex(np.nan), 0.5
         width = 2 * piece.length  # the corner may be beyond both ends
@@ -298,7 +266,15 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     y = piece.y[0] + theta * along
     along = along / np.linalg.norm(along)
     return StabilityChange(
-        kind, piece.chain, float(place), y, complex(value), width, along, piece.turns
+        kind,
+        piece.chain,
+        float(place),
+        y,
+        complex(value),
+        width,
+        along,
+        piece.turns,
+        piece.indices,
     )
 
 
@@ -311,90 +287,6 @@ def _eigenvalues_jump(piece: _Piece, is_flow: bool) -> bool:
         if outside.size == here.size < len(piece.y[0]) - 1:
             continue  # those like the last ones need not be among the leading ones
         apart = np.abs(outside[:, None] - there).min(axis=1, initial=np.inf)
-        # The rates of a flow are in whatever unit; a map's are told from 1.
-        size = np.abs(piece.eigvals).max() if is_flow else np.maximum(1, np.abs(outside))
-        if (apart > _JUMP * size).any():
+        if (apart > _JUMP * np.maximum(1, np.abs(outside))).any():
             return True
     return False
-
-
-def _with_precise_branch_points(
-    curve: Curve, events: list[StabilityChange], n_leading: int
-) -> list[StabilityChange]:
-    """Interpolate each branch point from points of its curve on both sides."""
-    rows = [i for i, event in enumerate(events) if event.kind == "branch_point"]
-    if not rows:
-        return events
-    y = np.array([events[i].y for i in rows])[:, None]
-    along = np.array([events[i].along for i in rows])[:, None]
-    around = _AROUND if y.dtype == np.float64 else 3e-2
-    guess = (y + around * _NODES.astype(y.dtype)[:, None] * along).reshape(-1, y.shape[-1])
-    normal = np.broadcast_to(along, (len(rows), len(_NODES), y.shape[-1])).reshape(guess.shape)
-    nearby = on_curve(curve, guess, normal)
-    eigvals = spectra(curve, nearby.y, n_leading).eigvals
-    events = list(events)
-    for k, i in enumerate(rows):
-        part = slice(k * len(_NODES), (k + 1) * len(_NODES))
-        if not nearby.is_on_curve[part].all():
-            continue
-        crossing = np.array([_nearest(values, curve.is_flow) for values in eigvals[part]])
-        tangent = np.asarray(nearby.tangent[part])
-        test = tangent[:, -1] if events[i].turns else np.real(crossing) - (not curve.is_flow)
-        zero = _zero_of(test)
-        if zero is not None:
-            events[i] = events[i]._replace(
-                y=_interpolated(nearby.y[part], zero).astype(y.dtype),
-                eigval=complex(_interpolated(np.real(crossing)[:, None], zero)[0]),
-                width=around**2 * float(np.finfo(y.dtype).eps) ** 0.5,
-            )
-    return events
-
-
-def _with_crossings(
-    curve: Curve, events: list[StabilityChange], n_leading: int
-) -> list[StabilityChange]:
-    """Let folds at which the slopes are linearly dependent be branch points.
-
-    Several branches may cross at one point. Next to it, eigenvalues are imprecise, and the index
-    may seem to change where a branch turns back, as at a fold.
-    """
-    folds = [i for i, event in enumerate(events) if event.kind == "fold"]
-    if not folds:
-        return events
-    deficits = rank_deficits(curve, np.array([events[i].y for i in folds]))
-    near = [i for i, deficit in zip(folds, deficits, strict=True) if deficit <= _NEARLY_CROSSES]
-    if not near:
-        return events
-    as_crossings = [events[i]._replace(kind="branch_point") for i in near]
-    as_crossings = _with_precise_branch_points(curve, as_crossings, n_leading)
-    deficits = rank_deficits(curve, np.array([event.y for event in as_crossings]))
-    events = list(events)
-    for i, event, deficit in zip(near, as_crossings, deficits, strict=True):
-        if deficit <= _CROSSES[event.y.dtype.itemsize]:
-            events[i] = event
-    return events
-
-
-def _zero_of(test: Float[np.ndarray, " nodes"]) -> float | None:
-    """Return where the polynomial through the values at `_NODES` is 0, if at one place."""
-    polynomial = np.polynomial.Chebyshev.fit(_NODES, test, len(_NODES) - 1, domain=[-1, 1])
-    zeros = polynomial.roots()
-    zeros = zeros[np.isreal(zeros) & (np.abs(zeros) < 1)].real
-    return float(zeros[0]) if len(zeros) == 1 else None
-
-
-def _interpolated(values: np.ndarray, at: float) -> Any:
-    """Return the polynomials through `values`, `[nodes, m]`, at one place."""
-    fits = np.polynomial.chebyshev.chebfit(_NODES, values, len(_NODES) - 1)
-    return np.polynomial.chebyshev.chebval(at, fits)
-
-
-def _closest(beyond: np.ndarray) -> Any:
-    """Return which value along the last axis is nearest to 0: any if none is known, but all NaN."""
-    return np.where(np.isnan(beyond), np.inf, np.abs(beyond)).argmin(axis=-1)
-
-
-def _nearest(values: np.ndarray, is_flow: bool) -> complex:
-    """Return the eigenvalue nearest to where stability changes; of a pair the upper one."""
-    value = complex(values[_closest(growth(values, is_flow))])
-    return complex(value.real, abs(value.imag))

@@ -113,12 +113,13 @@ class Family:
 
             self._chains, proofs = proven(self._curve, self._chains)
             found = self._spectra()
+        rate = np.asarray(self._curve.rate)
         branches = tuple(
             Branch(
                 s=self._parameter(chain.y[:, -1]),
                 xstar=self._unit * chain.y[:, :-1],
                 tangent=in_other_units(chain.tangent, self._unit),
-                eigvals=values.eigvals,
+                eigvals=values.eigvals * rate,
                 index=values.indices,
                 ended_by=chain.ended_by,
                 rows=rows,
@@ -135,7 +136,7 @@ class Family:
                 xstar=self._unit * event.y[:-1],
                 branch=event.chain,
                 place=event.place,
-                eigval=event.eigval,
+                eigval=event.eigval * float(rate),
                 uncertainty=event.width * abs(float(self._curve.length)),
             )
             for event in events_on(self._curve, self._chains, found, self._n_leading)

@@ -29,6 +29,9 @@ second part of itself, is that of a silent unit, which a search has left beside 
 _AT_A_TIME = 16
 """The number of given points that are looked at together, so that any number takes one program."""
 
+_DIRECTIONS = 4
+"""So many random vectors tell the size of a Jacobian to within a factor of two."""
+
 _ROUNDS = 3
 """So often is the network looked at, each time in the units found before: the first time, a state
 whose unit is far larger than those of the others hardly moves where these already bend."""
@@ -60,6 +63,41 @@ def state_units(
         found = _sizes_at_bends(f, is_flow, x[0], s[0], np.asarray(span), _filled_up(sizes))
         sizes = np.maximum(given, found)
     return _shared(_filled_up(sizes)).astype(x.dtype)
+
+
+def rate_unit(
+    f: Transition, x: Float[np.ndarray, "n d"], s: Float[np.ndarray, "n 1"]
+) -> Float[np.ndarray, ""]:
+    """Return a power of two, about as large as the rates at which small changes grow or decay.
+
+    It is the root mean square of the Jacobian's singular values, as its products with a few random
+    vectors tell it, at the point where that is largest.
+
+    Args:
+        f: the `f` of a flow, of states in their units.
+        x: states, in these units.
+        s: the parameter at each.
+    """
+    if len(x) == 0:
+        return np.ones((), x.dtype)
+    signs = np.random.default_rng(0).choice([-1, 1], (_DIRECTIONS, x.shape[1]))
+    given = jnp.asarray(x), jnp.asarray(s, x.dtype)
+    along = jnp.asarray(signs / np.sqrt(x.shape[1]), x.dtype)
+    slopes = np.asarray(in_chunks(_slopes_along, (f, along), _AT_A_TIME, *given), np.float64)
+    sizes = np.sqrt(np.mean(np.sum(slopes**2, axis=2), axis=1))
+    return unit_of(float(sizes[np.isfinite(sizes)].max(initial=0))).astype(x.dtype)
+
+
+@CompiledOnce
+def _slopes_along(f_and_along: tuple[Transition, Array], x: Array, s: Array) -> Array:
+    """Return the Jacobian's products with the vectors, at each state."""
+    f, along = f_and_along
+
+    def one(x: Array, s: Array) -> Array:
+        product = jax.linearize(lambda x: f(x, s).astype(x.dtype), x)[1]
+        return jax.vmap(product)(along)
+
+    return jax.vmap(one)(x, s)
 
 
 def _sizes_given(
