@@ -79,9 +79,10 @@ def _only_the_library_checks_input(request):
     if request.node.get_closest_marker("checks_input") is None:
         yield
         return
+    was = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", was)
 
 
 _MOST_MAPS = 20_000

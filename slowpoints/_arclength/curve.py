@@ -5,12 +5,18 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from slowpoints._core.arrays import in_chunks, power_of_two
 from slowpoints._core.programs import CompiledOnce
-from slowpoints._network.base import Transition
+from slowpoints._core.types import RealArray
+from slowpoints._network.flow import flows_in
+from slowpoints._network.units import InUnits
+
+ROUNDINGS = 8
+"""What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
 
 _ROWS_AT_A_TIME = {17: 64, 65: 16, 257: 4}
 """Curves in up to so many dimensions are computed for so many rows at a time, however many there
@@ -32,7 +38,7 @@ class Curve(eqx.Module):
         without_matrices: whether to solve linear systems by products with Jacobians alone.
     """
 
-    G: Transition
+    G: InUnits
     origin: Float[Array, ""]
     length: Float[Array, ""]
     rate: Float[Array, ""]
@@ -44,6 +50,17 @@ class Curve(eqx.Module):
         x = y[:-1]
         out = self.G(x, self.origin + self.length * y[-1:]).astype(x.dtype)
         return out / self.rate if self.is_flow else out - x
+
+    def rounding(self, y: Float[RealArray, " d1"]) -> Any:
+        """Return how long `H(y)` may be at a point of the curve: by rounding, or errors of flows.
+
+        Such errors are measured in the largest unit of a state.
+        """
+        xp = np if isinstance(y, np.ndarray) else jnp
+        longest = ROUNDINGS * float(xp.finfo(y.dtype).eps) * (1 + xp.linalg.norm(y))
+        for flow in flows_in(self.G):
+            longest = longest + flow.error(self.G.unit * y[:-1]) / jnp.max(self.G.unit)
+        return longest
 
 
 @CompiledOnce

@@ -129,22 +129,21 @@ def _square(curve: Curve, y: Array) -> Array:
     return curve(y) if curve.is_flow else curve(y) + y[:-1]
 
 
-def rank_deficits(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarray, " k"]:
-    """Return how close the slopes of `H` along `x` and `s` are to being linearly dependent.
+def extreme_slopes(curve: Curve, y: Float[np.ndarray, "k d1"]) -> Float[np.ndarray, "k 2"]:
+    """Return the largest and the smallest singular value of the slopes of `H` along `x` and `s`.
 
-    It is the smallest singular value relative to the largest: 0 where curves cross, and not at a
-    fold. NaN where the slopes are not finite.
+    The smallest is 0 where curves cross, and not at a fold. NaN where the slopes are not finite.
     """
     if len(y) == 0:
-        return np.zeros(0)
+        return np.zeros((0, 2))
     slopes = np.array(of_rows(_jacobians, curve, y))  # which may be written to
     if not curve.is_flow:
         slopes[:, :, :-1] -= np.eye(slopes.shape[1], dtype=slopes.dtype)
     finite: Any = np.isfinite(slopes).all(axis=(1, 2))
     with one_thread_for_lapack():
         values = np.linalg.svd(np.where(finite[:, None, None], slopes, 0), compute_uv=False)
-    largest = np.maximum(values[:, 0], np.finfo(values.dtype).tiny)
-    return np.where(finite, values[:, -1] / largest, np.nan)
+    extreme = np.maximum(values[:, [0, -1]], np.finfo(values.dtype).tiny)
+    return np.where(finite[:, None], extreme, np.nan)
 
 
 @CompiledOnce

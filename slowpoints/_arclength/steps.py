@@ -27,9 +27,6 @@ _EASY_CORRECTIONS = 5
 _LEAST_GAIN = 0.5
 """Each correction is shorter than the last by this factor, or the guess was too far off."""
 
-ROUNDINGS = 8
-"""What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
-
 _LEAST_COSINE = 0.94
 """A step may turn the tangent by no more than 20 degrees. Longer steps cut corners, and may land on
 another curve."""
@@ -126,7 +123,6 @@ def corrected(
     close that each step leaves a hundredth of the error or less, and a step costs no more than
     `H`. Without, each step is one of Newton's.
     """
-    eps = float(jnp.finfo(guess.dtype).eps)
     solve, orientation = solver_at(curve, guess, normal)
 
     class Carry(NamedTuple):
@@ -140,8 +136,8 @@ def corrected(
         H = jax.vmap(curve)(c.y)
         off_plane = jnp.sum(normal * (guess - c.y), axis=1, keepdims=True)
         delta = solve(curve, c.y, normal, jnp.concatenate([-H, off_plane], axis=1))
-        scale = 1 + jnp.linalg.norm(c.y, axis=1)
-        exact = jnp.linalg.norm(H, axis=1) <= ROUNDINGS * eps * scale
+        rounding = jax.vmap(curve.rounding)(c.y)
+        exact = jnp.linalg.norm(H, axis=1) <= rounding
         size = jnp.linalg.norm(delta, axis=1)
         active = ~c.done & ~c.failed
         diverges = ~exact & ~(size <= _LEAST_GAIN * c.size)  # NaN included
@@ -150,7 +146,7 @@ def corrected(
             jnp.where(moves[:, None], c.y + delta, c.y),
             jnp.where(active, size, c.size),
             c.n + active,
-            c.done | (active & exact) | (moves & (size <= ROUNDINGS * eps * scale)),
+            c.done | (active & exact) | (moves & (size <= rounding)),
             c.failed | (active & diverges),
         )
 

@@ -28,8 +28,12 @@ unit of states at the origin is not known."""
 _FARTHER = 4.0
 """Distances grow by this factor."""
 
-_FAR = 1e-3
-"""An orbit is far enough if the parameter differs by this part of the span."""
+_FAR, _TOO_FAR = 1e-4, 2e-3
+"""An orbit is far enough if the parameter differs by the first part of the span, and too far beyond
+the second. With twice the distance, it differs four times as much."""
+
+_NEARER = 20
+"""So often is an orbit that is too far sought closer by."""
 
 _SEGMENTS = 512
 """The period is divided into so many parts for the direction in which it doubles."""
@@ -122,8 +126,8 @@ def _aside(
     n = len(x)
     direction = direction / np.sqrt(np.mean(np.sum(np.square(direction), axis=1)))
     row = np.append(direction.ravel() / n, [0, 0])
-    amplitude, best = _FIRST * size, None
-    while amplitude < _LAST * size:
+    amplitude, best, n_nearer = _FIRST * size, None, 0
+    while amplitude < _LAST * size and n_nearer < _NEARER:
         y = x + amplitude * direction
         guess = OrbitPoint(y, number, sigma, np.append(direction.ravel(), [0, 0]))
         try:
@@ -131,10 +135,16 @@ def _aside(
         except FailedError:
             return best
         astray = np.linalg.norm(at_phases(found.x, n) - y) / np.sqrt(n)
+        away = abs(found.sigma - sigma)
+        if away > _TOO_FAR:
+            # The parameter differs in proportion to the square of the distance.
+            amplitude *= min(np.sqrt(_FAR / away), 1 / _FARTHER)
+            n_nearer += 1
+            continue
         if astray > _ASTRAY * amplitude:
             return best
         best = found
-        if abs(found.sigma - sigma) >= _FAR:
+        if away >= _FAR:
             return best
         amplitude *= _FARTHER
     return best

@@ -15,7 +15,6 @@ from slowpoints._continuation.stability_changes import (
     StabilityChange,
     closest,
     nearest,
-    rounding,
     with_crossings,
     with_precise_places,
 )
@@ -257,7 +256,9 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
         kind = "fold" if is_fold else "branch_point"
     elif not is_flow and np.pi - angle <= _REAL:
         kind = "flip"
-    width = float(abs(piece.y[1][-1] - piece.y[0][-1])) + rounding(piece.y[0])
+    # Between its ends, a piece that turns has parameters that neither of them has.
+    steepest = max(abs(float(tangent[-1])) for tangent in piece.tangent)
+    width = float(abs(piece.y[1][-1] - piece.y[0][-1])) + 0.5 * piece.length * steepest
     if _eigenvalues_jump(piece, is_flow):
         kind, value, theta = "fold" if piece.turns else "border_collision", complex(np.nan), 0.5
         width = 2 * piece.length  # the corner may be beyond both ends

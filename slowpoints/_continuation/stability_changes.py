@@ -7,8 +7,7 @@ from jaxtyping import Complex, Float, Shaped
 
 from slowpoints._arclength.curve import Curve
 from slowpoints._arclength.on_curve import on_curve
-from slowpoints._arclength.spectra import growth, rank_deficits, spectra
-from slowpoints._arclength.steps import ROUNDINGS
+from slowpoints._arclength.spectra import extreme_slopes, growth, spectra
 
 _AROUND = {8: (1e-3, 1e-4, 1e-5), 4: (3e-2, 3e-3)}
 """An event is interpolated from points of the curve up to this arclength from it (in float64 and
@@ -21,13 +20,12 @@ _PRECISE = 1e-11
 _MARGIN = 8
 """What is left to rounding is taken to be larger than it seems by this factor."""
 
-_INTERPOLATED = ("branch_point", "flip", "neimark_sacker", "hopf")
-"""Events at which an eigenvalue passes. A fold is where the curve turns, of which the `s` is known
-to the square of the arclength."""
-
 _NODES = np.cos(np.pi * (np.arange(6) + 0.5) / 6)
 """Where these points are, from -1 to 1: the polynomial through them is good to the sixth
 power of their distance."""
+
+_DEGREES = 5, 3
+"""Of that polynomial, and of another one, which says how precise it is."""
 
 _NEARLY_CROSSES = 1e-2
 """Folds with smaller deficits of rank are looked at more closely."""
@@ -71,7 +69,7 @@ def with_precise_places(
 
     Pieces are divided where an eigenvalue is outside by more than rounding, not where it passes.
     """
-    rows = [i for i, event in enumerate(events) if event.kind in _INTERPOLATED]
+    rows = [i for i, event in enumerate(events) if np.isfinite(event.eigval)]  # not at kinks
     scales = _AROUND[curve.origin.dtype.itemsize]
     found = list(events)
     for i in rows:  # what is known if no interpolation succeeds
@@ -85,7 +83,7 @@ def with_precise_places(
         for i, event in zip(rows, closer, strict=True):
             if event is not None and event.width < found[i].width:
                 found[i] = event
-    return found
+    return [event._replace(width=event.width + float(curve.rounding(event.y))) for event in found]
 
 
 def _interpolated_events(
@@ -127,12 +125,13 @@ def _interpolated(
     low = min(zero - error for zero, error in zeros)
     high = max(zero + error for zero, error in zeros)
     at = 0.5 * (low + high)
-    place = _value_at(at, y).astype(y.dtype)
-    value = _value_at(at, passing[:, 0]) if passing.size else event.eigval
+    place, other = (_value_at(at, y, degree).astype(y.dtype) for degree in _DEGREES)
+    width = 0.5 * (high - low) * around * abs(float(event.along[-1])) + abs(place - other)[-1]
+    value = _value_at(at, passing[:, 0], _DEGREES[0]) if passing.size else event.eigval
     return event._replace(
         y=place,
         eigval=complex(value.real, abs(value.imag)),
-        width=0.5 * (high - low) * around * abs(float(event.along[-1])) + rounding(place),
+        width=float(width),
     )
 
 
@@ -147,15 +146,23 @@ def with_crossings(
     folds = [i for i, event in enumerate(events) if event.kind == "fold"]
     if not folds:
         return events
-    deficits = rank_deficits(curve, np.array([events[i].y for i in folds]))
-    near = [i for i, deficit in zip(folds, deficits, strict=True) if deficit <= _NEARLY_CROSSES]
+    events = list(events)
+    largest, smallest = extreme_slopes(curve, np.array([events[i].y for i in folds])).T
+    near = [
+        i
+        for i, deficit in zip(folds, smallest / largest, strict=True)
+        if deficit <= _NEARLY_CROSSES
+    ]
+    for i, slope in zip(folds, smallest, strict=True):
+        # Where the equations change little, their rounding moves a fold by more.
+        rounding = float(curve.rounding(events[i].y)) / slope
+        events[i] = events[i]._replace(width=events[i].width + rounding)
     if not near:
         return events
     as_crossings = [events[i]._replace(kind="branch_point") for i in near]
     as_crossings = with_precise_places(curve, as_crossings, n_leading)
-    deficits = rank_deficits(curve, np.array([event.y for event in as_crossings]))
-    events = list(events)
-    for i, event, deficit in zip(near, as_crossings, deficits, strict=True):
+    largest, smallest = extreme_slopes(curve, np.array([event.y for event in as_crossings])).T
+    for i, event, deficit in zip(near, as_crossings, smallest / largest, strict=True):
         if deficit <= _CROSSES[event.y.dtype.itemsize]:
             events[i] = event
     return events
@@ -169,7 +176,7 @@ def _zero_of(test: Float[np.ndarray, " nodes"]) -> tuple[float, float] | None:
     """
     if not np.isfinite(test).all():
         return None
-    fits = [np.polynomial.Chebyshev.fit(_NODES, test, n, domain=[-1, 1]) for n in (5, 3)]
+    fits = [np.polynomial.Chebyshev.fit(_NODES, test, n, domain=[-1, 1]) for n in _DEGREES]
     zeros = [fit.roots() for fit in fits]
     zeros = [roots[np.isreal(roots) & (np.abs(roots) < 1)].real for roots in zeros]
     if [len(roots) for roots in zeros] != [1, 1]:
@@ -180,15 +187,10 @@ def _zero_of(test: Float[np.ndarray, " nodes"]) -> tuple[float, float] | None:
     return zero, abs(zero - other) + _MARGIN * astray / slope if slope else np.inf
 
 
-def _value_at(at: float, values: Shaped[np.ndarray, "nodes *m"]) -> Any:
-    """Return the polynomials through values at the nodes, at one place."""
-    fits = np.polynomial.chebyshev.chebfit(_NODES, values, len(_NODES) - 1)
+def _value_at(at: float, values: Shaped[np.ndarray, "nodes *m"], degree: int) -> Any:
+    """Return the polynomials of some degree through values at the nodes, at one place."""
+    fits = np.polynomial.chebyshev.chebfit(_NODES, values, degree)
     return np.polynomial.chebyshev.chebval(at, fits)
-
-
-def rounding(y: Float[np.ndarray, " d1"]) -> float:
-    """Return how far points of a curve may be off that are corrected as far as rounding allows."""
-    return ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + float(np.linalg.norm(y)))
 
 
 def closest(beyond: np.ndarray) -> Any:

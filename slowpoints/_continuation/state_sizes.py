@@ -57,11 +57,10 @@ def state_units(
         s: the parameter at each.
         span: its ends.
     """
-    given = _sizes_given(f, is_flow, x, s)
-    sizes = given
+    sizes = _sizes_given(f, is_flow, x, s)
     for _ in range(_ROUNDS if len(x) else 0):
         found = _sizes_at_bends(f, is_flow, x[0], s[0], np.asarray(span), _filled_up(sizes))
-        sizes = np.maximum(given, found)
+        sizes = np.maximum(sizes, found)
     return _shared(_filled_up(sizes)).astype(x.dtype)
 
 

@@ -339,3 +339,35 @@ def test_a_parameter_beyond_the_branches_is_refused(orbits_of_bautin):
     branches = continuation(ContinuousTime(bautin), orbits_of_bautin, (-0.5, -0.4))
     with pytest.raises(ValueError, match="`s` is 3"):
         branches.at(3)
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e3])
+def test_a_family_emerges_where_another_state_follows_it(scale):
+    """Of squared radius `u`, with a third state that is the square: its size is not known at 0."""
+
+    def f(x, u):
+        x = x / scale
+        square = x[0] ** 2 + x[1] ** 2
+        along = u[0] * x[:2] + 2 * jnp.stack([-x[1], x[0]]) - square * x[:2]
+        return scale * jnp.append(along, square - x[2])
+
+    first = points(ContinuousTime(f), [0, 0, 0], -0.3, (-0.5, 0.5)).emerging_orbits()
+    assert first.is_resolved.all() and 0 < first.inputs[0, 0] <= 2e-3
+    assert np.allclose(first.period, np.pi)
+    assert np.allclose(first.states[0, :, 2], scale * first.inputs[0, 0], rtol=1e-4)
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("size", [1e-3, 1e-1, 10])
+def test_an_orbit_that_emerges_is_close_to_where_it_does(size):
+    """However small orbits are beside the states around which they run."""
+
+    def f(x, u):
+        x = (x - 1) / size
+        return size * (u[0] * x + 2 * jnp.stack([-x[1], x[0]]) - jnp.sum(x**2) * x)
+
+    F = ContinuousTime(f)
+    first = points(F, [1, 1], -0.3, (-0.5, 0.5)).emerging_orbits()
+    assert first.is_resolved.all() and 0 < first.inputs[0, 0] <= 2e-3
+    assert len(continuation(F, first, (-0.5, 0.5))) == 1

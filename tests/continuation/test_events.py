@@ -1,10 +1,19 @@
 """Events are where they should be, to what their uncertainty says, in any unit of time."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
-from slowpoints import ContinuousTime, FixedPoints, continuation
+from slowpoints import (
+    ContinuousTime,
+    FixedPoints,
+    continuation,
+    flow,
+    optimize_batch,
+    stroboscopic,
+)
 
 
 def from_rest(G, n_states, s, span):
@@ -89,3 +98,49 @@ def test_an_event_is_within_its_uncertainty_next_to_another(gap, kind, flow):
             nearest = min(events, key=lambda event, s=s: abs(event.s - s))
             assert abs(nearest.s - s) <= nearest.uncertainty + 1e-14
             assert nearest.uncertainty < 1e-5 + 100 * gap  # float32 weights differ by that
+
+
+@pytest.mark.parametrize("certify", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("asymmetry", [1e-10, 1e-6])
+def test_a_sharp_fold_is_within_its_uncertainty(asymmetry, certify):
+    """Beside a pitchfork that is not quite one; tubes take many short steps there."""
+    with jax.enable_x64(True):
+        G = lambda x, s: x + s * x - x**3 + asymmetry  # noqa: E731
+        x = np.sort(np.roots([-1, 0, 0.8, asymmetry]).real)[:, None]
+        fps = FixedPoints(xstar=x, inputs=np.full((3, 1), 0.8), dtype=np.float64)
+        (fold,) = [
+            e for e in continuation(G, fps, (-1, 1), certify=certify).events if e.kind == "fold"
+        ]
+        assert abs(fold.s - 3 * (asymmetry / 2) ** (2 / 3)) <= fold.uncertainty < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rtol", [None, 1e-8])
+def test_points_of_flows_are_followed_as_far_as_their_errors_allow(rtol):
+    """With inputs in turn of which one is the parameter: compared with another integrator."""
+    pytest.importorskip("diffrax")
+    inputs = np.array([[0.2], [-0.2], [0.0], [0.1]])
+
+    def over_one_period(x, s):
+        for u in inputs[:, 0] + s:
+            ends = (0, 0.7), [x]
+            x = solve_ivp(lambda t, y, u=u: y - y**3 + u, *ends, rtol=1e-11, atol=1e-13).y[0, -1]
+        return x
+
+    F = ContinuousTime(lambda x, u: x - x**3 + u)
+    G = stroboscopic(flow(F, 0.7, rtol=rtol), inputs)
+    fps = optimize_batch(G, np.float32([[-1], [0], [1]]), np.zeros((3, 1), np.float32))
+    branches = continuation(G, fps, (-1, 1))
+    (branch,) = branches.branches
+    assert (
+        branch.ended_by == ("span", "span")
+        and branch.rows == (0, 1, 2)
+        and not branches.not_followed
+    )
+    assert [event.kind for event in branches.events] == ["fold", "fold"]
+    for s in (0.1, 0.3, 0.5):
+        for x in branches.at(s).xstar[:, 0]:
+            assert abs(over_one_period(x, s) - x) < 1e3 * (rtol or 1e-10)
+    for event in branches.events:
+        lows, highs = (branches.at(event.s + side * 1e-4).n for side in (-1, 1))
+        assert {lows, highs} == {1, 3}
