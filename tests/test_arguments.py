@@ -247,7 +247,7 @@ SAME_ARRAY = (
 )
 SAME_STATES = tuple(same for i, same in enumerate(SAME_ARRAY) if i != 1)
 WHOLE = (X.astype(int), np.ones((4, 2), bool))
-STATES = Kind((*NO_ARRAYS, *WHOLE, X[0], X[None]), SAME_STATES)
+STATES = Kind((*NO_ARRAYS, *WHOLE, X[0], X[None], X[:, :0]), SAME_STATES)
 STATES_OF_ANY_NUMBER = Kind(
     (*(value for value in NO_ARRAYS if value is not None), X[0], X[None], X[:, :1]), SAME_STATES
 )

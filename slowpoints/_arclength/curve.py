@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Shaped
 from slowpoints._core.arrays import in_chunks, power_of_two
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
-from slowpoints._network.flow import flows_in
-from slowpoints._network.units import InUnits
+from slowpoints._network.base import Transition
+from slowpoints._network.units import errors_of_flows
 
 ROUNDINGS = 8
 """What is left after so many units in the last place, relative to `1 + |y|`, is rounding."""
@@ -38,7 +38,7 @@ class Curve(eqx.Module):
         without_matrices: whether to solve linear systems by products with Jacobians alone.
     """
 
-    G: InUnits
+    G: Transition
     origin: Float[Array, ""]
     length: Float[Array, ""]
     rate: Float[Array, ""]
@@ -58,9 +58,7 @@ class Curve(eqx.Module):
         """
         xp = np if isinstance(y, np.ndarray) else jnp
         longest = ROUNDINGS * float(xp.finfo(y.dtype).eps) * (1 + xp.linalg.norm(y))
-        for flow in flows_in(self.G):
-            longest = longest + flow.error(self.G.unit * y[:-1]) / jnp.max(self.G.unit)
-        return longest
+        return longest + errors_of_flows(self.G, y[:-1])
 
 
 @CompiledOnce

@@ -111,7 +111,7 @@ def examined(
         values, errors, _, _ = spectrum(F, runs[moving, -1], u[moving], n, n_steps, 0)
         for i, exponents, error in zip(moving, values, errors, strict=True):
             verdict = _what(runs[i], exponents, error, int(group[i]), is_last)
-            if isinstance(F, TimeSteps) and _repeats(runs[i], verdict):
+            if isinstance(F, TimeSteps) and _repeats(F, runs[i], verdict):
                 spectra = exponents, error
                 verdict = _in_other_steps(F, runs[i], u[i], spectra, int(group[i]), is_last)
             if isinstance(verdict, Known) and verdict.kind != AttractorKind.CLOSED_ORBIT:
@@ -120,11 +120,13 @@ def examined(
     return [_with_exponents(one, n_exponents) for one in found], runs[:, -1], n_steps // 2 + n_steps
 
 
-def _repeats(states: Float[np.ndarray, "n_steps n_states"], verdict: Known | str) -> bool:
+def _repeats(
+    F: Transition, states: Float[np.ndarray, "n_steps n_states"], verdict: Known | str
+) -> bool:
     """Return whether a trajectory nearly repeats after some steps, or visits curves in turn."""
     if isinstance(verdict, Known) and verdict.pieces > 1:
         return True
-    return verdict == NEARLY_REPEATS or bool(period_of(states[None])[0] > 0)
+    return verdict == NEARLY_REPEATS or bool(period_of(F, states[None])[0] > 0)
 
 
 def _in_other_steps(

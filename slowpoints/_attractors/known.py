@@ -14,6 +14,7 @@ from slowpoints._core.arrays import power_of_two
 from slowpoints._network.base import Transition
 from slowpoints._network.iterate import iterate
 from slowpoints._network.time_scale import as_given, length_of_step
+from slowpoints._network.units import errors_of_flows
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -118,9 +119,10 @@ class Rows:
         return Rows(*(value[index] for value in fields))
 
 
-def rounding_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
-    """Return the distance below which states are the same, to rounding."""
-    return _ROUNDINGS * np.finfo(x.dtype).eps * size_of(x)
+def rounding_of(F: Transition, x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
+    """Return up to which distance states are the same, by rounding or the errors of flows."""
+    rounding = _ROUNDINGS * np.finfo(x.dtype).eps * size_of(x)
+    return rounding + np.asarray(errors_of_flows(F, x), x.dtype)
 
 
 def same_distance(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
@@ -142,7 +144,7 @@ def arrived(F: Transition, rows: Rows, one: Known, dtype: np.dtype[Any]) -> Bool
     if one.rests:
         return _at_points(F, rows, one, dtype)
     if one.kind == AttractorKind.CLOSED_ORBIT:
-        return _on_curve(rows, one)
+        return _on_curve(F, rows, one)
     return _in_cloud(F, rows, one)
 
 
@@ -153,7 +155,7 @@ def _at_points(
     k = len(one.x)
     before, _ = nearest(rows.middle, one.x)
     now, place = nearest(rows.end, one.x)
-    rounding = rounding_of(rows.end)
+    rounding = rounding_of(F, rows.end)
     reach = np.where(rows.rests, _REACH_AT_REST, REACH) * (one.radius if k > 1 else 1.0)
     near = (now <= np.maximum(reach, rounding)) & (now <= np.maximum(_SHRUNK * before, rounding))
     near |= rows.rests & (now <= reach)
@@ -168,15 +170,15 @@ def _at_points(
         missing = one.x[0] - x
         apart = np.linalg.norm(moved @ one.inverse.T - missing, axis=1)
         agrees = apart <= _LINEAR * np.linalg.norm(missing, axis=1)
-        near[here] = agrees | (np.linalg.norm(missing, axis=1) <= rounding_of(x))
+        near[here] = agrees | (np.linalg.norm(missing, axis=1) <= rounding_of(F, x))
     return near
 
 
-def _on_curve(rows: Rows, one: Known) -> Bool[np.ndarray, " n"]:
+def _on_curve(F: Transition, rows: Rows, one: Known) -> Bool[np.ndarray, " n"]:
     """Return which rows have come to a closed curve, or are on their way to it."""
     limit = REACH * one.radius
     before, now = (distance_to_curves(x, one) for x in (rows.middle, rows.end))
-    rounding = rounding_of(rows.end)
+    rounding = rounding_of(F, rows.end)
     return (now <= np.maximum(limit, rounding)) & (now <= np.maximum(_SHRUNK * before, limit / 2))
 
 
@@ -282,7 +284,7 @@ def points_near(
     with np.errstate(invalid="ignore"):
         moved = np.minimum(size_of(x), np.linalg.norm(x - start, axis=1))
         negligible = np.sqrt(np.finfo(x.dtype).eps) * moved
-        is_point = speed <= np.maximum(negligible, rounding_of(x))
+        is_point = speed <= np.maximum(negligible, rounding_of(F, x))
     copy_of = _copies(x, group, is_point)
     firsts = np.unique(copy_of[is_point])
     made = _with_spectra(F_k, F, x[firsts], u[firsts], group[firsts], n_exponents, k)

@@ -47,7 +47,7 @@ def repeating(
         return None
     last = states[-_COMPARED:]
     radius = np.sqrt(np.mean(np.sum(np.square(last - last.mean(axis=0)), axis=1)))
-    rounding = rounding_of(last).max()
+    rounding = rounding_of(F, last).max()
     if radius <= rounding:
         return resting_point(F, states[-1], u, group, n_exponents)
     if isinstance(F, TimeSteps):
@@ -75,14 +75,16 @@ def repeating(
     return None
 
 
-def period_of(states: Float[np.ndarray, "n n_steps n_states"]) -> Int[np.ndarray, " n"]:
+def period_of(
+    F: Transition, states: Float[np.ndarray, "n n_steps n_states"]
+) -> Int[np.ndarray, " n"]:
     """Return after how many steps each trajectory is nearly back, twice; or 0."""
     centred = states - states.mean(axis=1, keepdims=True)
     radius = np.sqrt(np.mean(np.sum(np.square(centred), axis=2), axis=1))
     period = np.zeros(len(states), int)
     n_steps = states.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
-        limit = np.maximum(NEARLY_BACK * radius, rounding_of(states[:, -1]))
+        limit = np.maximum(NEARLY_BACK * radius, rounding_of(F, states[:, -1]))
         for k in range(min(LONGEST_FROM_AFAR, n_steps // 2 - 1), 0, -1):
             apart = [
                 np.linalg.norm(states[:, t] - states[:, t - k], axis=1)

@@ -149,7 +149,7 @@ class Settling:
         self.x[active] = end
         with np.errstate(invalid="ignore"):
             moved = np.linalg.norm(run(self._F, end, u, 1) - end, axis=1)
-            rests = moved <= rounding_of(end)
+            rests = moved <= rounding_of(self._F, end)
         return Rows(u, self._group[active], middle, end, moved, rests)
 
     def _settle_escaped(self, active: Int[np.ndarray, " k"], rows: Rows) -> None:
@@ -230,7 +230,7 @@ class Settling:
         for start in range(0, left.size, most):
             part = left[start : start + most]
             states = trajectories(self._F, rows.end[part], rows.u[part], 2 * LONGEST_FROM_AFAR)
-            period = period_of(states)
+            period = period_of(self._F, states)
             for k in np.unique(period[period > 1]).tolist():
                 self._find_cycles_of(k, part[period == k], active, rows)
 
@@ -256,7 +256,7 @@ class Settling:
             return
         start, u = rows.end[left].astype(self._dtype), rows.u[left].astype(self._dtype)
         x = run(self._F, start, u, n_steps)
-        still = np.linalg.norm(run(self._F, x, u, 1) - x, axis=1) <= rounding_of(x)
+        still = np.linalg.norm(run(self._F, x, u, 1) - x, axis=1) <= rounding_of(self._F, x)
         still &= np.linalg.norm(x - start, axis=1) <= _SAME_PLACE * size_of(x)
         while still.any():
             i = int(np.flatnonzero(still)[0])

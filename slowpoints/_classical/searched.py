@@ -28,7 +28,7 @@ N_ON_LINES = 256
 """From so many states, points on lines are searched for, of which there are few."""
 
 COVERAGE = 0.99
-"""The search goes on until further starts would lead to known points with this probability."""
+"""The search goes on until further starts would find nothing new with this probability."""
 
 NOISE = 0.5
 """Starts are displaced by this part of the spread of the states: saddles are between these."""

@@ -32,6 +32,6 @@ class Vain:
         return Vain(0, self.run + 1) if found else Vain(self.n_rows + n_rows, self.run)
 
     def coverage(self) -> float:
-        """Return a lower bound of the share of starts that lead to points that are known."""
+        """Return a lower bound of the share of starts that would find nothing new."""
         error = _ERROR / (self.run * (self.run + 1))
         return error ** (1 / self.n_rows) if self.n_rows else 0.0

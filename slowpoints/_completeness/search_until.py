@@ -52,8 +52,9 @@ class Rounds:
             the search.
         n_rows: how many rows were searched.
         coverage: with a confidence of 95 %, at least this share of further starts, drawn like those
-            of the last rounds, would lead to points that are known. The confidence is that of the
-            whole search, however often it looked whether it may end.
+            of the last rounds, would find nothing new: they would lead to points that are known, or
+            to none. The confidence is that of the whole search, however often it looked whether it
+            may end.
         degree: the sum of the signs of `det(I - J)` at the fixed points, see
             [`degree`][slowpoints.degree]; `None` if some point's sign is not known.
         found: for each kind of start, how many rows had it, and how many points these found that
@@ -71,7 +72,7 @@ class Rounds:
         signs = "is not known" if self.degree is None else f"is {self.degree}"
         return (
             f"Ended by {self.ended_by} after {self.n_rows} starts. At least {self.coverage:.1%} of "
-            f"further starts would lead to known points (95 % sure); the sum of signs {signs}. New "
+            f"further starts would find nothing new (95 % sure); the sum of signs {signs}. New "
             f"points by the kind of start: {kinds}."
         )
 
@@ -114,9 +115,10 @@ def search_until(
         F: the transition, or anything that [`as_transition`][slowpoints.as_transition] takes.
         state_traj: `[trials, time, n_states]` states that the network visits.
         inputs: `[n_inputs]` or `[1, n_inputs]` the constant input.
-        coverage: continue until, with a confidence of 95 %, at least this share of starts leads to
-            known points: a number from 0 to below 1. 0.99 takes 368 rows in a row that find
-            nothing; more, if rounds after the first one have found points: 784 after ten of them.
+        coverage: continue until, with a confidence of 95 %, at least this share of starts would
+            find nothing new, be it points that are known or none: a number from 0 to below 1. 0.99
+            takes 368 rows in a row that find nothing; more, if rounds after the first one have
+            found points: 784 after ten of them.
         degree: continue until the signs of `det(I - J)` sum to this number, which is 1 for the
             complete set of a network with bounded states; see [`degree`][slowpoints.degree]. `None`
             for networks for which it is not known. If some sign cannot be told, as on a line of
@@ -363,7 +365,7 @@ class _Search:
         )
 
     def coverage(self) -> float:
-        """Return a lower bound of the share of starts that lead to points that are known."""
+        """Return a lower bound of the share of starts that would find nothing new."""
         return 0.0 if self._vain is None else self._vain.coverage()
 
     def sum_of_signs(self) -> int | None:

@@ -111,7 +111,7 @@ class FixedPointFinder:
             draws `n_inits` states of its own, to which `inputs` and `cond_ids` belong, and all end
             with the same distinct points; or all with an error, if one of them does.
         coverage: continue the search in rounds, from other kinds of states as well, until at least
-            this share of starts would lead to points that are known, such as 0.99, and until signs
+            this share of starts would find nothing new, such as 0.99, and until signs
             sum to 1 where they can: see [`search_until`][slowpoints.search_until]. `None` searches
             from the `n_inits` states only. With `coverage`, `n_inits` is the largest number of
             states that are tried.

@@ -74,11 +74,12 @@ class Flow(Transition):
         least = _RTOL_STIFF if self.stiff else 0.0
         return self.rtol or max(_RTOL[np.dtype(dtype).name], least)
 
-    def error(self, x: Float[Array, " n_states"]) -> Float[Array, ""]:
-        """Return how long the error of the state after `x` may be."""
+    def error(self, x: Float[RealArray, "*n n_states"]) -> Float[Array, "*n"]:
+        """Return how long the error of the state after each `x` may be."""
         rtol, size = self.relative_error(x.dtype), jnp.abs(x)
-        atol = rtol * jnp.max(size) if self.atol is None else jnp.asarray(self.atol, x.dtype)
-        return jnp.linalg.norm(rtol * size + atol)
+        largest = jnp.max(size, axis=-1, keepdims=True)
+        atol = rtol * largest if self.atol is None else jnp.asarray(self.atol, x.dtype)
+        return jnp.linalg.norm(rtol * size + atol, axis=-1)
 
     def pushed(
         self,

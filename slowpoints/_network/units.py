@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from slowpoints._core.types import RealArray
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
-from slowpoints._network.flow import Flow
+from slowpoints._network.flow import Flow, flows_in
 
 APART = 2.0**10
 """Units whose sizes differ by more than this factor have scales of their own. In trained networks,
@@ -53,6 +53,16 @@ def in_units(F: Transition, unit: Any) -> Transition:
         atol = None if F.atol is None else F.atol / unit
         return dataclasses.replace(F, f=InUnits(F.f, unit), atol=atol)
     return InUnits(F, unit)
+
+
+def errors_of_flows(F: Transition, x: Float[RealArray, "*n n_states"]) -> Any:
+    """Return how long the error of the state after each `x` may be by flows in a network, or 0.
+
+    Where states are in units, it is measured in the largest of these.
+    """
+    if isinstance(F, InUnits):
+        return errors_of_flows(F.F, F.unit * x) / jnp.max(F.unit)
+    return sum(flow.error(x) for flow in flows_in(F))
 
 
 def unit_of(size: float) -> Float[np.ndarray, ""]:

@@ -33,6 +33,9 @@ def check_rows(
     x = arguments.array(caller, "x_init", x, ("n", "n_states"), floating=True, hint=hint)
     arguments.check_precision(caller, "x_init", x.dtype)
     n, n_states = x.shape
+    if n_states == 0:
+        was = f"has shape {tuple(x.shape)}"
+        arguments.refuse(caller, "x_init", was, "at least one entry of a state", ValueError)
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     u = arguments.inputs_of_rows(caller, inputs, n, "row of `x_init`", dtype)
     cond_id = arguments.labels(caller, "cond_id", cond_id, n, "row of `x_init`")

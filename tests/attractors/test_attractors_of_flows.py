@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slowpoints import AttractorKind, ContinuousTime, attractors, lyapunov
+from slowpoints import AttractorKind, ContinuousTime, attractors, flow, lyapunov, stroboscopic
 from slowpoints._network import time_scale
 from slowpoints._network.time_scale import in_steps
 from slowpoints._network.trace import traced
@@ -111,3 +111,23 @@ def test_what_leaves_and_where_the_integrator_gives_up():
     lost = attractors(ContinuousTime(lambda x, u: -jnp.sqrt(x)), np.float32([[1], [2]]), NO_INPUT)
     assert lost.kind.tolist() == [AttractorKind.UNDECIDED]
     assert lost.reasons == ("the integrator gave up: see `flow`",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1, 1e-5])
+def test_an_oscillator_that_its_input_entrains_rests_in_the_map_over_a_period(scale):
+    """To the errors of the integrator, which repeat after no number of steps."""
+    pytest.importorskip("diffrax")
+    n = 8
+    inputs = 1.5 * np.cos(2 * np.pi * np.arange(n) / n)[:, None]
+
+    def f(x, u):
+        x = x / scale
+        return scale * jnp.stack([x[1], 0.5 * (1 - x[0] ** 2) * x[1] - x[0] + u[0]])
+
+    F = stroboscopic(flow(ContinuousTime(f), 6.0 / n), inputs)
+    found = attractors(F, np.float32(scale) * normal(6, 2), NO_INPUT, max_steps=3000)
+    assert found.kind.tolist() == [AttractorKind.FIXED_POINT] and found.n_steps.max() < 1000
+    # By SciPy's DOP853 to 1e-12, from one of these points, and by differences.
+    assert np.allclose(found.x[0] / scale, [-1.87322904, 1.44413449], atol=2e-5)
+    assert np.allclose(found.exponents, [[-1.87319, -7.07675]], atol=1e-3)

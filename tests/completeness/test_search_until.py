@@ -300,8 +300,8 @@ def test_the_budget_is_kept_exactly(most, at_a_time, sizes):
 def test_how_it_went_is_told_in_words():
     told = Rounds("coverage", 300, 0.98765, 1, {"trajectories": (200, 3), "anywhere": (100, 1)})
     assert str(told) == (
-        "Ended by coverage after 300 starts. At least 98.8% of further starts would lead to known "
-        "points (95 % sure); the sum of signs is 1. New points by the kind of start: trajectories "
+        "Ended by coverage after 300 starts. At least 98.8% of further starts would find nothing "
+        "new (95 % sure); the sum of signs is 1. New points by the kind of start: trajectories "
         "3 in 200, anywhere 1 in 100."
     )
 
