@@ -56,10 +56,7 @@ def in_units(F: Transition, unit: Any) -> Transition:
 
 
 def errors_of_flows(F: Transition, x: Float[RealArray, "*n n_states"]) -> Any:
-    """Return how long the error of the state after each `x` may be by flows in a network, or 0.
-
-    Where states are in units, it is measured in the largest of these.
-    """
+    """Return how long the error after each `x` may be by flows in `F`, in the largest unit, or 0."""
     if isinstance(F, InUnits):
         return errors_of_flows(F.F, F.unit * x) / jnp.max(F.unit)
     return sum(flow.error(x) for flow in flows_in(F))
