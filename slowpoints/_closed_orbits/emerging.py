@@ -35,6 +35,10 @@ the second. With twice the distance, it differs four times as much."""
 _NEARER = 20
 """So often is an orbit that is too far sought closer by."""
 
+_OFF = 1 + 1e-9
+"""The rotation number of a map's circle is sought from this multiple of what it is at the point:
+where that is a sixth, say, harmonics are in resonance, and the equations there are singular."""
+
 _SEGMENTS = 512
 """The period is divided into so many parts for the direction in which it doubles."""
 
@@ -87,7 +91,7 @@ def orbit_of_point(
     equations = path.network.at(path.input_at(sigma))
     values, vectors = np.linalg.eig(equations.slopes(x[None])[0])
     vector = vectors[:, np.argmin(np.abs(values - eigval))]
-    turned = eigval.imag if equations.continuous_time else float(np.angle(eigval))
+    turned = eigval.imag if equations.continuous_time else _OFF * float(np.angle(eigval))
     phases = np.arange(FEWEST_PHASES) / FEWEST_PHASES
     direction = np.real(np.exp(2j * np.pi * phases)[:, None] * vector)
     at_rest = np.broadcast_to(x, direction.shape)
