@@ -155,7 +155,7 @@ def with_crossings(
     ]
     for i, slope in zip(folds, smallest, strict=True):
         # Where the equations change little, their rounding moves a fold by more.
-        rounding = float(curve.rounding(events[i].y)) / slope
+        rounding = float(curve.rounding(events[i].y) / slope)
         events[i] = events[i]._replace(width=events[i].width + rounding)
     if not near:
         return events

@@ -14,6 +14,7 @@ from slowpoints import (
     optimize_batch,
     stroboscopic,
 )
+from slowpoints._continuation import stability_changes
 
 
 def from_rest(G, n_states, s, span):
@@ -115,6 +116,20 @@ def test_a_sharp_fold_is_within_its_uncertainty(asymmetry, certify):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_a_fold_that_is_not_interpolated_is_within_what_its_piece_tells(monkeypatch, known):
+    """The ends of a piece around a fold may have the same parameter, and the fold another."""
+    if not known:
+        monkeypatch.setattr(stability_changes, "_zero_of", lambda test: None)
+    with jax.enable_x64(True):
+        G = lambda x, s: x + s * x - x**3 + 1e-5  # noqa: E731
+        x = np.sort(np.roots([-1, 0, 0.8, 1e-5]).real)[:, None]
+        fps = FixedPoints(xstar=x, inputs=np.full((3, 1), 0.8), dtype=np.float64)
+        (fold,) = (e for e in continuation(G, fps, (-1, 1)).events if e.kind == "fold")
+        assert abs(fold.s - 3 * (1e-5 / 2) ** (2 / 3)) <= fold.uncertainty < 1e-9
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rtol", [None, 1e-8])
 def test_points_of_flows_are_followed_as_far_as_their_errors_allow(rtol):
     """With inputs in turn of which one is the parameter: compared with another integrator."""
@@ -144,3 +159,15 @@ def test_points_of_flows_are_followed_as_far_as_their_errors_allow(rtol):
     for event in branches.events:
         lows, highs = (branches.at(event.s + side * 1e-4).n for side in (-1, 1))
         assert {lows, highs} == {1, 3}
+
+
+def test_a_fold_in_a_narrow_dip_is_within_its_uncertainty():
+    """At `x = 0`, where the branch bends over the distance of the points that tell of it."""
+    width = 1e-3
+    G = lambda x, s: x + 0.5 * (s - x**2 + width / (1 + (x / width) ** 2))  # noqa: E731
+    with jax.enable_x64(True):
+        x = np.full((1, 1), np.sqrt(0.5 + 1e-9))
+        s = x**2 - width / (1 + (x / width) ** 2)
+        fps = FixedPoints(xstar=x, inputs=s, dtype=np.float64)
+        (fold,) = continuation(G, fps, (-1, 1)).events
+        assert fold.kind == "fold" and abs(fold.s + width) <= fold.uncertainty < 1e-9
