@@ -79,10 +79,9 @@ def _only_the_library_checks_input(request):
     if request.node.get_closest_marker("checks_input") is None:
         yield
         return
-    was = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", was)
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 _MOST_MAPS = 20_000

@@ -21,9 +21,9 @@ from slowpoints._closed_orbits.following import N_EXPONENTS, FailedError, OrbitP
 from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._network.base import Transition
 
-_FIRST, _LAST = 1e-3, 1e12
-"""The first and the last distance to try, in units of states, or as a part of the orbit's size. The
-unit of states at the origin is not known."""
+_FIRST, _MOST_DISTANCES = 1e-3, 32
+"""The first distance to try, in units of states, or as a part of the orbit's size, and how many
+distances. The unit of states at the origin is not known."""
 
 _FARTHER = 4.0
 """Distances grow by this factor."""
@@ -31,9 +31,6 @@ _FARTHER = 4.0
 _FAR, _TOO_FAR = 1e-4, 2e-3
 """An orbit is far enough if the parameter differs by the first part of the span, and too far beyond
 the second. With twice the distance, it differs four times as much."""
-
-_NEARER = 20
-"""So often is an orbit that is too far sought closer by."""
 
 _OFF = 1 + 1e-9
 """The rotation number of a map's circle is sought from this multiple of what it is at the point:
@@ -130,21 +127,20 @@ def _aside(
     n = len(x)
     direction = direction / np.sqrt(np.mean(np.sum(np.square(direction), axis=1)))
     row = np.append(direction.ravel() / n, [0, 0])
-    amplitude, best, n_nearer = _FIRST * size, None, 0
-    while amplitude < _LAST * size and n_nearer < _NEARER:
+    amplitude, best = _FIRST * size, None
+    for _ in range(_MOST_DISTANCES):
         y = x + amplitude * direction
         guess = OrbitPoint(y, number, sigma, np.append(direction.ravel(), [0, 0]))
         try:
             found = path.solved(guess, row)[0]
         except FailedError:
             return best
-        astray = np.linalg.norm(at_phases(found.x, n) - y) / np.sqrt(n)
         away = abs(found.sigma - sigma)
         if away > _TOO_FAR:
             # The parameter differs in proportion to the square of the distance.
             amplitude *= min(np.sqrt(_FAR / away), 1 / _FARTHER)
-            n_nearer += 1
             continue
+        astray = np.linalg.norm(at_phases(found.x, n) - y) / np.sqrt(n)
         if astray > _ASTRAY * amplitude:
             return best
         best = found

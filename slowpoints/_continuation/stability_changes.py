@@ -128,11 +128,8 @@ def _interpolated(
     place, other = (_value_at(at, y, degree).astype(y.dtype) for degree in _DEGREES)
     width = 0.5 * (high - low) * around * abs(float(event.along[-1])) + abs(place - other)[-1]
     value = _value_at(at, passing[:, 0], _DEGREES[0]) if passing.size else event.eigval
-    return event._replace(
-        y=place,
-        eigval=complex(value.real, abs(value.imag)),
-        width=float(width),
-    )
+    eigval = complex(value.real, abs(value.imag))
+    return event._replace(y=place, eigval=eigval, width=float(width))
 
 
 def with_crossings(
@@ -148,23 +145,19 @@ def with_crossings(
         return events
     events = list(events)
     largest, smallest = extreme_slopes(curve, np.array([events[i].y for i in folds])).T
-    near = [
-        i
-        for i, deficit in zip(folds, smallest / largest, strict=True)
-        if deficit <= _NEARLY_CROSSES
-    ]
     for i, slope in zip(folds, smallest, strict=True):
         # Where the equations change little, their rounding moves a fold by more.
         rounding = float(curve.rounding(events[i].y) / slope)
         events[i] = events[i]._replace(width=events[i].width + rounding)
+    near = np.array(folds)[smallest <= _NEARLY_CROSSES * largest].tolist()
     if not near:
         return events
     as_crossings = [events[i]._replace(kind="branch_point") for i in near]
     as_crossings = with_precise_places(curve, as_crossings, n_leading)
     largest, smallest = extreme_slopes(curve, np.array([event.y for event in as_crossings])).T
-    for i, event, deficit in zip(near, as_crossings, smallest / largest, strict=True):
-        if deficit <= _CROSSES[event.y.dtype.itemsize]:
-            events[i] = event
+    crosses = smallest <= _CROSSES[curve.origin.dtype.itemsize] * largest
+    for i, event, is_one in zip(near, as_crossings, crosses, strict=True):
+        events[i] = event if is_one else events[i]
     return events
 
 
@@ -184,7 +177,7 @@ def _zero_of(test: Float[np.ndarray, " nodes"]) -> tuple[float, float] | None:
     zero, other = (float(roots[0]) for roots in zeros)
     slope = abs(float(fits[1].deriv()(zero)))
     astray = float(np.abs(fits[1](_NODES) - test).max())
-    return zero, abs(zero - other) + _MARGIN * astray / slope if slope else np.inf
+    return None if slope == 0 else (zero, abs(zero - other) + _MARGIN * astray / slope)
 
 
 def _value_at(at: float, values: Shaped[np.ndarray, "nodes *m"], degree: int) -> Any:

@@ -79,9 +79,9 @@ def rate_unit(
     """
     if len(x) == 0:
         return np.ones((), x.dtype)
-    signs = np.random.default_rng(0).choice([-1, 1], (_DIRECTIONS, x.shape[1]))
+    along = np.random.default_rng(0).standard_normal((_DIRECTIONS, x.shape[1]))
+    along = jnp.asarray(along / np.linalg.norm(along, axis=1, keepdims=True), x.dtype)
     given = jnp.asarray(x), jnp.asarray(s, x.dtype)
-    along = jnp.asarray(signs / np.sqrt(x.shape[1]), x.dtype)
     slopes = np.asarray(in_chunks(_slopes_along, (f, along), _AT_A_TIME, *given), np.float64)
     sizes = np.sqrt(np.mean(np.sum(slopes**2, axis=2), axis=1))
     return unit_of(float(sizes[np.isfinite(sizes)].max(initial=0))).astype(x.dtype)

@@ -58,7 +58,7 @@ def in_units(F: Transition, unit: Any) -> Transition:
 def errors_of_flows(F: Transition, x: Float[RealArray, "*n n_states"]) -> Any:
     """Return how long the error after each `x` may be by flows in `F`, in the largest unit."""
     if isinstance(F, InUnits):
-        return errors_of_flows(F.F, F.unit * x) / jnp.max(F.unit)
+        return errors_of_flows(F.F, F.unit * x) / F.unit.max()
     return sum(flow.error(x) for flow in flows_in(F))
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.base import Transition
-from slowpoints._network.flow import flows_in
 from slowpoints._network.q_fn import half_squared_norm
+from slowpoints._network.units import errors_of_flows
 from slowpoints._solvers.termination import SINGULAR, rounding_floor
 
 _ROUNDINGS = 50
@@ -18,8 +18,7 @@ adds up as many terms. In tails of `exp` and `tanh`, it is 1e10 roundings and mo
 
 def rounded(F: Transition, y: Float[Array, " n_states"]) -> Float[Array, ""]:
     """Return the `q` that rounding, or the errors of flows, may leave at a point on a line."""
-    of_flows = [jnp.square(flow.error(y)) / 2 for flow in flows_in(F)]
-    return _ROUNDINGS**2 * rounding_floor(y) + sum(of_flows)
+    return _ROUNDINGS**2 * rounding_floor(y) + errors_of_flows(F, y) ** 2 / 2
 
 
 def flattened(
