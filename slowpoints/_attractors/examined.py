@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._attractors.known import Known, nearest
 from slowpoints._attractors.lyapunov import spectrum
-from slowpoints._attractors.repeating import period_of, repeating
+from slowpoints._attractors.repeating import repeating
+from slowpoints._attractors.returning import closed_orbit_through
 from slowpoints._attractors.rotation import (
     FITS,
     Rotation,
@@ -67,9 +68,6 @@ _ON_CURVE_STATES = 1024
 _ALIKE = 0.95
 """This part of an attractor's states is closer than its `gap` to others of it."""
 
-_SHORTER = (np.sqrt(5) - 1) / 2
-"""In steps of this part, what nearly repeats after some steps of a flow does not."""
-
 APPROACHING = "still on its way: differences between states shrink on (`max_steps`)"
 TOO_SLOW = "too slow to tell: less than ten turns, or beats, in what was examined (`max_steps`)"
 LEAVING = "moves on and has not come back in the steps that were examined (`max_steps`)"
@@ -101,56 +99,27 @@ def examined(
         is_last: whether the rows take no further steps.
     """
     x = run(F, x, u, n_steps // 2)  # closer to where it settles, and in this precision
+    found: list[Any] = [None] * len(x)
+    if isinstance(F, TimeSteps):
+        found = [
+            closed_orbit_through(F, x[i], u[i], int(group[i]), n_steps, n_exponents)
+            for i in range(len(x))
+        ]
+        if all(one is not None for one in found):
+            return [_with_exponents(one, n_exponents) for one in found], x, n_steps // 2
     runs = trajectories(F, x, u, n_steps)
-    found: list[Any] = [
-        repeating(F, runs[i], u[i], int(group[i]), n_exponents) for i in range(len(x))
-    ]
+    for i in np.flatnonzero([one is None for one in found]):
+        found[i] = repeating(F, runs[i], u[i], int(group[i]), n_exponents)
     moving = np.flatnonzero([one is None for one in found])
     if moving.size:
         n = min(max(n_exponents, 2), x.shape[1])
         values, errors, _, _ = spectrum(F, runs[moving, -1], u[moving], n, n_steps, 0)
         for i, exponents, error in zip(moving, values, errors, strict=True):
             verdict = _what(runs[i], exponents, error, int(group[i]), is_last)
-            if isinstance(F, TimeSteps) and _repeats(F, runs[i], verdict):
-                spectra = exponents, error
-                verdict = _in_other_steps(F, runs[i], u[i], spectra, int(group[i]), is_last)
             if isinstance(verdict, Known) and verdict.kind != AttractorKind.CLOSED_ORBIT:
                 verdict = _seen_for_longer(F, runs[i], u[i], verdict) if is_last else NOT_YET
             found[i] = verdict
     return [_with_exponents(one, n_exponents) for one in found], runs[:, -1], n_steps // 2 + n_steps
-
-
-def _repeats(
-    F: Transition, states: Float[np.ndarray, "n_steps n_states"], verdict: Known | str
-) -> bool:
-    """Return whether a trajectory nearly repeats after some steps, or visits curves in turn."""
-    if isinstance(verdict, Known) and verdict.pieces > 1:
-        return True
-    return verdict == NEARLY_REPEATS or bool(period_of(F, states[None])[0] > 0)
-
-
-def _in_other_steps(
-    F: TimeSteps,
-    states: Float[np.ndarray, "n_steps n_states"],
-    u: Float[np.ndarray, " n_inputs"],
-    spectra: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
-    group: int,
-    is_last: bool,
-) -> Known | str:
-    """Return what a trajectory is on that nearly repeats after some steps, by shorter ones."""
-    shorter = dataclasses.replace(F, duration=np.asarray(_SHORTER * F.duration))
-    states = trajectories(shorter, states[-1:], u[None], len(states))[0]
-    exponents, errors = (_SHORTER * values for values in spectra)
-    found = _what(states, exponents, errors, group, is_last)
-    if not isinstance(found, Known):
-        return found
-    return dataclasses.replace(
-        found,
-        exponents=found.exponents / _SHORTER,
-        errors=found.errors / _SHORTER,
-        period=_SHORTER * found.period,
-        period_error=_SHORTER * found.period_error,
-    )
 
 
 def _with_exponents(one: Known | str, n: int) -> Known | str:

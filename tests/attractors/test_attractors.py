@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from networks import field_case, field_network, henon, logistic
+from scipy.stats import binomtest
 
 from slowpoints import (
     AttractorKind,
@@ -15,6 +16,7 @@ from slowpoints import (
     find_fixed_points,
     stroboscopic,
 )
+from slowpoints._attractors.attractors import _interval
 from slowpoints._attractors.known import points_near
 
 NO_INPUT = np.zeros(0, np.float32)
@@ -159,6 +161,12 @@ def test_two_rotators_make_a_torus():
     is_whole(found, 32)
     assert kinds(found) == ["TORUS"]
     assert np.abs(found.exponents[0, :2]).max() < 1e-6 and found.exponents[0, 2] < -0.1
+
+
+def test_shares_have_wilsons_intervals():
+    for k, n_open, n in [(0, 0, 7), (3, 0, 7), (7, 0, 7), (2, 3, 9), (40, 1, 1000)]:
+        low, high = (binomtest(count, n).proportion_ci(0.95, "wilson") for count in (k, k + n_open))
+        assert np.allclose(_interval(k, n_open, n), (low.low, high.high), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.slow

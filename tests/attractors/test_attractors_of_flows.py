@@ -1,5 +1,6 @@
 """`attractors` and `lyapunov` in continuous time: normal forms, van der Pol, Lorenz."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,6 +26,18 @@ def hopf(x, u):
 
 def van_der_pol(x, u):
     return jnp.stack([x[1], (1 - x[0] ** 2) * x[1] - x[0]])
+
+
+def stiff_van_der_pol(x, u):
+    return jnp.stack([x[1], 10 * (1 - x[0] ** 2) * x[1] - x[0]])
+
+
+def damped(x, u):
+    return jnp.stack([x[1] - 1e-5 * x[0], -x[0] - 1e-5 * x[1]])
+
+
+def roessler(c):
+    return lambda x, u: jnp.stack([-x[1] - x[2], x[0] + 0.2 * x[1], 0.2 + x[2] * (x[0] - c)])
 
 
 def lorenz(x, u):
@@ -53,6 +66,36 @@ def test_van_der_pol():
     found = attractors(ContinuousTime(van_der_pol), normal(8, 2), NO_INPUT)
     assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT]
     assert abs(found.period[0] - VAN_DER_POL) < 1e-8
+
+
+@pytest.mark.slow
+def test_a_relaxation_oscillation_is_a_closed_orbit():
+    # The period by SciPy at rtol=1e-13; the mean of the divergence along it is the second exponent.
+    found = attractors(ContinuousTime(stiff_van_der_pol), normal(4, 2), NO_INPUT)
+    assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
+    assert abs(found.period[0] - 19.0783695669) < 1e-9
+    assert np.allclose(found.exponents[0], [0, -16.3454334078], atol=1e-8)
+    assert (found.period_error < 1e-9).all() and (found.exponent_errors < 1e-8).all()
+    assert found.share[0] == 1  # though states at equal times are far apart where it is fast
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("c, turns", [(3.5, 2), (4.0, 4)])
+def test_orbits_that_return_after_several_turns(c, turns):
+    found = attractors(ContinuousTime(roessler(c)), 1 + 0.1 * normal(4, 3), NO_INPUT, n_exponents=3)
+    assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
+    assert abs(found.period[0] / turns - 5.78) < 0.03
+    x, u, period = found.x[0], np.zeros(0), float(found.period[0])
+    with jax.enable_x64():
+        back = flow(ContinuousTime(roessler(c)), period)(jnp.asarray(x), jnp.asarray(u))
+        half = flow(ContinuousTime(roessler(c)), period / 2)(jnp.asarray(x), jnp.asarray(u))
+    assert np.linalg.norm(back - x) < 1e-6 and np.linalg.norm(half - x) > 0.1
+
+
+@pytest.mark.slow
+def test_what_is_on_its_way_to_a_point_in_many_turns_is_on_no_orbit():
+    found = attractors(ContinuousTime(damped), normal(4, 2), NO_INPUT, max_steps=2000)
+    assert found.kind.tolist() == [AttractorKind.UNDECIDED], str(found)
 
 
 @pytest.mark.slow

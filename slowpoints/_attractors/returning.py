@@ -1,0 +1,238 @@
+"""Attracting closed orbits of a flow, told by a state that returns to itself."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from slowpoints._attractors.kinds import AttractorKind
+from slowpoints._attractors.known import REACH, Known, rounding_of
+from slowpoints._attractors.lyapunov import N_BLOCKS, spectrum
+from slowpoints._attractors.running import run, trajectories
+from slowpoints._network.time_scale import TimeSteps
+
+_FINER = 16
+"""A step is divided into so many: relaxation oscillations take few steps in a turn."""
+
+_NEAR = 0.05
+"""Between two of these, what returns passes this close to where it was, as a part of the radius."""
+
+_BACK = 1e-8
+"""It is back if it returns to this part of the radius, or to the errors of the flow."""
+
+_MOST_TRIED = 16
+"""An orbit may pass so many times near where it began before it is back."""
+
+_SURELY = 2.0
+"""An orbit attracts if the second exponent is so many times as large as its error."""
+
+_ALONG = 0.02
+"""The exponent along an orbit is zero to this part of the second one."""
+
+_TURNS = 8
+"""Exponents are measured in blocks of so many turns. For two such blocks before, directions turn to
+where they stay."""
+
+_ALIGNED = 23.0
+"""They do by so many powers of e, or blocks consist of more turns."""
+
+_MOST_TURNS = 64
+
+_OTHER_STEPS = (np.sqrt(5) - 1) / 2
+"""In steps that are shorter by this part, the integrator's errors are others."""
+
+_STATES = 1024
+"""So many states, at equal distances in phase, stand for an orbit."""
+
+_STRAIGHT = REACH / 8
+"""Between its states, a curve is straight to this part of its radius, or others are put there."""
+
+_MOST_HALVINGS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """The plane across the velocity at a state (Poincaré), under an input."""
+
+    x: Float[np.ndarray, " n_states"]
+    normal: Float[np.ndarray, " n_states"]
+    u: Float[np.ndarray, " n_inputs"]
+
+    def ahead(self, x: Float[np.ndarray, "*n n_states"]) -> Any:
+        """Return how far states are in front of the plane."""
+        return (x - self.x) @ self.normal
+
+
+def closed_orbit_through(
+    F: TimeSteps,
+    x: Float[np.ndarray, " n_states"],
+    u: Float[np.ndarray, " n_inputs"],
+    group: int,
+    n_parts: int,
+    n_exponents: int,
+) -> Known | None:
+    """Return the attracting closed orbit of a flow that a state is on, or `None` if it is not seen.
+
+    A state returns if it passes the plane across its velocity in the same place again. Where states
+    close to it come closer with each turn, there is an orbit next to it.
+
+    Args:
+        F: the network, in units, and in steps.
+        x: a state, in the precision to compute in.
+        u: its input.
+        group: the number of this.
+        n_parts: for how many parts of a step it is followed.
+        n_exponents: how many exponents to give.
+    """
+    if len(x) < 2:
+        return None
+    fine = _lasting(F, F.duration / _FINER)
+    states = trajectories(fine, x[None], u[None], n_parts)[0]
+    if not np.isfinite(states).all():
+        return None
+    radius = np.sqrt(np.mean(np.sum(np.square(states - states.mean(axis=0)), axis=1)))
+    limit = max(_BACK * radius, float(rounding_of(F, states).max()))
+    moves = np.diff(states, axis=0)
+    length = np.linalg.norm(moves, axis=1)
+    # Where the motion is neither fast, so that states are far apart, nor slow.
+    first = int(np.argsort(length[: n_parts // 2])[n_parts // 4])
+    if not limit < min(length[first], _NEAR * radius):
+        return None
+    section = _Section(states[first], moves[first] / length[first], u)
+    for k in _nearly_back(section, states[first:], _NEAR * radius)[:_MOST_TRIED].tolist():
+        part, back = _crossing(fine, states[first + k], section, 1)
+        apart = float(np.linalg.norm(back - section.x))
+        if apart <= limit:
+            period = (k + part) * float(fine.duration)
+            n = min(max(n_exponents, 2), len(x))
+            values, errors = _exponents(F, section, period, n)
+            if not values[1] < -max(_SURELY * errors[1], abs(values[0]) / _ALONG):
+                return None
+            # What remains of a distance after one turn tells how far the orbit is from here.
+            distance = apart / -math.expm1(values[1] * period)
+            if distance > REACH * radius:
+                return None
+            error = _error(fine, section, period)
+            error += distance / length[first] * float(fine.duration)
+            orbit = _states(F, section, period, n_parts)
+            per_step = float(F.duration)
+            return Known(
+                AttractorKind.CLOSED_ORBIT,
+                group,
+                orbit[:: n_parts // _STATES],
+                per_step * values,
+                per_step * errors,
+                period=period / per_step,
+                period_error=error / per_step,
+                rotation_number=per_step / period,
+                curve=_with_halves(_lasting(F, period / n_parts), orbit, u, _STRAIGHT * radius),
+            )
+    return None
+
+
+def _lasting(F: TimeSteps, duration: Any) -> TimeSteps:
+    return dataclasses.replace(F, duration=np.asarray(duration))
+
+
+def _nearly_back(
+    section: _Section, states: Float[np.ndarray, "n n_states"], limit: float
+) -> Int[np.ndarray, " k"]:
+    """Return after how many steps the next one passes the plane, close to the first state."""
+    ahead = section.ahead(states)
+    before = 1 + np.flatnonzero((ahead[1:-1] < 0) & (ahead[2:] >= 0))
+    part = ahead[before] / (ahead[before] - ahead[before + 1])
+    place = states[before] + part[:, None] * (states[before + 1] - states[before])
+    return before[np.linalg.norm(place - section.x, axis=1) <= limit]
+
+
+def _crossing(
+    F: TimeSteps, x: Float[np.ndarray, " n_states"], section: _Section, n_steps: int
+) -> tuple[float, Float[np.ndarray, " n_states"]]:
+    """Return after how many steps, of so many at most, a state passes the plane, and where."""
+    from scipy.optimize import brentq  # only here, so that others load no SciPy
+
+    def after(part: float) -> Float[np.ndarray, " n_states"]:
+        shorter = _lasting(F, part * F.duration)
+        return run(shorter, x[None], section.u[None], 1)[0] if part > 0 else x
+
+    part = float(brentq(lambda part: section.ahead(after(part)), 0.0, n_steps, xtol=1e-14))
+    return part, after(part)
+
+
+def _exponents(
+    F: TimeSteps, section: _Section, period: float, n: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return the exponents of an orbit and their errors, per unit of time, from whole turns."""
+    values, errors = _over_turns(F, section, period, n, _TURNS, 1)
+    n_turns = math.ceil(
+        _ALIGNED / 2 / max(period * (values[0] - values[1]), _ALIGNED / _MOST_TURNS)
+    )
+    if n_turns > _TURNS:
+        values, errors = _over_turns(F, section, period, n, n_turns, 1)
+    if (lost := np.isneginf(values)).any():
+        # What shrinks so fast is still there after shorter steps, and turns where it stays at once.
+        short = _over_turns(F, section, period, n, 1, _FINER)
+        values, errors = (
+            np.where(lost, *pair) for pair in zip(short, (values, errors), strict=True)
+        )
+    # Along the orbit, nothing grows or shrinks: what differs from that is an error.
+    return values, np.maximum(errors, np.abs(values).min())
+
+
+def _over_turns(
+    F: TimeSteps, section: _Section, period: float, n: int, n_turns: int, parts: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return the same from blocks of so many turns, in steps that are divided into so many."""
+    per_turn = math.ceil(parts * period / float(F.duration))
+    steps = _lasting(F, period / per_turn)
+    x, u = section.x[None], section.u[None]
+    values, errors, _, _ = spectrum(steps, x, u, n, N_BLOCKS * n_turns * per_turn, 0)
+    # In each step, the integrator's errors allow directions to grow by so much.
+    rounding = np.where(np.isneginf(values[0]), 0, F.relative_error(x.dtype))
+    return values[0] / float(steps.duration), (errors[0] + rounding) / float(steps.duration)
+
+
+def _error(F: TimeSteps, section: _Section, period: float) -> float:
+    """Return the error of a period, as it differs in steps of another length."""
+    other = _lasting(F, _OTHER_STEPS * F.duration)
+    n_before = max(0, math.floor(period / float(other.duration) - 0.5))
+    x = run(other, section.x[None], section.u[None], n_before)[0]
+    part, _ = _crossing(other, x, section, 2)
+    return 2 * abs((n_before + part) * float(other.duration) - period)
+
+
+def _states(
+    F: TimeSteps, section: _Section, period: float, n: int
+) -> Float[np.ndarray, "n n_states"]:
+    """Return states at `n` equal distances in phase."""
+    return trajectories(_lasting(F, period / n), section.x[None], section.u[None], n)[0]
+
+
+def _with_halves(
+    F: TimeSteps,
+    states: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, " n_inputs"],
+    limit: float,
+) -> Float[np.ndarray, "k n_states"]:
+    """Return states one step apart on a curve, with further ones where it is not straight."""
+    bend = states - (np.roll(states, 1, axis=0) + np.roll(states, -1, axis=0)) / 2
+    bent = np.linalg.norm(bend, axis=1) > 4 * limit  # of a parabola, between two states
+    bent |= np.roll(bent, -1)
+    times, curve = [np.arange(len(states), dtype=float)], [states]
+    begin, length = np.flatnonzero(bent).astype(float), 1.0
+    x, end = states[bent], np.roll(states, -1, axis=0)[bent]
+    for _ in range(_MOST_HALVINGS):
+        if len(x) == 0:
+            break
+        length /= 2
+        rows = np.resize(np.arange(len(x)), -(-len(x) // _STATES) * _STATES)  # one program for all
+        half = run(_lasting(F, length * F.duration), x[rows], np.tile(u, (len(rows), 1)), 1)
+        half = half[: len(x)]
+        times.append(begin + length)
+        curve.append(half)
+        bent = np.linalg.norm(half - (x + end) / 2, axis=1) > limit
+        begin = np.concatenate([begin[bent], begin[bent] + length])
+        x, end = (np.concatenate([a[bent], b[bent]]) for a, b in ((x, half), (half, end)))
+    return np.concatenate(curve)[np.argsort(np.concatenate(times))]
