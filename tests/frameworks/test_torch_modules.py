@@ -952,6 +952,66 @@ def test_points_of_such_a_module_are_those_of_its_layer_and_depend_on_inputs_bef
     np.testing.assert_allclose(h.swapaxes(0, 1).reshape(fps.n, -1), fps.xstar, atol=1e-5)
 
 
+class WithLengths(Encoded):
+    def forward(self, inputs, lengths=None):
+        outputs, state = self.rnn(self.encoder(inputs))
+        return self.readout(outputs), state
+
+
+class WithMask(Encoded):
+    def forward(self, inputs, mask=None):
+        outputs, state = self.rnn(self.encoder(inputs))
+        return outputs if mask is None else outputs * mask, state
+
+
+class Masked(Encoded):
+    def forward(self, inputs, mask):
+        return self.rnn(self.encoder(inputs))[0] * mask
+
+
+class OfItsOwn(Encoded):
+    """A layer that starts anew in each step is on the way from the input to the state."""
+
+    def forward(self, inputs, state):
+        seen, _ = self.rnn(self.encoder(inputs))
+        return seen, torch.tanh(0.5 * state + seen.swapaxes(0, 1))
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("model", [WithLengths, WithMask])
+def test_an_optional_argument_that_is_no_state_is_not_taken_for_one(model):
+    torch.manual_seed(0)
+    module = model(nn.GRU(5, N, batch_first=True))
+    x, u = torch.randn(4, N), torch.randn(4, N_IN)
+    F = as_transition(module)
+
+    def step():
+        with torch.no_grad():
+            return module.rnn(module.encoder(u[:, None]), x[None])[1][0]
+
+    np.testing.assert_allclose(jax.vmap(F)(*map(jnp.asarray, (x, u))), step(), atol=1e-6)
+    # The weights are arguments of the program, and not constants in it.
+    learned = [leaf for leaf in jax.tree.leaves(F) if eqx.is_inexact_array(leaf)]
+    doubled = eqx.tree_at(jax.tree.leaves, F, [2 * leaf for leaf in learned])
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight *= 2
+    np.testing.assert_allclose(jax.vmap(doubled)(*map(jnp.asarray, (x, u))), step(), atol=1e-6)
+
+
+def test_a_layer_without_a_state_is_told_of_unless_a_signature_says_that_it_has_none():
+    u, x = jnp.ones(N_IN), jnp.ones(N)
+    with pytest.raises(ModelError, match="layer `rnn` starts from zero in each call of Masked"):
+        as_transition(Masked(nn.GRU(5, N, batch_first=True)))(x, u)
+    own = OfItsOwn(nn.GRU(5, N, batch_first=True))
+    with pytest.raises(ModelError, match='say so: .*signature="batched_sequence"'):
+        as_transition(own)(x, u)
+    told = as_transition(own, signature="batched_sequence")
+    with torch.no_grad():
+        expected = own(torch.ones(1, 1, N_IN), torch.ones(1, 1, N))[1][0, 0]
+    np.testing.assert_allclose(told(x, u), expected, atol=1e-6)
+
+
 class Unused(Encoded):
     def forward(self, inputs):
         return self.readout(inputs[..., :1].expand(-1, -1, N))

@@ -184,16 +184,16 @@ def _exported(module: Any, signature: Signature | None, example_state: Any) -> C
             example_state = _state_of_only_layer(inside)
         layout = None if example_state is None else StateLayout.like(example_state)
         return CallableTransition(step, "state_input", layout, name)
+    from slowpoints._network.torch_graphs.called_otherwise import StatesOfLayers, takes_one
+
     name = type(module).__name__
     one_way = all(not getattr(part, "bidirectional", False) for part in inside.values())
-    if not (inside and one_way and _takes_one(module)):
+    if not (inside and one_way and takes_one(module)):
         raise TypeError(_refusal(name, why, inside))
     for keyword, value in {"signature": signature, "example_state": example_state}.items():
         if value is not None:
             was = f"{name} has `forward(inputs)`, and the states are those of its recurrent layers"
             raise TypeError(f"as_transition: {was}; expected no `{keyword}`.")
-    from slowpoints._network.torch_graphs.called_otherwise import StatesOfLayers
-
     step, _ = _step(StatesOfLayers(module, list(inside)), "batched_sequence")
     states = tuple(map(_state_of, inside.values()))
     layout = StateLayout.like(states[0] if len(states) == 1 else states)
@@ -211,15 +211,6 @@ def _state_of_only_layer(inside: dict[str, Any]) -> Any:
     leaves = jax.tree.leaves(states)
     is_vector = len(leaves) == 1 and (len(leaves[0].shape) == 1 or leaves[0].shape[0] == 1)
     return states[0] if len(states) == 1 and not is_vector else None
-
-
-def _takes_one(module: Any) -> bool:
-    """Return whether a module can be called with a sequence alone."""
-    try:
-        inspect.signature(getattr(module, "_orig_mod", module).forward).bind(None)
-    except (TypeError, ValueError):
-        return False
-    return getattr(module.forward, "__name__", "") != "_forward_unimplemented"
 
 
 def _step(module: Any, signature: Signature | None) -> tuple[TorchStep, str]:

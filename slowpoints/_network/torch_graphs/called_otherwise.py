@@ -1,5 +1,7 @@
 """Modules that are called in other ways: `StatesOfLayers` by sequences only, `Method` by name."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -132,6 +134,41 @@ def _hooks(name: str, state: Any, is_cell: bool, found: dict[str, Any]) -> tuple
         found[name] = shaped if isinstance(state, tuple) else shaped[0]
 
     return before, after
+
+
+def takes_one(module: Any) -> bool:
+    """Return whether a module can be called with a sequence alone."""
+    try:
+        inspect.signature(getattr(module, "_orig_mod", module).forward).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return getattr(module.forward, "__name__", "") != "_forward_unimplemented"
+
+
+def layers_without_state(module: nn.Module, call: Callable[[], Any]) -> list[str]:
+    """Return the recurrent layers that are called, if none of them is given a state.
+
+    Each of them starts from zero then, whatever the module does with its second argument: that is
+    no state of theirs, but a mask, say, or the lengths of sequences.
+    """
+    starts: dict[str, bool] = {}
+    hooks = []
+
+    def record(name: str) -> Any:
+        def before(layer: Any, args: Any, kwargs: Any) -> None:
+            starts[name] = (args[1] if len(args) > 1 else kwargs.get("hx")) is None
+
+        return before
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, (nn.RNNBase, *CELLS)):
+            hooks.append(layer.register_forward_pre_hook(record(name), with_kwargs=True))
+    try:
+        call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(starts) if starts and all(starts.values()) else []
 
 
 class Method(nn.Module):

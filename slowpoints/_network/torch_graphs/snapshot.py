@@ -21,7 +21,12 @@ from torch import nn
 from slowpoints._core.without_torch import without_torch
 from slowpoints._network.base import ModelError, Signature
 from slowpoints._network.torch_graphs.aten import counterpart
-from slowpoints._network.torch_graphs.called_otherwise import Method, StatesOfLayers
+from slowpoints._network.torch_graphs.called_otherwise import (
+    Method,
+    StatesOfLayers,
+    layers_without_state,
+    takes_one,
+)
 from slowpoints._network.torch_graphs.copy_of import copy_of, tensors_of
 from slowpoints._network.torch_graphs.program import TorchProgram
 from slowpoints._network.torch_graphs.read_graph import read_graph
@@ -120,6 +125,11 @@ class Snapshot:
             works, told = self._try(self.signature, treedef, points)
             if not works:
                 raise ModelError(self._words_on_calls(told, treedef, points))
+            if self.is_default and (layers := self._without_state(works[0], points[0])):
+                self._module = self._with_states_of(layers)
+                works, told = self._try(self.signature, treedef, points)
+                if not works:
+                    raise ModelError(self._words_on_calls(told, treedef, points))
             step, *others = works
             first, second, again = (_values(step, p) for p in (*points, points[0]))
             if any(map(np.iscomplexobj, first)):
@@ -175,9 +185,36 @@ class Snapshot:
                 works.append(step)
         return works, told
 
+    def _without_state(self, step: Step, point: list[torch.Tensor]) -> list[str]:
+        """Return the recurrent layers that all start from zero in a step, whatever the state is."""
+        if isinstance(self._module, StatesOfLayers):
+            return []
+        return layers_without_state(self._module, lambda: step(*_clones(point)))
+
+    def _with_states_of(self, layers: list[str]) -> StatesOfLayers:
+        """Return the module as one that is called with an input alone.
+
+        Raises:
+            ModelError: if it cannot be, or has several layers.
+        """
+        module = self._module
+        one_way = not getattr(module.get_submodule(layers[0]), "bidirectional", False)
+        if len(layers) == 1 and one_way and not isinstance(module, Method) and takes_one(module):
+            self._names |= {f"module.{name}": first for name, first in self._names.items()}
+            return StatesOfLayers(module, layers)
+        raise ModelError(
+            f"{_words_on_zero(self.name, layers)} If it is one all the same, say so: "
+            '`as_transition(model, signature="batched_sequence")`.'
+        )
+
     def _words_on_calls(self, told: list[str], treedef: Any, points: Any) -> str:
         default = ", the default for modules of one's own" if self.is_default else ""
-        others = [s for s in _ALL if s != self.signature and self._try(s, treedef, points)[0]]
+        others, layers = [], []
+        for signature in (s for s in _ALL if s != self.signature):
+            if works := self._try(signature, treedef, points)[0]:
+                own = self._without_state(works[0], points[0])
+                layers = layers or own
+                others += [] if own else [signature]
         if isinstance(self._module, StatesOfLayers):
             advice = (
                 "Pass one of its layers, or write its step as a module that takes an input and a "
@@ -186,6 +223,8 @@ class Snapshot:
         elif others:
             ways = " or ".join(f'`as_transition(model, signature="{s}")`' for s in others)
             advice = f"It can be called in another way: pass {ways}."
+        elif layers:
+            advice = _words_on_zero(self.name, layers)
         else:
             advice = (
                 "Pass the `signature` that says how it is called to `as_transition`, an "
@@ -280,6 +319,15 @@ class Snapshot:
                     "draws, or what changes from one call to the next, is a constant in the "
                     "program: pass the noise-free step."
                 )
+
+
+def _words_on_zero(name: str, layers: list[str]) -> str:
+    which = f"layer `{layers[0]}` starts" if len(layers) == 1 else "recurrent layers start"
+    return (
+        f"The {which} from zero in each call of {name}, which does not pass its second argument on "
+        "as a state. Pass the layer itself, or write the step as a module that gives it its state: "
+        "see docs/models.md#modules-that-take-a-sequence."
+    )
 
 
 def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
