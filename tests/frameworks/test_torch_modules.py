@@ -1004,7 +1004,7 @@ def test_a_layer_without_a_state_is_told_of_unless_a_signature_says_that_it_has_
     with pytest.raises(ModelError, match="layer `rnn` starts from zero in each call of Masked"):
         as_transition(Masked(nn.GRU(5, N, batch_first=True)))(x, u)
     own = OfItsOwn(nn.GRU(5, N, batch_first=True))
-    with pytest.raises(ModelError, match='say so: .*signature="batched_sequence"'):
+    with pytest.raises(ModelError, match=r'say so: .*signature="batched_sequence"'):
         as_transition(own)(x, u)
     told = as_transition(own, signature="batched_sequence")
     with torch.no_grad():
