@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._connections.refined_points import SIZE, enabled
+from slowpoints._connections.unstable_points import unstable_points
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.programs import CompiledOnce
@@ -64,6 +65,13 @@ a fixed point round by one or two."""
 
 _FAR = 1e6
 """A state farther out than this many times the known points and its start has left."""
+
+_MOST_PASSED = 8
+"""A trajectory may seem to be at rest at so many unstable points in turn, or so often at one from
+which it departs less than rounding shows."""
+
+_BESIDE = 1e-9
+"""What is so close to an unstable point after all steps is called at rest there."""
 
 _DEPARTED = 10
 """A trajectory that starts next to a point has left it when it is so many times as far from it."""
@@ -135,7 +143,8 @@ def run_until_ended(F: Transition, starts: Starts, places: Places, max_steps: in
 
     A trajectory has arrived at a stable point if it is within reach of it and its distance has
     shrunk since it came there. It has arrived at any other point only if it is at rest there, to
-    rounding: near a saddle it may linger for long, and yet pass by.
+    rounding: near a saddle it may linger for long, and yet pass by. If it seems to be at rest at an
+    unstable point that is not known, it goes on from there, as from a point that it has to leave.
 
     Args:
         F: the network.
@@ -143,6 +152,31 @@ def run_until_ended(F: Transition, starts: Starts, places: Places, max_steps: in
         places: where they may end.
         max_steps: how many steps they may take.
     """
+    found = _until_ended(F, starts, places, max_steps)
+    for _ in range(_MOST_PASSED):
+        rows = np.flatnonzero(found.outcome == Outcome.ELSEWHERE)
+        x, number = unstable_points(F, found.x[rows], starts.u[rows], max_steps)
+        rows, home = rows[number >= 0], len(places.x) + number[number >= 0]
+        if rows.size == 0:
+            break
+        k = len(x)
+        passed = Places(x, np.full(k, -1), np.zeros(k, bool), np.zeros(k, places.reach.dtype))
+        start = Starts(found.x[rows], starts.u[rows], starts.group[rows], home, starts.part[rows])
+        more = Places(*map(np.concatenate, zip(places, passed, strict=True)))
+        further = _until_ended(F, start, more, max_steps - int(found.n_steps[rows].min()))
+        # What is there to rounding, as on the way into a saddle, stays there.
+        apart = np.linalg.norm(further.x - more.x[home], axis=1)
+        moves = (further.outcome != Outcome.MOVING) | (apart > _BESIDE * SIZE)
+        moves &= (further.x != start.x).any(axis=1)
+        if not moves.any():
+            break
+        further = further._replace(n_steps=found.n_steps[rows] + further.n_steps)
+        for whole, part in zip(found, further, strict=True):
+            whole[rows[moves]] = part[moves]
+    return found
+
+
+def _until_ended(F: Transition, starts: Starts, places: Places, max_steps: int) -> Endings:
     m, n = len(starts.x), len(places.x)
     if m == 0:
         none = np.zeros(0, np.int32)
@@ -158,7 +192,7 @@ def run_until_ended(F: Transition, starts: Starts, places: Places, max_steps: in
             Places(*(jnp.asarray(a[columns]) for a in places)),
             jnp.asarray(max_steps, np.int32),
         )
-        return Endings(*(np.asarray(a)[:m] for a in found))
+        return Endings(*(np.array(a)[:m] for a in found))
 
 
 class _Flight(NamedTuple):

@@ -27,6 +27,7 @@ from slowpoints._connections.refined_points import (
     speeds,
     working_dtype,
 )
+from slowpoints._connections.unstable_points import unstable_points
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
@@ -47,6 +48,9 @@ _WIDTH = 1e-13
 _WIDTH_32 = 1e-6
 """The same for networks that compute in float32 only."""
 
+_DIGITS = 7
+"""Amplitudes by up to so many digits above these are tried for where trajectories end."""
+
 _PARTS = np.arange(1, 17) / 16
 """In continuous time, a step suits the motion after these parts of the largest amplitude."""
 
@@ -61,7 +65,8 @@ class Smallest(eqx.Module):
         n_changes: how often, on the grid, amplitudes after which it returns and others followed
             each other. If it is more than 1, then also some larger amplitudes do not suffice.
         outcome: how the trajectory with this amplitude ended, in the numbers of
-            [`Outcome`][slowpoints.Outcome]; never `ARRIVED`, but for NaN.
+            [`Outcome`][slowpoints.Outcome]; never `ARRIVED`, but for NaN. If it stays at the saddle
+            between the basins, to rounding, it is that of the next larger amplitude that does not.
         end: `[n_states]` its last state, which is another attractor if it came to rest
             (`ELSEWHERE`).
     """
@@ -370,11 +375,17 @@ def _smallest(
     width = _WIDTH if basin.a.dtype == np.float64 else _WIDTH_32
     width = min(1.0, width * most / (grid[first] - low[0]))
     found = crossing(labels_of, low, grid[[first]], np.array([1]), width)
-    end = ends(found.high)
+    # Close to the boundary, it is a matter of rounding on which side of the saddle states pass.
+    beyond = found.high + np.append(0, (found.high - found.low) * 10.0 ** np.arange(_DIGITS))
+    end = ends(beyond)
+    u = np.broadcast_to(basin.u, (len(beyond), basin.u.size))
+    stuck = unstable_points(basin.F, end.x, u, basin.max_steps)[1] >= 0
+    stuck &= end.outcome == Outcome.ELSEWHERE
+    chosen = int(np.argmin(2 * (end.outcome == Outcome.ARRIVED) + stuck))
     return Smallest(
         amplitude=float(found.high[0]),
         returns=float(found.low[0]),
         n_changes=n_changes,
-        outcome=Outcome(end.outcome[0]),
-        end=basin.unit * end.x[0],
+        outcome=Outcome(end.outcome[chosen]),
+        end=basin.unit * end.x[chosen],
     )

@@ -87,7 +87,7 @@ def _fixed_groups(points: FixedPoints) -> list[Group]:
         is_last = k == len(_BY_INDEX)
         rows = ~stable & ((index >= k) if is_last else (index == k))
         if rows.any():
-            name = _index_name(int(index[rows].min()), int(index[rows].max()), points.n_states)
+            name = _index_name(int(index[rows].min()), int(index[rows].max()), points.n_all_modes)
             groups.append(Group(rows, name, *style))
     # Neither stable nor unstable: on a line of fixed points, nothing grows and something stays.
     groups.append(Group(~stable & (index == 0), "neutral fixed point", *_UNKNOWN))

@@ -214,6 +214,9 @@ def line_attractor(
     by_value = np.lexsort(x.T)
     rows, fps, x = rows[by_value], fps[by_value], x[by_value]
     thickness, places = _places_along(x, spread)
+    curve, is_on_curve = _fitted(x, places, thickness, spread)
+    if thickness <= THIN and LEAST_POINTS <= is_on_curve.sum() < len(x):
+        places = _places_without(x, ~is_on_curve, spread)
     along, order = _in_our_order(x, places, toward)
     rows, fps, x = rows[along], fps[along], x[along]
     curve, is_on_curve = _fitted(x, order, thickness, spread)
@@ -289,6 +292,21 @@ def _places_along(x: Float[np.ndarray, "n d"], spread: float) -> tuple[float, Or
     thickness = float(np.median(_missed(x, curve))) / spread
     onto_curve = projected(x, curve, by_length)
     return thickness, arclength(smooth(x, onto_curve), onto_curve)
+
+
+def _places_without(
+    x: Float[np.ndarray, "n d"], aside: Bool[np.ndarray, " n"], spread: float
+) -> Order:
+    """Return where points are along a curve that does not pass through those aside of it.
+
+    Each of these is where the nearest other point is.
+    """
+    _, places = _places_along(x[~aside], spread)
+    place = np.empty(len(x))
+    place[~aside] = places.place
+    apart = np.linalg.norm(x[aside][:, None] - x[~aside], axis=2)
+    place[aside] = places.place[apart.argmin(axis=1)]
+    return places._replace(place=place)
 
 
 def _in_our_order(

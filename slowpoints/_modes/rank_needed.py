@@ -114,7 +114,8 @@ def rank_needed(
     Args:
         W: `[n_units, n_units]` the recurrent weights, as in `W @ x`; for `x @ W` pass `W.T`.
         fps: the known points with `xstar` `[n, n_units]` and `inputs`. Rows that are invalid, and
-            rows whose `status` is not that of a fixed point, are not looked for.
+            rows whose `status` is not that of a fixed point, are not looked for, nor are copies:
+            rows within `fps.tol_unique` of another.
         phi: the units' nonlinearity, applied to each unit by itself.
         B: `[n_units, n_inputs]` the input weights; if inputs have length 0, `None`.
         b: `[n_units]` the bias; by default none.
@@ -151,6 +152,8 @@ def rank_needed(
     net = ReducedNetwork(weights.M, weights.N, *units)
     known = np.flatnonzero(counted_rows(fps))
     points = _known_points(caller, net, fps, known)
+    distinct = np.asarray(unique(points).valid)
+    points, known = points[distinct], known[distinct]
     reach = _reach(points, tol)
     starts, inputs = _starts(key, points, _size_of_states(fps[known]), max(n_starts, points.n))
 

@@ -115,7 +115,7 @@ def plot_eigenvalues(
         else:
             _draw_circles(ax, values, step, unit)
         _draw_marks(ax, values, groups_of(points) if points.n else [], config)
-        k, n_states = values.shape[1], points.n_states
+        k, n_states = values.shape[1], points.n_all_modes
         leading = f" ({k} leading of {n_states} eigenvalues)" if k < n_states else ""
         ax.set_xlabel(config.xlabel or rf"Re $\lambda${leading}")
         ax.set_ylabel(config.ylabel or r"Im $\lambda$")

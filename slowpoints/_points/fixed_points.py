@@ -70,6 +70,8 @@ class FixedPoints:
         dtype: the real NumPy type of the stored values.
         continuous_time: whether the points are equilibria of a flow `dx/dt = f(x, u)` rather than
             fixed points of a map: see [`ContinuousTime`][slowpoints.ContinuousTime].
+        n_modes: how many eigenvalues each point has, known or not, if `transform` has mapped the
+            states to another dimension; 0 for as many as there are states.
 
     Raises:
         ValueError: if a field has the wrong rank, or the fields differ in their number of rows.
@@ -99,6 +101,7 @@ class FixedPoints:
     status: Annotated[Any, " n"] = None
     hits: Annotated[Any, " n"] = None
     at_kink: Annotated[Any, " n"] = None
+    n_modes: int = 0
 
     array_fields: ClassVar[tuple[str, ...]]
     _settings: ClassVar[tuple[str, ...]]
@@ -126,6 +129,7 @@ class FixedPoints:
         self.continuous_time = arguments.flag(
             "FixedPoints", "continuous_time", self.continuous_time
         )
+        self.n_modes = arguments.whole("FixedPoints", "n_modes", self.n_modes)
 
     # ---- size ----------------------------------------------------------------------------------
 
@@ -150,6 +154,11 @@ class FixedPoints:
     def n_inputs(self) -> int:
         """The dimension of the inputs; 0 if none are stored."""
         return 0 if self.inputs is None else self.inputs.shape[1]
+
+    @property
+    def n_all_modes(self) -> int:
+        """The number of eigenvalues that each point has, known or not."""
+        return self.n_modes or self.n_states
 
     @property
     def has_decomposed_jacobians(self) -> bool:
@@ -363,7 +372,7 @@ class FixedPoints:
             raise ValueError(
                 "FixedPoints.left_eigenvectors: `eigvec_J_xstar` is None; call `decompose` first."
             )
-        if vectors.shape[1] != vectors.shape[2]:
+        if vectors.shape[1] != vectors.shape[2] or vectors.shape[2] != self.n_all_modes:
             raise ValueError(
                 f"FixedPoints.left_eigenvectors: `eigvec_J_xstar` has shape {vectors.shape}; "
                 "expected (n, N, N). The inverse needs all eigenvectors in the full space: "
@@ -416,7 +425,7 @@ class FixedPoints:
         line_tol = arguments.number("FixedPoints.types", "line_tol", line_tol)
         values = np.asarray(self._eigenvalues("types"))
         named = [
-            linear_dynamics.describe(row, self.n_states, self.continuous_time, float(line_tol))
+            linear_dynamics.describe(row, self.n_all_modes, self.continuous_time, float(line_tol))
             for row in values
         ]
         none = np.zeros(len(named), int)
@@ -455,7 +464,8 @@ class FixedPoints:
         U = np.asarray(arguments.array("FixedPoints.transform", "U", U, (self.n_states, "k")))
         shapes = ((), (U.shape[1],))
         offset = np.asarray(arguments.array("FixedPoints.transform", "offset", offset, *shapes))
-        changes: dict[str, Any] = {"J_xstar": None}
+        n_modes = 0 if U.shape[1] == self.n_all_modes else self.n_all_modes
+        changes: dict[str, Any] = {"J_xstar": None, "n_modes": n_modes}
         for name in ("xstar", "F_xstar", "x_init"):
             if (value := getattr(self, name)) is not None:
                 changes[name] = value @ U + offset

@@ -24,7 +24,7 @@ _KINDS = {
     **dict.fromkeys(("status", "hits"), "iu"),
     "cond_id": "biufUSMm",
 }
-_SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b"}
+_SETTING_KINDS = {"tol_unique": "fiu", "dtype": "U", "continuous_time": "b", "n_modes": "iu"}
 _RECORD = "record"
 _LIST_KINDS = "Uf"  # NumPy takes an empty list of names for numbers
 _FLOATING = re.compile(r"(b?float|longdouble)\w*")
@@ -85,6 +85,7 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
             flags["status"] = _status(data["status"])
         if version == 1:
             settings["continuous_time"] = False  # the first format had no such setting
+        settings.setdefault("n_modes", 0)  # as in files of before it was kept
         _check_settings(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} does not hold fixed points: {error}") from error

@@ -62,7 +62,7 @@ def order(fps: Any) -> Int[np.ndarray, " n"]:
 def _of_the_slowest(fps: Any) -> dict[str, np.ndarray]:
     """Return the eigenvalue, time constant and frequency of each slowest mode, NaN if not known."""
     values = fps.eigval_J_xstar
-    known = slowest(values, fps.n_states or values.shape[1], fps.continuous_time)
+    known = slowest(values, fps.n_all_modes or values.shape[1], fps.continuous_time)
     place = np.asarray(known)[:, None]
     return {
         f"slowest_{name}": np.where(place < 0, np.nan, np.take_along_axis(column, place, 1))[:, 0]
@@ -114,7 +114,7 @@ def _stability(fps: Any, title: str) -> Iterator[str]:
         n_known = fps.eigval_J_xstar.shape[1]
         for index, count in zip(*np.unique(fps.n_unstable(), return_counts=True), strict=True):
             known = "an unknown number of" if index < 0 else str(index)
-            if index == n_known and n_known != fps.n_states:
+            if index == n_known and n_known != fps.n_all_modes:
                 known += " or more"
             yield f"  {count} with {known} unstable direction(s)"
 

@@ -153,10 +153,10 @@ def test_too_few_steps_are_said():
 
 
 @pytest.mark.slow
-def test_a_saddle_that_is_hardly_unstable_is_found():
-    # The eigenvalue is 1.005.
-    F = lambda x, u: x + 0.005 * (x - x**3)  # noqa: E731
-    found = basin_boundary(F, np.float32([-1]), np.float32([1]))
+@pytest.mark.parametrize("rate", [0.005, 0.001])
+def test_a_saddle_that_is_hardly_unstable_is_found(rate):
+    F = lambda x, u: x + rate * (x - x**3)  # noqa: E731
+    found = basin_boundary(F, np.float32([-1]), np.float32([1]), max_steps=200_000)
     assert found.is_resolved.all(), found.reason
     np.testing.assert_allclose(found.saddle.xstar, [[0]], atol=1e-9)
 
@@ -183,6 +183,34 @@ def test_a_kick_must_exceed_the_saddle():
     # The unit of amplitudes is the direction.
     half = smallest_kick(tanh, LOWER, np.full(1, 0.5), np.zeros(1), max_amplitude=4)
     assert half.amplitude == pytest.approx(2 * exact, abs=1e-11)
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("leak", [0.1, 0.02, 0.005, 0.001])
+def test_kicks_and_pulses_end_at_attractors_and_not_at_the_saddle_between_them(leak):
+    def F(x, u):
+        return (1 - leak) * x + leak * jnp.tanh(2 * x + 0.1 + u)
+
+    lower, upper = (
+        brentq(lambda x: np.tanh(2 * x + 0.1) - x, *ends, xtol=1e-15)
+        for ends in ((-1.2, -0.7), (0.5, 1.2))
+    )
+    given = F, np.float32([lower]), np.ones(1), np.zeros(1)
+    kick = smallest_kick(*given, max_amplitude=2, max_steps=200_000)
+    duration = round(5 / leak)
+    pulse = smallest_pulse(*given, max_amplitude=2, duration=duration, max_steps=200_000)
+    for found in (kick, pulse):
+        assert found.outcome == Outcome.ELSEWHERE
+        np.testing.assert_allclose(found.end, [upper], atol=1e-4)
+
+
+def test_a_kick_that_leads_to_a_saddle_to_rounding_ends_beyond_it():
+    # In the first state, only 0 is between the basins; the second one shrinks to nothing.
+    f = ContinuousTime(lambda x, u: jnp.stack([x[0] - x[0] ** 3, x[0] - 2 * x[1]]))
+    found = smallest_kick(f, np.float32([-1, -0.5]), np.float32([1, 0]), max_amplitude=2, n_grid=2)
+    assert found.amplitude == pytest.approx(1, abs=1e-12)
+    assert found.outcome == Outcome.ELSEWHERE
+    np.testing.assert_allclose(found.end, [1, 0.5], atol=1e-6)
 
 
 def test_kicks_that_do_not_suffice_are_reported_as_such():

@@ -207,6 +207,18 @@ def test_single_points_off_a_ring_are_named_and_do_not_draw_it_aside():
     assert ring.residual[ring.is_on_curve].max() < 0.05 and "through 30 of 31 points" in str(ring)
 
 
+@pytest.mark.parametrize("stray", [(0, 0), (0.5, 0), (3, 0)])
+def test_single_points_off_a_ring_add_nothing_to_its_length(stray):
+    angle = 2 * np.pi * np.arange(40) / 40
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    found = quietly(points(np.vstack([ring, stray])))
+    assert found.is_closed and found.is_on_curve.sum() == 40
+    assert not found.is_on_curve[np.flatnonzero(found.rows == 40)[0]]
+    assert abs(found.length - 2 * np.pi) < 0.02
+    steps = np.diff(found.arclength[found.is_on_curve])
+    np.testing.assert_allclose(steps, 2 * np.pi / 40, rtol=0.05)
+
+
 def test_rows_at_one_place_and_invalid_rows_do_no_harm():
     x = embedded(SHAPES["s"](np.linspace(0, 1, 30)))
     doubled = np.concatenate([x, x[:10], 100 * x[:5]])

@@ -275,6 +275,17 @@ def test_a_rank_that_does_not_suffice_is_none():
     assert np.isinf(told.distance).all() and "none" in str(told)
 
 
+@pytest.mark.slow
+def test_copies_of_a_point_are_one():
+    W = np.float32([[2, 0], [0, 1.9]])
+    rows = np.concatenate([np.zeros((3, 2)), [[1, 1], [1, 1]]]).astype(np.float32)
+    x, inputs = (0.9575, 0.9497) * rows, np.zeros((5, 0), np.float32)
+    fps = FixedPoints(xstar=np.float32(x), inputs=inputs)
+    told = rank_needed(W, fps, jnp.tanh, n_starts=256, key=KEY)
+    assert told.n_known == 2 and told.rank == 2, str(told)
+    assert np.isfinite(told.distance[-1]).tolist() == [True, False, False, True, False]
+
+
 @pytest.mark.fast
 @pytest.mark.slow
 def test_the_index_has_to_be_the_same():

@@ -1,6 +1,7 @@
 """`FixedPoints`: rows, fields, files, and life as a pytree."""
 
 import inspect
+import itertools
 import os
 import stat
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from networks import leaves_equal
 
-from slowpoints import FixedPoints, Status
+from slowpoints import FixedPoints, Status, decompose
 
 pytestmark = pytest.mark.fast
 
@@ -109,7 +110,7 @@ def test_the_keywords_stand_in_the_documented_order():
         "dtype",
     ]
     later = ["valid", "continuous_time", "period", "cycle_id", "status", "hits", "at_kink"]
-    assert names[15:] == later
+    assert names[15:] == [*later, "n_modes"]
 
 
 def test_all_fields_are_optional():
@@ -426,6 +427,22 @@ def test_transform_maps_points_and_directions(make):
 def test_transform_by_the_identity_changes_nothing():
     moved = full().transform(np.eye(N_STATES)).replace(J_xstar=full().J_xstar)
     assert leaves_equal(moved, full())
+
+
+def test_transform_keeps_what_is_known_of_stability(tmp_path):
+    J = np.diag([1.9, 1.5, 1.2, 0.5, 0.4])[None]
+    fps = FixedPoints(xstar=np.zeros((1, 5)), J_xstar=J)
+    leading, all_of_them = decompose(fps, k=2), decompose(fps)
+    assert leading.types() == ["saddle of index 2 or more"]
+    assert all_of_them.types() == ["saddle of index 3"]
+    for points, k in itertools.product((leading, all_of_them), (2, 5, 7)):
+        moved = points.transform(np.eye(5, k) + 0.1)
+        moved.save(tmp_path / "moved.npz")
+        for same in (moved, FixedPoints.load(tmp_path / "moved.npz"), moved.transform(np.eye(k))):
+            assert same.types() == points.types()
+            assert same.to_pandas()["type"].tolist() == points.types()
+    with pytest.raises(ValueError, match="left_eigenvectors: `eigvec_J_xstar` has shape"):
+        leading.transform(np.eye(5, 2)).left_eigenvectors()
 
 
 def test_transform_needs_a_row_per_state():
