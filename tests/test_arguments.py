@@ -1165,8 +1165,12 @@ CALLS = {
     ),
     "FixedPoints": Call(
         FixedPoints,
-        {"xstar": X, "tol_unique": 1e-3, "continuous_time": False},
-        {"tol_unique": NUMBER, "continuous_time": FLAG},
+        {"xstar": X, "tol_unique": 1e-3, "continuous_time": False, "n_modes": 0},
+        {
+            "tol_unique": NUMBER,
+            "continuous_time": FLAG,
+            "n_modes": Kind((*NO_COUNTS, None, np.inf), SAME_COUNT),
+        },
         {"xstar": (X[0], X[None]), "qstar": (X,), "J_xstar": (X,)},
     ),
     "FixedPoints.plot": Call(
@@ -1211,7 +1215,7 @@ CALLS = {
             "keep_unfinished": FLAG,
             "search_between": FLAG,
             "coverage": Kind((*NO_NUMBERS, 1.0, np.inf)),
-            "lr_init": NUMBER,
+            "lr_init": NUMBER_OR_NONE,
             "lr_factor": NUMBER,
             "lr_patience": FROM_ZERO_OR_INFINITY,
             "lr_cooldown": FROM_ZERO,

@@ -157,7 +157,8 @@ def _crossing(
         shorter = _lasting(F, part * F.duration)
         return run(shorter, x[None], section.u[None], 1)[0] if part > 0 else x
 
-    part = float(brentq(lambda part: section.ahead(after(part)), 0.0, n_steps, xtol=1e-14))
+    ahead = lambda part: float(section.ahead(after(part)))  # noqa: E731
+    part: Any = brentq(ahead, 0.0, n_steps, xtol=1e-14)
     return part, after(part)
 
 

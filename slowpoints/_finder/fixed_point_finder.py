@@ -87,7 +87,7 @@ class FixedPointFinder:
         tol_unique: points at most this far apart, in the joint `(x, u)` space, are one.
         do_exclude_distance_outliers: whether to drop points far from the initial states.
         outlier_distance_scale: how far: this many times the initial states' mean distance from
-            their centroid.
+            their centroid; `None` for any distance.
         do_rerun_q_outliers: whether to search on from points with an outlying `q`.
         outlier_q_scale: which: those with `q` above this many times the median.
         max_n_unique: keep at most this many points, those with the lowest `q`.
@@ -153,7 +153,7 @@ class FixedPointFinder:
         do_decompose_jacobians: bool = True,
         tol_unique: Number = 1e-3,
         do_exclude_distance_outliers: bool = True,
-        outlier_distance_scale: Number = 10.0,
+        outlier_distance_scale: Number | None = 10.0,
         do_rerun_q_outliers: bool = False,
         outlier_q_scale: Number = 10.0,
         max_n_unique: Number = np.inf,
@@ -228,7 +228,8 @@ class FixedPointFinder:
     def _set_exclusion(self, do_exclude: Any, scale: Any) -> None:
         name = "do_exclude_distance_outliers"
         self.do_exclude_distance_outliers = arguments.flag(_CLASS, name, do_exclude)
-        self.outlier_distance_scale = arguments.number(_CLASS, "outlier_distance_scale", scale)
+        name = "outlier_distance_scale"
+        self.outlier_distance_scale = arguments.number(_CLASS, name, scale, or_none=True)
 
     def _set_rerun(self, do_rerun: Any, scale: Any) -> None:
         self.do_rerun_q_outliers = arguments.flag(_CLASS, "do_rerun_q_outliers", do_rerun)

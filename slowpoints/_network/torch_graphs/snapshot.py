@@ -209,12 +209,16 @@ class Snapshot:
 
     def _words_on_calls(self, told: list[str], treedef: Any, points: Any) -> str:
         default = ", the default for modules of one's own" if self.is_default else ""
-        others, layers = [], []
-        for signature in (s for s in _ALL if s != self.signature):
-            if works := self._try(signature, treedef, points)[0]:
-                own = self._without_state(works[0], points[0])
+        others: list[Signature] = []
+        layers: list[str] = []
+        for signature in _ALL:
+            works = self._try(signature, treedef, points)[0] if signature != self.signature else []
+            if not works:
+                continue
+            if own := self._without_state(works[0], points[0]):
                 layers = layers or own
-                others += [] if own else [signature]
+            else:
+                others.append(signature)
         if isinstance(self._module, StatesOfLayers):
             advice = (
                 "Pass one of its layers, or write its step as a module that takes an input and a "
