@@ -102,7 +102,7 @@ def closed_orbit_through(
         return None
     section = _Section(states[first], moves[first] / length[first], u)
     for k in _nearly_back(section, states[first:], _NEAR * radius)[:_MOST_TRIED].tolist():
-        part, back = _crossing(fine, states[first + k], section, 1)
+        part, back = _crossing(fine, states[first + k], section)
         apart = float(np.linalg.norm(back - section.x))
         if apart <= limit:
             period = (k + part) * float(fine.duration)
@@ -114,8 +114,7 @@ def closed_orbit_through(
             distance = apart / -math.expm1(values[1] * period)
             if distance > REACH * radius:
                 return None
-            error = _error(fine, section, period)
-            error += distance / length[first] * float(fine.duration)
+            error = _error(fine, section, period) + distance / length[first] * fine.duration
             orbit = _states(F, section, period, n_parts)
             per_step = float(F.duration)
             return Known(
@@ -125,7 +124,7 @@ def closed_orbit_through(
                 per_step * values,
                 per_step * errors,
                 period=period / per_step,
-                period_error=error / per_step,
+                period_error=float(error / per_step),
                 rotation_number=per_step / period,
                 curve=_with_halves(_lasting(F, period / n_parts), orbit, u, _STRAIGHT * radius),
             )
@@ -148,9 +147,9 @@ def _nearly_back(
 
 
 def _crossing(
-    F: TimeSteps, x: Float[np.ndarray, " n_states"], section: _Section, n_steps: int
+    F: TimeSteps, x: Float[np.ndarray, " n_states"], section: _Section
 ) -> tuple[float, Float[np.ndarray, " n_states"]]:
-    """Return after how many steps, of so many at most, a state passes the plane, and where."""
+    """Return after how many steps a state passes the plane, and where; NaN if not in two."""
     from scipy.optimize import brentq  # only here, so that others load no SciPy
 
     def after(part: float) -> Float[np.ndarray, " n_states"]:
@@ -158,7 +157,9 @@ def _crossing(
         return run(shorter, x[None], section.u[None], 1)[0] if part > 0 else x
 
     ahead = lambda part: float(section.ahead(after(part)))  # noqa: E731
-    part: Any = brentq(ahead, 0.0, n_steps, xtol=1e-14)
+    if not ahead(0.0) < 0 < ahead(2.0):
+        return np.nan, np.full_like(x, np.nan)
+    part: Any = brentq(ahead, 0.0, 2.0, xtol=1e-14)
     return part, after(part)
 
 
@@ -200,7 +201,7 @@ def _error(F: TimeSteps, section: _Section, period: float) -> float:
     other = _lasting(F, _OTHER_STEPS * F.duration)
     n_before = max(0, math.floor(period / float(other.duration) - 0.5))
     x = run(other, section.x[None], section.u[None], n_before)[0]
-    part, _ = _crossing(other, x, section, 2)
+    part, _ = _crossing(other, x, section)
     return 2 * abs((n_before + part) * float(other.duration) - period)
 
 

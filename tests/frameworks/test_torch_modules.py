@@ -964,6 +964,13 @@ class WithMask(Encoded):
         return outputs if mask is None else outputs * mask, state
 
 
+class FromZero(Encoded):
+    def forward(self, inputs, lengths=None):
+        zero = torch.zeros(1, len(inputs), N)
+        outputs, state = self.rnn(self.encoder(inputs), zero)
+        return self.readout(outputs), state
+
+
 class Masked(Encoded):
     def forward(self, inputs, mask):
         return self.rnn(self.encoder(inputs))[0] * mask
@@ -978,7 +985,7 @@ class OfItsOwn(Encoded):
 
 
 @pytest.mark.slow_cases
-@pytest.mark.parametrize("model", [WithLengths, WithMask])
+@pytest.mark.parametrize("model", [WithLengths, WithMask, FromZero])
 def test_an_optional_argument_that_is_no_state_is_not_taken_for_one(model):
     torch.manual_seed(0)
     module = model(nn.GRU(5, N, batch_first=True))

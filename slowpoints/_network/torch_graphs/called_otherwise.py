@@ -1,7 +1,7 @@
 """Modules that are called in other ways: `StatesOfLayers` by sequences only, `Method` by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -145,18 +145,23 @@ def takes_one(module: Any) -> bool:
     return getattr(module.forward, "__name__", "") != "_forward_unimplemented"
 
 
-def layers_without_state(module: nn.Module, call: Callable[[], Any]) -> list[str]:
-    """Return the recurrent layers that are called, if none of them is given a state.
+def layers_without_state(module: nn.Module, calls: Sequence[Callable[[], Any]]) -> list[str]:
+    """Return the recurrent layers that are called, if all start from the same state in all calls.
 
-    Each of them starts from zero then, whatever the module does with its second argument: that is
-    no state of theirs, but a mask, say, or the lengths of sequences.
+    That is zero, mostly, whatever the module does with its second argument: this is no state of
+    theirs, then, but a mask, say, or the lengths of sequences.
+
+    Args:
+        module: the module.
+        calls: calls of it with different states.
     """
-    starts: dict[str, bool] = {}
+    starts: dict[str, list[list[torch.Tensor]]] = {}
     hooks = []
 
     def record(name: str) -> Any:
         def before(layer: Any, args: Any, kwargs: Any) -> None:
-            starts[name] = (args[1] if len(args) > 1 else kwargs.get("hx")) is None
+            given = args[1] if len(args) > 1 else kwargs.get("hx")
+            starts.setdefault(name, []).append([] if given is None else _tensors(given))
 
         return before
 
@@ -164,11 +169,17 @@ def layers_without_state(module: nn.Module, call: Callable[[], Any]) -> list[str
         if isinstance(layer, (nn.RNNBase, *CELLS)):
             hooks.append(layer.register_forward_pre_hook(record(name), with_kwargs=True))
     try:
-        call()
+        for call in calls:
+            call()
     finally:
         for hook in hooks:
             hook.remove()
-    return list(starts) if starts and all(starts.values()) else []
+    same = [
+        all(map(torch.equal, first, other))
+        for first, *others in starts.values()
+        for other in others
+    ]
+    return list(starts) if starts and all(same) else []
 
 
 class Method(nn.Module):

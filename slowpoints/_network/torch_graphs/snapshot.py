@@ -125,7 +125,7 @@ class Snapshot:
             works, told = self._try(self.signature, treedef, points)
             if not works:
                 raise ModelError(self._words_on_calls(told, treedef, points))
-            if self.is_default and (layers := self._without_state(works[0], points[0])):
+            if self.is_default and (layers := self._without_state(works[0], points)):
                 self._module = self._with_states_of(layers)
                 works, told = self._try(self.signature, treedef, points)
                 if not works:
@@ -185,11 +185,12 @@ class Snapshot:
                 works.append(step)
         return works, told
 
-    def _without_state(self, step: Step, point: list[torch.Tensor]) -> list[str]:
-        """Return the recurrent layers that all start from zero in a step, whatever the state is."""
+    def _without_state(self, step: Step, points: Any) -> list[str]:
+        """Return the recurrent layers in a step, if none of them starts from the state."""
         if isinstance(self._module, StatesOfLayers):
             return []
-        return layers_without_state(self._module, lambda: step(*_clones(point)))
+        calls = [functools.partial(_values, step, point) for point in points]
+        return layers_without_state(self._module, calls)
 
     def _with_states_of(self, layers: list[str]) -> StatesOfLayers:
         """Return the module as one that is called with an input alone.
@@ -215,7 +216,7 @@ class Snapshot:
             works = self._try(signature, treedef, points)[0] if signature != self.signature else []
             if not works:
                 continue
-            if own := self._without_state(works[0], points[0]):
+            if own := self._without_state(works[0], points):
                 layers = layers or own
             else:
                 others.append(signature)
