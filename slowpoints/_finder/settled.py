@@ -28,7 +28,7 @@ _WORDS = {
     AttractorKind.CLOSED_ORBIT: "run on a closed orbit",
     AttractorKind.TORUS: "run on a torus",
     AttractorKind.CHAOS: "move on a chaotic attractor",
-    AttractorKind.ESCAPE: "leave for infinity",
+    AttractorKind.ESCAPE: "leave for infinity or become NaN",
     AttractorKind.UNDECIDED: "are undecided",
 }
 

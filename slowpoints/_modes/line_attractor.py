@@ -254,6 +254,7 @@ def _checked_rows(caller: str, fps: FixedPoints) -> tuple[Int[np.ndarray, " n"],
         )
         arguments.refuse(caller, "fps", f"has {len(rows)} valid rows", expected, ValueError)
     fps = fps.to_numpy()[rows]
+    arguments.array(caller, "fps.xstar", fps.xstar, ("n", "n_states"), floating=True)
     for name in ("xstar", "F_xstar", "J_xstar"):
         arguments.check_finite(caller, f"fps.{name}", getattr(fps, name))
     arguments.array(caller, "fps.F_xstar", fps.F_xstar, fps.xstar.shape)

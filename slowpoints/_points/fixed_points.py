@@ -219,10 +219,18 @@ class FixedPoints:
         """Join the rows of several objects that have the same fields.
 
         Raises:
-            ValueError: if the sequence is empty, if a field is present in only some of the objects,
-                or if `tol_unique`, `dtype` or `continuous_time` differ.
+            TypeError: if the sequence holds something else.
+            ValueError: if the sequence is empty, if a field is present in only some of the objects
+                or has rows of another shape in some, or if `tol_unique`, `dtype`,
+                `continuous_time` or `n_modes` differ.
         """
         fps_seq = list(fps_seq)
+        for one in fps_seq:
+            if not isinstance(one, FixedPoints):
+                raise TypeError(
+                    f"FixedPoints.concatenate: one of `fps_seq` {arguments.found(one)}; expected "
+                    "FixedPoints."
+                )
         if not fps_seq:
             raise ValueError("FixedPoints.concatenate: `fps_seq` is empty.")
         first = fps_seq[0]

@@ -60,5 +60,10 @@ def joined_field(name: str, values: list[Any]) -> Any:
         return None
     if len(present) < len(values):
         raise ValueError(f"FixedPoints.concatenate: `{name}` is missing in some objects.")
+    if len(shapes := {tuple(value.shape[1:]) for value in present}) > 1:
+        raise ValueError(
+            f"FixedPoints.concatenate: `{name}` has rows of the shapes {sorted(shapes)}; expected "
+            "the same in all objects."
+        )
     numpy_backed = all(isinstance(value, np.ndarray) for value in present)
     return (np if numpy_backed else jnp).concatenate(present)

@@ -359,6 +359,12 @@ def test_points_that_are_on_no_curve_are_refused(x, fields, words):
         line_attractor(points(x).replace(**fields))
 
 
+@pytest.mark.checks_input
+def test_whole_numbers_are_no_states():
+    with pytest.raises(TypeError, match=r"line_attractor: `fps\.xstar` "):
+        line_attractor(points(np.arange(12).reshape(6, 2)))
+
+
 # ---- drift where modes are not orthogonal --------------------------------------------------------
 
 N_UNITS = 20

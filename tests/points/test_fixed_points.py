@@ -280,11 +280,18 @@ def test_concatenate_counts_rows_without_a_mask_as_valid():
         ([full(tol_unique=0.5)], "tol_unique"),
         ([full(dtype=np.float64)], "dtype"),
         ([full(continuous_time=True)], "continuous_time"),
+        ([full().transform(np.eye(N_STATES, 2)).replace(J_xstar=full().J_xstar)], "n_modes"),
+        ([full(x_init=np.zeros((N_ROWS, 1)))], "`x_init` has rows of the shapes"),
     ],
 )
 def test_concatenate_refuses_what_does_not_match(others, word):
     with pytest.raises(ValueError, match=word):
         FixedPoints.concatenate([full(), *others])
+
+
+def test_concatenate_joins_points_only():
+    with pytest.raises(TypeError, match="one of `fps_seq` is 3; expected FixedPoints"):
+        FixedPoints.concatenate([full(), 3])
 
 
 def test_concatenate_needs_something():
