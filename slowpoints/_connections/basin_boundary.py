@@ -43,7 +43,7 @@ from slowpoints._search.optimize_batch import optimize_batch
 _CLOSE = 2.0**-36
 """Two states on either side of the boundary are brought this close to each other, as a part of the
 distance between the attractors. Any closer, states beside a saddle that is hardly unstable, with an
-eigenvalue of 1.001, would seem to be at rest there."""
+eigenvalue of 1.001, would be at rest there to rounding."""
 
 _CLOSE_32 = 2.0**-13
 """The same for networks that compute in float32 only; the eigenvalue is 1.05 then."""

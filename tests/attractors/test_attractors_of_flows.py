@@ -85,10 +85,10 @@ def test_orbits_that_return_after_several_turns(c, turns):
     found = attractors(ContinuousTime(roessler(c)), 1 + 0.1 * normal(4, 3), NO_INPUT, n_exponents=3)
     assert found.kind.tolist() == [AttractorKind.CLOSED_ORBIT], str(found)
     assert abs(found.period[0] / turns - 5.78) < 0.03
-    x, u, period = found.x[0], np.zeros(0), float(found.period[0])
+    x, period = found.x[0], float(found.period[0])
     with jax.enable_x64():
-        back = flow(ContinuousTime(roessler(c)), period)(jnp.asarray(x), jnp.asarray(u))
-        half = flow(ContinuousTime(roessler(c)), period / 2)(jnp.asarray(x), jnp.asarray(u))
+        f, start, u = ContinuousTime(roessler(c)), jnp.asarray(x), jnp.zeros(0)
+        half, back = (np.asarray(flow(f, time)(start, u)) for time in (period / 2, period))
     assert np.linalg.norm(back - x) < 1e-6 and np.linalg.norm(half - x) > 0.1
 
 
