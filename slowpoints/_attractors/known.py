@@ -62,8 +62,6 @@ class Known:
         gap: what is the largest distance, nearly, from a state on it to the next one of `x`.
         pieces: of how many closed curves, visited in turn and each of as many states, a closed
             orbit consists.
-        curve: `[j, n_states]` states on a closed orbit that are straight to the next one each, if
-            those of `x` are too few; `None` if they are not.
         stride: after how many steps a state on it hardly tells where it was before.
     """
 
@@ -80,7 +78,6 @@ class Known:
     gap: float = np.nan
     stride: int = 1
     pieces: int = 1
-    curve: Float[np.ndarray, "j n_states"] | None = None
 
     @property
     def radius(self) -> float:
@@ -237,7 +234,7 @@ def nearest(
 
 def distance_to_curves(x: Float[np.ndarray, "n d"], one: Known) -> Float[np.ndarray, " n"]:
     """Return the distance to a closed orbit."""
-    curves = np.split(one.x, one.pieces) if one.curve is None else [one.curve]
+    curves = np.split(one.x, one.pieces)
     return np.min([_distance_to_curve(x, curve) for curve in curves], axis=0)
 
 

@@ -43,14 +43,6 @@ _MOST_TURNS = 64
 _OTHER_STEPS = (np.sqrt(5) - 1) / 2
 """In steps that are shorter by this part, the integrator's errors are others."""
 
-_STATES = 1024
-"""So many states, at equal distances in phase, stand for an orbit."""
-
-_STRAIGHT = REACH / 8
-"""Between its states, a curve is straight to this part of its radius, or others are put there."""
-
-_MOST_HALVINGS = 16
-
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
@@ -115,18 +107,16 @@ def closed_orbit_through(
             if distance > REACH * radius:
                 return None
             error = _error(fine, section, period) + distance / length[first] * fine.duration
-            orbit = _states(F, section, period, n_parts)
             per_step = float(F.duration)
             return Known(
                 AttractorKind.CLOSED_ORBIT,
                 group,
-                orbit[:: n_parts // _STATES],
+                _states(F, section, period, n_parts),
                 per_step * values,
                 per_step * errors,
                 period=period / per_step,
                 period_error=float(error / per_step),
                 rotation_number=per_step / period,
-                curve=_with_halves(_lasting(F, period / n_parts), orbit, u, _STRAIGHT * radius),
             )
     return None
 
@@ -210,31 +200,3 @@ def _states(
 ) -> Float[np.ndarray, "n n_states"]:
     """Return states at `n` equal distances in phase."""
     return trajectories(_lasting(F, period / n), section.x[None], section.u[None], n)[0]
-
-
-def _with_halves(
-    F: TimeSteps,
-    states: Float[np.ndarray, "n n_states"],
-    u: Float[np.ndarray, " n_inputs"],
-    limit: float,
-) -> Float[np.ndarray, "k n_states"]:
-    """Return states one step apart on a curve, with further ones where it is not straight."""
-    bend = states - (np.roll(states, 1, axis=0) + np.roll(states, -1, axis=0)) / 2
-    bent = np.linalg.norm(bend, axis=1) > 4 * limit  # of a parabola, between two states
-    bent |= np.roll(bent, -1)
-    times, curve = [np.arange(len(states), dtype=float)], [states]
-    begin, length = np.flatnonzero(bent).astype(float), 1.0
-    x, end = states[bent], np.roll(states, -1, axis=0)[bent]
-    for _ in range(_MOST_HALVINGS):
-        if len(x) == 0:
-            break
-        length /= 2
-        rows = np.resize(np.arange(len(x)), -(-len(x) // _STATES) * _STATES)  # one program for all
-        half = run(_lasting(F, length * F.duration), x[rows], np.tile(u, (len(rows), 1)), 1)
-        half = half[: len(x)]
-        times.append(begin + length)
-        curve.append(half)
-        bent = np.linalg.norm(half - (x + end) / 2, axis=1) > limit
-        begin = np.concatenate([begin[bent], begin[bent] + length])
-        x, end = (np.concatenate([a[bent], b[bent]]) for a, b in ((x, half), (half, end)))
-    return np.concatenate(curve)[np.argsort(np.concatenate(times))]

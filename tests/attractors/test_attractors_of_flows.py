@@ -80,6 +80,14 @@ def test_a_relaxation_oscillation_is_a_closed_orbit():
 
 
 @pytest.mark.slow
+def test_an_orbit_that_repels_out_of_its_plane_is_not_said_to_attract():
+    f = ContinuousTime(lambda x, u: jnp.append(hopf(x[:2], u), 0.5 * x[2]))
+    x = normal(4, 3) * np.float32([1, 1, 0])
+    found = attractors(f, x, NO_INPUT, max_steps=1000)
+    assert AttractorKind.CLOSED_ORBIT not in found.kind, str(found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("c, turns", [(3.5, 2), (4.0, 4)])
 def test_orbits_that_return_after_several_turns(c, turns):
     found = attractors(ContinuousTime(roessler(c)), 1 + 0.1 * normal(4, 3), NO_INPUT, n_exponents=3)

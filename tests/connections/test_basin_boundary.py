@@ -199,6 +199,8 @@ def test_kicks_and_pulses_end_at_attractors_and_not_at_the_saddle_between_them(l
     kick = smallest_kick(*given, max_amplitude=2, max_steps=200_000)
     duration = round(5 / leak)
     pulse = smallest_pulse(*given, max_amplitude=2, duration=duration, max_steps=200_000)
+    boundary = basin_boundary(F, *np.float32([[lower], [upper]]), np.zeros(1), max_steps=200_000)
+    assert boundary.is_resolved.all(), boundary.reason
     for found in (kick, pulse):
         assert found.outcome == Outcome.ELSEWHERE
         np.testing.assert_allclose(found.end, [upper], atol=1e-4)
