@@ -11,7 +11,7 @@ from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._attractors.known import Known, nearest
 from slowpoints._attractors.lyapunov import spectrum
 from slowpoints._attractors.repeating import repeating
-from slowpoints._attractors.returning import closed_orbit_through
+from slowpoints._attractors.returning import ALONG, SURELY, closed_orbits_through
 from slowpoints._attractors.rotation import (
     FITS,
     Rotation,
@@ -22,9 +22,6 @@ from slowpoints._attractors.rotation import (
 from slowpoints._attractors.running import run, trajectories
 from slowpoints._network.base import Transition
 from slowpoints._network.time_scale import TimeSteps
-
-_SURELY = 2.0
-"""An exponent has a sign if it is so many times as large as its error, half a 95 % interval."""
 
 _HARDLY = 1e-2
 """By so little, relative to its size, something shrinks or grows in all steps that are looked at,
@@ -37,10 +34,6 @@ a point that is hardly unstable, they part as well."""
 _ELSEWHERE = 1.5
 """A trajectory moves on if the means of its halves are this far apart, in units of the larger root
 mean square around them. States that move evenly in one direction have 3.5."""
-
-_ALONG = 0.02
-"""The exponent along an orbit is zero to this part of the largest one that is known, or states are
-still on their way to it."""
 
 _STATIONARY_DIGITS = 2.5
 """On an orbit on which states have settled, averages of both halves agree to so many digits."""
@@ -101,10 +94,7 @@ def examined(
     x = run(F, x, u, n_steps // 2)  # closer to where it settles, and in this precision
     found: list[Any] = [None] * len(x)
     if isinstance(F, TimeSteps):
-        found = [
-            closed_orbit_through(F, x[i], u[i], int(group[i]), n_steps, n_exponents)
-            for i in range(len(x))
-        ]
+        found = list(closed_orbits_through(F, x, u, group, n_steps, n_exponents))
         if all(one is not None for one in found):
             return [_with_exponents(one, n_exponents) for one in found], x, n_steps // 2
     runs = trajectories(F, x, u, n_steps)
@@ -138,7 +128,7 @@ def _what(
     """Return what a trajectory is on that does not repeat, or why it is not known."""
     if not np.isfinite(states).all() or np.isnan(exponents[0]) or _moves_on(states):
         return LEAVING
-    margin = np.maximum(_SURELY * errors, _HARDLY / len(states))
+    margin = np.maximum(SURELY * errors, _HARDLY / len(states))
     if exponents[0] < -margin[0]:
         return APPROACHING
     digits = digits_of_averages(states)
@@ -153,7 +143,7 @@ def _what(
     limit = _NEARLY_ON_A_CURVE if attracts and is_last else FITS
     orbit, reason = _closed_orbit(states, limit, digits)
     if orbit is not None:
-        if attracts and np.abs(exponents).min() > _ALONG * np.abs(exponents).max():
+        if attracts and np.abs(exponents).min() > ALONG * np.abs(exponents).max():
             return APPROACHING
         # Along the orbit, nothing grows or shrinks: what differs from that is an error.
         errors = np.maximum(errors, np.abs(exponents).min())

@@ -25,11 +25,12 @@ _BACK = 1e-8
 _MOST_TRIED = 16
 """An orbit may pass so many times near where it began before it is back."""
 
-_SURELY = 2.0
-"""An orbit attracts if the second exponent is so many times as large as its error."""
+SURELY = 2.0
+"""An exponent has a sign if it is so many times as large as its error, half a 95 % interval."""
 
-_ALONG = 0.02
-"""The exponent along an orbit is zero to this part of the second one."""
+ALONG = 0.02
+"""The exponent along an orbit is zero to this part of the largest one that is known, or states are
+still on their way to it."""
 
 _TURNS = 8
 """Exponents are measured in blocks of so many turns. For two such blocks before, directions turn to
@@ -39,6 +40,7 @@ _ALIGNED = 23.0
 """They do by so many powers of e, or blocks consist of more turns."""
 
 _MOST_TURNS = 64
+"""There are no more turns in a block, however slowly directions turn."""
 
 _OTHER_STEPS = (np.sqrt(5) - 1) / 2
 """In steps that are shorter by this part, the integrator's errors are others."""
@@ -57,32 +59,43 @@ class _Section:
         return (x - self.x) @ self.normal
 
 
-def closed_orbit_through(
+def closed_orbits_through(
     F: TimeSteps,
-    x: Float[np.ndarray, " n_states"],
-    u: Float[np.ndarray, " n_inputs"],
-    group: int,
+    x: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, "n n_inputs"],
+    group: Int[np.ndarray, " n"],
     n_parts: int,
     n_exponents: int,
-) -> Known | None:
-    """Return the attracting closed orbit of a flow that a state is on, or `None` if it is not seen.
+) -> list[Known | None]:
+    """Return the attracting closed orbits of a flow that states are on, or `None` if none is seen.
 
     A state returns if it passes the plane across its velocity in the same place again. Where states
     close to it come closer with each turn, there is an orbit next to it.
 
     Args:
         F: the network, in units, and in steps.
-        x: a state, in the precision to compute in.
-        u: its input.
-        group: the number of this.
-        n_parts: for how many parts of a step it is followed.
+        x: the states, in the precision to compute in.
+        u: their inputs.
+        group: the numbers of these.
+        n_parts: for how many parts of a step they are followed.
         n_exponents: how many exponents to give.
     """
-    if len(x) < 2:
-        return None
     fine = _lasting(F, F.duration / _FINER)
-    states = trajectories(fine, x[None], u[None], n_parts)[0]
-    if not np.isfinite(states).all():
+    runs = trajectories(fine, x, u, n_parts)
+    return [_orbit_along(F, fine, runs[i], u[i], int(group[i]), n_exponents) for i in range(len(x))]
+
+
+def _orbit_along(
+    F: TimeSteps,
+    fine: TimeSteps,
+    states: Float[np.ndarray, "n_parts n_states"],
+    u: Float[np.ndarray, " n_inputs"],
+    group: int,
+    n_exponents: int,
+) -> Known | None:
+    """Return the orbit that one trajectory is on, given in parts of a step."""
+    n_parts, n_states = states.shape
+    if n_states < 2 or not np.isfinite(states).all():
         return None
     radius = np.sqrt(np.mean(np.sum(np.square(states - states.mean(axis=0)), axis=1)))
     limit = max(_BACK * radius, float(rounding_of(F, states).max()))
@@ -98,9 +111,9 @@ def closed_orbit_through(
         apart = float(np.linalg.norm(back - section.x))
         if apart <= limit:
             period = (k + part) * float(fine.duration)
-            n = min(max(n_exponents, 2), len(x))
+            n = min(max(n_exponents, 2), n_states)
             values, errors = _exponents(F, section, period, n)
-            if not values[1] < -max(_SURELY * errors[1], abs(values[0]) / _ALONG):
+            if not values[1] < -max(SURELY * errors[1], abs(values[0]) / ALONG):
                 return None
             # What remains of a distance after one turn tells how far the orbit is from here.
             distance = apart / -math.expm1(values[1] * period)
@@ -116,7 +129,6 @@ def closed_orbit_through(
                 per_step * errors,
                 period=period / per_step,
                 period_error=float(error / per_step),
-                rotation_number=per_step / period,
             )
     return None
 

@@ -169,7 +169,7 @@ def layers_without_state(module: nn.Module, calls: Sequence[Callable[[], Any]]) 
         if isinstance(layer, (nn.RNNBase, *CELLS)):
             hooks.append(layer.register_forward_pre_hook(record(name), with_kwargs=True))
     try:
-        for call in calls:
+        for call in calls if hooks else ():
             call()
     finally:
         for hook in hooks:

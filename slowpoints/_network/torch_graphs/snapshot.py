@@ -123,13 +123,12 @@ class Snapshot:
         with _lock, _undisturbed():
             points = [self._point(shapes, n_inputs, scale) for scale in (0.5, 2.0)]
             works, told = self._try(self.signature, treedef, points)
-            if not works:
-                raise ModelError(self._words_on_calls(told, treedef, points))
-            if self.is_default and (layers := self._without_state(works[0], points)):
+            default = works if self.is_default else []
+            if default and (layers := self._without_state(default[0], points)):
                 self._module = self._with_states_of(layers)
                 works, told = self._try(self.signature, treedef, points)
-                if not works:
-                    raise ModelError(self._words_on_calls(told, treedef, points))
+            if not works:
+                raise ModelError(self._words_on_calls(told, treedef, points))
             step, *others = works
             first, second, again = (_values(step, p) for p in (*points, points[0]))
             if any(map(np.iscomplexobj, first)):
