@@ -1219,7 +1219,7 @@ CALLS = {
             "lr_factor": NUMBER,
             "lr_patience": FROM_ZERO_OR_INFINITY,
             "lr_cooldown": FROM_ZERO,
-            "outlier_distance_scale": NUMBER,
+            "outlier_distance_scale": NUMBER_OR_NONE,
             "outlier_q_scale": NUMBER,
             "max_n_unique": FROM_ZERO_OR_INFINITY,
             "n_iters_per_print_update": COUNT,
