@@ -146,8 +146,10 @@ def in_threads(f):
     return out
 
 
-def analyses(repetitions):
-    """Run the analyses that take no traced arrays, each in four threads at once.
+def analyses(repetitions, names):
+    """Run the analyses of these names, or all, each in four threads at once.
+
+    They are those that take no traced arrays.
 
     Where a search can be divided among devices, each thread divides its own among all four.
     """
@@ -203,7 +205,8 @@ def analyses(repetitions):
         "slow_manifold": lambda: sp.slow_manifold(line, starts, np.zeros(0, np.float32)),
         "line_attractor": lambda: sp.line_attractor(along_line),
     }
-    for name, call in calls.items():
+    for name in names or calls:
+        call = calls[name]
         print(name, flush=True)
         for _ in range(repetitions):
             in_threads(lambda i, call=call: call())
@@ -226,10 +229,13 @@ def run(way, repetitions, limit, *names):
     assert done.returncode == 0, f"{done.stdout[-200:]}\n{done.stderr[-3000:]}"
 
 
-WAYS = ["shard_map", "pmap", "threads", "analyses"]
+WAYS = ["shard_map", "threads", "analyses", pytest.param("pmap", marks=pytest.mark.exhaustive)]
 
 RISKIEST = ("gradient of search", "decompose", "decompose k", "gradient of decompose")
 """Those that once waited for ever, or whose work is done on the host."""
+
+RISKIEST_ANALYSES = ("find_fixed_points", "Search", "find_all", "connections", "continuation")
+"""Those that divide their work among devices, or compile in several places."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -241,7 +247,7 @@ def test_nothing_waits_for_ever(way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.slow
 def test_what_might_wait_does_not_wait_for_ever(way):
-    run(way, 2, LIMIT, *RISKIEST)
+    run(way, 2, LIMIT, *(RISKIEST_ANALYSES if way == "analyses" else RISKIEST))
 
 
 def run_marked(*marks):
@@ -278,7 +284,7 @@ if __name__ == "__main__":
 
     jax.config.update("jax_disable_most_optimizations", True)  # nearly all is compilation
     if way == "analyses":
-        analyses(repetitions)
+        analyses(repetitions, names)
     else:
         by_devices(repetitions, way, names or functions())
     faulthandler.cancel_dump_traceback_later()

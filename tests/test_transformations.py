@@ -264,6 +264,7 @@ def test_networks_of_the_same_structure_share_a_compiled_search(name):
     assert compiled == []
 
 
+@pytest.mark.slow
 def test_a_model_is_traced_once_for_each_search():
     """And twice for the first one, which shows whether it is random."""
     traces = []
@@ -280,6 +281,7 @@ def test_a_model_is_traced_once_for_each_search():
     assert [search() for _ in range(3)] == [2, 1, 1]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov", "adam"])
 @pytest.mark.slow
 @pytest.mark.devices

@@ -108,6 +108,7 @@ def test_what_is_on_its_way_to_a_point_in_many_turns_is_on_no_orbit():
     assert found.kind.tolist() == [AttractorKind.UNDECIDED], str(found)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [27, 3])
 def test_a_cycle_that_is_a_whole_number_of_steps_is_a_closed_orbit(monkeypatch, parts):

@@ -28,6 +28,7 @@ def test_weak_scaling_is_perfect_where_twice_the_work_takes_the_same_time():
     assert efficiencies((8.0, 8.0, 16.0), weak=True) == ["100%", "100%", "50%"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_command_measures_both_kinds_and_writes_the_page(tmp_path, monkeypatch):
     page = tmp_path / "page.md"

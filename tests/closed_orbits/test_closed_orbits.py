@@ -164,6 +164,7 @@ def test_a_circle_of_a_map_agrees_with_its_trajectories_and_one_that_repels_is_f
     assert np.isclose(back.exponents[0, 0], -found.exponents[0, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_curve_that_goes_round_twice_is_one_orbit():
     twice = 2 * np.concatenate([CIRCLE[::2], CIRCLE[::2]])
     found = closed_orbits(ContinuousTime(van_der_pol), twice, NO_INPUT, period=13.3)

@@ -83,6 +83,7 @@ def test_a_hopf_point_starts_a_family_that_is_followed_around_its_fold():
     assert "fold at s = -1" in "\n".join(found.summary_lines()) and "fold: 1" in repr(found)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [[1e-6, 1e6], [1e-6, 1e-6], [1e6, 1e6]])
 def test_units_change_nothing(scale):
@@ -93,6 +94,7 @@ def test_units_change_nothing(scale):
     assert set(found.branches[0].ended_by) == {"span", "fixed_point"}
 
 
+@pytest.mark.slow
 def test_orbits_of_one_family_give_one_branch_which_closes():
     def f(x, u):  # squared radius `1 +- sqrt(1/4 - u^2)`
         return ((jnp.sum(x**2) - 1) ** 2 + u[0] ** 2 - 0.25) * x + jnp.stack([-x[1], x[0]])
@@ -335,6 +337,7 @@ def test_bad_arguments_are_named(change, message, orbits_of_bautin):
         continuation(ContinuousTime(bautin), **{"fps": orbits_of_bautin, "span": (-1, 1), **change})
 
 
+@pytest.mark.slow
 def test_a_parameter_beyond_the_branches_is_refused(orbits_of_bautin):
     branches = continuation(ContinuousTime(bautin), orbits_of_bautin, (-0.5, -0.4))
     with pytest.raises(ValueError, match="`s` is 3"):

@@ -179,6 +179,7 @@ def test_the_bounds_say_something():
 # ---- real searches -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_of_a_real_search_tell_what_the_rest_finds():
     _, place = rows_of_a_flip_flop()
     n_points = place.max() + 1

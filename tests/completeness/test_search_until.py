@@ -397,6 +397,7 @@ def test_the_same_key_gives_the_same_answer_and_another_one_another():
     assert not np.isin(np.asarray(other[1].x_init)[16:], np.asarray(a[1].x_init)).any()
 
 
+@pytest.mark.slow
 def test_the_points_are_linearised_as_asked():
     fps = short_search(one_unit)[0]
     assert fps.n == 3 and slowpoints.degree(one_unit, fps) == 1

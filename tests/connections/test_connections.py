@@ -159,6 +159,7 @@ def test_points_on_the_way_do_not_depend_on_rows_or_on_other_inputs():
     assert reached == [(1, -1, 0), (1, 1, 2), (4, -1, 3), (4, 1, 5)]
 
 
+@pytest.mark.slow
 def test_invalid_rows_and_slow_points_are_no_ends():
     fps = at([[-1, 0], [0, 0], [1, 0], [0.5, 0], [np.nan, 0]])
     fps = fps.replace(
@@ -177,6 +178,7 @@ def test_invalid_rows_and_slow_points_are_no_ends():
 # ---- trajectories that do not end at a point -------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_flip_leads_to_a_two_cycle_and_an_unbounded_side_is_left():
     r = 3.2
     found = connections(logistic(r), at([[0.0], [1 - 1 / r]]))
@@ -275,6 +277,7 @@ def test_networks_that_cast_to_float32_are_followed_in_float64():
     assert found.edges.attractor.tolist() == [2, 0]
 
 
+@pytest.mark.slow
 def test_networks_that_call_code_outside_of_jax_in_float32_are_followed_in_float32():
     well = double_well()
 
@@ -421,6 +424,7 @@ def test_the_figure_has_all_points_and_trajectories():
     assert ax.get_title() == "14 trajectories leave 5 saddles"
 
 
+@pytest.mark.slow
 def test_lines_are_dark_enough_to_be_seen_on_white():
     fps = at(STABLE * lattice(3))
     (ax,) = plot_connections(

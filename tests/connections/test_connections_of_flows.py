@@ -38,6 +38,7 @@ def points(x):
     return FixedPoints(np.float32(x), inputs=np.zeros((len(x), 0), np.float32))
 
 
+@pytest.mark.slow
 def test_both_sides_of_a_saddle_lead_to_their_wells():
     x = X.copy()
     x[1, 1] = -0.2

@@ -141,6 +141,7 @@ def test_hopf_point_and_fold_in_continuous_time():
     np.testing.assert_allclose(np.sort(branches.at(0.09).xstar[:, 0]), [-0.3, 0.3], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_pitchfork_seen_from_the_trunk_and_from_its_arms():
     def gain(x, g):
         return jnp.tanh(g * x)
@@ -367,6 +368,7 @@ def test_the_only_eigenvalue_may_jump():
     assert event.kind == "border_collision" and np.isnan(event.eigval)
 
 
+@pytest.mark.slow
 def test_a_pair_that_jumps_is_no_neimark_sacker_point():
     def F(x, s):  # the plane turns by 0.4 radians and grows by 1.2 where the third state is > 0
         turn = 1.2 * jnp.array([[jnp.cos(0.4), -jnp.sin(0.4)], [jnp.sin(0.4), jnp.cos(0.4)]])

@@ -395,7 +395,7 @@ def _random(seed):
         return _Random(*map(jnp.asarray, (*(gain * rng.normal(size=(2, d, d))), b)))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_branches_of_random_networks_have_the_points_that_there_are(seed):

@@ -144,7 +144,7 @@ def test_the_second_iterate_has_them_too(n_states, scale, seed, n_points):
     assert_the_same(np.asarray(fps.xstar), enumerate_cycles(F, 2))
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(8)
 @pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")  # some have none
 @pytest.mark.slow
 @pytest.mark.parametrize(

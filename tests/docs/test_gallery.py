@@ -20,6 +20,9 @@ GALLERY = DOCS / "gallery"
 SCRIPTS = sorted(path for path in GALLERY.glob("*.py") if path.stem != "make")
 LONGEST = 80  # lines of code that are not empty: more than that is no example
 
+QUICK = {"context_integration", "decision_circuit", "hopfield", "low_rank", "relu_enumeration"}
+"""Scripts that take seconds as tests are compiled; others take up to two minutes."""
+
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -151,10 +154,16 @@ def legends(fig):
     return {text.get_text() for legend in found if legend for text in legend.get_texts()}
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.checks_input  # as users run it, without the type checker of these tests
-@each
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.exhaustive)
+        for path in SCRIPTS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_script_checks_its_claims_and_draws_its_figure(script, tmp_path, monkeypatch):
     if script.stem == "torch_gru":
         pytest.importorskip("torch")

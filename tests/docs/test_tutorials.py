@@ -33,6 +33,7 @@ def signs(fps):
     return np.sign(np.linalg.det(np.eye(fps.n_states) - fps.J_xstar.astype(np.float64))).sum()
 
 
+@pytest.mark.exhaustive
 def test_integration_that_depends_on_context():
     page = run("context")
     assert page["explained"] > 0.98

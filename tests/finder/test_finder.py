@@ -369,6 +369,7 @@ def test_inputs_and_conditions_arrive_at_their_rows(conditions):
         assert fp.cond_id[0] == conditions[round(float(fp.inputs[0, 0]) / 0.05)]
 
 
+@pytest.mark.slow
 def test_points_of_different_inputs_are_not_merged():
     """Each of the four inputs has the well's three points, shifted by little."""
     fps, _ = search_well(row_inputs(), tol_unique=1e-3)
@@ -536,6 +537,7 @@ def test_one_schedule_for_all_rows_or_one_for_each():
 # ---- precision ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_float64_is_more_precise_and_leaves_the_global_setting_off():
     assert not jax.config.jax_enable_x64
     fps, _ = search_trained("tanh", "float64")

@@ -19,6 +19,7 @@ def finder(**settings):
     return FixedPointFinder(F, verbose=False, **settings)
 
 
+@pytest.mark.slow
 def test_each_label_has_its_own_starts_and_its_points():
     fps, all_fps = finder().find_fixed_points(STATES, STRENGTHS, n_inits=32)
     assert all_fps.n == 96

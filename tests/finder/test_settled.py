@@ -24,6 +24,7 @@ def states(n=24, d=2):
     return np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_closed_orbit_is_named(capsys):
     told = said(capsys, turning, states())
     assert "No stable point is kept. Of 16 initial states" in told
@@ -31,6 +32,7 @@ def test_a_closed_orbit_is_named(capsys):
     assert "come to" not in told
 
 
+@pytest.mark.slow
 def test_only_inputs_without_a_stable_point_are_looked_at(capsys):
     inputs = np.repeat(np.float32([[0], [10]]), 12, axis=0)
 

@@ -321,6 +321,7 @@ def test_no_tracer_outlives_a_search():
     assert tracers() <= before
 
 
+@pytest.mark.slow
 def test_transformations_leave_the_model_as_it_was():
     model = Untidy()
     F, before = as_transition(model), contents(model)
@@ -386,6 +387,7 @@ class Sharing(Leaky):
         return super().advance(x, h)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_brainpys_shared_context():
     search(Sharing(), solver="adam")
     assert bp.share.load("last_state", "nothing") == "nothing"

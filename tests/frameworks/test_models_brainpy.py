@@ -489,6 +489,7 @@ class WithTrace(bp.DynamicalSystem):
         return h, h
 
 
+@pytest.mark.slow
 def test_what_a_step_keeps_is_refused_if_the_next_step_needs_it():
     x = np.ones((1, 2))
     with pytest.raises(ValueError, match="keeps something from one call for the next"):

@@ -326,6 +326,7 @@ def put(x):
     return y
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_operations_on_axes(dtype):

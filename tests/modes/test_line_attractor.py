@@ -402,6 +402,7 @@ def relaxed_drift(x):
     return s, -0.004 * np.sin(3 * s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q_max", [1e-6, 1e-5, 1e-4])
 def test_the_drift_is_that_of_states_on_the_line_however_the_modes_lean(q_max):
     """By its projection on the tangent it was too small by 2.4 in an LSTM, and of both signs."""

@@ -375,6 +375,7 @@ def rotated_kink(n, seed, speed, continuous=False):
     return ContinuousTime(change) if continuous else lambda x, u: x + change(x, u)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("n", [2, 5, 20])

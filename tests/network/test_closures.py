@@ -65,7 +65,7 @@ def test_derivatives_reach_what_a_function_closes_over(solution):
     assert jax.jvp(solution, (0.5,), (1.0,))[1] == pytest.approx(4.0, rel=1e-5)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @every_kind
 @pytest.mark.slow
 def test_batches_of_what_a_function_closes_over(solution):

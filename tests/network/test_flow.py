@@ -236,6 +236,7 @@ def ghost(p, x, u):
     return jnp.stack([p[0] + x[0] ** 2, -x[1]])
 
 
+@pytest.mark.slow
 def test_a_ghost_is_a_slow_point():
     """`dx/dt = 0.01 + x^2` passes 0 with the speed 0.01 and never stops."""
     starts = uniform(100, 2, -1, 1)
@@ -309,6 +310,7 @@ def test_leading_eigenvalues_are_those_of_largest_real_part(size, k, from_produc
     assert np.asarray(fps.is_stable).tolist() == (exact[:, 0].real < 0).tolist()
 
 
+@pytest.mark.slow
 def test_the_leading_eigenvalue_of_a_flow_has_a_gradient():
     """That of `[[p, 1], [-4, p]]` is `p + 2i`."""
 

@@ -317,7 +317,7 @@ def cases():
             yield pytest.param(analysis, model, marks=marks, id=f"{analysis}-{model}")
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(12)
 @pytest.mark.slow
 @pytest.mark.parametrize(("analysis", "model"), list(cases()))
 def test_the_answer_is_that_of_the_model_as_it_is_now(analysis, model):

@@ -61,6 +61,7 @@ def test_states_within_a_period_may_be_in_another_precision():
     assert end.dtype == jnp.bfloat16 and np.allclose(end.astype(float), x.astype(float), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_its_fixed_points_repeat_after_a_period_and_have_floquet_multipliers():
     F = network()
     fps, _ = find_fixed_points(

@@ -357,6 +357,7 @@ def test_a_tolerance_that_is_too_high_for_the_unit_of_states_is_warned_of(unit):
     assert search(F, x, tol_unique=1e-3 * unit)[0].n == 9
 
 
+@pytest.mark.slow
 def test_points_of_a_line_that_the_tolerance_merges_are_no_reason_to_warn():
     x = np.random.default_rng(0).uniform(-1, 1, (500, 2)).astype(np.float32)
     fps, all_fps = search(lambda x, u: jnp.stack([x[0], 0.5 * x[1]]), 0.1 * x)
@@ -786,6 +787,7 @@ def test_points_whose_q_is_rounding_are_kept_in_any_case():
     assert found.dropped_by.tolist() == ["", "", "keep_unfinished"]
 
 
+@pytest.mark.slow
 def test_a_line_of_fixed_points_is_kept():
     def F(x, u):
         return x * jnp.array([1.0, 0.5]) + 0 * u

@@ -57,6 +57,7 @@ def same_set(a, b, tol=1e-3):
     return bool((apart.min(axis=0) < tol).all() and (apart.min(axis=1) < tol).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_units", [1, 2, 3])
 def test_saddles_are_found_from_starts_at_the_attractors(n_units):
     x = starts_at(corners(n_units), 64)
@@ -271,6 +272,7 @@ def test_points_that_rows_led_to_make_no_room_for_others():
     assert fps.n == np.sum(~new) and (np.asarray(fps.hits) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-6, 1e6])
 def test_states_of_any_size(size):
     def F(x, u):

@@ -290,10 +290,11 @@ def results(n):
 
 
 def slow_in_several(test):
-    return pytest.mark.slow(pytest.mark.parametrize("n", [2, 4])(test))
+    two = pytest.param(2, marks=pytest.mark.exhaustive)
+    return pytest.mark.slow(pytest.mark.parametrize("n", [4, two])(test))
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(4)
 @pytest.mark.filterwarnings("ignore:find_fixed_points")  # of what a small distance drops
 @slow_in_several
 @pytest.mark.parametrize("name", SETTINGS)

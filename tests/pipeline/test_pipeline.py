@@ -76,12 +76,14 @@ def test_all_rows_come_back_in_order_whatever_is_kept():
     assert all_fps.valid.all()
 
 
+@pytest.mark.slow
 def test_rows_within_the_tolerance_are_one_point():
     x, same = np.array([[0.0, 0], [0.1, 0], [0.3, 0], [1, 0]]), np.zeros((1, 2))
     assert kept(find(x, inputs=same, tol_unique=0.15)[0]) == pytest.approx([0.0, 0.3, 1.0])
     assert find(x, inputs=same, tol_unique=0.05)[0].n == 4
 
 
+@pytest.mark.slow
 def test_distances_between_rows_are_those_of_states_and_inputs_together():
     """The inputs are as far apart as the states: 0.1 in each is 0.14 in both."""
     x = np.array([[0.0, 0], [0.1, 0]])
@@ -94,6 +96,7 @@ def test_the_row_of_lowest_q_stands_for_its_point():
     assert kept(fps) == pytest.approx([2e-3])
 
 
+@pytest.mark.slow
 def test_rows_of_different_inputs_are_different_points():
     fps, _ = find(np.zeros((3, 2)), inputs=[[0.1, 0], [0.2, 0], [0.1, 0]])
     np.testing.assert_allclose(np.sort(fps.inputs[:, 0]), [0.1, 0.2])
@@ -108,6 +111,7 @@ def test_condition_numbers_arrive_at_their_rows():
     )
 
 
+@pytest.mark.slow
 def test_devices_share_the_rows_out_and_give_them_back_in_order():
     x = far_apart(6)[[5, 3, 0, 4, 1, 2]]
     fps, all_fps = find(x, inputs=x, cond_id=np.arange(6), mesh="local")
@@ -133,6 +137,7 @@ def test_points_far_from_the_initial_states_are_dropped(scale, expected):
     assert kept(fps) == expected
 
 
+@pytest.mark.slow
 def test_distances_are_measured_from_the_initial_states():
     """The network takes all rows to 100, which is far from where they start."""
     settings = {"inputs": [[100, 0]], "solver": LevenbergMarquardt()}
@@ -185,6 +190,7 @@ def test_a_higher_limit_or_none_keeps_all():
         assert find(far_apart(4), max_n_unique=most)[0].n == 4
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. Of")
 def test_what_other_filters_drop_takes_no_place_among_the_best():
     """The rows of lowest `q` are one point twice, an outlier, and one that is not finite."""
@@ -248,6 +254,7 @@ def test_a_threshold_that_nothing_meets_leaves_no_rows():
     assert all_fps.n == 4
 
 
+@pytest.mark.slow
 def test_an_empty_result_says_at_which_rule_each_row_fell():
     x = np.vstack([far_apart(4), [[1e3, 0]]])
     q = [1.0, 4.0, np.nan, np.nan, 0.0]
@@ -393,6 +400,7 @@ def test_no_point_is_searched_on_where_none_is_an_outlier():
     assert fps.n_iters.max() == 1
 
 
+@pytest.mark.slow
 def test_points_are_searched_on_before_the_threshold_decides():
     without, _ = one_step()
     threshold = float(without.qstar[5]) / 2
@@ -405,6 +413,7 @@ def test_a_limit_is_a_whole_number(most):
     assert find(far_apart(4), max_n_unique=most)[0].n == most
 
 
+@pytest.mark.slow
 def test_all_states_are_fixed_points_of_the_identity():
     fps, all_fps = find_fixed_points(lambda x, u: x, far_apart(4), np.zeros(0))
     assert all_fps.qstar.max() == 0

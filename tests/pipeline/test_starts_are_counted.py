@@ -57,6 +57,7 @@ def starts(n):
     return x
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("F", NETWORKS, ids=lambda F: F.__name__)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

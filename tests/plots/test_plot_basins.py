@@ -40,6 +40,7 @@ def drawn(F, states, config=None, max_steps=1000, **options):
     return plot_basins(found, states, config or PlotConfig(show=False), **options)
 
 
+@pytest.mark.slow
 def test_cells_have_the_colours_of_the_side_that_they_are_on(tmp_path):
     path = tmp_path / "basins.png"
     states = plane_grid(CORNERS, 40)

@@ -93,6 +93,7 @@ def test_inside_jit_nothing_is_said():
     assert jax.jit(lambda fps: jacobians(leaky, fps))(fps).at_kink is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_search_says_that_stability_is_that_of_one_side(seed, capsys):
     x = np.random.default_rng(seed).normal(size=(50, 2)).astype(np.float32)

@@ -343,6 +343,7 @@ def test_vmap_with_size_equals_a_loop():
         jax.tree.map(lambda t, a, i=i: np.testing.assert_array_equal(t[i], a), together, alone)
 
 
+@pytest.mark.slow
 def test_tol_may_be_traced_and_mapped():
     fps = make(np.array([[0.0], [1.0], [3.0]], np.float32), [0, 1, 2])
     tols = jnp.array([0.5, 1.0, 2.0, 3.0, -1.5])
@@ -351,6 +352,7 @@ def test_tol_may_be_traced_and_mapped():
     assert jax.jit(unique)(fps, 1.0).tol_unique == fps.tol_unique
 
 
+@pytest.mark.slow
 def test_a_mapped_tol_takes_rows_that_are_not_traced():
     """17 rows are no number that they are filled up to."""
     fps = make(np.arange(17, dtype=np.float32)[:, None], np.arange(17.0))
@@ -360,6 +362,7 @@ def test_a_mapped_tol_takes_rows_that_are_not_traced():
     assert sized.tolist() == [10, 9, 1]
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_the_fields():
     x = jnp.array([[0.0], [1e-4], [1.0]])
 

@@ -99,6 +99,7 @@ def phi_of(name):
 # ---- against independent computations ------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @unchecked
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_rectified_networks_have_the_points_of_their_regions(rank, n, stored):
     assert total >= 1
 
 
+@pytest.mark.one_in(2)
 @unchecked
 @pytest.mark.parametrize(
     ("name", "rank", "n"),

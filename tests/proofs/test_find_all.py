@@ -295,6 +295,7 @@ def test_points_on_the_edges_between_boxes_and_at_corners_are_there_once():
     assert_same_points(fps.xstar, list(itertools.product(halves, repeat=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input
 def test_ends_of_the_box_may_be_lists_whole_numbers_and_numbers():
     expected = all_of(uncoupled, cube(2)).xstar
@@ -422,6 +423,7 @@ def test_a_jump_across_the_diagonal_is_open(F, expected):
     assert_same_points(part_of(F, cube(1)).xstar, np.array(expected).reshape(-1, 1))
 
 
+@pytest.mark.slow
 def test_a_jump_elsewhere_does_not_matter():
     assert_same_points(all_of(jump(0.25, 0.0, -0.75), cube(1)).xstar, [[0.0]])
     assert_same_points(all_of(jump(0.0, 0.25, 0.375), cube(1)).xstar, [[0.75]])

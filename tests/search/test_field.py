@@ -52,6 +52,7 @@ def true_points(name, i, fps):
     return ends[[k for k in range(len(ends)) if apart[k, :k].all()]]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "i", "least"), KNOWN)
 def test_the_default_search_keeps_all_known_fixed_points(name, i, least):

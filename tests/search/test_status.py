@@ -184,6 +184,7 @@ def test_where_the_speed_is_the_same_everywhere_no_row_is_at_a_fixed_point(name)
 # ---- rows that end without a point -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points. No point is kept")
 def test_rows_in_a_tail_have_escaped():
     """`x + 1 - tanh(x)`: beyond `x = 19`, float64 makes the residual zero."""
@@ -320,6 +321,7 @@ def test_rows_in_a_far_tail_end_long_before_their_patience_does():
     assert fps.n_iters.max() < patience / 2
 
 
+@pytest.mark.slow
 @every_solver
 def test_rows_that_are_not_finite_say_so(name):
     case, bad = known("three_patterns"), [3, 8]

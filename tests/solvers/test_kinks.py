@@ -97,6 +97,7 @@ def test_it_is_found_in_all_units(unit):
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "F",
@@ -228,6 +229,7 @@ def many_kinks(n, n_kinks, seed=0):
     return F, place
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "n_kinks"),
@@ -385,6 +387,7 @@ class TestTheSteps:
         assert of(lambda x, u: jax.nn.relu(x) + u)
 
 
+@pytest.mark.slow
 def test_solvers_of_quick_steps_alone_leave_such_rows_unfinished():
     rows = optimize_batch(ridge, starts(3), NO_INPUT, solver=NewtonKrylov())
     assert np.mean(np.asarray(rows.status) == Status.UNFINISHED) > 0.5

@@ -102,6 +102,7 @@ def test_on_the_sides_of_one_state_it_is_smooth(name):
         np.testing.assert_allclose(slopes, near, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=2 * N, max_size=2 * N), st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_each_side_is_the_one_that_is_given(upper, seed):
@@ -205,6 +206,7 @@ def _(primals, tangents):
     return y, jnp.where(y > -0.3, tangents[0] / (1 + 0.3 * y**2), 0)
 
 
+@pytest.mark.slow
 def test_functions_that_have_derivatives_by_their_rule_alone_keep_the_rule():
     """One of them is smooth, by its rule, although it compares; with the other, a loop does."""
 

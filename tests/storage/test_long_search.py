@@ -132,6 +132,7 @@ def test_inputs_of_the_rows_go_with_their_chunks(tmp_path):
     np.testing.assert_allclose(jax.vmap(DoubleWell())(fps.xstar, fps.inputs), fps.xstar, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_high_q_are_not_stored(tmp_path):
     settings = {"max_iters": 1, "n_inits": CHUNK}
     some, every = (
@@ -263,7 +264,7 @@ print("finished", flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.exhaustive)])
 def test_killed_at_random_instants_it_is_the_same_to_the_bit(tmp_path, n_kills):
     n_inits, draw = 60 * n_kills * CHUNK, random.Random(0)  # far more than these runs can do
 
@@ -522,6 +523,7 @@ def test_rows_are_open_to_any_reader_of_zarr(whole_rows):
     np.testing.assert_array_equal(group["x_init"][CHUNK:], starts()[CHUNK:])
 
 
+@pytest.mark.slow
 def test_rows_of_a_search_in_steps_are_the_same_to_the_bit(tmp_path, whole_rows, monkeypatch):
     """Also where the process ended while it wrote a chunk's rows, or just after."""
     search(tmp_path, keep_rows=True).run(max_chunks=2)

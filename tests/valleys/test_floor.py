@@ -121,6 +121,7 @@ def test_at_a_minimum_with_fast_states_around_nothing_falls():
         assert not any(falls(least + off * rng.normal(size=n)) for off in (0, 1e-8, 1e-7))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 11, 60])
 def test_slow_points_are_at_minima_along_rings_of_random_drift(seed):

@@ -157,6 +157,7 @@ def test_directions_that_are_flatter_by_far_are_told_apart(small, n_all, n_few):
     assert [np.any(a != 0, axis=0).sum() for a in flat] == [n_all, n_few]
 
 
+@pytest.mark.slow
 def test_a_row_on_a_surface_may_go_down_whatever_direction_is_the_flattest():
     F = Torus(2, seed=3, sizes=[1e-3, 1e-5])
     grid = np.random.default_rng(0).uniform(-np.pi, np.pi, (40, 2))
@@ -185,6 +186,7 @@ tanh_in_reverse_only.defvjp(
 )
 
 
+@pytest.mark.slow
 def test_valleys_are_followed_where_the_model_has_no_forward_mode_derivatives():
     def network(tanh):
         return lambda x, u: x + 1e-4 * jnp.stack([1 + tanh(x[0]) ** 2, -tanh(x[1])])
@@ -200,6 +202,7 @@ def test_valleys_are_followed_where_the_model_has_no_forward_mode_derivatives():
     np.testing.assert_allclose(found[0].x, found[1].x, atol=1e-8)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("n_states", [1, 2, 7])
 def test_networks_may_have_as_few_states_as_directions(n_states):
@@ -223,6 +226,7 @@ def test_two_tails_at_once_have_no_end(b):
     assert not found.known and not found.at_minimum
 
 
+@pytest.mark.slow
 def test_a_long_step_is_no_longer_than_the_radius():
     F = Torus(2, seed=1, sizes=[3e-3, 1e-3])
     with jax.enable_x64(True):
@@ -233,6 +237,7 @@ def test_a_long_step_is_no_longer_than_the_radius():
     assert np.all(np.diff(gains) > 0) and gains[0] > 0
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "n_angles, seed, sizes",

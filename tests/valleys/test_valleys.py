@@ -249,6 +249,7 @@ def test_a_minimum_on_the_floor_is_one_though_rounding_leaves_the_row_beside_it(
     assert told["status"] == [status]
 
 
+@pytest.mark.slow
 def test_a_row_on_a_line_of_points_is_not_followed():
     """Along which all that `q` does is rounding."""
     Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))
@@ -295,6 +296,7 @@ def test_at_the_end_of_a_valley_q_may_be_larger_by_how_it_is_rounded(q_again, is
     assert (told["status"] == [Status.FIXED_POINT]) == is_the_same
 
 
+@pytest.mark.slow
 def test_of_many_rows_in_a_tail_a_few_are_followed_and_of_those_on_a_ring_all(monkeypatch):
     followed = []
 
