@@ -82,10 +82,15 @@ def coverage(fps: FixedPoints) -> Coverage:
 
     Raises:
         TypeError: if `fps` is not a `FixedPoints`.
-        ValueError: if it has no `hits`, or no row ended at a fixed point.
+        ValueError: if it has no `hits`, one of them is no number of rows, or no row ended at a
+            fixed point.
     """
     arguments.fields("coverage", fps, FixedPoints, "hits")
     hits = np.asarray(fps.hits)[counted_rows(fps)]
+    wrong = ~((hits >= 0) & (hits == np.round(hits)))
+    if wrong.any():
+        was, expected = f"holds {hits[wrong][0]}", "numbers of rows, whole and not negative"
+        arguments.refuse("coverage", "fps.hits", was, expected, ValueError)
     hits = hits[hits > 0]
     n = int(hits.sum())
     if n == 0:

@@ -310,7 +310,11 @@ def check_units(
 
 def _check_nonlinearity(caller: str, phi: Any, n_units: int, dtype: Any) -> None:
     expected = f"an elementwise function, from shape ({n_units},) to the same shape"
-    out = eqx.filter_eval_shape(phi, jax.ShapeDtypeStruct((n_units,), dtype))
+    try:
+        out = eqx.filter_eval_shape(phi, jax.ShapeDtypeStruct((n_units,), dtype))
+    except Exception as error:  # of the user's code
+        was = f"fails on an array of JAX with a {type(error).__name__}"
+        arguments.refuse(caller, "phi", was, f"{expected}, such as jnp.tanh", TypeError)
     shape = getattr(out, "shape", None)
     if shape != (n_units,):
         arguments.refuse(caller, "phi", f"returns shape {shape}", expected, ValueError)

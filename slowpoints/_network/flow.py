@@ -67,6 +67,7 @@ class Flow(Transition):
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
     ) -> Float[Array, " n_states"]:
         """Return the state `duration` after `x` under the constant input `u`."""
+        _check_atol(self.atol, x.size)
         return _end(x, u, self)
 
     def relative_error(self, dtype: Any) -> float:
@@ -159,8 +160,16 @@ def flow(
             arguments.refuse(caller, "atol", was, "positive numbers", ValueError)
     elif atol is not None:
         atol = np.array([float(arguments.positive(caller, "atol", atol))])
+    if f.n_states is not None:
+        _check_atol(atol, f.n_states)
     require_diffrax(caller)
     return Flow(f, np.array(duration), atol, rtol, stiff)
+
+
+def _check_atol(atol: Any, n_states: int) -> None:
+    if atol is not None and atol.shape not in ((1,), (n_states,)):
+        expected = f"a number, or one for each of {n_states} states"
+        arguments.refuse("flow", "atol", f"has shape {atol.shape}", expected, ValueError)
 
 
 def flows_in(F: Transition) -> list[Flow]:

@@ -1,13 +1,16 @@
 """`decompose`: eigenvalues, eigenvectors and stability."""
 
+import contextlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.types import RealArray
 from slowpoints._linear_algebra.leading_eigenpairs import leading_eigenpairs, leading_of_matrices
 from slowpoints._linear_algebra.spectra import as_fields, spectra_of, square_jacobians
 from slowpoints._linear_algebra.stability import relative_speed
@@ -53,7 +56,7 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
     speed = relative_speed(fps.qstar, fps.xstar, fps.x_init)
     if k is None:
         J = square_jacobians("decompose", fps.J_xstar)
-        return fps.replace(**spectra_of(jnp.asarray(J), fps.continuous_time, speed))
+        return fps.replace(**spectra_of(J, fps.continuous_time, speed))
     F = None if F is None else as_transition(F)
     if F is not None:
         fps = fps.replace(continuous_time=isinstance(F, ContinuousTime))
@@ -65,11 +68,16 @@ def decompose(fps: FixedPoints, *, k: int | None = None, F: Any = None) -> Fixed
 
 def _leading(
     fps: FixedPoints, k: Any, F: Transition | None
-) -> tuple[Complex[Array, "n k"], Complex[Array, "n d k"]]:
+) -> tuple[Complex[RealArray, "n k"], Complex[RealArray, "n d k"]]:
     if F is None:
         J = square_jacobians("decompose", fps.J_xstar)
         k = arguments.whole("decompose", "k", k, least=1, most=J.shape[1])
-        return leading_of_matrices(jnp.asarray(J), k, fps.continuous_time)
+        if not isinstance(J, np.ndarray):
+            return leading_of_matrices(J, k, fps.continuous_time)
+        # Otherwise, JAX would narrow float64 arrays of NumPy.
+        with jax.enable_x64(True) if J.dtype == np.float64 else contextlib.nullcontext():
+            values, vectors = leading_of_matrices(jnp.asarray(J), k, fps.continuous_time)
+        return np.asarray(values), np.asarray(vectors)
     arguments.fields("decompose", fps, FixedPoints, "xstar", "inputs")
     k = arguments.whole("decompose", "k", k, least=1, most=fps.n_states)
     F = traced_for("decompose", F, fps)

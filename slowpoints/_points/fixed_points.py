@@ -467,11 +467,13 @@ class FixedPoints:
 
         Raises:
             TypeError: if `U` or `offset` does not hold real numbers.
-            ValueError: if `U` does not have `n_states` rows, or `offset` does not have `k` entries.
+            ValueError: if `U` does not have `n_states` rows, `offset` does not have `k` entries, or
+                one of them is not finite.
         """
-        U = np.asarray(arguments.array("FixedPoints.transform", "U", U, (self.n_states, "k")))
+        caller = "FixedPoints.transform"
+        U = np.asarray(arguments.array(caller, "U", U, (self.n_states, "k"), finite=True))
         shapes = ((), (U.shape[1],))
-        offset = np.asarray(arguments.array("FixedPoints.transform", "offset", offset, *shapes))
+        offset = np.asarray(arguments.array(caller, "offset", offset, *shapes, finite=True))
         n_modes = 0 if U.shape[1] == self.n_all_modes else self.n_all_modes
         changes: dict[str, Any] = {"J_xstar": None, "n_modes": n_modes}
         for name in ("xstar", "F_xstar", "x_init"):

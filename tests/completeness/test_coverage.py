@@ -293,3 +293,7 @@ def test_points_without_rows_are_refused():
     ):
         with pytest.raises(ValueError, match="coverage: `fps` has no rows at fixed points"):
             coverage(fps)
+    for wrong in (-1, 1.5, np.nan):
+        fps = FixedPoints(xstar=np.zeros((2, 1)), hits=np.array([4, wrong]))
+        with pytest.raises(ValueError, match=rf"`fps.hits` holds {wrong}.*; expected numbers of"):
+            coverage(fps)

@@ -186,6 +186,7 @@ def test_wrong_arguments_are_named():
         (lambda: low_rank(np.full((2, 2), np.nan), 1), ValueError, "`W`"),
         (lambda: cut.reduced("tanh"), TypeError, "`phi`"),
         (lambda: cut.reduced(jnp.sum), ValueError, "elementwise"),
+        (lambda: cut.reduced(np.tanh), TypeError, "`phi` fails on an array of JAX.*such as jnp"),
         (lambda: cut.reduced(jnp.tanh, leak=0.0), ValueError, "`leak`"),
         (lambda: cut.reduced(jnp.tanh, leak=1.5), ValueError, "`leak`"),
         (lambda: cut.reduced(jnp.tanh, B=np.ones((3, 2))), ValueError, "`B`"),

@@ -196,3 +196,7 @@ def test_a_flow_of_a_flow_is_refused():
         flow(flow(lambda x, u: -x, 1.0), 1.0)
     with pytest.raises(ValueError, match=r"`atol` holds 0.0; expected positive numbers"):
         flow(lambda x, u: -x, 1.0, atol=np.array([1.0, 0.0]))
+    for F in (lambda x, u: -x, ContinuousTime(lambda x, u: -x)):
+        wrong = flow(F, 1.0, atol=np.ones(3))
+        with pytest.raises(ValueError, match=r"flow: `atol` has shape \(3,\);.* each of 2 states"):
+            find_fixed_points(wrong, np.zeros((4, 2), np.float32), NO_INPUT)

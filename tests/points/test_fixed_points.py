@@ -455,6 +455,9 @@ def test_transform_keeps_what_is_known_of_stability(tmp_path):
 def test_transform_needs_a_row_per_state():
     with pytest.raises(ValueError, match=r"`U` has shape \(2, 3\); expected \(3, k\)"):
         full().transform(np.zeros((2, 3)))
+    for U, offset, name in ((np.nan, 0.0, "U"), (1.0, np.inf, "offset")):
+        with pytest.raises(ValueError, match=f"`{name}` .*finite"):
+            full().transform(np.full((N_STATES, 2), U), offset)
 
 
 def test_the_summary_counts_points_by_their_unstable_directions(capsys):

@@ -156,6 +156,15 @@ def test_a_jacobian_that_is_not_finite_gives_nan_and_counts_as_unstable(bad):
     np.testing.assert_array_equal(fps.eigval_J_xstar[others], clean.eigval_J_xstar[others])
 
 
+@pytest.mark.parametrize("k", [None, 2])
+def test_double_precision_of_numpy_is_kept(k):
+    """In float32, an unstable direction that grows by 1e-8 in each step would be a neutral one."""
+    J = np.diag([1 + 1e-8, 0.5, 0.2])
+    fps = decompose(FixedPoints(xstar=np.zeros((1, 3)), J_xstar=J[None], dtype=np.float64), k=k)
+    np.testing.assert_allclose(fps.eigval_J_xstar[0, 0], 1 + 1e-8, rtol=1e-14)
+    assert fps.n_unstable().tolist() == [1]
+
+
 def test_decompose_needs_jacobians():
     with pytest.raises(ValueError, match="J_xstar"):
         decompose(FixedPoints(xstar=np.zeros((2, 2))))
