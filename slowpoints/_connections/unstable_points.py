@@ -39,22 +39,31 @@ def unstable_points(
     Returns:
         The points, and for each state the number of its point, or -1.
     """
-    number, points = np.full(len(x), -1), [x[:0]]
-    is_open = np.ones(len(x), bool)
+    group, first = _groups(x, u)
+    if first.size == 0:
+        return x, group
     with enabled(x.dtype):
         given = with_precision(as_given(F), x.dtype)
-    while is_open.any():
-        i = int(is_open.argmax())
-        limit = _SAME * size_of(x[i : i + 1])
-        near = is_open & (u == u[i]).all(axis=1) & (np.linalg.norm(x - x[i], axis=1) <= limit)
-        near[i] = True
-        point = refined_points(given, x[i : i + 1], u[i : i + 1])
-        with enabled(x.dtype):
-            linear = decompose(jacobians(given, FixedPoints(xstar=point, inputs=u[i : i + 1])))
-        rates = growth_rates(np.asarray(linear.eigval_J_xstar), linear.continuous_time)
-        growth = rates.max() * (length_of_step(F) or 1)
-        if np.linalg.norm(point - x[i]) <= limit and growth * max_steps > _LEAVES:
-            number[near] = len(points) - 1
-            points.append(point)
-        is_open &= ~near
-    return np.concatenate(points), number
+    point = refined_points(given, x[first], u[first])
+    with enabled(x.dtype):
+        linear = decompose(jacobians(given, FixedPoints(xstar=point, inputs=u[first])))
+    rates = growth_rates(np.asarray(linear.eigval_J_xstar), linear.continuous_time)
+    growth = rates.max(axis=1) * (length_of_step(F) or 1)
+    is_near = np.linalg.norm(point - x[first], axis=1) <= _SAME * size_of(x[first])
+    counts = is_near & (growth * max_steps > _LEAVES)
+    return point[counts], np.where(counts, counts.cumsum() - 1, -1)[group]
+
+
+def _groups(
+    x: Float[np.ndarray, "m n_states"], u: Float[np.ndarray, "m n_inputs"]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " k"]]:
+    """Return the group of each state, and the first state of each: those next to the same point."""
+    group, first = np.full(len(x), -1), []
+    while (group < 0).any():
+        i = int((group < 0).argmax())
+        same = (u == u[i]).all(axis=1)
+        same &= np.linalg.norm(x - x[i], axis=1) <= _SAME * size_of(x[i : i + 1])
+        same[i] = True
+        group[same & (group < 0)] = len(first)
+        first.append(i)
+    return group, np.array(first, int)
