@@ -305,6 +305,7 @@ def test_doubled_cycles_of_a_map_are_followed_past_where_they_are_stable():
     assert np.abs(x - upper).min() < 1e-6
 
 
+@pytest.mark.slow
 def test_what_cannot_be_followed_is_said():
     F = ContinuousTime(lambda x, u: jnp.stack([x[1], -jnp.sin(x[0])]) + 0 * u[0])
     neutral = closed_orbits(F, CIRCLE, np.float32([0.1]))
@@ -344,7 +345,7 @@ def test_a_parameter_beyond_the_branches_is_refused(orbits_of_bautin):
         branches.at(3)
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 1e-3, 1e3])
 def test_a_family_emerges_where_another_state_follows_it(scale):
     """Of squared radius `u`, with a third state that is the square: its size is not known at 0."""
@@ -361,7 +362,7 @@ def test_a_family_emerges_where_another_state_follows_it(scale):
     assert np.allclose(first.states[0, :, 2], scale * first.inputs[0, 0], rtol=1e-4)
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-3, 1e-1, 10])
 def test_an_orbit_that_emerges_is_close_to_where_it_does(size):
     """However small orbits are beside the states around which they run."""

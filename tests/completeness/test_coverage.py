@@ -201,6 +201,7 @@ def test_parts_of_a_real_search_tell_what_the_rest_finds():
     assert np.mean(above) >= 0.96
 
 
+@pytest.mark.slow
 def test_hits_of_unique_count_the_rows_at_each_point():
     rows, place = rows_of_a_flip_flop()
     kept = unique(rows).compact()

@@ -185,7 +185,7 @@ def test_a_kick_must_exceed_the_saddle():
     assert half.amplitude == pytest.approx(2 * exact, abs=1e-11)
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [0.1, 0.02, 0.005, 0.001])
 def test_kicks_and_pulses_end_at_attractors_and_not_at_the_saddle_between_them(leak):
     def F(x, u):
@@ -206,6 +206,7 @@ def test_kicks_and_pulses_end_at_attractors_and_not_at_the_saddle_between_them(l
         np.testing.assert_allclose(found.end, [upper], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_kick_that_leads_to_a_saddle_to_rounding_ends_beyond_it():
     # In the first state, only 0 is between the basins; the second one shrinks to nothing.
     f = ContinuousTime(lambda x, u: jnp.stack([x[0] - x[0] ** 3, x[0] - 2 * x[1]]))
@@ -221,6 +222,7 @@ def test_kicks_that_do_not_suffice_are_reported_as_such():
     assert str(found) == "The network returns after all amplitudes up to 2."
 
 
+@pytest.mark.slow
 def test_larger_kicks_may_lead_back():
     found = smallest_kick(once, np.zeros(1, np.float32), np.ones(1), max_amplitude=4)
     assert found.amplitude == pytest.approx(1, abs=1e-12) and found.n_changes == 2
@@ -231,6 +233,7 @@ def test_larger_kicks_may_lead_back():
     assert np.isnan(coarse.amplitude)
 
 
+@pytest.mark.slow
 def test_a_kick_may_lead_out_of_everything():
     found = smallest_kick(lambda x, u: x * x, np.zeros(1, np.float32), np.ones(1), max_amplitude=9)
     assert found.amplitude == pytest.approx(1, abs=1e-11)
@@ -240,6 +243,7 @@ def test_a_kick_may_lead_out_of_everything():
 # ---- the smallest pulse ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", [1000, 10_000])
 def test_a_constant_pulse_must_exceed_the_fold(max_steps):
     found = smallest_pulse(
@@ -252,6 +256,7 @@ def test_a_constant_pulse_must_exceed_the_fold(max_steps):
     assert max_steps < 10_000 or found.amplitude == pytest.approx(FOLD_INPUT, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pulse_starts_from_an_attractor_in_float64_without_a_warning():
     a = np.array([brentq(lambda x: np.tanh(2 * x) - x, -1, -0.5, xtol=1e-15)])
     found = smallest_pulse(tanh, a, np.ones(1), np.zeros(1), max_amplitude=1)
@@ -274,6 +279,7 @@ def test_a_short_pulse_must_carry_the_state_over_the_saddle(duration):
         assert found.amplitude == pytest.approx(-2 * a, abs=1e-11)
 
 
+@pytest.mark.slow
 def test_a_pulse_starts_from_the_input_that_is_given():
     u = np.float32([0.2])
     a = brentq(lambda x: np.tanh(2 * x + float(u[0])) - x, -1, -0.7)

@@ -440,6 +440,7 @@ def test_lines_are_dark_enough_to_be_seen_on_white():
     assert min(line.get_linewidth() for line in ax.lines) >= 0.6
 
 
+@pytest.mark.slow
 def test_unresolved_trajectories_are_drawn_as_such_and_not_to_infinity():
     found = connections(logistic(3.2), at([[0.0], [1 - 1 / 3.2]]))
     fig, ax = matplotlib.figure.Figure(), None

@@ -32,6 +32,7 @@ def test_each_label_has_its_own_starts_and_its_points():
     np.testing.assert_array_equal(one[1].xstar, all_fps.xstar)
 
 
+@pytest.mark.slow
 def test_words_are_labels_and_states_that_are_given_start_under_each():
     x = STATES[0]
     inputs = {"weak": np.zeros(1), "strong": np.ones(1)}

@@ -86,6 +86,7 @@ def pythons_handler():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pythons_handler")
 def test_the_signal_is_pythons_again_after_a_search_and_its_result_is_not_kept():
     states = np.random.default_rng(0).normal(size=(1, 1000, 1)).astype(np.float32)

@@ -44,6 +44,7 @@ def test_only_inputs_without_a_stable_point_are_looked_at(capsys):
     assert "12 run on a closed orbit" in told
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_a_point_is_stable_or_stability_is_not_known(capsys):
     assert "No stable point" not in said(capsys, lambda x, u: jnp.tanh(2 * x), states())
     assert "No stable point" not in said(
@@ -58,6 +59,7 @@ def test_continuous_time_is_followed_in_units_of_time(capsys):
     assert "run on a closed orbit of 6.851 units of time" in told
 
 
+@pytest.mark.slow
 def test_where_to_search_for_a_stable_point_that_was_not_found_is_said(capsys):
     near_the_saddle = np.linspace(0.01, 0.02, 8, dtype=np.float32)[:, None]
     told = said(capsys, lambda x, u: x + 0.2 * (x - x**3), near_the_saddle)

@@ -91,6 +91,7 @@ def test_distances_between_rows_are_those_of_states_and_inputs_together():
     assert find(x, tol_unique=0.15)[0].n == 1
 
 
+@pytest.mark.slow
 def test_the_row_of_lowest_q_stands_for_its_point():
     fps, _ = find(far_apart(4) * 1e-3, [4e-4, 3e-4, 1e-4, 2e-4], tol_unique=0.5)
     assert kept(fps) == pytest.approx([2e-3])
@@ -429,6 +430,7 @@ def test_rows_that_stop_early_on_the_way_to_a_fixed_point_are_kept():
         assert fps.n == 1
 
 
+@pytest.mark.slow
 def test_condition_numbers_may_be_strings_where_outliers_are_dropped():
     labels = np.array(["a", "b", "c"])
     fps, _ = find(far_apart(3), cond_id=labels, outlier_distance_scale=10.0)

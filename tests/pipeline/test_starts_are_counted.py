@@ -78,6 +78,7 @@ def test_the_parts_of_the_account_add_up_to_all_starts(F, settings):
         assert "unknown" not in told.dropped_by
 
 
+@pytest.mark.slow
 def test_what_is_too_little_for_a_warning_is_in_the_account():
     """The search drops the slow point of 4 starts in 100, and warns from 5 on."""
     u = np.where(np.arange(100) < 4, 1e-3, -0.01)[:, None].astype(np.float32)
@@ -97,7 +98,7 @@ def test_what_is_too_little_for_a_warning_is_in_the_account():
     assert told.lines[1].startswith("4 ended at 1 slow point that is not below") and fps.n == 1
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:find_fixed_points")
 @pytest.mark.parametrize("n_inits", [1, 3])
 def test_a_finder_of_few_starts_counts_them(capsys, n_inits):

@@ -68,6 +68,7 @@ def test_many_attractors_are_grey_and_counted():
     assert len(names) == 9 and names[-1].startswith(f"{len(found) - 8} others")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_steps", [False, True])
 def test_closed_orbits_are_drawn_with_what_becomes_of_deviations(in_steps):
     if in_steps:

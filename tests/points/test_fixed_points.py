@@ -436,6 +436,7 @@ def test_transform_by_the_identity_changes_nothing():
     assert leaves_equal(moved, full())
 
 
+@pytest.mark.slow
 def test_transform_keeps_what_is_known_of_stability(tmp_path):
     J = np.diag([1.9, 1.5, 1.2, 0.5, 0.4])[None]
     fps = FixedPoints(xstar=np.zeros((1, 5)), J_xstar=J)

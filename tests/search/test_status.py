@@ -383,6 +383,7 @@ def test_without_polish_rows_end_within_the_tolerance(network):
     assert not named(polished, Status.WITHIN_TOLERANCE).any()
 
 
+@pytest.mark.slow
 def test_gradient_descent_ends_within_the_tolerance():
     case = known("three_patterns")
     fps = search("adam", case.F, case.around(N_ROWS), tol_q=LOOSE, max_iters=2000)

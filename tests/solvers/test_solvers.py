@@ -325,6 +325,7 @@ def test_a_row_that_is_not_finite_is_invalid_and_alone(name, bad):
         np.testing.assert_array_equal(fps.xstar[others], undisturbed.xstar[others])
 
 
+@pytest.mark.slow
 def test_a_map_that_is_nan_in_places_has_its_fixed_points_elsewhere():
     x = np.array([[-1.0], [0.3], [2.0], [-0.1], [5.0], [0.9], [1.0], [30.0]], np.float32)
     fps = search("default", square_root(), x)

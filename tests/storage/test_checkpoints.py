@@ -163,6 +163,7 @@ def test_loading_sets_the_variables_in_place_and_keeps_sharing(path):
     np.testing.assert_array_equal(loaded.tied.value, saved.cells[0].w.value)
 
 
+@pytest.mark.slow
 def test_a_network_with_delays_and_an_optimiser_round_trips(path):
     class Network(bp.DynSysGroup):
         def __init__(self):
