@@ -52,6 +52,7 @@ def units_of_states(
         u: `[n, n_inputs]` their inputs.
         found: `[n, n_states]` what a search has come to, if there was one. Only after that, large
             states have a unit above 1: they may have come from far away, to points near the origin.
+            Starts that are much larger, as on trajectories that grow, say no more than that.
         rows: `[n]` which of the states count; by default, all of them.
     """
     if isinstance(x, Tracer) or not x.is_fully_addressable:
@@ -60,7 +61,11 @@ def units_of_states(
     most = np.inf if found is None else USUAL
     sizes = _sizes(np.asarray(x)[rows], np)
     if found is not None:  # but small entries may be small only there
-        sizes = np.maximum(sizes, _sizes(np.asarray(found)[rows], np))
+        reached = _sizes(np.asarray(found)[rows], np)
+        largest = np.max(reached, initial=0)
+        if np.max(sizes, initial=0) > APART * largest > 0:  # starts from far away
+            sizes = np.minimum(sizes, largest)
+        sizes = np.maximum(sizes, reached)
     after = sizes
     if np.any(_units(sizes, sizes, most, np) != 1):
         after = _sizes(np.asarray(in_chunks(_next_of_rows, F, _AT_A_TIME, x, u))[rows], np)

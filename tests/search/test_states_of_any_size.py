@@ -101,6 +101,22 @@ def test_points_much_further_away_than_the_starts(norm):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_steps", [16, 24, 40])
+def test_starts_on_trajectories_that_grow_do_not_spoil_the_others(n_steps):
+    """One unit doubles in each step, so starts reach from 1 to 1e12; the points are of size 1."""
+
+    def F(x, u):
+        return jnp.stack([2 * x[0] - 0.3, jnp.tanh(1.5 * x[1] + 0.2 * x[0])])
+
+    x = np.random.default_rng(0).uniform(-1, 1, (8, 2))
+    grown = [np.stack([0.3 + (x[:, 0] - 0.3) * 2.0**k, x[:, 1]], axis=1) for k in range(n_steps)]
+    fps = optimize_batch(F, np.float32(np.concatenate(grown)), NO_INPUT)
+    near = np.asarray(fps.status)[: 4 * len(x)]
+    assert np.sum(near != Status.FIXED_POINT) <= 1
+    np.testing.assert_allclose(np.asarray(fps.xstar)[: 4 * len(x), 0], 0.3, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_rows_inside_jit_and_vmap_have_units_too():
     F, x = scaled_tanh(1e-6), starts(30, 10, 1e-6)
     alone = optimize_batch(F, x, NO_INPUT)
