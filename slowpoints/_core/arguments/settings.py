@@ -27,24 +27,27 @@ def number(
     value: Any,
     *,
     least: float = 0,
+    is_above: bool = False,
     finite: bool = False,
     or_none: bool = False,
 ) -> Any:
-    """Return a real number that is at least `least`, as Python has it; a traced one as it is.
+    """Return a real number as Python has it, and a traced one as it is.
+
+    It is at least `least`, or above it if `is_above`.
 
     Raises:
         TypeError: if `value` is not a real number.
         ValueError: if it is NaN or out of range.
     """
-    expected = f"a {'finite ' if finite else ''}number, at least {least}"
-    expected += ", or None" if or_none else ""
+    bound = f" above {least}" if is_above else f", at least {least}"
+    expected = f"a {'finite ' if finite else ''}number{bound}{', or None' if or_none else ''}"
     if (value is None and or_none) or _is_traced_scalar(value, np.floating, np.integer):
         return value
     scalar = _scalar(value)
     if scalar is None:
         refuse(caller, name, found(value), expected, TypeError)
     too_large = scalar > sys.float_info.max and (finite or scalar != np.inf)
-    if not scalar >= least or too_large:
+    if not scalar >= least or (is_above and scalar == least) or too_large:
         refuse(caller, name, f"is {reprlib.repr(scalar)}", expected, ValueError)
     return scalar
 
@@ -56,10 +59,7 @@ def positive(caller: str, name: str, value: Any) -> Any:
         TypeError: if `value` is not a real number.
         ValueError: if it is NaN, infinite, 0 or negative.
     """
-    result = number(caller, name, value, finite=True)
-    if not isinstance(result, Tracer) and result == 0:
-        refuse(caller, name, found(value), "a finite number above 0", ValueError)
-    return result
+    return number(caller, name, value, is_above=True, finite=True)
 
 
 def whole(
