@@ -1,4 +1,8 @@
-"""Eigenvalues along curves of fixed points, on the host."""
+"""Eigenvalues along curves of fixed points, on the host.
+
+All of them come from Jacobians, or only the leading ones from products with them: of larger
+networks, by `_leading`, which forms a Jacobian only where products do not tell.
+"""
 
 import os
 from typing import Any, NamedTuple
@@ -6,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 from slowpoints._arclength.curve import Curve, of_rows
 from slowpoints._core.programs import CompiledOnce
@@ -23,6 +27,22 @@ many, which would take more, do not stand out."""
 _CONVERGED = {8: 1e-9, 4: 1e-4}
 """Residuals of this size, relative to `1 + |lambda|`, are those of eigenvalues (in float64 and in
 float32). Errors of eigenvalues are much smaller yet, unless the Jacobian is far from normal."""
+
+_NEAR = 1e-2
+"""Where an eigenvalue is outside the circle, or inside by no more than this, relative to
+`1 + |lambda|`, the rest of the space is searched for others like it: from one start, a Krylov space
+has one direction for each eigenvalue, however often it is repeated, as in rings."""
+
+_MOST_PASSES = 24
+"""So many spaces are searched at most, the last of which has to have no more."""
+
+_MOST_LOCKED = 64
+"""So many directions may be left out of what is searched then; real eigenvalues have one each, and
+pairs two."""
+
+_MOST_DENSE = 2**11
+"""Networks of no more units than this have all their eigenvalues computed where the leading ones do
+not say how many are outside, which takes a second for a point of 600 units."""
 
 _MUCH = 2**20
 """For fewer operations than this, roughly, threads cost more than they save."""
@@ -75,26 +95,107 @@ def _all(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
 
 
 def _leading(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
-    """Return the leading Ritz values of a Krylov space (Saad 2011, ch. 6), if they have converged.
+    """Return the leading eigenvalues, from products; where these leave the index open, from all."""
+    values, indices = found = _from_products(curve, y, n_leading)
+    d = y.shape[1] - 1
+    at_a_time = max(1, _AT_A_TIME // d**2)
+    unknown = np.flatnonzero(indices < 0) if d <= _MOST_DENSE else np.zeros(0, int)
+    for first in range(0, len(unknown), at_a_time):
+        rows = unknown[first : first + at_a_time]
+        every = _all(curve, y[rows], d)
+        values[rows], indices[rows] = every.eigvals[:, :n_leading], every.indices
+    return found
+
+
+class _Ritz(NamedTuple):
+    """What Krylov spaces say of some points' eigenvalues: see `_ritz_values`."""
+
+    values: Complex[np.ndarray, "k m"]
+    converged: Bool[np.ndarray, "k m"]
+    vectors: Complex[np.ndarray, "k d m"]
+    counts: Bool[np.ndarray, "k m"]
+    is_open: Bool[np.ndarray, " k"]
+
+
+def _from_products(curve: Curve, y: Float[np.ndarray, "k d1"], n_leading: int) -> Spectra:
+    """Return the leading Ritz values of Krylov spaces (Saad 2011, ch. 6), if they have converged.
 
     The index is known if all have that are outside, or that may be by what their residuals say.
+    What is found outside, or nearly so, is left out of a further space, until that has no more.
     """
-    small, rest = of_rows(_krylov_space, curve, y)
+    n, d = len(y), y.shape[1] - 1
+    locked = np.zeros((n, _MOST_LOCKED, d), y.dtype)
+    rows, is_open = np.arange(n), np.zeros(n, bool)
+    passes, converged = [], []
+    for number in range(_MOST_PASSES):
+        found = _ritz_values(curve, y[rows], locked[rows], number)
+        values = np.full((n, found.values.shape[1]), np.nan, found.values.dtype)
+        values[rows] = np.where(found.counts, found.values, np.nan) if number else found.values
+        passes.append(values)
+        converged.append(found.converged if number == 0 else np.isfinite(values))
+        is_open[rows] |= found.is_open
+        more = found.counts.any(axis=1) & ~found.is_open
+        for i in np.flatnonzero(more):
+            is_open[rows[i]] |= not _lock(locked[rows[i]], found.vectors[i][:, found.counts[i]])
+        rows = rows[more]
+        rows = rows[~is_open[rows]]
+        if rows.size == 0:
+            break
+    is_open[rows] = True
+    values, known = np.concatenate(passes, axis=1), np.concatenate(converged, axis=1)
+    order = np.argsort(-growth(values, curve.is_flow), axis=1, kind="stable")  # NaN is last
+    values, known = (np.take_along_axis(part, order, axis=1) for part in (values, known))
+    out = growth(values, curve.is_flow) > neutral(values)
+    all_out = (values.shape[1] > n_leading) & out[:, :n_leading].all(axis=1)
+    indices = np.where(is_open | all_out, -1, out.sum(axis=1))
+    return Spectra(np.where(known, values, np.nan)[:, :n_leading], indices)
+
+
+def _ritz_values(
+    curve: Curve, y: Float[np.ndarray, "k d1"], locked: Float[np.ndarray, "k p d"], number: int
+) -> _Ritz:
+    """Return the eigenvalues of Jacobians in Krylov spaces at right angles to what is locked.
+
+    Args:
+        curve: the equations.
+        y: `[k, d + 1]` points.
+        locked: `[k, p, d]` orthonormal rows that span what the spaces leave out, or zeros.
+        number: spaces of other numbers start from other vectors.
+
+    Returns:
+        The eigenvalues, if they have converged, and eigenvectors; which of them are outside or near
+        it; and whether others may be outside that have not converged.
+    """
+    first = np.random.default_rng(number).standard_normal(y.shape[1] - 1).astype(y.dtype)
+    small, rest, V = of_rows(_krylov_space, curve, y, np.tile(first, (len(y), 1)), locked)
     finite: Any = np.isfinite(small).all(axis=(1, 2))
     values, vectors = np.linalg.eig(np.where(finite[:, None, None], small, 0))
+    values, vectors = (part.astype(_complex(y)) for part in (values, vectors))  # real if all are
+    size = 1 + np.abs(values)
     residuals = rest[:, None] * np.abs(vectors[:, -1])
     beyond = growth(values, curve.is_flow)
-    order = np.argsort(-beyond, axis=1, kind="stable")
-    values, residuals, beyond = (
-        np.take_along_axis(part, order, axis=1) for part in (values, residuals, beyond)
+    converged = residuals <= _CONVERGED[np.dtype(small.dtype).itemsize] * size
+    is_open = (~converged & (beyond + residuals > 0)).any(axis=1) | ~finite
+    return _Ritz(
+        values=values,
+        converged=converged & finite[:, None],
+        vectors=np.swapaxes(V, 1, 2) @ np.where(finite[:, None, None], vectors, 0),
+        counts=converged & finite[:, None] & (beyond > -_NEAR * size),
+        is_open=is_open,
     )
-    converged = residuals <= _CONVERGED[np.dtype(small.dtype).itemsize] * (1 + np.abs(values))
-    open_question = (~converged & (beyond + residuals > 0)).any(axis=1) | ~finite
-    out = beyond > neutral(values)
-    all_out = (values.shape[1] > n_leading) & out[:, :n_leading].all(axis=1)
-    indices = np.where(open_question | all_out, -1, out.sum(axis=1))
-    values = np.where(converged & finite[:, None], values, np.nan)[:, :n_leading]
-    return Spectra(values.astype(_complex(small)), indices)
+
+
+def _lock(locked: Float[np.ndarray, "p d"], vectors: Complex[np.ndarray, "d c"]) -> bool:
+    """Add directions to those that are locked, in place; return whether there was room for them."""
+    n = int(np.any(locked != 0, axis=1).sum())
+    new = np.concatenate([vectors.real, vectors.imag], axis=1).T
+    new = new - (new @ locked[:n].T) @ locked[:n]
+    _, sizes, basis = np.linalg.svd(new, full_matrices=False)
+    basis = basis[sizes > 1e-6]  # of vectors of length 1, one of the parts of a real one is 0
+    if n + len(basis) > len(locked):
+        return False
+    locked[n : n + len(basis)] = basis
+    return True
 
 
 def neutral(values: Complex[np.ndarray, "..."]) -> float:
@@ -154,20 +255,31 @@ def _jacobians(curve: Curve, y: Float[Array, "k d1"]) -> Float[Array, "k d d1"]:
 
 @CompiledOnce
 def _krylov_space(
-    curve: Curve, y: Float[Array, "k d1"]
-) -> tuple[Float[Array, "k m m"], Float[Array, " k"]]:
-    """Return the Jacobians in Krylov spaces, and how far these are from being invariant."""
+    curve: Curve,
+    y: Float[Array, "k d1"],
+    first: Float[Array, "k d"],
+    locked: Float[Array, "k p d"],
+) -> tuple[Float[Array, "k m m"], Float[Array, " k"], Float[Array, "k m d"]]:
+    """Return Jacobians in Krylov spaces, how far these are from being invariant, and their bases.
+
+    The spaces are at right angles to `locked`, of which the rows are orthonormal, or zero.
+    """
     x, sigma = y[:, :-1], y[:, -1]
+
+    def without_locked(v: Array) -> Array:
+        for _ in range(2):
+            v = v - jnp.einsum("kp,kpd->kd", jnp.einsum("kpd,kd->kp", locked, v), locked)
+        return v
 
     def product(v: Array) -> Array:
         def one(x: Array, sigma: Array, v: Array) -> Array:
             return jax.jvp(lambda x: _square(curve, jnp.append(x, sigma)), (x,), (v,))[1]
 
-        return jax.vmap(one)(x, sigma, v)
+        return without_locked(jax.vmap(one)(x, sigma, v))
 
-    first = jax.random.normal(jax.random.key(0), (x.shape[1],), x.dtype)
-    first = jnp.broadcast_to(first / jnp.linalg.norm(first), x.shape)
+    first = without_locked(first)
+    first = first / jnp.linalg.norm(first, axis=1, keepdims=True)
     V, AV = arnoldi(product, first, min(_KRYLOV_VECTORS, x.shape[1]))
     last = AV[:, -1]
     outside = last - jnp.einsum("km,kmd->kd", jnp.einsum("kmd,kd->km", V, last), V)
-    return jnp.einsum("kmd,kld->kml", V, AV), jnp.linalg.norm(outside, axis=1)
+    return jnp.einsum("kmd,kld->kml", V, AV), jnp.linalg.norm(outside, axis=1), V

@@ -310,6 +310,11 @@ class Branches:
                 for event in self.events
                 if event.branch == number
             ]
+            if n_unknown := int(np.sum(branch.index < 0)):
+                lines.append(
+                    f"  the index is not known (-1) at {n_unknown} of its points: only folds are "
+                    "found next to these; a larger `n_eigvals` may tell it"
+                )
         if self.branches:
             lines.append(
                 f"events farther apart than {self.event_resolution:.2g} in s are told apart; "

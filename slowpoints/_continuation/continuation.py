@@ -104,8 +104,9 @@ def continuation(
         max_steps: the largest number of points from a known point to the next, or to the end of a
             branch.
         n_eigvals: how many eigenvalues to compute at each point, the leading ones; by default all
-            for up to 256 units, and 16 above. If all of these are outside the unit circle, the
-            index is unknown there, and its changes are not found.
+            for up to 256 units, and 16 above. Where these do not tell the index, as they do not
+            stand out from the others, or are all outside the unit circle, all are computed for up
+            to 2,048 units. Above, the index is unknown there (-1), and its changes are not found.
         certify: prove the branches: around each of their steps, a tube that holds one branch and no
             other, by Krawczyk's test with the parameter (compare Gameiro, Lessard & Mischaikow
             2008), in ball arithmetic as for [`certify`][slowpoints.certify]. Steps are divided

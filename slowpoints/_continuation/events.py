@@ -53,7 +53,10 @@ more, the curve passes a kink, as of a ReLU unit, and none of them passes the ci
 
 
 class _Piece(NamedTuple):
-    """A piece of a curve whose ends differ in their index or their direction in `s`."""
+    """A piece of a curve whose ends differ in their index or their direction in `s`.
+
+    Where the index of one end is not known, both are -1, and only the direction counts.
+    """
 
     chain: int
     place: tuple[float, float]
@@ -129,12 +132,12 @@ def _pieces(number: int, chain: Chain, found: Spectra) -> list[_Piece]:
             (float(k), float(k + 1)),
             (y[k], y[k + 1]),
             (t[k], t[k + 1]),
-            (int(index[k]), int(index[k + 1])),
+            (int(index[k]), int(index[k + 1])) if min(index[k : k + 2]) >= 0 else (-1, -1),
             (found.eigvals[k], found.eigvals[k + 1]),
         )
         for k in range(len(y) - 1)
     ]
-    return [piece for piece in pairs if piece.changes and min(piece.indices) >= 0]
+    return [piece for piece in pairs if piece.changes]
 
 
 def _divided(
@@ -161,7 +164,9 @@ def _divided(
     found = spectra(curve, points.y, n_leading)
     # Where curves cross, Newton's method may end on the other one.
     strays = np.linalg.norm(points.y - guess, axis=1) > np.linalg.norm(y1 - y0, axis=1)
-    known: Any = points.is_on_curve & (found.indices >= 0) & ~strays
+    only_turns = np.repeat([min(piece.indices) < 0 for piece in pieces], n_points)
+    indices = np.where(only_turns, -1, found.indices)
+    known: Any = points.is_on_curve & ((indices >= 0) | only_turns) & ~strays
     known = known.reshape(at.shape).all(axis=1)
     divided = []
     for k, piece in enumerate(pieces):
@@ -173,7 +178,7 @@ def _divided(
                 first + theta[i, 0] * (last - first),
                 points.y[i],
                 points.tangent[i],
-                int(found.indices[i]),
+                int(indices[i]),
                 found.eigvals[i],
             )
             for i in rows
@@ -259,7 +264,9 @@ def _event(piece: _Piece, is_flow: bool) -> StabilityChange:
     # Between its ends, a piece that turns has parameters that neither of them has.
     steepest = max(abs(float(tangent[-1])) for tangent in piece.tangent)
     width = float(abs(piece.y[1][-1] - piece.y[0][-1])) + 0.5 * piece.length * steepest
-    if _eigenvalues_jump(piece, is_flow):
+    if min(piece.indices) < 0:
+        kind, value = "fold", complex(0 if is_flow else 1)
+    elif _eigenvalues_jump(piece, is_flow):
         kind, value, theta = "fold" if piece.turns else "border_collision", complex(np.nan), 0.5
         width = 2 * piece.length  # the corner may be beyond both ends
     place = piece.place[0] + theta * (piece.place[1] - piece.place[0])
