@@ -188,7 +188,7 @@ def _ritz_values(
 def _lock(locked: Float[np.ndarray, "p d"], vectors: Complex[np.ndarray, "d c"]) -> bool:
     """Add directions to those that are locked, in place; return whether there was room for them."""
     n = int(np.any(locked != 0, axis=1).sum())
-    new = np.concatenate([vectors.real, vectors.imag], axis=1).T
+    new = np.concatenate([np.real(vectors), np.imag(vectors)], axis=1).T
     new = new - (new @ locked[:n].T) @ locked[:n]
     _, sizes, basis = np.linalg.svd(new, full_matrices=False)
     basis = basis[sizes > 1e-6]  # of vectors of length 1, one of the parts of a real one is 0

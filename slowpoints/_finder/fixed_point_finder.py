@@ -91,7 +91,7 @@ class FixedPointFinder:
         do_rerun_q_outliers: whether to search on from points with an outlying `q`.
         outlier_q_scale: which: those with `q` above this many times the median.
         max_n_unique: keep at most this many points, those with the lowest `q`.
-        final_q_threshold: keep points with `q` below this; `None` or 0 keeps all.
+        final_q_threshold: keep points with `q` below this; `None` or 0 for any `q`.
         dtype: `'float32'` or `'float64'`, whatever the global precision is.
         verbose: whether to print what is done, and what became of all rows.
         super_verbose: whether to print the state of the search as it goes on: the mean and standard
@@ -506,7 +506,7 @@ class FixedPointFinder:
         print("\t" + str(told).replace("\n", "\n\t"))
         if self.rounds is not None:
             print(f"\t{self.rounds}")
-        elif given.noise_scale == 0 and all_stable(fps):
+        elif given.noise_scale == 0 and not given.are_starts and all_stable(fps):
             print(line_on_noise(fps))
         if not self.across_processes:
             for line in lines_on_states(given.F, fps, all_fps):

@@ -67,7 +67,9 @@ class Flow(Transition):
         self, x: Float[Array, " n_states"], u: Float[Array, " n_inputs"]
     ) -> Float[Array, " n_states"]:
         """Return the state `duration` after `x` under the constant input `u`."""
-        _check_atol(self.atol, x.size)
+        if self.atol is not None and self.atol.shape not in ((1,), x.shape):
+            expected = f"a number, or one for each of {x.size} states"
+            arguments.refuse("flow", "atol", f"has shape {self.atol.shape}", expected, ValueError)
         return _end(x, u, self)
 
     def relative_error(self, dtype: Any) -> float:
@@ -147,8 +149,7 @@ def flow(
     caller = "flow"
     f = linearised_part(F) if isinstance(F, ContinuousTime) else as_transition(F)
     if isinstance(f, Flow):
-        expected = "dx/dt, such as a ContinuousTime"
-        arguments.refuse(caller, "F", "is a flow already", expected, TypeError)
+        arguments.refuse(caller, "F", "is a flow already", "dx/dt, a ContinuousTime", TypeError)
     duration = float(arguments.positive(caller, "duration", duration))
     if rtol is not None:
         rtol = float(arguments.positive(caller, "rtol", rtol))
@@ -156,20 +157,11 @@ def flow(
     if getattr(atol, "ndim", 0):
         atol = np.asarray(arguments.array(caller, "atol", atol, ("n_states",), finite=True))
         if (atol <= 0).any():
-            was = f"holds {atol.min()}"
-            arguments.refuse(caller, "atol", was, "positive numbers", ValueError)
+            arguments.refuse(caller, "atol", f"holds {atol.min()}", "positive numbers", ValueError)
     elif atol is not None:
         atol = np.array([float(arguments.positive(caller, "atol", atol))])
-    if f.n_states is not None:
-        _check_atol(atol, f.n_states)
     require_diffrax(caller)
     return Flow(f, np.array(duration), atol, rtol, stiff)
-
-
-def _check_atol(atol: Any, n_states: int) -> None:
-    if atol is not None and atol.shape not in ((1,), (n_states,)):
-        expected = f"a number, or one for each of {n_states} states"
-        arguments.refuse("flow", "atol", f"has shape {atol.shape}", expected, ValueError)
 
 
 def flows_in(F: Transition) -> list[Flow]:

@@ -180,7 +180,8 @@ def _in_parts(rows: RowsOfSearch) -> tuple[list[Part], list[str], list[str]]:
             farthest = float(rows.scaled[these].max())
             of_rows = rows.level, rows.falling, rows.stalled, rows.outside
             why = (int(of[these].sum()) for of in of_rows)
-            lines.append(sentence(part, q, farthest, rows.rules, *why))
+            is_known = rows.F is not None
+            lines.append(sentence(part, q, farthest, rows.rules, *why, is_known=is_known))
             if _calls_for_a_change(rows, part, these):
                 warned.append(lines[-1])
     return parts, lines, warned

@@ -46,6 +46,7 @@ def sentence(
     n_falling: int = 0,
     n_stalled: int = 0,
     n_outside: int = 0,
+    is_known: bool = True,
 ) -> str:
     """Say what became of the rows of a part, and how to keep them if they were dropped.
 
@@ -59,12 +60,13 @@ def sentence(
         n_falling: how many of the others were cut off by `max_iters`.
         n_stalled: how many of the others the solver left before that.
         n_outside: how many of the rows, if these escaped, are where no trajectory stays.
+        is_known: whether the network is known, and so `n_outside`.
     """
     n, rule = part.n_rows, part.dropped_by
     if part.status == Status.NOT_FINITE:
         return f"{n} {'is' if n == 1 else 'are'} NaN or infinite."
     if part.status == Status.ESCAPED:
-        where = _where(n, n_outside)
+        where = _where(n, n_outside) if is_known else _SOMEWHERE
         return f"{n} escaped: {where} (Start closer to states that the network visits.)"
     text = _ended(part, n_level, n_falling, n_stalled)
     if not rule:
@@ -124,6 +126,12 @@ def _not_below(part: Part, points: list[tuple[float, int]]) -> str:
             else (f"{advice}, {rule}={brief(high)} all of them")
         )
     return f"{listed}. {advice}."
+
+
+_SOMEWHERE = (
+    "no point is there. Either q falls without end on their way, as in the tails of saturated "
+    "units, or they left the states that no trajectory leaves; `account` with `F` says which."
+)
 
 
 def _where(n: int, n_outside: int) -> str:

@@ -24,6 +24,8 @@ def row_index(index: Any, n: int) -> Any:
         TypeError: if the index is of another kind.
         IndexError: if it is out of range, or a mask of another length.
     """
+    if isinstance(index, tuple) and len(index) == 1:  # as `np.where(mask)` returns it
+        (index,) = index
     if isinstance(index, (np.ndarray, jax.Array)) and index.ndim == 0 and index.dtype != bool:
         index = index[None] if isinstance(index, Tracer) else int(index)
     if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
@@ -41,7 +43,7 @@ def _host_index(given: Any, n: int) -> np.ndarray:
     """Return a mask or row numbers that are known, as an array of NumPy."""
     index = np.asarray(given)
     index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
-    if index.dtype.kind not in "biu":
+    if index.dtype.kind not in "biu" or (index.dtype != bool and index.ndim != 1):
         raise TypeError(
             f"FixedPoints: the index {arguments.found(given)}; expected an int, a slice, a "
             f"mask ({n},) or an array of ints."

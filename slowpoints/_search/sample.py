@@ -308,8 +308,8 @@ def check_trajectories(
         "state_traj",
         state_traj,
         if_two_axes="; to search from given states `[n, n_states]`, call "
-        "slowpoints.find_fixed_points with them, or the class without `n_inits`, `noise_scale` "
-        "and `valid_bxt`",
+        "slowpoints.find_fixed_points with them, or the class without `n_inits`, `noise_scale`, "
+        "`valid_bxt` and `coverage`",
         floating=floating,
         nonempty=True,
     )

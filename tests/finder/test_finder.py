@@ -614,6 +614,10 @@ def test_stable_points_from_starts_without_noise_are_told_to_be_so(capsys):
         n, out = printed(at, **settings)
         assert "No noise was added" not in out
         assert n == 3 or settings.keys() & {"max_n_unique", "coverage"}
+    # Noise may have been added to states before they were given to start from.
+    given = np.tile(WELL_POINTS[[2]], (4, 1)).astype(np.float32)
+    fps, _ = FixedPointFinder(DoubleWell()).find_fixed_points(given, np.zeros((1, 1)))
+    assert fps.n == 1 and "No noise was added" not in capsys.readouterr().out
 
 
 def test_warnings_are_about_the_line_that_calls():

@@ -334,6 +334,37 @@ def test_a_hidden_state_that_may_be_left_out_is_the_state():
     np.testing.assert_allclose(fps.xstar, [[2, 4]], rtol=1e-5)
 
 
+class Driven(bp.DynamicalSystem):
+    """A leaky unit; an input may be left out, as may a further one."""
+
+    def __init__(self):
+        super().__init__()
+        self.x = bm.Variable(jnp.ones(2))
+
+    def update(self, current=None, other=None):
+        self.x.value = 0.9 * self.x.value + (0 if current is None else current)
+
+
+class Alone(Driven):
+    """Takes no input at all, as the models of BrainPy's own tests of its analyses do."""
+
+    def update(self):
+        super().update()
+
+
+@pytest.mark.parametrize(("model", "u"), [(Alone, []), (Driven, []), (Driven, [0.1, 0.2])])
+def test_models_that_need_no_input_keep_their_state(model, u):
+    u = np.float32(u)
+    fps, _ = find_fixed_points(as_transition(model()), np.ones((3, 2), np.float32), u)
+    np.testing.assert_allclose(fps.xstar, [10 * u if u.size else [0, 0]], atol=1e-5)
+    np.testing.assert_allclose(fps.J_xstar[0], 0.9 * np.eye(2), rtol=1e-6)
+
+
+def test_a_model_that_takes_no_input_is_given_none():
+    with pytest.raises(ValueError, match="`inputs` has 1 column; expected 0, since Alone takes 0"):
+        find_fixed_points(as_transition(Alone()), np.ones((3, 2), np.float32), np.zeros(1))
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

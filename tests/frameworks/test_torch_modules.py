@@ -1200,3 +1200,28 @@ def test_a_complex_state_is_to_be_written_as_two_real_ones():
     example = np.zeros(2, np.complex64)
     with pytest.raises(TypeError, match=r"complex64\. For complex numbers, write its step"):
         as_transition(Rotates(), signature="state_input", example_state=example)
+
+
+class WithTraining(torch.nn.Module):
+    """Its `train` trains it, where that of PyTorch switches to training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.RNN(2, 4, batch_first=True)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, inputs, hidden=None):
+        return self.layer(self.dropout(inputs), hidden)
+
+    def train(self, train_data=None, valid_data=None):
+        self.layer.weight_hh_l0.data.zero_()
+
+
+def test_a_train_method_of_the_users_own_is_not_called():
+    module = WithTraining()
+    before = module.layer.weight_hh_l0.detach().clone()
+    rows = np.zeros((1, 4), np.float32), np.ones((1, 2), np.float32)
+    F, alone = as_transition(module), as_transition(module.layer)
+    x, u = (jnp.asarray(part[0]) for part in rows)
+    np.testing.assert_allclose(jax.jacfwd(F)(x, u), jax.jacfwd(alone)(x, u), atol=1e-6)
+    assert torch.equal(module.layer.weight_hh_l0, before) and module.training

@@ -218,11 +218,17 @@ def test_an_index_keeps_the_settings_and_missing_fields():
         (1.5, "is 1.5"),
         ([0.0, 1.0], r"is the list \[0.0, 1.0\]"),
         (np.zeros(N_ROWS), "is an array of shape .* and dtype float64"),
+        (np.zeros((2, 2), int), r"is an array of shape \(2, 2\)"),
     ],
 )
 def test_an_index_of_another_kind_is_named(index, was):
     with pytest.raises(TypeError, match=f"the index {was}.*; expected an int, a slice, a mask"):
         full()[index]
+
+
+def test_what_numpys_where_returns_is_an_index():
+    chosen = np.arange(N_ROWS) % 2 == 0
+    assert leaves_equal(full()[np.where(chosen)], full()[chosen])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ Axes = tuple[str | int, ...]
 
 TO_VECTORS = (
     "; `slowpoints.as_transition(model).flatten` makes such vectors of states in the model's own "
-    "form"
+    "form, which it knows of most models, or from the argument `example_state`"
 )
 """A hint for trajectories, which may be given as the pair `(h, c)` of an LSTM, or by layers."""
 

@@ -35,16 +35,24 @@ def from_model(
     """
     told = signature is not None or example_state is not None
     name = type(model).__name__
-    if not told and not _takes_state(model):
+    taken = _positional_parameters(model)
+    takes_state = (
+        len(taken) > 1
+        and taken[1].default in (inspect.Parameter.empty, None)
+        and taken[1].kind is not inspect.Parameter.VAR_POSITIONAL
+    )
+    needs_input = bool(taken) and taken[0].default is inspect.Parameter.empty
+    if not told and not (takes_state and needs_input):
         structure = HeldObjects(model, _BOXES, _holds_state, also=_SHARED)
         if structure.states:
-            n_inputs = model.num_in if isinstance(model, _CELLS) else None
-            return _with_state_in_variables(structure, name, n_inputs)
-        raise TypeError(
-            f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
-            "numbers that is neither a TrainVar nor a Parameter. If `model.reset_state()` makes "
-            "the state, call it first; if it is a plain array, make it a `bm.Variable`."
-        )
+            n_inputs = model.num_in if isinstance(model, _CELLS) else None if taken else 0
+            return _with_state_in_variables(structure, name, n_inputs, needs_input)
+        if not takes_state:
+            raise TypeError(
+                f"as_transition: {name} takes no hidden state, and has none in a Variable of real "
+                "numbers that is neither a TrainVar nor a Parameter. If `model.reset_state()` "
+                "makes the state, call it first; if it is a plain array, make it a `bm.Variable`."
+            )
     structure = HeldObjects(model, _BOXES, also=_SHARED)
     layout = None if example_state is None else StateLayout.like(example_state)
     held = HeldBrainPyModel(structure.read(), structure)
@@ -52,12 +60,12 @@ def from_model(
 
 
 def _with_state_in_variables(
-    structure: HeldObjects, name: str, n_inputs: int | None
+    structure: HeldObjects, name: str, n_inputs: int | None, needs_input: bool
 ) -> CallableTransition:
     boxes = structure.states.items()
     example = {path: jax.ShapeDtypeStruct(box.size_without_batch, box.dtype) for path, box in boxes}
     axes = tuple((path, box.batch_axis) for path, box in boxes if box.batch_axis is not None)
-    held = HeldModelWithState(structure.read(), structure, axes)
+    held = HeldModelWithState(structure.read(), structure, axes, needs_input)
     layout = StateLayout.like(example)
     listed = ", ".join(f"{path} {tuple(part.shape)}" for path, part in example.items())
     hint = f"Its state is what its Variables of real numbers hold, which are {listed}."
@@ -69,13 +77,14 @@ def _with_state_in_variables(
     return CallableTransition(held, "input_state", layout, name, n_inputs, hint)
 
 
-def _takes_state(model: bp.DynamicalSystem) -> bool:
-    """Return whether a call has a second argument that is required, or `None` by default."""
+def _positional_parameters(model: bp.DynamicalSystem) -> list[inspect.Parameter]:
+    """Return what a call takes by position, any number of further ones as one."""
     cls = type(model)  # on an instance, BrainPy wraps `update`
     own_call = cls.__call__ is not bp.DynamicalSystem.__call__
     _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) > 1 and positional[1].default in (inspect.Parameter.empty, None)
+    kinds = inspect.Parameter
+    by_position = kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL
+    return [p for p in parameters if p.kind in by_position]
 
 
 def _holds_state(box: Any) -> bool:
@@ -100,7 +109,7 @@ class HeldBrainPyModel(HeldModel):
 
 
 class HeldModelWithState(eqx.Module):
-    """The values of a model that keeps its state in Variables, and takes nothing but an input.
+    """The values of a model that keeps its state in Variables, and takes an input at most.
 
     The state is a dictionary from each Variable's place in the model to its value, without a batch
     axis.
@@ -109,6 +118,7 @@ class HeldModelWithState(eqx.Module):
     values: tuple[Any, ...]
     structure: HeldObjects = eqx.field(static=True)
     batch_axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    needs_input: bool = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Array]) -> dict[str, Array]:
         """Return the state that follows."""
@@ -122,7 +132,8 @@ class HeldModelWithState(eqx.Module):
 
         one_row = on_batch_axis(jnp.expand_dims, state)
         with _evaluation():
-            next_row = self.structure.step(self.values, one_row, u[None] if axes else u)
+            inputs = () if u.size == 0 and not self.needs_input else (u[None] if axes else u,)
+            next_row = self.structure.step(self.values, one_row, *inputs)
         return on_batch_axis(jnp.squeeze, next_row)
 
 

@@ -32,7 +32,7 @@ def from_module(
         module = module.cell
     name = type(module).__name__
     module = nnx.clone(module)
-    module.eval()
+    nnx.Module.eval(module)  # the class may have an `eval` of its own
     for _, part in nnx.iter_modules(module):
         insists = is_single_or_half(getattr(part, "dtype", None))  # `SimpleCell` does by default
         if type(part).__module__.startswith("flax.") and insists:

@@ -88,7 +88,9 @@ class Snapshot:
                 f"as_transition: {self.name} holds `{sparse[0]}`, a sparse tensor; expected dense "
                 "ones. Put a dense copy in its place, `tensor.to_dense()`."
             )
-        self._module = copy_of(module).eval()
+        self._module = copy_of(module)
+        for part in self._module.modules():  # `eval` calls `train`, which may be the user's own
+            part.training = False
         if any(nn.parameter.is_lazy(t) or t.is_meta for t in tensors_of(self._module).values()):
             raise TypeError(
                 f"as_transition: {self.name} has weights without values; expected a module that "
