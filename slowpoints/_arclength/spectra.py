@@ -171,16 +171,20 @@ def _ritz_values(
     finite: Any = np.isfinite(small).all(axis=(1, 2))
     values, vectors = np.linalg.eig(np.where(finite[:, None, None], small, 0))
     values, vectors = (part.astype(_complex(y)) for part in (values, vectors))  # real if all are
+    whole = np.swapaxes(V, 1, 2) @ np.where(finite[:, None, None], vectors, 0)
+    # Where a space is exhausted, the rest of its basis is zero, and no eigenvector.
+    exists = (np.linalg.norm(whole, axis=1) > 0.5) & finite[:, None]
+    values = np.where(exists, values, np.nan)
     size = 1 + np.abs(values)
     residuals = rest[:, None] * np.abs(vectors[:, -1])
     beyond = growth(values, curve.is_flow)
-    converged = residuals <= _CONVERGED[np.dtype(small.dtype).itemsize] * size
-    is_open = (~converged & (beyond + residuals > 0)).any(axis=1) | ~finite
+    converged = exists & (residuals <= _CONVERGED[np.dtype(small.dtype).itemsize] * size)
+    is_open = (exists & ~converged & (beyond + residuals > 0)).any(axis=1) | ~finite
     return _Ritz(
         values=values,
-        converged=converged & finite[:, None],
-        vectors=np.swapaxes(V, 1, 2) @ np.where(finite[:, None, None], vectors, 0),
-        counts=converged & finite[:, None] & (beyond > -_NEAR * size),
+        converged=converged,
+        vectors=whole,
+        counts=converged & (beyond > -_NEAR * size),
         is_open=is_open,
     )
 

@@ -44,7 +44,7 @@ def test_both_directions_of_a_ring_count(n, n_eigvals):
     assert branches.events[0].s == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize("copies", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_oscillators_that_are_alike_begin_together(copies):
     n, Q = 40, jnp.asarray(orthogonal(40)[:, : 2 * copies])
 
