@@ -200,6 +200,31 @@ def test_dropout_is_off():
     np.testing.assert_allclose(inside, as_transition(module)(x, u), atol=1e-6)
 
 
+class Driven(nn.Module):
+    """A leaky unit, whose input may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.x = brainstate.HiddenState(jnp.ones(2))
+
+    def update(self, current=None):
+        self.x.value = 0.9 * self.x.value + (0 if current is None else current)
+
+
+class Alone(Driven):
+    """Takes no input at all."""
+
+    def update(self):
+        super().update()
+
+
+@pytest.mark.parametrize(("module", "u"), [(Alone, []), (Driven, []), (Driven, [0.1, 0.2])])
+def test_modules_that_need_no_input_keep_their_state(module, u):
+    u = np.float32(u)
+    fps, _ = find_fixed_points(as_transition(module()), np.ones((3, 2), np.float32), u)
+    np.testing.assert_allclose(fps.xstar, [10 * u if u.size else [0, 0]], atol=1e-5)
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

@@ -16,7 +16,12 @@ from brainpy.math.defaults import env as brainpy_environment
 from jaxtyping import Array, Float
 
 from slowpoints._network.base import Signature
-from slowpoints._network.frameworks.calling import CallableTransition, HeldModel
+from slowpoints._network.frameworks.calling import (
+    CallableTransition,
+    HeldModel,
+    needs_an_input,
+    positional_parameters,
+)
 from slowpoints._network.frameworks.held_objects import HeldObjects
 from slowpoints._network.frameworks.layout import StateLayout
 
@@ -35,13 +40,13 @@ def from_model(
     """
     told = signature is not None or example_state is not None
     name = type(model).__name__
-    taken = _positional_parameters(model)
+    taken = positional_parameters(model, bp.DynamicalSystem)
     takes_state = (
         len(taken) > 1
         and taken[1].default in (inspect.Parameter.empty, None)
         and taken[1].kind is not inspect.Parameter.VAR_POSITIONAL
     )
-    needs_input = bool(taken) and taken[0].default is inspect.Parameter.empty
+    needs_input = needs_an_input(taken)
     if not told and not (takes_state and needs_input):
         structure = HeldObjects(model, _BOXES, _holds_state, also=_SHARED)
         if structure.states:
@@ -75,16 +80,6 @@ def _with_state_in_variables(
             "`bm.Variable(..., batch_axis=0)`; parameters are left out in a `bm.TrainVar`."
         )
     return CallableTransition(held, "input_state", layout, name, n_inputs, hint)
-
-
-def _positional_parameters(model: bp.DynamicalSystem) -> list[inspect.Parameter]:
-    """Return what a call takes by position, any number of further ones as one."""
-    cls = type(model)  # on an instance, BrainPy wraps `update`
-    own_call = cls.__call__ is not bp.DynamicalSystem.__call__
-    _, *parameters = inspect.signature(cls.__call__ if own_call else cls.update).parameters.values()
-    kinds = inspect.Parameter
-    by_position = kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL
-    return [p for p in parameters if p.kind in by_position]
 
 
 def _holds_state(box: Any) -> bool:

@@ -6,13 +6,17 @@ import brainstate
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from slowpoints._network.frameworks.calling import CallableTransition
+from slowpoints._network.frameworks.calling import (
+    CallableTransition,
+    needs_an_input,
+    positional_parameters,
+)
 from slowpoints._network.frameworks.held_objects import HeldObjects
 from slowpoints._network.frameworks.layout import StateLayout
 
 
 def from_module(module: brainstate.nn.Module) -> CallableTransition:
-    """Copy the parameters of a module that takes an input and keeps its state in `HiddenState`s.
+    """Copy the parameters of a module that takes an input at most, its state in `HiddenState`s.
 
     The state is a dictionary from each `HiddenState`'s place in the module to its value, with the
     shapes that `init_all_states` gives it without a batch. The module may be initialised with a
@@ -29,9 +33,11 @@ def from_module(module: brainstate.nn.Module) -> CallableTransition:
         parameters = structure.read()
     if not example:
         raise TypeError(f"as_transition: {name} has no brainstate.HiddenState.")
-    held = HeldModule(parameters, structure)
+    taken = positional_parameters(module, brainstate.nn.Module)
+    held = HeldModule(parameters, structure, needs_an_input(taken))
     size: Any = module.in_size if isinstance(module, brainstate.nn.RNNCell) else None
-    layout, n_inputs = StateLayout.like(example), size[-1] if size else None
+    n_inputs = size[-1] if size else None if taken else 0
+    layout = StateLayout.like(example)
     return CallableTransition(held, "input_state", layout, name, n_inputs)
 
 
@@ -40,10 +46,12 @@ class HeldModule(eqx.Module):
 
     parameters: tuple[Any, ...]
     structure: HeldObjects = eqx.field(static=True)
+    needs_input: bool = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Any]) -> dict[str, Any]:
         """Return the state that follows."""
-        return self.structure.step(self.parameters, state, u, find_states=_initialised)
+        inputs = () if u.size == 0 and not self.needs_input else (u,)
+        return self.structure.step(self.parameters, state, *inputs, find_states=_initialised)
 
 
 def _holds_state(box: Any) -> bool:

@@ -216,3 +216,21 @@ def is_single_or_half(dtype: Any) -> bool:
 
 
 _SINGLE_OR_HALF = {jnp.dtype(dtype) for dtype in (jnp.float32, jnp.float16, jnp.bfloat16)}
+
+
+def positional_parameters(model: Any, base: Any) -> list[inspect.Parameter]:
+    """Return what a call of a model takes by position, any number of further ones as one.
+
+    That is what its class's own `__call__` takes, or `update` if `__call__` is that of `base`.
+    """
+    cls = type(model)  # on an instance, BrainPy wraps `update`
+    method = cls.update if cls.__call__ is base.__call__ else cls.__call__
+    _, *parameters = inspect.signature(method).parameters.values()
+    kinds = inspect.Parameter
+    by_position = kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL
+    return [p for p in parameters if p.kind in by_position]
+
+
+def needs_an_input(parameters: list[inspect.Parameter]) -> bool:
+    """Return whether a model that takes these has to be called with an input."""
+    return bool(parameters) and parameters[0].default is inspect.Parameter.empty
