@@ -17,6 +17,12 @@ def orthogonal(n):
     return np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
 
 
+@pytest.fixture
+def products_alone(monkeypatch):
+    """As in networks that are too large to compute all eigenvalues."""
+    monkeypatch.setattr(spectra, "_MOST_DENSE", 0)
+
+
 def indices_of(branches):
     (branch,) = branches.branches
     return branch.s, branch.index
@@ -25,7 +31,7 @@ def indices_of(branches):
 @pytest.mark.parametrize(
     ("n", "n_eigvals"), [(40, 6), pytest.param(300, None, marks=pytest.mark.slow)]
 )
-def test_both_directions_of_a_ring_count(n, n_eigvals):
+def test_both_directions_of_a_ring_count(n, n_eigvals, products_alone):
     """Cosine weights have one eigenvalue twice, for the two phases of a bump."""
     angle = 2 * np.pi * np.arange(n) / n
     W = np.cos(angle[:, None] - angle) * 2 / n
@@ -45,7 +51,7 @@ def test_both_directions_of_a_ring_count(n, n_eigvals):
 
 
 @pytest.mark.parametrize("copies", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_oscillators_that_are_alike_begin_together(copies):
+def test_oscillators_that_are_alike_begin_together(copies, products_alone):
     n, Q = 40, jnp.asarray(orthogonal(40)[:, : 2 * copies])
 
     def f(x, s):
@@ -81,10 +87,10 @@ def test_all_eigenvalues_are_computed_where_the_leading_ones_do_not_stand_out():
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_folds_are_found_where_the_index_is_not_known(monkeypatch, is_open):
+def test_folds_are_found_where_the_index_is_not_known(request, is_open):
     """One eigenvalue is computed, and it is outside the circle all along."""
-    if is_open:  # as in networks that are too large to compute all eigenvalues
-        monkeypatch.setattr(spectra, "_MOST_DENSE", 0)
+    if is_open:
+        request.getfixturevalue("products_alone")
     Q = jnp.asarray(orthogonal(3), jnp.float32)
 
     def G(x, s):
