@@ -40,6 +40,10 @@ _MOST_LOCKED = 64
 """So many directions may be left out of what is searched then; real eigenvalues have one each, and
 pairs two."""
 
+_APART = 1e-6
+"""Directions that are new by less than this part of their length are none. The imaginary part of a
+real eigenvector is 0, and rounding leaves 1e-16 of what is locked already."""
+
 _MOST_DENSE = 2**11
 """Networks of no more units than this have all their eigenvalues computed where the leading ones do
 not say how many are outside, which takes a second for a point of 600 units."""
@@ -195,7 +199,7 @@ def _lock(locked: Float[np.ndarray, "p d"], vectors: Complex[np.ndarray, "d c"])
     new = np.concatenate([np.real(vectors), np.imag(vectors)], axis=1).T
     new = new - (new @ locked[:n].T) @ locked[:n]
     _, sizes, basis = np.linalg.svd(new, full_matrices=False)
-    basis = basis[sizes > 1e-6]  # of vectors of length 1, one of the parts of a real one is 0
+    basis = basis[sizes > _APART]
     if n + len(basis) > len(locked):
         return False
     locked[n : n + len(basis)] = basis

@@ -52,19 +52,22 @@ def test_both_directions_of_a_ring_count(n, n_eigvals, products_alone):
 
 @pytest.mark.parametrize("copies", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_oscillators_that_are_alike_begin_together(copies, products_alone):
-    n, Q = 40, jnp.asarray(orthogonal(40)[:, : 2 * copies])
+    n, basis = 40, orthogonal(40)[:, : 2 * copies]
+    with jax.enable_x64(True):
+        Q = jnp.asarray(basis)
 
-    def f(x, s):
-        a, b = (Q.T @ x).reshape(copies, 2).T
-        grows = s[0] + 1 - a**2 - b**2
-        return Q @ jnp.stack([grows * a - 1.3 * b, 1.3 * a + grows * b], axis=1).reshape(-1) - x
+        def f(x, s):
+            a, b = (Q.T @ x).reshape(copies, 2).T
+            grows = s[0] + s[0] ** 2 + 1 - a**2 - b**2
+            return Q @ jnp.stack([grows * a - 1.3 * b, 1.3 * a + grows * b], axis=1).reshape(-1) - x
 
-    points = origin(n, -0.5, continuous_time=True)
-    branches = continuation(ContinuousTime(f), points, (-0.5, 0.5), n_eigvals=8)
+        points = origin(n, -0.5, continuous_time=True, dtype=np.float64)
+        branches = continuation(ContinuousTime(f), points, (-0.5, 0.5), n_eigvals=8)
     s, index = indices_of(branches)
-    assert [event.kind for event in branches.events] == ["hopf"]
-    assert branches.events[0].s == pytest.approx(0, abs=1e-6)
-    np.testing.assert_array_equal(index, np.where(s > 1e-6, 2 * copies, 0))
+    (event,) = branches.events
+    assert event.kind == "hopf" and abs(event.s) < 1e-12
+    assert event.uncertainty < 1e-11  # as all copies are known on both sides
+    np.testing.assert_array_equal(index, np.where(s > 1e-9, 2 * copies, 0))
 
 
 @pytest.mark.slow
@@ -81,14 +84,20 @@ def test_all_eigenvalues_are_computed_where_the_leading_ones_do_not_stand_out():
     assert len(places) == 4
     np.testing.assert_allclose([event.s for event in branches.events], places, atol=1e-6)
     s, index = indices_of(branches)
+    (branch,) = branches.branches
+    beyond = index > 0  # where the leading one is known, as all are
+    np.testing.assert_allclose(np.abs(branch.eigvals[beyond, 0]), s[beyond], rtol=1e-5)
     outside = (np.abs(np.linalg.eigvals(np.float32(W))) * s[:, None] > 1).sum(axis=1)
     near = np.abs(s[:, None] - places).min(axis=1) < 1e-6
     np.testing.assert_array_equal(index[~near], outside[~near])
 
 
-@pytest.mark.parametrize("is_open", [True, False])
-def test_folds_are_found_where_the_index_is_not_known(request, is_open):
-    """One eigenvalue is computed, and it is outside the circle all along."""
+@pytest.mark.parametrize(
+    ("n_eigvals", "is_open", "indices"),
+    [(1, True, {-1}), (2, True, {-1, 1}), (1, False, {1, 2})],
+)
+def test_folds_are_found_where_the_index_is_not_known(request, n_eigvals, is_open, indices):
+    """One eigenvalue is outside the circle all along, and two are between the folds."""
     if is_open:
         request.getfixturevalue("products_alone")
     Q = jnp.asarray(orthogonal(3), jnp.float32)
@@ -99,14 +108,12 @@ def test_folds_are_found_where_the_index_is_not_known(request, is_open):
 
     root = np.roots([1, 0, -1, 1]).real[np.roots([1, 0, -1, 1]).imag == 0]  # of y^3 - y + 1 = 0
     points = FixedPoints(xstar=root * np.asarray(Q)[None, :, 0], inputs=np.full((1, 1), -1.0))
-    branches = continuation(G, points, (-1, 1), n_eigvals=1)
+    branches = continuation(G, points, (-1, 1), n_eigvals=n_eigvals)
     found = sorted(event.s for event in branches.events)
     assert [event.kind for event in branches.events] == ["fold", "fold"]
     np.testing.assert_allclose(found, [-2 / np.sqrt(27), 2 / np.sqrt(27)], atol=1e-5)
     told = "\n".join(branches.summary_lines())
     (branch,) = branches.branches
-    if is_open:
-        assert set(branch.index) == {-1}
-        assert f"index is not known (-1) at {len(branch)} of its points" in told
-    else:
-        assert set(branch.index) == {1, 2} and "not known" not in told
+    n_unknown = np.sum(branch.index < 0)
+    assert set(branch.index) == indices
+    assert (f"index is not known (-1) at {n_unknown} of its points" in told) == is_open

@@ -352,7 +352,25 @@ class Alone(Driven):
         super().update()
 
 
-@pytest.mark.parametrize(("model", "u"), [(Alone, []), (Driven, []), (Driven, [0.1, 0.2])])
+class WithMore(Driven):
+    """Takes an input, and any number of others, none of which is a state."""
+
+    def update(self, current, *others):
+        super().update(current)
+
+
+class OfNoLength(Driven):
+    """Has to be given an input, of whatever length."""
+
+    def update(self, current):
+        super().update(jnp.sum(current))
+
+
+CASES = [(Alone, []), (Driven, []), (OfNoLength, [])]
+CASES += [(Driven, [0.1, 0.2]), (WithMore, [0.1, 0.2])]
+
+
+@pytest.mark.parametrize(("model", "u"), CASES)
 def test_models_that_need_no_input_keep_their_state(model, u):
     u = np.float32(u)
     fps, _ = find_fixed_points(as_transition(model()), np.ones((3, 2), np.float32), u)

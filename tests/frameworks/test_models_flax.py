@@ -168,6 +168,20 @@ def test_an_nnx_cell_in_the_finder():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, expected)
 
 
+class WithEvaluation(TwoLayersNNX):
+    """Its `eval` evaluates it on data, where that of Flax switches to evaluation."""
+
+    def eval(self, data):
+        raise AssertionError("this is the user's own")
+
+
+def test_an_eval_method_of_the_users_own_is_not_called():
+    cells = (kind(N_IN, N, rngs=nnx.Rngs(0)) for kind in (WithEvaluation, TwoLayersNNX))
+    F, G = map(as_transition, cells)
+    x, u = jnp.ones(F.n_states), jnp.ones(N_IN)
+    np.testing.assert_array_equal(F(x, u), G(x, u))
+
+
 class WithTraceNNX(nnx.Module):
     """Units that remember their state; whether that matters to the next step."""
 

@@ -90,8 +90,9 @@ def test_growth_is_a_negative_time_constant_and_no_change_an_infinite_one():
 def test_time_constants_are_in_the_unit_of_dt(flow):
     fps = with_eigenvalues([-0.9, 0.5], continuous_time=flow)
     np.testing.assert_allclose(fps.time_constants(dt=20), 20 * fps.time_constants())
-    with pytest.raises(ValueError, match=r"FixedPoints.time_constants: `dt` is 0; .* above 0"):
-        fps.time_constants(0)
+    for dt in (0, -1):
+        with pytest.raises(ValueError, match=rf"time_constants: `dt` is {dt}; .*number above 0"):
+            fps.time_constants(dt)
     with pytest.raises(ValueError, match="`eigval_J_xstar` is None; call `decompose` first"):
         points([np.eye(2)]).replace(eigval_J_xstar=None).time_constants(dt=20)
 
