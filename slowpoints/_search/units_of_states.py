@@ -59,17 +59,17 @@ def units_of_states(
         return _units(_sizes(x, jnp), _sizes(_next(F, x, u), jnp), np.inf, jnp).astype(x.dtype)
     rows = np.ones(x.shape[0], bool) if rows is None else rows
     most = np.inf if found is None else USUAL
-    sizes = _sizes(np.asarray(x)[rows], np)
+    sizes = near = _sizes(np.asarray(x)[rows], np)
     if found is not None:  # but small entries may be small only there
         reached = _sizes(np.asarray(found)[rows], np)
         largest = np.max(reached, initial=0)
-        if np.max(sizes, initial=0) > APART * largest > 0:  # starts from far away
-            sizes = np.minimum(sizes, largest)
+        far = np.max(sizes, initial=0) > APART * largest > 0
+        near = np.maximum(np.minimum(sizes, largest) if far else sizes, reached)
         sizes = np.maximum(sizes, reached)
-    after = sizes
-    if np.any(_units(sizes, sizes, most, np) != 1):
-        after = _sizes(np.asarray(in_chunks(_next_of_rows, F, _AT_A_TIME, x, u))[rows], np)
-    return _units(sizes, after, most, np).astype(x.dtype)
+    if np.all(_units(sizes, sizes, most, np) == 1):
+        return np.ones(x.shape[1], x.dtype)
+    after = _sizes(np.asarray(in_chunks(_next_of_rows, F, _AT_A_TIME, x, u))[rows], np)
+    return _units(near, after, most, np).astype(x.dtype)
 
 
 def balanced_units(
