@@ -407,7 +407,7 @@ def test_a_new_python_number_compiles_and_a_new_array_does_not():
     def search(number, array):
         optimize_batch(lambda x, u: number * x + array, jnp.ones((2, 2)), U)
 
-    ones, zeros = jnp.ones(2), jnp.zeros(2)  # before: the first array of a shape is compiled as well
+    ones, zeros = jnp.ones(2), jnp.zeros(2)  # the first array of a shape is compiled as well
     search(0.5, ones)
     with compilations() as compiled:
         search(0.5, zeros)
