@@ -17,12 +17,13 @@ from slowpoints._connections.outcome import check_steps
 from slowpoints._connections.refined_points import working_dtype
 from slowpoints._core import arguments
 from slowpoints._core.types import RealArray
+from slowpoints._core.units import units_of
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.time_scale import TimeSteps, in_steps, length_of_step
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, in_units, units_of
+from slowpoints._network.units import InUnits, in_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._proofs.certify import certify as certified
 

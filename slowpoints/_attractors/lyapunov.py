@@ -15,6 +15,7 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
+from slowpoints._core.units import units_of
 from slowpoints._linear_algebra import lapack
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
@@ -22,7 +23,7 @@ from slowpoints._network.flow import Flow
 from slowpoints._network.precision import with_precision
 from slowpoints._network.time_scale import in_steps, length_of_step
 from slowpoints._network.trace import traced
-from slowpoints._network.units import in_units, units_of
+from slowpoints._network.units import in_units
 
 N_BLOCKS = 16
 """The steps are measured in so many blocks, whose means tell the errors. More and shorter ones

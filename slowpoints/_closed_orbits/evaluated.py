@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 from slowpoints._closed_orbits.equations import Equations
 from slowpoints._connections.refined_points import enabled
 from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.units import relative_units, unit_of
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.precision import with_precision
-from slowpoints._network.units import InUnits, relative_units, unit_of
+from slowpoints._network.units import InUnits
 
 _SILENT = 2.0**-45
 """Entries of orbits that are smaller than this part of others are rounding of float64."""

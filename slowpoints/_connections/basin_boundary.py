@@ -25,15 +25,17 @@ from slowpoints._connections.refined_points import (
     speeds,
     working_dtype,
 )
+from slowpoints._connections.units_at_rest import units_at_rest
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
+from slowpoints._core.units import unit_of
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.precision import with_precision
 from slowpoints._network.time_scale import in_steps
 from slowpoints._network.trace import traced
-from slowpoints._network.units import in_units, unit_of, units_of
+from slowpoints._network.units import in_units
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -159,20 +161,19 @@ def basin_boundary(
             states.
         ImportError: if `F` is in continuous time, and diffrax is not installed.
     """
-    caller = "basin_boundary"
-    F = as_transition(F)
+    caller, F = "basin_boundary", as_transition(F)
     check_steps(caller, F, a=a, b=b, inputs=inputs)
     max_steps = arguments.whole(caller, "max_steps", max_steps, least=1)
     max_rounds = arguments.whole(caller, "max_rounds", max_rounds)
     F, a, b, u = _checked(caller, F, a, b, inputs)
-    relative = units_of(a, b)
+    relative = units_at_rest(F, np.concatenate([a, b]), np.concatenate([u, u]))
     apart = np.linalg.norm((a - b) / relative, axis=1)
     unit = relative * unit_of(float(np.median(apart)) if len(a) else 0.0)
     a, b = ((x / unit).astype(x.dtype) for x in (a, b))
     pairs = _Pairs.of(in_units(F, unit), a, b, u, max_steps)
     found = pairs.crossing(pairs.a, pairs.b, np.full(len(a), 1))
-    low, high = pairs.between(pairs.a, pairs.b, found)
-    state = low
+    state, high = pairs.between(pairs.a, pairs.b, found)
+    low = state
     for _ in range(max_rounds):
         if (speeds(pairs.steps, low, pairs.u) <= _AT_REST * pairs.distance).all():
             break
@@ -202,13 +203,12 @@ def _checked(caller: str, F: Transition, a: Any, b: Any, inputs: Any) -> Any:
         value = arguments.array(caller, name, value, *shapes, floating=True, finite=True)
         arguments.check_precision(caller, name, value.dtype)
         states[name] = np.asarray(value)
-    shape = states["b"].shape
     a, b = (np.atleast_2d(x) for x in states.values())
     if a.shape[1] == 0:
         arguments.refuse(caller, "a", "has no states", "at least one state", ValueError)
     if a.shape[1] != b.shape[1] or (len(a) != len(b) and 1 not in (len(a), len(b))):
         expected = f"one that goes with that of `a`, {states['a'].shape}"
-        arguments.refuse(caller, "b", f"has shape {shape}", expected, ValueError)
+        arguments.refuse(caller, "b", f"has shape {states['b'].shape}", expected, ValueError)
     n = max(len(a), len(b)) if len(a) and len(b) else 0
     a, b = (np.broadcast_to(x, (n, a.shape[1])) for x in (a, b))
     dtype = jax.dtypes.canonicalize_dtype(a.dtype)

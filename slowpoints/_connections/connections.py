@@ -13,11 +13,12 @@ from slowpoints._connections.exact_points import ExactPoints
 from slowpoints._connections.leaving import between, leaving
 from slowpoints._connections.outcome import Endings, Outcome, Starts, check_steps, run_until_ended
 from slowpoints._connections.paths import paths
+from slowpoints._connections.units_at_rest import units_at_rest
 from slowpoints._core import arguments
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.time_scale import length_of_step, steps_near
-from slowpoints._network.units import in_units, units_of
+from slowpoints._network.units import in_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.traced import traced_for
 
@@ -267,7 +268,7 @@ def connections(
     points = fps.to_numpy()
     counted = counted_rows(points) & np.isfinite(points.xstar).all(axis=1)
     begun = None if points.x_init is None else points.x_init[counted]
-    unit = units_of(points.xstar[counted], begun)
+    unit = units_at_rest(F, points.xstar[counted], points.inputs[counted], begun)
     F = in_units(F, unit)
     exact = ExactPoints.of(F, points, np.flatnonzero(counted), unit)
     if not points.has_decomposed_jacobians:

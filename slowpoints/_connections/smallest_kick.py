@@ -27,17 +27,19 @@ from slowpoints._connections.refined_points import (
     speeds,
     working_dtype,
 )
+from slowpoints._connections.units_at_rest import units_at_rest
 from slowpoints._connections.unstable_points import unstable_points
 from slowpoints._core import arguments
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.units import unit_of
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.precision import with_precision
 from slowpoints._network.time_scale import in_steps, length_of_step
 from slowpoints._network.trace import traced
-from slowpoints._network.units import in_units, unit_of, units_of
+from slowpoints._network.units import in_units
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -278,7 +280,7 @@ class _Basin(eqx.Module):
             perturbed: states and inputs by which it leaves the attractor.
         """
         _, n_grid, max_steps = limits
-        relative = units_of(a[None], moved[None])
+        relative = units_at_rest(F, a[None], u[None], moved[None])
         lengths = np.linalg.norm([a / relative, moved / relative / n_grid], axis=1)
         unit = relative * unit_of(float(lengths.max()))
         x, u = (a[None] / unit).astype(a.dtype), u[None]

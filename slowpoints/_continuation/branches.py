@@ -21,9 +21,9 @@ from slowpoints._closed_orbits.orbits import ClosedOrbits
 from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
 from slowpoints._core.types import Number
+from slowpoints._core.units import units_of
 from slowpoints._linear_algebra.signs import signs_of
 from slowpoints._network.base import Transition
-from slowpoints._network.units import units_of
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from slowpoints._core.arrays import in_chunks
 from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.units import unit_of
 from slowpoints._network.base import Transition
-from slowpoints._network.units import unit_of
 
 _PROBES = 2.0 ** np.arange(-64, 64, 2)
 """How far from a state the network is looked at."""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from slowpoints._core.units import relative_units
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
-from slowpoints._network.units import InUnits, relative_units
+from slowpoints._network.units import InUnits
 
 _MOST_ENTRIES = 2**21
 """Rows are certified together as long as their Jacobians have no more entries than this; a few

@@ -85,13 +85,25 @@ def frequencies(eigval: Num[RealArray, "*b k"], continuous_time: bool) -> Float[
     return xp.where(xp.imag(eigval) == 0, xp.abs(angle), angle) / (2 * np.pi)
 
 
-def left_eigenvectors(eigvec: Complex[RealArray, "n d d"]) -> Complex[RealArray, "n d d"]:
+def left_eigenvectors(
+    eigvec: Complex[RealArray, "n d d"], unit: Float[np.ndarray, " d"] | None = None
+) -> Complex[RealArray, "n d d"]:
     """Return the inverse of each matrix of right eigenvectors, or NaN for a defective Jacobian.
 
     In a defective matrix, rounding splits a multiple eigenvalue, and its eigenvectors, by about the
     square root of the machine precision `eps`. Eigenvectors therefore count as independent only up
     to a condition number of `0.5 / sqrt(eps)`.
+
+    Args:
+        eigvec: the eigenvectors in columns.
+        unit: what the entries of the states are measured in, where that is not the same for all.
+            Eigenvectors in these units then tell whether they are independent.
     """
+    if unit is not None and not (unit == unit[:1]).all():
+        xp, unit = _backend(eigvec), unit.astype(np.finfo(eigvec.dtype).dtype)
+        own = eigvec / unit[:, None]
+        length = xp.linalg.norm(own, axis=1, keepdims=True)
+        return left_eigenvectors(own / length) / length.swapaxes(1, 2) / unit
     xp = _backend(eigvec)
     finite = xp.isfinite(eigvec).all(axis=(1, 2))
     eye = xp.eye(eigvec.shape[1], dtype=eigvec.dtype)

@@ -6,9 +6,9 @@ The functions take `FixedPoints` backed by NumPy or JAX, on the host.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
-from slowpoints._network.units import units_of
+from slowpoints._core.units import heard_entries, units_of
 
 UNCERTAIN = 4.0
 """Rounding changes entries of a Jacobian by one or two units in the last place. If that could make
@@ -73,7 +73,16 @@ def neutral_directions(fps: Any, row: int) -> Float[np.ndarray, "n_states k"]:
 def units_of_points(fps: Any) -> Float[np.ndarray, " n_states"]:
     """Return the unit of each entry of the states, from all points and where searches started."""
     states = [x for x in (fps.xstar, fps.F_xstar, fps.x_init) if x is not None]
-    return units_of(*states) if states else np.ones(fps.J_xstar.shape[-1])
+    if not states:
+        return np.ones(fps.J_xstar.shape[-1])
+    return units_of(*states, heard=heard_in_points(fps))
+
+
+def heard_in_points(fps: Any) -> Bool[np.ndarray, " n_states"] | None:
+    """Return which entries are small and yet no rounding, or `None` if that is not known."""
+    if fps.xstar is None or fps.F_xstar is None or fps.J_xstar is None:
+        return None
+    return heard_entries(fps.xstar, fps.J_xstar, fps.F_xstar, fps.continuous_time)
 
 
 def _matrices(

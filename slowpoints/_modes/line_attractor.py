@@ -18,10 +18,11 @@ from slowpoints._arclength.through_points import (
 )
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.units import relative_units
 from slowpoints._linear_algebra.linear_dynamics import count_growing, lasting
+from slowpoints._linear_algebra.signs import heard_in_points
 from slowpoints._modes.linear_modes import LinearModes, linear_modes
 from slowpoints._modes.slow_manifold import slow_part, slowest_axis
-from slowpoints._network.units import relative_units
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.own_units import directions_of_states, in_units
 
@@ -206,7 +207,7 @@ def line_attractor(
     if toward is not None:
         toward = arguments.direction(caller, toward, fps.n_states, fps.n_inputs)
     rows, fps = _checked_rows(caller, fps)
-    unit = relative_units(fps.xstar, fps.x_init)
+    unit = relative_units(fps.xstar, fps.x_init, heard=heard_in_points(fps))
     toward = None if toward is None else unit * np.asarray(toward, np.float64)
     x = fps.xstar.astype(np.float64) / unit
     spread = _checked_spread(caller, fps, x)

@@ -12,26 +12,11 @@ from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra import linear_dynamics
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
+from slowpoints._linear_algebra.signs import units_of_points
 from slowpoints._linear_algebra.spectra import square_jacobians
+from slowpoints._modes.eigenvectors import modes_of
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
-
-CIRCLE = 1e-8
-"""If the real and imaginary parts of an eigenvector of norm 1 are as long as each other, and at a
-right angle, up to this, the ellipse on which the state turns is a circle, which has no axes."""
-
-INDEPENDENT = 1e-6
-"""A left eigenvector is that of one mode if it reads others by at most this fraction of its norm.
-In float64, simple eigenvalues give less; those of a defective matrix give about the square root of
-the precision, 1e-8, of a vector that is itself as large as 1e8."""
-
-ROUNDINGS = 10
-"""The QR algorithm gives the eigenvalues of a matrix that differs by a few units in the last place
-of its norm."""
-
-_MOST_PLACES = 16
-"""For so many defective modes, the slowest ones, it is asked whether they may be neutral. Each
-takes a decomposition."""
 
 SLOW_STEPS = 10.0
 """A mode is slow, unless told otherwise, if it lasts ten steps (or units of time) or more: it then
@@ -211,11 +196,13 @@ def linear_modes(
     dFdu = None if fps.dFdu is None else np.asarray(fps.dFdu, np.float64)
     slow = SLOW_STEPS * dt if slow is None else float(slow)
     with one_thread_for_lapack():  # several take longer for matrices of a few hundred rows
-        return _modes(J, dFdu, readout, toward, slow, dt, fps.continuous_time, eps)
+        unit = units_of_points(fps)
+        return _modes(J, unit, dFdu, readout, toward, slow, dt, fps.continuous_time, eps)
 
 
 def _modes(
     J: Float[np.ndarray, "n d d"],
+    unit: Float[np.ndarray, " d"],
     dFdu: Float[np.ndarray, "n d m"] | None,
     readout: Float[np.ndarray, "d k"] | None,
     toward: Float[np.ndarray, " d"] | None,
@@ -226,10 +213,7 @@ def _modes(
 ) -> LinearModes:
     finite = np.asarray(np.isfinite(J).all(axis=(1, 2)))
     known = np.where(finite[:, None, None], J, 0.0)
-    values, right = _slowest_first(known, flow)
-    right = right * _phases(values, right, toward)[:, None, :]
-    left = _left(known, values, right)
-    left = np.where(np.imag(values)[:, :, None] == 0, np.real(left), left)  # the inverse rounds
+    values, right, left, may_be_neutral = modes_of(known, unit, toward, flow)
     unknown = ~finite
     values[unknown], right[unknown], left[unknown] = np.nan, np.nan, np.nan
     tau = dt * np.asarray(linear_dynamics.time_constants(values, flow))
@@ -263,95 +247,12 @@ def _modes(
         readout_angle=None if every is None else _angles(*moves, every),
         henrici=_henrici(J, values) / rate_unit,
         numerical_abscissa=_numerical_abscissa(known, finite, flow) / dt,
-        n_unstable=np.where(
-            finite & ~_may_be_neutral(known, values, left, flow), grows.sum(axis=1), -1
-        ),
+        n_unstable=np.where(finite & ~may_be_neutral, grows.sum(axis=1), -1),
         n_slow=np.where(finite, lasts.sum(axis=1), -1),
         unstable_dimension=_participation(right, grows),
         slow_dimension=_participation(right, lasts),
         longest=dt * linear_dynamics.longest_time(values, flow, eps),
     )
-
-
-def _slowest_first(
-    J: Float[np.ndarray, "n d d"], flow: bool
-) -> tuple[Complex[np.ndarray, "n d"], Complex[np.ndarray, "n d d"]]:
-    values, right = (a.astype(np.complex128) for a in np.linalg.eig(J))
-    # Both of a pair have the same rate to the bit, so they stay next to each other.
-    rates = np.asarray(linear_dynamics.growth_rates(values, flow))
-    order = np.argsort(np.abs(rates), axis=1, kind="stable")
-    return np.take_along_axis(values, order, 1), np.take_along_axis(right, order[:, None], 2)
-
-
-def _phases(
-    values: Complex[np.ndarray, "n d"],
-    right: Complex[np.ndarray, "n d d"],
-    toward: Float[np.ndarray, " d"] | None,
-) -> Complex[np.ndarray, "n d"]:
-    """Return by which factors of size 1 the eigenvectors get the documented phase and sign."""
-    # The real part and the imaginary part are half-axes if the square of the vector is positive.
-    square = np.sum(right * right, axis=1)
-    turns = (np.imag(values) != 0) & (np.abs(square) > CIRCLE)
-    phase = np.where(turns, np.exp(-0.5j * np.angle(square)), 1.0)
-    real = np.real(right * phase[:, None, :])
-    if toward is None:
-        largest = np.argmax(np.abs(real), axis=1)[:, None]
-        side = np.take_along_axis(real, largest, 1)[:, 0]
-    else:
-        side = np.einsum("d,ndk->nk", toward, real)
-    return np.where(side < 0, -phase, phase)
-
-
-def _left(
-    J: Float[np.ndarray, "n d d"],
-    values: Complex[np.ndarray, "n d"],
-    right: Complex[np.ndarray, "n d d"],
-) -> Complex[np.ndarray, "n d d"]:
-    """Return left eigenvectors in rows, biorthonormal to the right ones.
-
-    They are the inverse of these. If some modes are defective, so that there is no inverse, the
-    other modes still have theirs, which are then found as eigenvectors of the transpose.
-    """
-    left = np.array(linear_dynamics.left_eigenvectors(right))
-    rows = np.flatnonzero(np.isnan(left).any(axis=(1, 2)))
-    if rows.size == 0:
-        return left
-    others, vectors = (a.astype(np.complex128) for a in np.linalg.eig(np.swapaxes(J[rows], 1, 2)))
-    nearest = np.argmin(np.abs(values[rows][:, :, None] - others[:, None, :]), axis=2)
-    found = np.take_along_axis(np.swapaxes(vectors, 1, 2), nearest[:, :, None], 1)
-    products = found @ right[rows]
-    own = np.diagonal(products, axis1=1, axis2=2)
-    rest = np.abs(products - own[:, :, None] * np.eye(own.shape[1])).max(axis=2)
-    simple = (np.abs(own) > np.sqrt(np.finfo(np.float64).eps)) & (rest <= INDEPENDENT)
-    scaled = found / np.where(simple, own, 1)[:, :, None]
-    left[rows] = np.where(simple[:, :, None], scaled, np.nan)
-    return left
-
-
-def _may_be_neutral(
-    J: Float[np.ndarray, "n d d"],
-    values: Complex[np.ndarray, "n d"],
-    left: Complex[np.ndarray, "n d d"],
-    flow: bool,
-) -> Bool[np.ndarray, " n"]:
-    """Return for which points a defective mode may be on the other side of the edge of stability.
-
-    An eigenvalue may be at `z` if a change of `J` by rounding makes `J - z I` singular: if `z` is
-    in the pseudospectrum of that size (Trefethen & Embree 2005, ch. 2). For each defective mode,
-    `z` is the place on the unit circle, or the imaginary axis, next to its eigenvalue.
-    """
-    found = np.zeros(len(J), bool)
-    eye = np.eye(J.shape[1])
-    for row in np.flatnonzero(np.isfinite(values).all(axis=1)):
-        own = values[row, np.isnan(left[row]).any(axis=1)]
-        own = own[np.imag(own) >= 0][:_MOST_PLACES]  # the slowest ones; the others are mirrored
-        with np.errstate(all="ignore"):
-            places = 1j * np.imag(own) if flow else own / np.abs(own)
-        rounding = ROUNDINGS * np.finfo(np.float64).eps * np.linalg.norm(J[row])
-        for z in places[np.isfinite(places)]:
-            smallest = np.linalg.svd(J[row] - z * eye, compute_uv=False)[-1]
-            found[row] |= smallest <= rounding
-    return found
 
 
 def _angles(

@@ -14,6 +14,7 @@ from slowpoints._core import arguments
 from slowpoints._core.arrays import filled_up, first_rows
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.units import units_of
 from slowpoints._linear_algebra import lapack
 from slowpoints._linear_algebra.linear_dynamics import count_unstable
 from slowpoints._modes.kink_passages import ThroughKink, through_kinks
@@ -22,7 +23,7 @@ from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.precision import computes_in_float64, with_precision
-from slowpoints._network.units import InUnits, units_of
+from slowpoints._network.units import InUnits
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._points.traced import traced_for

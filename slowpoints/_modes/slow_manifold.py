@@ -13,6 +13,7 @@ from slowpoints._arclength.through_points import LEAST_POINTS, same_side
 from slowpoints._core import arguments
 from slowpoints._core.arrays import power_of_two
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.units import heard_entries, relative_units, small_entries
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
 from slowpoints._linear_algebra.linear_dynamics import count_growing, lasting
 from slowpoints._modes.linear_modes import SLOW_STEPS, LinearModes, linear_modes
@@ -22,7 +23,7 @@ from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime, linearised_part
 from slowpoints._network.q_fn import q_fn
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, relative_units
+from slowpoints._network.units import InUnits
 from slowpoints._points.decompose import decompose
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
@@ -34,6 +35,9 @@ from slowpoints._solvers.krylov_trust_region import KrylovTrustRegion
 FEW = 0.1
 """Another `q_max` is proposed if there are fewer points than this fraction of the rows, and fewer
 than make a curve: the rows have run along the manifold to where it is slowest."""
+
+_LOOKED_AT = 16
+"""At so many starts, spread over all, it is seen which small entries are no rounding."""
 
 PARTS = 40
 """Unless told otherwise, points are this fraction of the manifold's extent apart, or more: a line
@@ -157,7 +161,7 @@ def slow_manifold(
     spacing = arguments.number(caller, "spacing", spacing, finite=True, or_none=True)
     max_iters = arguments.whole(caller, "max_iters", max_iters, least=1)
     dt = float(arguments.positive(caller, "dt", dt))
-    unit = relative_units(x0)
+    unit = relative_units(x0, heard=_heard(F, x0, u))
     part, y0 = _in(unit, F, x0, u)
     rows = _rows(part, y0, u, {"max_iters": max_iters, "tol_q": q_max})
     is_kept = _is_slow(rows, q_max)
@@ -212,6 +216,17 @@ def _few(
         f"are faster than `q_max` = {q_max:.2g}: their median q is {typical:.2g}. If they lie on a "
         f"line, a ring or a surface, try `q_max={typical:.1g}`: rows then stay where they start."
     )
+
+
+def _heard(F: Transition, x0: Any, u: Any) -> Bool[np.ndarray, " n_states"] | None:
+    """Return which entries are small and yet no rounding: the starts need not be at rest."""
+    if not small_entries(x0).any():
+        return None
+    some = np.unique(np.linspace(0, len(x0) - 1, _LOOKED_AT).astype(int))
+    fps = FixedPoints(
+        xstar=np.asarray(x0)[some], inputs=np.tile(np.reshape(u, (1, -1)), (len(some), 1))
+    )
+    return heard_entries(fps.xstar, jacobians(F, fps).to_numpy().J_xstar)
 
 
 def _in(

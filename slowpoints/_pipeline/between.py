@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._core.arrays import beside, in_chunks, put
 from slowpoints._core.programs import CompiledOnce
+from slowpoints._core.units import units_of
 from slowpoints._linear_algebra.cores import one_thread_for_lapack
 from slowpoints._linear_algebra.signs import signs_of
 from slowpoints._network.base import Transition
 from slowpoints._network.q_fn import half_squared_norm
-from slowpoints._network.units import units_of
 from slowpoints._pipeline.select import select
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians

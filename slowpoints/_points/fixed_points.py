@@ -13,12 +13,14 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Complex, Float, Int
 
 from slowpoints._core import arguments
 from slowpoints._core.arrays import rows_of
 from slowpoints._core.types import Number, RealArray
 from slowpoints._linear_algebra import linear_dynamics
+from slowpoints._linear_algebra.signs import units_of_points
 from slowpoints._linear_algebra.spectra import spectra_of, square_jacobians
 from slowpoints._linear_algebra.stability import relative_speed
 from slowpoints._points.covering import cover, told_of_survivors
@@ -369,7 +371,8 @@ class FixedPoints:
             `[n, N, N]` the left eigenvectors in rows, in the order of the eigenvalues. They are the
             inverse of the matrix of right eigenvectors, so `W @ eigvec_J_xstar` is the identity and
             `W @ J` is `diag(eigenvalues) @ W`. NaN for a point whose Jacobian is not finite, or is
-            defective (its eigenvectors do not span the space) up to rounding.
+            defective (its eigenvectors do not span the space) up to rounding: inside `jit` as the
+            vectors are, elsewhere with each state in a unit of its own size.
 
         Raises:
             ValueError: if there are no eigenvectors, or not all of them, as after
@@ -386,7 +389,10 @@ class FixedPoints:
                 "expected (n, N, N). The inverse needs all eigenvectors in the full space: "
                 "`decompose` without `k`, and before `transform`."
             )
-        return linear_dynamics.left_eigenvectors(vectors)
+        arrays = [leaf for leaf in jax.tree.leaves(self) if isinstance(leaf, jax.Array)]
+        known = all(not isinstance(a, Tracer) and a.is_fully_addressable for a in arrays)
+        unit = units_of_points(self) if known and self.xstar is not None else None
+        return linear_dynamics.left_eigenvectors(vectors, unit)
 
     def n_unstable(self) -> Int[RealArray, " n"]:
         """Return each point's number of unstable directions, its index.

@@ -11,12 +11,13 @@ from jaxtyping import Float
 
 from slowpoints._core import arguments
 from slowpoints._core.types import Number, RealArray
+from slowpoints._core.units import relative_units
 from slowpoints._intervals.enclosure import NotCovered
 from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._network.as_transition import as_transition
 from slowpoints._network.base import Transition
 from slowpoints._network.trace import traced
-from slowpoints._network.units import InUnits, relative_units
+from slowpoints._network.units import InUnits
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.status import Status
 from slowpoints._proofs.branch_and_prune import SMALLEST, Parts, SettledParts, branch

@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Float
 from slowpoints._core.arrays import in_chunks
 from slowpoints._core.programs import CompiledOnce
 from slowpoints._core.types import RealArray
+from slowpoints._core.units import APART, unit_of
 from slowpoints._network.base import Transition
 from slowpoints._network.continuous_time import ContinuousTime
-from slowpoints._network.units import APART, unit_of
 
 USUAL = 2.0**7
 """States of this size, or of its inverse, are in units in which networks are usually written: those

@@ -10,7 +10,7 @@ import pytest
 from networks import field_case, field_network, field_starts
 
 from slowpoints import FixedPoints, line_attractor, slow_manifold
-from slowpoints._network.units import relative_units
+from slowpoints._core.units import relative_units
 
 pytestmark = pytest.mark.fast
 

@@ -141,6 +141,26 @@ def test_left_eigenvectors_are_biorthonormal_to_right_ones(xp):
     np.testing.assert_allclose(W @ fps.J_xstar, fps.eigval_J_xstar[:, :, None] * W, atol=atol)
 
 
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_left_eigenvectors_do_not_depend_on_the_units_of_the_states(xp):
+    """Which is what powers of two do not round; a defective Jacobian has none in any of them."""
+    unit = 2.0 ** np.array([-20, 20, 0, 0, 20, -20])
+    J = np.concatenate([random_matrices(), np.eye(6)[None] * 0.5 + np.eye(6, k=1)])
+    x = np.ones((6, 6))
+    usual = FixedPoints(xstar=x, F_xstar=x, J_xstar=J, dtype=np.float64)
+    scaled = FixedPoints(
+        xstar=unit * x, F_xstar=unit * x, J_xstar=unit[:, None] * J / unit, dtype=np.float64
+    )
+    usual, scaled = (fps.decompose_jacobians() for fps in (usual, scaled))
+    expected = usual.left_eigenvectors() / unit
+    W = np.asarray(jax.tree.map(xp.asarray, scaled).left_eigenvectors())
+    assert np.isnan(W[5]).all() and np.isnan(expected[5]).all()
+    rows = lambda W: W[:5] / np.linalg.norm(W[:5] * unit, axis=2, keepdims=True)  # noqa: E731
+    atol = 1e-12 if xp is np else 1e-3
+    products = np.einsum("nkd,nkd->nk", rows(W) * unit, (rows(expected) * unit).conj())
+    np.testing.assert_allclose(np.abs(products), 1, atol=atol)
+
+
 def test_an_input_in_the_direction_of_a_mode_excites_no_other():
     """The modes of `[[0.9, 1], [0, 0.5]]` are (1, 0) and (1, -0.4), by hand."""
     W = points([[[0.9, 1.0], [0.0, 0.5]]]).left_eigenvectors()[0]
