@@ -200,12 +200,13 @@ class LowRank(eqx.Module):
     def kept(self) -> Float[Array, ""]:
         """The share of the squared Frobenius norm, the sum of all squared weights, that is kept.
 
-        It is 1 for weights that are all zero.
+        It is 1 for weights that are all zero, and NaN for those that are not finite.
         """
         # Relative to the largest, whose square may be too large or too small for the precision.
         largest = self.singular_values[0]
         squares = (self.singular_values / jnp.where(largest > 0, largest, 1)) ** 2
-        return jnp.where(largest > 0, squares[: self.rank].sum() / jnp.maximum(squares.sum(), 1), 1)
+        share = squares[: self.rank].sum() / jnp.maximum(squares.sum(), 1)
+        return jnp.where(largest == 0, 1, share)
 
     def reduced(
         self,

@@ -43,6 +43,10 @@ PARTS = 40
 """Unless told otherwise, points are this fraction of the manifold's extent apart, or more: a line
 then has up to 40 points and a ring up to 126, which shows their shape and costs little."""
 
+_ONE_PLACE = 1e-3
+"""Rows that are this close, relative to the extent of the starts, are at one place. Those that ran
+to one fixed point differ by what `q_max` leaves of their way, which is no manifold."""
+
 
 class SlowManifold(eqx.Module):
     """Points on a slow manifold: see [`slow_manifold`][slowpoints.slow_manifold].
@@ -133,7 +137,9 @@ def slow_manifold(
         q_max: the speed `q` below which a state counts as slow. A state with `q = 1e-5` moves by
             0.0045 in a step.
         spacing: the distance between points; by default a fortieth of the extent of the rows, twice
-            the largest distance from their mean. 0 keeps all rows that differ.
+            the largest distance from their mean, but no less than a thousandth of the extent of the
+            starts, twice the median distance: rows that ran to one fixed point are one point. 0
+            keeps all rows that differ.
         max_iters: the largest number of iterations of a row.
         dt: how long a step takes (in continuous time, a unit of time of `F`), for times and rates.
 
@@ -167,8 +173,9 @@ def slow_manifold(
     is_kept = _is_slow(rows, q_max)
     q, kept, rows = rows.qstar, rows[is_kept], _from_units(rows, unit)
     if spacing is None:
-        from_mean = kept.xstar - kept.xstar.mean(axis=0) if kept.n else kept.xstar
-        spacing = 2 * float(np.linalg.norm(from_mean, axis=1).max(initial=0.0)) / PARTS
+        begun = 2 * float(np.median(_from_mean(np.asarray(y0)))) if len(y0) else 0.0
+        spacing = 2 * float(_from_mean(kept.xstar).max(initial=0.0)) / PARTS
+        spacing = max(spacing, _ONE_PLACE * begun)
     points = _from_units(unique(kept, spacing).compact().to_numpy(), unit)
     with one_thread_for_lapack():  # as for the modes
         points = decompose(jacobians(F, points)).to_numpy()
@@ -195,6 +202,10 @@ def slow_manifold(
     )
 
 
+def _from_mean(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:
+    return np.linalg.norm(x - x.mean(axis=0), axis=1) if len(x) else np.zeros(0)
+
+
 def _few(
     F: Transition, x0: Any, u: Any, q_max: float, q: np.ndarray, n_kept: int, n_points: int
 ) -> str:
@@ -207,7 +218,7 @@ def _few(
     if n_points >= LEAST_POINTS or n_points > FEW * n_kept:
         return ""
     typical = float(np.median(q_fn(F, jnp.asarray(x0), jnp.asarray(u, x0.dtype))))
-    spread = np.linalg.norm(np.asarray(x0) - np.mean(x0, axis=0), axis=1).mean()
+    spread = _from_mean(np.asarray(x0)).mean()
     # In so many steps, a slow state does not come as far as states are from their mean.
     if typical <= q_max or not SLOW_STEPS * np.sqrt(2 * typical) <= spread:
         return ""

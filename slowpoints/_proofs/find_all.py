@@ -43,12 +43,13 @@ def find_all(
     up to 16 kinks are solved region by region instead, of which there are up to 65,536.
 
     Networks may have any number of units, too, if their fixed points lie along few directions, at
-    most half as many as there are states. So it is with recurrent weights of low rank, whatever the
-    units, and with linear units of which few are driven by others. Then only these directions are
-    divided: two or three take seconds with hundreds of units. Of piecewise linear networks, these
-    are all points in polynomial time (Pals et al. 2024). What the other directions hold is bounded,
-    as where weights of low rank are stored as one matrix that is rounded, and each point is proven
-    with all units.
+    most half as many as there are states, or if what is not linear in them reads few directions of
+    the states. So it is with recurrent weights `W` of low rank, whatever the units, both in
+    `W phi(x)` and in `phi(W x)`, and with linear units of which few are driven by others. (A gate
+    that multiplies the state reads all of it.) Then only these directions are divided: two or three
+    take seconds with hundreds of units. Of piecewise linear networks, these are all points in
+    polynomial time (Pals et al. 2024). What the other directions hold is bounded, as where weights
+    of low rank are stored as one matrix that is rounded, and each point is proven with all units.
 
     Networks that contract may have any number of units. If a proven bound of the Lipschitz constant
     over the box, in the Euclidean norm, is below 1, there is at most one fixed point (Banach 1922),

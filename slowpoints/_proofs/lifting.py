@@ -5,13 +5,15 @@ state is `F(x) = a + A x + B y(x)`. Leaky, low-rank and many other networks have
 `B`, or few units that are not linear.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from slowpoints._intervals.balls import Ball
+from slowpoints._intervals.balls import Ball, from_bounds, matmul
 from slowpoints._intervals.enclosure import (
     Decision,
     Enclosure,
@@ -21,6 +23,7 @@ from slowpoints._intervals.enclosure import (
 )
 from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.rules import RULES
+from slowpoints._linear_algebra.signs import inverses
 
 _LINEAR = (
     "add",
@@ -51,11 +54,98 @@ _LINEAR = (
 """Operations that are linear in all their operands, besides those that JAX itself moves numbers by.
 """
 
+_MOST_ENTRIES = 2**24
+"""Networks with more slopes than this by what their nonlinear operations return are left to other
+methods: some ten arrays of that size, 128 MB each, would be in use at a time."""
+
+_NEGLIGIBLE = 1e-5
+"""Directions that are driven less than this, relative to the one that is driven most, are not
+divided along: where they lead is bounded instead. Weights of low rank that are stored as one matrix
+in float32 have directions of 1e-7 besides those of their rank."""
+
+REST = 1e-3
+"""What the other directions hold is at most this share of the box. Otherwise, `I - A` is singular,
+or nearly so, and the states are not known from what drives them."""
+
 _PRODUCTS = ("mul", "dot_general")
 """Operations that are linear if no more than one of their operands depends on the state."""
 
 
-def lifted(program: EnclosedProgram, box: Ball, n_returned: int) -> tuple[Ball, Ball, Ball]:
+@dataclasses.dataclass(frozen=True)
+class SolvedStates:
+    """Where the fixed points of a box are: at `origin + M (y(x) - y_centre)`, but for `rest`.
+
+    `y(x)` is what the network's nonlinear operations return. That follows from `x = F(x)`, whatever
+    `A` and `B` are exactly: of `(I - A) (x - c) = F(c) - c + B (y - y_c)`, the left side is solved.
+
+    Attributes:
+        box: `[1, n_states]` the box, with the middle `c`.
+        origin: `[n_states]`.
+        M: `[n_states, n_returned]`.
+        rest: `[n_states]` by how much a fixed point may differ from it.
+        y: `[n_returned]` what is returned in the box.
+        y_centre: `[n_returned]` what is returned at its centre.
+    """
+
+    box: Ball
+    origin: Ball
+    M: Ball
+    rest: Float[np.ndarray, " n_states"]
+    y: Ball
+    y_centre: Ball
+
+
+def solved_states(program: EnclosedProgram, low: Any, high: Any) -> SolvedStates | None:
+    """Return how the fixed points of a box depend on what nonlinear operations return there.
+
+    `None` if that is not known, or for too many numbers.
+
+    Raises:
+        NotCovered: if the network has an operation that no rule covers.
+    """
+    n_states = low.size
+    box = from_bounds(low[None], high[None])
+    n_returned = returned(program, depends_on_all(box)).shape[1]
+    if not 0 < n_returned <= _MOST_ENTRIES // n_states - n_states:
+        return None
+    A, B, y = lifted(program, box, n_returned)
+    if not all(np.all(ball.is_known) for ball in (A, B, y)):
+        return None
+    centre, eye = Ball(box.mid), Ball(np.eye(n_states))
+    y_centre = returned(program, depends_on_all(centre)).value.map(lambda a: a[0])
+    R = Ball(np.nan_to_num(inverses((eye.mid - A.mid)[None])[0]))
+    residual = (program.value(centre) - centre).map(lambda a: a[0][:, None])
+    origin = Ball(box.mid[0]) + matmul(R, residual).map(lambda a: a[:, 0])
+    M, unsolved = matmul(R, B), eye - matmul(R, eye - A)
+    if not all(np.all(ball.is_known) for ball in (origin, M, unsolved)):
+        return None
+    return SolvedStates(box, origin, M, unsolved.magnitude @ box.rad[0], y, y_centre)
+
+
+def leading_directions(
+    matrix: Float[np.ndarray, "m n"], n_states: int
+) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " k"], Float[np.ndarray, "k n"]] | None:
+    """Return the singular vectors that count, or `None` if they are more than half of the states.
+
+    The matrix is in units of what its rows and columns range over.
+    """
+    if not np.isfinite(matrix).all():
+        return None
+    U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
+    rank = int(np.sum(s > _NEGLIGIBLE * s[0]))
+    return (U[:, :rank], s[:rank], Vt[:rank]) if 0 < 2 * rank <= n_states else None
+
+
+def _unchanged(operand: Enclosure) -> Enclosure:
+    return operand
+
+
+def lifted(
+    program: EnclosedProgram,
+    box: Ball,
+    n_returned: int,
+    look: Callable[[Enclosure], Enclosure] = _unchanged,
+) -> tuple[Ball, Ball, Ball]:
     """Return `A`, `B` and `y` of a network over a box of states.
 
     For any two states of the box, the next states differ by `A (x - x') + B (y(x) - y(x'))`, for
@@ -65,6 +155,7 @@ def lifted(program: EnclosedProgram, box: Ball, n_returned: int) -> tuple[Ball, 
         program: the network, for one row.
         box: `[1, n_states]` the box.
         n_returned: how many numbers the nonlinear operations return.
+        look: is given their operands, with slopes by the states and by what is returned.
 
     Returns:
         `A` `[n_states, n_states]`, `B` `[n_states, n_returned]`, and what the nonlinear operations
@@ -87,7 +178,7 @@ def lifted(program: EnclosedProgram, box: Ball, n_returned: int) -> tuple[Ball, 
         return Enclosure(value, Ball(rows.reshape(*result.shape, coordinates)))
 
     slope = np.eye(n_states, coordinates)[None]
-    result = enclosure_of(program.run(Enclosure(box, Ball(slope)), _rules(as_variables)))
+    result = enclosure_of(program.run(Enclosure(box, Ball(slope)), _rules(as_variables, look)))
     slope = with_slope(result, coordinates).map(lambda a: a[0])
     A, B = slope.map(lambda a: a[:, :n_states]), slope.map(lambda a: a[:, n_states:])
     mids, radii = ([getattr(v, name) for v in values] for name in ("mid", "radius"))
@@ -96,12 +187,41 @@ def lifted(program: EnclosedProgram, box: Ball, n_returned: int) -> tuple[Ball, 
     return A, B, Ball(np.concatenate([*mids, *empty]), np.concatenate([*radii, *empty]))
 
 
-def returned(program: EnclosedProgram, x: Enclosure) -> Enclosure:
+def operands(program: EnclosedProgram, box: Ball, n_returned: int) -> Ball:
+    """Return what nonlinear operations read of the states themselves, `C` `[n_operands, n_states]`.
+
+    An operand is `C x + D y(x) + c`, with what other operations return in `y(x)`. There is a row
+    for each number that an operation depends on, in the order in which the program meets them.
+
+    Args:
+        program: the network, for one row.
+        box: `[1, n_states]` a box of states.
+        n_returned: how many numbers the nonlinear operations return.
+
+    Raises:
+        NotCovered: if the network has an operation that no rule covers.
+    """
+    n_states = box.shape[1]
+    read: list[Enclosure] = []
+
+    def look(operand: Enclosure) -> Enclosure:
+        slope = with_slope(operand, n_states + n_returned)
+        rows = slope.map(lambda a: a.reshape(-1, n_states + n_returned)[:, :n_states])
+        read.append(Enclosure(Ball(np.zeros(rows.shape[0])), rows))
+        return operand
+
+    lifted(program, box, n_returned, look)
+    return with_slope(RULES["concatenate"]({"dimension": 0}, *read), n_states)
+
+
+def returned(program: EnclosedProgram, x: Enclosure, added: Enclosure | None = None) -> Enclosure:
     """Return what the nonlinear operations return, `[n, n_returned]`.
 
     Args:
         program: the network, for `n` rows; `n` is 1 or the length of no other axis of its arrays.
         x: `[n, n_states]` the states, with slopes.
+        added: `[n, n_operands]` what is added to the operands, for those of other states than `x`:
+            `C` times the difference.
 
     Raises:
         NotCovered: if the network has an operation that no rule covers.
@@ -113,12 +233,27 @@ def returned(program: EnclosedProgram, x: Enclosure) -> Enclosure:
         noted.append(result.map(lambda a, extra: _rows_first(np.asarray(a), extra, n)))
         return result
 
-    program.run(x, _rules(note))
-    length = 1 if x.slope is None else x.slope.shape[-1]
+    program.run(x, _rules(note, _unchanged if added is None else _Added(added)))
+    slopes = [e.slope for e in (x, added) if e is not None and e.slope is not None]
+    length = max([1, *(slope.shape[-1] for slope in slopes)])
     parts = [Enclosure(e.value, with_slope(e, length)) for e in noted]
     if not parts:
         return Enclosure(Ball(np.zeros((n, 0))), Ball(np.zeros((n, 0, length))))
     return RULES["concatenate"]({"dimension": 1}, *parts)
+
+
+class _Added:
+    """Adds to operands, one after the other."""
+
+    def __init__(self, added: Enclosure):
+        self._added, self._start = added, 0
+
+    def __call__(self, operand: Enclosure) -> Enclosure:
+        n, shape = self._added.shape[0], operand.shape
+        some = slice(self._start, self._start + int(np.prod(shape)) // n)
+        self._start = some.stop
+        part = self._added.map(lambda a, extra: _rows_back(a[:, some], shape, n))
+        return RULES["add"]({}, operand, part)
 
 
 def depends_on_all(x: Ball) -> Enclosure:
@@ -136,12 +271,33 @@ def _rows_first(a: np.ndarray, extra: int, n: int) -> Any:
     return a.reshape(n, -1, *tail)
 
 
-def _rules(note: Callable[[Enclosure], Enclosure]) -> dict[str, Callable[..., Any]]:
-    """Return the rules, with `note` applied to what nonlinear operations return."""
-    return {name: _noting(name, rule, note) for name, rule in RULES.items()}
+def _rows_back(a: np.ndarray, shape: tuple[int, ...], n: int) -> Any:
+    """Return rows of numbers as an operand of a shape, in which one axis is that of the rows."""
+    tail = a.shape[2:]
+    if n == 1:
+        return a.reshape(*shape, *tail)
+    if shape.count(n) != 1:
+        raise NotCovered("an operation whose axis of rows is not known")
+    axis = shape.index(n)
+    return np.moveaxis(a.reshape(n, *shape[:axis], *shape[axis + 1 :], *tail), 0, axis)
 
 
-def _noting(name: str, rule: Any, note: Callable[[Enclosure], Enclosure]) -> Callable[..., Any]:
+def _rules(
+    note: Callable[[Enclosure], Enclosure], look: Callable[[Enclosure], Enclosure] = _unchanged
+) -> dict[str, Callable[..., Any]]:
+    """Return the rules, with `note` applied to what nonlinear operations return.
+
+    And with `look` applied to those of their operands that depend on the states.
+    """
+    return {name: _noting(name, rule, note, look) for name, rule in RULES.items()}
+
+
+def _noting(
+    name: str,
+    rule: Any,
+    note: Callable[[Enclosure], Enclosure],
+    look: Callable[[Enclosure], Enclosure],
+) -> Callable[..., Any]:
     def noted(result: Any) -> Any:
         if isinstance(result, Enclosure):
             length = 1 if result.slope is None else result.slope.shape[-1]
@@ -151,9 +307,11 @@ def _noting(name: str, rule: Any, note: Callable[[Enclosure], Enclosure]) -> Cal
         return Decision(result, ~result) if is_decided else result
 
     def apply(params: Any, *args: Any) -> Any:
-        result = rule(params, *args)
         if _is_linear(name, args):
-            return result
+            return rule(params, *args)
+        moves = (isinstance(arg, Enclosure) and arg.slope is not None for arg in args)
+        args = tuple(look(arg) if moved else arg for arg, moved in zip(args, moves, strict=True))
+        result = rule(params, *args)
         return list(map(noted, result)) if isinstance(result, list) else noted(result)
 
     return apply

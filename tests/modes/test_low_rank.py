@@ -328,6 +328,12 @@ def test_the_share_that_is_kept_does_not_depend_on_the_size_of_the_weights(size)
     assert float(low_rank(0 * W, 2).kept) == 1
 
 
+def test_the_share_that_is_kept_of_weights_that_are_not_finite_is_not_known():
+    kept = jax.jit(lambda W: low_rank(W, 2).kept)
+    assert kept(np.eye(4)) == 0.5
+    assert np.isnan(kept(np.diag([np.nan, 3.0, 2.0, 1.0])))
+
+
 @pytest.mark.slow
 def test_points_at_the_origin_do_not_keep_the_search_there():
     v = np.ones(4) / 2

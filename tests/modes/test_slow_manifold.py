@@ -144,6 +144,18 @@ def test_a_low_q_max_is_told_which_one_keeps_the_line():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("F", [lambda x, u: 0.9 * x, lambda x, u: jnp.tanh(0.5 * x[::-1])])
+def test_rows_that_ran_to_one_fixed_point_are_one_point(F):
+    starts = np.float32(np.random.default_rng(0).normal(size=(60, 3)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*starts led to 1 point only")
+        found = slow_manifold(F, starts, np.zeros(0, np.float32), q_max=1e-9)
+    assert found.points.n == 1 and np.sum(found.points.hits) == 60
+    np.testing.assert_allclose(found.points.xstar, 0, atol=3e-4)
+    median = np.median(np.linalg.norm(starts - starts.mean(axis=0), axis=1))
+    assert found.spacing == pytest.approx(2e-3 * median, rel=1e-5)
+
+
 def test_a_plane_of_points_has_time_constants_beyond_measure():
     F = Affine(jnp.diag(jnp.array([1.0, 1.0, 0.5])), jnp.zeros((3, 0)))
     rng = np.random.default_rng(2)

@@ -45,6 +45,17 @@ def as_one_matrix(phi, m, read, b, leak=0.5):
     return lambda x, u: (1 - leak) * x + leak * (W @ phi(x + b))
 
 
+def rates(phi, m, read, b, leak=0.5):
+    """Return a network whose state is what units return: it reads few directions of that."""
+    m, read, b = map(jnp.asarray, (m, read, b))
+    return lambda x, u: (1 - leak) * x + leak * phi(m @ (x @ read) + b)
+
+
+def rates_by_one_matrix(phi, m, read, b, leak=0.5):
+    W, b = jnp.asarray((m @ read.T).astype(np.float32)), jnp.asarray(b)
+    return lambda x, u: (1 - leak) * x + leak * phi(W @ x + b)
+
+
 def assert_has(found, expected, atol):
     """Check that all of some points are there, once each. Others are certified to be points."""
     assert len(found) >= len(expected)
@@ -139,6 +150,81 @@ def test_smooth_networks_have_what_scipy_finds(name, rank, n):
     fps = all_of(network(phi, m, read, b), cube(n, -40.0, 40.0))
     assert_has(fps.xstar, expected[np.abs(expected).max(axis=1) < 40], 1e-8)
     assert len(expected) >= (3 if name.startswith("tanh") else 1)
+
+
+@pytest.mark.one_in(2)
+@unchecked
+@pytest.mark.parametrize(
+    ("name", "rank", "stored", "leak"),
+    [
+        ("tanh", 1, rates_by_one_matrix, 1.0),
+        pytest.param("tanh", 2, rates, 0.5, marks=pytest.mark.slow),
+        pytest.param("tanh", 2, rates_by_one_matrix, 0.1, marks=pytest.mark.slow),
+        pytest.param("softplus", 2, rates, 1.0, marks=pytest.mark.slow),
+        pytest.param("sigmoid", 2, rates_by_one_matrix, 0.5, marks=pytest.mark.slow),
+        pytest.param("tanh of a sum", 2, rates, 1.0, marks=pytest.mark.slow),
+        pytest.param("tanh of a sum", 1, rates_by_one_matrix, 0.3, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_of_rates_have_what_scipy_finds(name, rank, stored, leak):
+    """With `z = read^T x`, points are at `x = phi(m z + b)`, for the `z` of the other form."""
+    phi, in_numpy = phi_of(name)
+    n = 60
+    m, read, b = weights(n, rank, 5, gain={"sigmoid": 12.0, "softplus": 0.8}.get(name, 2.0))
+    rng = np.random.default_rng(1)
+    driven = roots(in_numpy, m, read, b, rng.uniform(-4, 4, (400, rank)))
+    expected = in_numpy(driven + b.astype(np.float64))
+    expected = expected[np.abs(expected).max(axis=1) < 40]
+    fps = all_of(stored(phi, m, read, b, leak), cube(n, -40.0, 40.0))
+    # What float32 makes of the product of weights.
+    assert_has(fps.xstar, expected, 1e-8 if stored is rates else 1e-4)
+    assert len(fps.xstar) == len(expected) >= (3 if name == "tanh" else 1)
+
+
+@pytest.mark.slow
+@unchecked
+@pytest.mark.parametrize("seed", range(3))
+def test_rectified_rates_have_the_points_of_the_other_form(seed):
+    """A network that keeps what drives its units has the same points, before the nonlinearity."""
+    m, read, b = weights(40, 2, seed, gain=1.6, noise=2.0)
+    driven = all_of(network(jax.nn.relu, m, read, b), cube(40, -100.0, 100.0)).xstar
+    fps = all_of(rates(jax.nn.relu, m, read, b), cube(40, -1.0, 100.0))
+    assert_same_points(fps.xstar, np.maximum(driven + b, 0), 1e-7)
+
+
+@pytest.mark.slow
+@unchecked
+def test_rates_as_a_flow_under_an_input():
+    m, read, b = weights(30, 1, 8)
+    rate = lambda x, u: -x + jnp.tanh(m @ (x @ read) + b + u)  # noqa: E731
+    u = np.linspace(-0.2, 0.2, 30, dtype=np.float32)
+    starts = np.random.default_rng(0).uniform(-3, 3, (60, 1))
+    driven = roots_with_input(m, read, b, u, starts) + b
+    fps = all_of(ContinuousTime(rate), cube(30, -1.0, 1.0), u)
+    assert_same_points(fps.xstar, np.tanh(driven.astype(np.float64)), 1e-7)
+
+
+@pytest.mark.slow
+@unchecked
+def test_two_nonlinear_layers_read_through_few_directions():
+    """What the second layer reads follows from the first, which reads one direction."""
+    rng = np.random.default_rng(3)
+    read = np.float32(rng.standard_normal((24, 1)) / 12)
+    V = np.float32(rng.standard_normal((24, 24)) / 5)
+    c = np.float32(rng.standard_normal(24))
+    F = lambda x, u: jnp.tanh(V @ jax.nn.sigmoid(3 * c * (x @ read)[0]) + 0.1 * c)  # noqa: E731
+
+    def back(z):
+        h = 1 / (1 + np.exp(-3 * c.astype(float) * z))
+        return np.tanh(V.astype(float) @ h + 0.1 * c.astype(float))
+
+    grid = np.linspace(-2.5, 2.5, 100_001)
+    values = np.array([back(z) @ read[:, 0].astype(float) - z for z in grid])
+    assert is_of_few_dimensions(F, 24)
+    n_roots = int(np.sum(np.sign(values[1:]) != np.sign(values[:-1])))
+    fps = all_of(F, cube(24, -1.0, 1.0))
+    assert len(fps.xstar) == n_roots >= 1
+    np.testing.assert_allclose(fps.xstar, np.stack([back((x @ read)[0]) for x in fps.xstar]))
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs networks that are beside the project")
@@ -264,6 +350,20 @@ def test_networks_of_full_rank_and_integrators_are_left_to_other_methods():
     huge = lambda x, u: jnp.exp(700 * (x @ W[:, :1])) @ W[:1]  # noqa: E731
     assert not is_of_few_dimensions(huge, 12)
     assert is_of_few_dimensions(lambda x, u: jnp.tanh(x @ W[:, :1]) @ W[:1] + 0.5 * x, 12)
+
+
+@pytest.mark.slow
+def test_what_is_read_has_to_be_known_from_few_directions_alone():
+    rng = np.random.default_rng(0)
+    W = np.float32(rng.standard_normal((12, 12)) / 3)
+    h = lambda x: W[:, :1] @ (W[:1] @ x)  # noqa: E731
+    assert is_of_few_dimensions(lambda x, u: jnp.tanh(h(x)), 12)
+    assert not is_of_few_dimensions(lambda x, u: x * jax.nn.sigmoid(h(x)), 12)  # as in a gate
+    assert not is_of_few_dimensions(lambda x, u: jnp.tanh(h(x) + 0.1 * jnp.tanh(x)), 12)
+    both = lambda x, u: jnp.tanh(h(x) + jnp.sin(h(x)) - jnp.cos(h(x)))  # noqa: E731
+    assert is_of_few_dimensions(both, 12)
+    assert not is_of_few_dimensions(lambda x, u: jnp.tanh(h(x)) + 0.2 * x[::-1] ** 2, 12)
+    assert not is_of_few_dimensions(lambda x, u: x + jnp.tanh(h(x)), 12)  # I - A singular
 
 
 # ---- what cannot be decided is said --------------------------------------------------------------
