@@ -24,6 +24,9 @@ _NARROWINGS = 8
 """So often is a box with one fixed point replaced by its image, each of which is a good part
 smaller, before Newton's method starts from its middle."""
 
+_NARROWER = 0.99
+"""Images that are hardly smaller than the boxes are as small as rounding leaves them."""
+
 SMALLEST = 1e-10
 """Parts of this size, relative to the one that is searched, are given up: I - J is singular there
 as far as float64 can tell, or a unit is at a kink."""
@@ -231,15 +234,18 @@ def _images(program: Enclosing, box: Ball) -> tuple[Parts, Parts, Ball]:
     return _known(value), _known(image), slope
 
 
-def narrowed(program: Enclosing, boxes: Parts) -> Parts:
-    """Return what of each box can hold its one fixed point."""
+def narrowed(program: Enclosing, boxes: Parts, most: int = _NARROWINGS) -> Parts:
+    """Return what of each box can hold its one fixed point, after `most` images or fewer."""
     low, high = boxes
-    for _ in range(_NARROWINGS):
+    for _ in range(most):
+        before = high - low
         _, image, _ = _images(program, from_bounds(low, high))
         # Where rounding leaves nothing, the box is as narrow as it gets.
         narrow, wide = np.maximum(low, image.low), np.minimum(high, image.high)
         ok = (narrow <= wide).all(axis=1, keepdims=True)
         low, high = np.where(ok, narrow, low), np.where(ok, wide, high)
+        if (high - low >= _NARROWER * before).all():
+            break
     return Parts(low, high)
 
 

@@ -29,6 +29,10 @@ from slowpoints._proofs.read import Reading, reading
 _AT_A_TIME = 2**22
 """Boxes are looked at with all units together as long as their Jacobians have no more entries."""
 
+_MOST_IMAGES = 100
+"""Boxes with one fixed point are replaced by their images as long as these are smaller, so often at
+most: from there, no Newton's method leads on, as states are known only as far as the box is."""
+
 _MOST_UNDECIDED = 64
 """So many parts that are not decided along the few directions are looked at with all units. More of
 them are around a line of fixed points, of which no part is ever decided."""
@@ -116,7 +120,7 @@ def by_few_dimensions(
     boxes = [undecided.where(slice(_MOST_UNDECIDED))]
     for start in range(0, len(single.low), parts.at_a_time):
         some = single.where(slice(start, start + parts.at_a_time))
-        boxes.append(narrowed(parts.program(len(some.low)), some))
+        boxes.append(narrowed(parts.program(len(some.low)), some, _MOST_IMAGES))
     z, states = joined(boxes, z_low.size), []
     for start in range(0, len(z.low), parts.at_a_time):
         some = from_bounds(*z.where(slice(start, start + parts.at_a_time)))

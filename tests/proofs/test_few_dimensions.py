@@ -204,6 +204,19 @@ def test_rates_as_a_flow_under_an_input():
     assert_same_points(fps.xstar, np.tanh(driven.astype(np.float64)), 1e-7)
 
 
+@unchecked
+def test_a_box_with_one_point_is_narrowed_down_as_long_as_it_takes():
+    """The first box has one point, and its images are smaller by a little only."""
+    rng = np.random.default_rng(340)
+    rng.integers(1, 3)
+    m, read = np.float32(2 * rng.normal(size=(4, 1))), np.float32(rng.normal(size=(4, 1)) / 2)
+    b = np.float32(0.4 * rng.normal(size=4))
+    fps = all_of(rates(jnp.tanh, m, read, b, 0.1), (np.full(4, -2.3), np.full(4, 2.1)))
+    a = [x.astype(np.float64) for x in (m[:, 0], read[:, 0], b)]
+    z = scipy.optimize.brentq(lambda z: z - a[1] @ np.tanh(a[0] * z + a[2]), -9, 9, xtol=1e-14)
+    np.testing.assert_allclose(fps.xstar, [np.tanh(a[0] * z + a[2])], atol=1e-7)
+
+
 @pytest.mark.slow
 @unchecked
 def test_two_nonlinear_layers_read_through_few_directions():
