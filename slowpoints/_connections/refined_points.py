@@ -79,19 +79,27 @@ def _refined(
     return one_by_one(one, (x, u))
 
 
+def displacements(
+    F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
+) -> Float[np.ndarray, "n n_states"]:
+    """Return by what states move in one step, in the precision of `x`."""
+    with enabled(x.dtype):
+        F = with_precision(F, x.dtype)
+        return np.asarray(_displacements(F, jnp.asarray(x), jnp.asarray(u)))
+
+
+@CompiledOnce
+def _displacements(
+    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
+) -> Float[Array, "n n_states"]:
+    return jax.vmap(F)(x, u).astype(x.dtype) - x
+
+
 def speeds(
     F: Transition, x: Float[np.ndarray, "n n_states"], u: Float[np.ndarray, "n n_inputs"]
 ) -> Float[np.ndarray, " n"]:
     """Return how far states move in one step, in the precision of `x`."""
-    with enabled(x.dtype):
-        return np.asarray(_speeds(with_precision(F, x.dtype), jnp.asarray(x), jnp.asarray(u)))
-
-
-@CompiledOnce
-def _speeds(
-    F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
-) -> Float[Array, " n"]:
-    return jnp.linalg.norm(jax.vmap(F)(x, u).astype(x.dtype) - x, axis=1)
+    return np.linalg.norm(displacements(F, x, u), axis=1)
 
 
 def size_of(x: Float[np.ndarray, "n n_states"]) -> Float[np.ndarray, " n"]:

@@ -1,19 +1,13 @@
 """`units_at_rest`: the units of states next to fixed points of a network."""
 
-from typing import Any
-
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
-from slowpoints._core.arrays import in_chunks
-from slowpoints._core.programs import CompiledOnce
+from slowpoints._connections.refined_points import displacements
 from slowpoints._core.units import heard_entries, small_entries, units_of
 from slowpoints._network.base import Transition
 from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
-
-_AT_A_TIME = 16
 
 
 def units_at_rest(
@@ -35,11 +29,6 @@ def units_at_rest(
     if not small_entries(x).any():
         return units_of(x, *others)
     linear = jacobians(F, FixedPoints(xstar=x, inputs=u)).to_numpy()
-    F_x = np.asarray(in_chunks(_next, F, _AT_A_TIME, x, u.astype(x.dtype)))
+    F_x = x + displacements(F, x, u.astype(x.dtype)).astype(np.float64)
     heard = heard_entries(x, linear.J_xstar, F_x, linear.continuous_time)
     return units_of(x, *others, heard=heard)
-
-
-@CompiledOnce
-def _next(F: Any, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]) -> Array:
-    return jax.vmap(F)(x, u)

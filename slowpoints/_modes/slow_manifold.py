@@ -234,10 +234,15 @@ def _heard(F: Transition, x0: Any, u: Any) -> Bool[np.ndarray, " n_states"] | No
     if not small_entries(x0).any():
         return None
     some = np.unique(np.linspace(0, len(x0) - 1, _LOOKED_AT).astype(int))
-    fps = FixedPoints(
-        xstar=np.asarray(x0)[some], inputs=np.tile(np.reshape(u, (1, -1)), (len(some), 1))
-    )
-    return heard_entries(fps.xstar, jacobians(F, fps).to_numpy().J_xstar)
+    x = np.asarray(x0)[some]
+    inputs = np.broadcast_to(u, (len(x), u.shape[-1]))
+    linear = jacobians(_traced(F, x0, u), FixedPoints(xstar=x, inputs=inputs))
+    return heard_entries(x, linear.to_numpy().J_xstar)
+
+
+def _traced(F: Transition, x0: Any, u: Any) -> Transition:
+    dtype = jax.dtypes.canonicalize_dtype(x0.dtype)
+    return traced("slow_manifold", F, x0.shape[1], u.shape[-1], dtype, states="x0", inputs="u")
 
 
 def _in(
@@ -248,7 +253,7 @@ def _in(
         return F, x0
     dtype = jax.dtypes.canonicalize_dtype(x0.dtype)
     # Here, as a model that returns a single number would be spread out by the units.
-    F = traced("slow_manifold", F, x0.shape[1], u.shape[-1], dtype, states="x0", inputs="u")
+    F = _traced(F, x0, u)
     part = InUnits(linearised_part(F), jnp.asarray(unit, dtype))
     F = ContinuousTime(part) if isinstance(F, ContinuousTime) else part
     return F, x0 / unit.astype(dtype)

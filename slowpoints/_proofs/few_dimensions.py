@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slowpoints._intervals.balls import Ball, from_bounds
+from slowpoints._intervals.balls import Ball, from_bounds, matmul
 from slowpoints._intervals.enclosure import NotCovered
 from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._intervals.krawczyk import settled
@@ -22,9 +22,8 @@ from slowpoints._proofs.branch_and_prune import (
     joined,
     narrowed,
 )
-from slowpoints._proofs.driven import Drive, drive
+from slowpoints._proofs.few_directions import FewDirections, driven, read
 from slowpoints._proofs.lifting import solved_states
-from slowpoints._proofs.read import Reading, reading
 
 _AT_A_TIME = 2**22
 """Boxes are looked at with all units together as long as their Jacobians have no more entries."""
@@ -44,27 +43,26 @@ class _MapOfFew:
     Over a box of `z`, it holds one map for each deviation of the states that `z` leaves open.
     """
 
-    def __init__(self, program: EnclosedProgram, n_rows: int, few: Drive | Reading):
+    def __init__(self, program: EnclosedProgram, n_rows: int, few: FewDirections):
         self._program, self.n_rows, self._few = program, n_rows, few
 
     def value(self, z: Ball) -> Ball:
         """Return what `z` can be at the next step, `[n, k]`."""
-        y = self._few.returned(self._program, self._filled_up(z))
+        y = self._few.returned(self._program, self._filled_up(z), with_slopes=False)
         return self._few.gathered(y.value).map(lambda a: a[: z.shape[0]])
 
     def linearised(self, z: Ball) -> tuple[Ball, Ball]:
         """Return what `value` returns, and the slopes over `z`, `[n, k, k]`."""
         y = self._few.returned(self._program, self._filled_up(z))
         slope = Ball(np.zeros(1)) if y.slope is None else y.slope
-        slope, value = self._few.slopes(slope), self._few.gathered(y.value)
+        slope, value = matmul(self._few.gather, slope), self._few.gathered(y.value)
         first = slice(z.shape[0])
         return value.map(lambda a: a[first]), slope.map(lambda a: a[first])
 
     def states(self, z: Ball) -> Ball:
         """Return where fixed points can be, `[n, n_states]`."""
-        filled_up = self._filled_up(z)
-        y = self._few.returned(self._program, filled_up).value
-        return self._few.states(filled_up, y).map(lambda a: a[: z.shape[0]])
+        x = self._few.states(self._program, self._filled_up(z))
+        return x.map(lambda a: a[: z.shape[0]])
 
     def _filled_up(self, z: Ball) -> Ball:
         rows = np.minimum(np.arange(self.n_rows), z.shape[0] - 1)
@@ -98,7 +96,7 @@ def by_few_dimensions(
     try:
         one_row = program(1)
         solved = solved_states(one_row, low, high)
-        few = None if solved is None else drive(solved) or reading(one_row, solved)
+        few = None if solved is None else driven(solved) or read(one_row, solved)
         if few is None:
             return False
         z_low, z_high = few.z.bounds()

@@ -58,15 +58,6 @@ _MOST_ENTRIES = 2**24
 """Networks with more slopes than this by what their nonlinear operations return are left to other
 methods: some ten arrays of that size, 128 MB each, would be in use at a time."""
 
-_NEGLIGIBLE = 1e-5
-"""Directions that are driven less than this, relative to the one that is driven most, are not
-divided along: where they lead is bounded instead. Weights of low rank that are stored as one matrix
-in float32 have directions of 1e-7 besides those of their rank."""
-
-REST = 1e-3
-"""What the other directions hold is at most this share of the box. Otherwise, `I - A` is singular,
-or nearly so, and the states are not known from what drives them."""
-
 _PRODUCTS = ("mul", "dot_general")
 """Operations that are linear if no more than one of their operands depends on the state."""
 
@@ -120,20 +111,6 @@ def solved_states(program: EnclosedProgram, low: Any, high: Any) -> SolvedStates
     if not all(np.all(ball.is_known) for ball in (origin, M, unsolved)):
         return None
     return SolvedStates(box, origin, M, unsolved.magnitude @ box.rad[0], y, y_centre)
-
-
-def leading_directions(
-    matrix: Float[np.ndarray, "m n"], n_states: int
-) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " k"], Float[np.ndarray, "k n"]] | None:
-    """Return the singular vectors that count, or `None` if they are more than half of the states.
-
-    The matrix is in units of what its rows and columns range over.
-    """
-    if not np.isfinite(matrix).all():
-        return None
-    U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
-    rank = int(np.sum(s > _NEGLIGIBLE * s[0]))
-    return (U[:, :rank], s[:rank], Vt[:rank]) if 0 < 2 * rank <= n_states else None
 
 
 def _unchanged(operand: Enclosure) -> Enclosure:

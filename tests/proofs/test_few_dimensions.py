@@ -429,6 +429,35 @@ def test_a_direction_that_is_not_divided_along_may_decide_at_a_fold(sign):
         assert fps.n == n if is_all else fps.n <= n
 
 
+@pytest.mark.slow
+@unchecked
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_direction_that_is_hardly_read_may_decide_at_a_fold(sign):
+    """`s = u - s^2`, but for what the units read besides `s`, which moves the fold by 1.4e-6."""
+    a = np.resize([1.0, -1.0], 16).astype(np.float32)
+    c = (1 + a / 2) / 16
+
+    def F(x, u):
+        h = jnp.sum(x) + sign * 1e-6 * a * (a @ x)
+        return 0.5 * x + 0.5 * (c * (u[0] - h**2) + 3 * a / 16)
+
+    def away(x, u):  # in float64, from x = c (u - h^2) + 3 a / 16
+        a64, c64 = a.astype(float), c.astype(float)
+        h = x.sum() + sign * float(np.float32(1e-6)) * a64 * (a64 @ x)
+        return c64 * (u - h**2) + 3 * a64 / 16 - x
+
+    for share in (-3.0, -0.5, 0.5, 3.0):
+        u = np.float32([-0.25 + share * 1.4e-6])
+        n = 2 if share * 1.4e-6 > -sign * 1.4e-6 else 0
+        assert is_of_few_dimensions(lambda x, _, u=u: F(x, u), 16, -0.9, 0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fps, is_all = find_all(F, cube(16, -0.9, 0.9), u, max_boxes=2**12)
+        assert fps.n == n if is_all else fps.n <= n
+        for x in fps.xstar:
+            np.testing.assert_allclose(away(x, float(u[0])), 0, atol=1e-12)
+
+
 @unchecked
 def test_too_few_boxes_are_not_complete():
     m, read, b = weights(30, 2, 1)
