@@ -186,6 +186,8 @@ def linear_modes(
     if d == 0:
         was = f"has shape {J.shape}"
         arguments.refuse(caller, "fps.J_xstar", was, "at least one state", ValueError)
+    if fps.xstar is not None:
+        arguments.array(caller, "fps.xstar", fps.xstar, (len(J), d))
     if readout is not None:
         readout = arguments.array(caller, "readout", readout, (d, "k"), finite=True)
         readout = np.asarray(readout, np.float64)

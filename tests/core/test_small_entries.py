@@ -32,13 +32,13 @@ def test_rounding_of_a_sum_of_large_terms_is_not(slope):
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, -0.9])
 def test_a_unit_that_decays_by_itself_is_not(decay):
     """As one below the threshold of a ReLU, which leaks."""
-    x = np.array([[LARGE, 1e-30], [-LARGE, 3e-31], [0.0, 0.0]])
+    x = np.array([[LARGE, 1e-30], [-LARGE, 3e-31], *[[0.0, 0.0]] * 4])  # zeros do not tell
     F_x = x * [1.0, decay]
-    J = np.stack([np.diag([0.5, decay])] * 3)
+    J = np.stack([np.diag([0.5, decay])] * 6)
     assert not heard_entries(x, J, F_x).any()
     assert heard_entries(x, J).tolist() == [False, True]  # where nothing says that it decays
     flow = np.diag([-0.5, decay - 1])
-    assert not heard_entries(x, np.stack([flow] * 3), F_x, continuous_time=True).any()
+    assert not heard_entries(x, np.stack([flow] * 6), F_x, continuous_time=True).any()
 
 
 def test_a_flow_that_rests_is_heard():
