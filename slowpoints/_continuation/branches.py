@@ -18,7 +18,6 @@ from slowpoints._closed_orbits.orbit_branches import (
     parameter_within,
 )
 from slowpoints._closed_orbits.orbits import ClosedOrbits
-from slowpoints._core import arguments
 from slowpoints._core.arrays import n_filled_up
 from slowpoints._core.types import Number
 from slowpoints._core.units import units_of
@@ -29,6 +28,9 @@ from slowpoints._points.fixed_points import FixedPoints
 from slowpoints._points.jacobians import jacobians
 from slowpoints._points.status import Status
 from slowpoints._points.unique import unique
+
+_MOST_NAMED = 5
+"""The summary names so many parts of the span in which there may be other branches."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ class Unproven:
     """A part of a branch about which something is not proven.
 
     Attributes:
-        branch: the number of the branch.
+        branch: the number of the branch; -1 for branches that may be there besides.
         s: the lowest and the highest parameter there.
         reason: why not.
     """
@@ -140,6 +142,10 @@ class Branches:
             branch, and how many did not and were followed from there.
         unproven: with `certify`, the parts of branches that are not proven, or not to pass each `s`
             there once; `None` without.
+        box: with `certify`, the lowest and the highest states, `[n_states]` each, between which all
+            branches are followed, whether or not a given point leads to them; `None` without.
+        may_hold_others: with `certify`, the parts of the span in which there may be further
+            branches in the box; `None` without.
         G: the transition.
     """
 
@@ -149,6 +155,8 @@ class Branches:
     not_followed: dict[int, str]
     searched: dict[float, tuple[int, int]]
     unproven: tuple[Unproven, ...] | None
+    box: tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, " n_states"]] | None
+    may_hold_others: tuple[Unproven, ...] | None
     G: Transition
     _curve: Curve = dataclasses.field(repr=False)
     _unit: Float[np.ndarray, " n_states"] = dataclasses.field(repr=False)
@@ -243,7 +251,7 @@ class Branches:
 
         It is `True` if, with `certify`, no part of a branch that is not proven comes to this `s`:
         each branch then passes it as often as `at` says, and each time in a tube that holds no
-        other branch. Branches that no given point leads to are not spoken of. Where branches cross,
+        other branch. Other branches are not spoken of: see `is_complete_at`. Where branches cross,
         or come closer than 1e-6, nothing is proven about which of them goes on as which: what lies
         beyond is proven to be a branch. If a branch could have gone anywhere, as from where it is
         `"stuck"`, nothing is proven at any `s`.
@@ -251,11 +259,24 @@ class Branches:
         Args:
             s: the parameter, within the span.
         """
-        caller = "Branches.is_proven_at"
-        value = float(arguments.number(caller, "s", s, least=-np.inf, finite=True))
+        value = parameter_within("Branches.is_proven_at", s, self.span)
         if self.unproven is None:
             return False
         return not any(part.s[0] <= value <= part.s[1] for part in self.unproven)
+
+    def is_complete_at(self, s: Number) -> bool:
+        """Return whether the points at `s` are proven to be all fixed points that `box` holds.
+
+        It is `True` if the points of the branches are proven (`is_proven_at`), and there is no
+        other branch within the box.
+
+        Args:
+            s: the parameter, within the span.
+        """
+        value = parameter_within("Branches.is_complete_at", s, self.span)
+        if self.may_hold_others is None or not self.is_proven_at(value):
+            return False
+        return not any(part.s[0] <= value <= part.s[1] for part in self.may_hold_others)
 
     def _positions(self, branch: Branch) -> Float[np.ndarray, "k n_states_and_s"]:
         sigma = (branch.s - float(self._curve.origin)) / float(self._curve.length)
@@ -333,10 +354,30 @@ class Branches:
             f"{new} new"
             for s, (known, new) in self.searched.items()
         ]
-        where = "between the searched s" if self.searched else "`search_at` looks for them"
-        lines.append(
-            f"branches that no given point leads to, such as closed ones, may be missing: {where}"
-        )
+        return [*lines, *self._others_in_words()]
+
+    def _others_in_words(self) -> list[str]:
+        """Say what is known of branches that no given point leads to."""
+        if self.may_hold_others is None:
+            where = "between the searched s" if self.searched else "`search_at` looks for them"
+            return [
+                "branches that no given point leads to, such as closed ones, may be missing: "
+                f"{where}, `certify` proves it"
+            ]
+        box = "the box"
+        if self.box is not None:
+            low, high = min(self.box[0]), max(self.box[1])
+            box = f"the box of states, from {low:.6g} to {high:.6g}"
+        if not self.may_hold_others:
+            return [f"there are proven to be no other branches in {box}"]
+        first, n = self.may_hold_others[:_MOST_NAMED], len(self.may_hold_others)
+        lines = [
+            f"there may be other branches in {box}, for s from {part.s[0]:.10g} to "
+            f"{part.s[1]:.10g}: {part.reason}"
+            for part in first
+        ]
+        if n > _MOST_NAMED:
+            lines.append(f"and for {n - _MOST_NAMED} other parts of the span: `may_hold_others`")
         return lines
 
 

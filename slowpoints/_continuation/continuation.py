@@ -58,6 +58,7 @@ def continuation(
     max_steps: int = 5000,
     n_eigvals: int | None = None,
     certify: bool = False,
+    box: tuple[Any, Any] | None = None,
     key: PRNGKeyArray | int | None = None,
 ) -> Branches | OrbitBranches:
     """Follow fixed points, or closed orbits, through a parameter, around folds, in both directions.
@@ -112,7 +113,13 @@ def continuation(
             2008), in ball arithmetic as for [`certify`][slowpoints.certify]. Steps are divided
             until there is one. Where there is none, as where branches cross, `Branches.unproven`
             says so. Events are not proven. The more units, the shorter the tubes: it is meant for
-            up to some ten.
+            up to some ten. Other branches, such as closed ones, are followed as well, and proven
+            not to be there: a box of states, over the whole span, is divided like that of
+            [`find_all`][slowpoints.find_all]. This is for up to some five units; where it is cut
+            short, `Branches.may_hold_others` says so.
+        box: `(low, high)`, the lowest and the highest states of that box, `[n_states]` each, or
+            numbers. By default, it reaches 1,024 times as far as the known branches, but for what
+            is proven at once to hold no fixed point: with `tanh` units, some -1 to 1 is left.
         key: a JAX random key, or a whole number as its seed, for `search_at`; 0 by default.
 
     Returns:
@@ -135,6 +142,7 @@ def continuation(
             "search_at": search_at,
             "n_eigvals": n_eigvals,
             "certify": certify,
+            "box": box,
             "key": key,
         }
         return _of_orbits(caller, G, fps, span, max_step, max_steps, for_points)
@@ -146,6 +154,11 @@ def continuation(
     if n_leading is None:
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
     certify = arguments.flag(caller, "certify", certify)
+    if box is not None:
+        box = arguments.box_of_states(caller, box, fps.n_states)
+        if not certify:
+            expected = "None without `certify=True`, which it is for"
+            arguments.refuse(caller, "box", "is given", expected, ValueError)
     places = _checked_places(caller, search_at, ends)
     random_key: Any = arguments.random_key(caller, 0 if key is None else key)
 
@@ -170,7 +183,7 @@ def continuation(
                     f"are not followed: {NOT_CONVERGED}.",
                     stacklevel=2,
                 )
-        return family.branches(G, ends, not_followed, searched, certify)
+        return family.branches(G, ends, not_followed, searched, certify, box)
 
 
 def _of_orbits(

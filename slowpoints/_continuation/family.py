@@ -13,7 +13,9 @@ from slowpoints._arclength.spectra import Spectra, spectra
 from slowpoints._continuation.branches import Branch, Branches, Event, Unproven, in_other_units
 from slowpoints._continuation.events import events_on
 from slowpoints._continuation.refined_curves import refined_curves
+from slowpoints._intervals.enclosure import NotCovered
 from slowpoints._network.base import Transition
+from slowpoints._proofs.branch_and_prune import Parts
 
 _SAME = 1e-5
 """Points at the same `s` that are no farther apart than this, relative to their size, are one."""
@@ -102,16 +104,13 @@ class Family:
         not_followed: dict[int, str],
         searched: dict[float, tuple[int, int]],
         certify: bool,
+        box: tuple[Any, Any] | None,
     ) -> Branches:
         """Return the curves with their eigenvalues and what happens on them."""
-        proofs = [None] * len(self._chains)
-        found = self._spectra()
-        self._chains, found = refined_curves(self._curve, self._chains, found, self._n_leading)
+        found = self._refine(0)
+        proofs, within, may_hold_others = [None] * len(self._chains), None, None
         if certify:
-            # Only here: most continuations prove nothing.
-            from slowpoints._continuation.tubes import proven
-
-            self._chains, proofs = proven(self._curve, self._chains)
+            proofs, within, may_hold_others = self._prove(box)
             found = self._spectra()
         rate = np.asarray(self._curve.rate)
         branches = tuple(
@@ -143,8 +142,75 @@ class Family:
         )
         unproven = self._unproven(proofs) if certify else None
         return Branches(
-            branches, events, ends, not_followed, searched, unproven, G, self._curve, self._unit
+            branches,
+            events,
+            ends,
+            not_followed,
+            searched,
+            unproven,
+            within,
+            may_hold_others,
+            G,
+            self._curve,
+            self._unit,
         )
+
+    def _refine(self, first: int) -> list[Spectra]:
+        """Insert points into the curves from a number on, until no step is likely to hide events.
+
+        Returns:
+            The eigenvalues along these curves.
+        """
+        chains, found = self._chains[first:], self._spectra(first)
+        self._chains[first:], found = refined_curves(self._curve, chains, found, self._n_leading)
+        return found
+
+    def _prove(
+        self, box: tuple[Any, Any] | None
+    ) -> tuple[list[Any], tuple[Any, Any] | None, tuple[Unproven, ...]]:
+        """Prove tubes around the curves, and follow all others in a box of states.
+
+        Returns:
+            What is proven about the steps of each curve, the box, and the parts of the span in
+            which others are not excluded.
+        """
+        # Only here: most continuations prove nothing.
+        from slowpoints._continuation.other_branches import (
+            OtherBranches,
+            box_of_points,
+            surroundings,
+        )
+        from slowpoints._continuation.tubes import Prover, proven
+
+        prover, d1 = Prover(self._curve), self._unit.size + 1
+        self._chains, proofs = proven(prover, self._chains)
+        try:
+            if box is None:
+                seen = [np.zeros((0, d1)), *(chain.y for chain in self._chains)]
+                parts = box_of_points(prover, np.concatenate(seen))
+            else:
+                parts = Parts(*(np.asarray(end) / self._unit for end in box))
+            search = OtherBranches(prover, parts)
+            known = surroundings(prover, self._chains, proofs, d1)
+            while len(points := search.found(known)):
+                first = len(self._chains)
+                for y in points.astype(self._curve.origin.dtype):
+                    _, new = self.told_apart(y[None])
+                    self.follow(new, np.full(len(new), -1))
+                if len(self._chains) > first:
+                    self._refine(first)
+                    self._chains[first:], more = proven(prover, self._chains[first:])
+                    proofs += more
+                    others = surroundings(prover, self._chains[first:], more, d1)
+                    known = known.with_others(others)
+        except NotCovered as operation:
+            why = f"{operation} is not covered"
+            return proofs, box, (Unproven(-1, self._ends(0.0, 1.0), why),)
+        within = parts.low * self._unit, parts.high * self._unit
+        may_hold_others = (
+            Unproven(-1, self._ends(low, high), why) for low, high, why in search.open()
+        )
+        return proofs, within, tuple(may_hold_others)
 
     def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
         """Return what is not proven, in order along each branch; steps in a row are one."""
@@ -172,21 +238,23 @@ class Family:
                 gaps.append((number, max(low, 0.0), min(high, 1.0), why))
             if open_ends[1] is not None:
                 gaps.append((number, *open_ends[1], _NOT_PROVEN[chain.ended_by[1]]))
-        ends = [sorted((self._parameter(low), self._parameter(high))) for _, low, high, _ in gaps]
-        return tuple(
-            Unproven(number, (float(low), float(high)), why)
-            for (number, _, _, why), (low, high) in zip(gaps, ends, strict=True)
-        )
+        return tuple(Unproven(n, self._ends(low, high), why) for n, low, high, why in gaps)
 
-    def _spectra(self) -> list[Spectra]:
-        """Return the eigenvalues along each curve; all are computed together."""
-        if not self._chains:
+    def _spectra(self, first: int = 0) -> list[Spectra]:
+        """Return the eigenvalues along the curves from a number on; all are computed together."""
+        chains = self._chains[first:]
+        if not chains:
             return []
-        sizes = np.cumsum([len(chain.y) for chain in self._chains])[:-1]
-        y = np.concatenate([chain.y for chain in self._chains])
+        sizes = np.cumsum([len(chain.y) for chain in chains])[:-1]
+        y = np.concatenate([chain.y for chain in chains])
         found = spectra(self._curve, y, self._n_leading)
         parts = (np.split(part, sizes) for part in found)
         return [Spectra(*part) for part in zip(*parts, strict=True)]
+
+    def _ends(self, low: float, high: float) -> tuple[float, float]:
+        """Return the lowest and the highest parameter of a part of the span."""
+        ends = sorted((float(self._parameter(low)), float(self._parameter(high))))
+        return ends[0], ends[1]
 
     def _parameter(self, sigma: Any) -> Any:
         return float(self._curve.origin) + float(self._curve.length) * sigma

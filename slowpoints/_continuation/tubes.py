@@ -44,6 +44,14 @@ _MOST_CONTRACTION = 0.5
 _WIDENINGS = 3
 """So many radii are tried, each twice the last."""
 
+_PARTS = 1.0, 0.5 + _MARGIN
+"""What surrounds a step is looked at as far as half its length beyond both its ends, or else as far
+as its tube reaches."""
+
+_ROUNDS, _ENOUGH = 6, 0.9
+"""So many radii of the surroundings are tried, to contract by so much: a tenth is for what the
+contraction is not linear in."""
+
 _SHORTEST = 1e-6
 """Steps of this arclength, for which there is no tube, are not divided further."""
 
@@ -109,14 +117,14 @@ class _Tubes(NamedTuple):
     reach: Float[np.ndarray, "k 2"]
 
 
-def proven(curve: Curve, chains: list[Chain]) -> tuple[list[Chain], list[Proof]]:
+def proven(prover: "Prover", chains: list[Chain]) -> tuple[list[Chain], list[Proof]]:
     """Prove tubes around curves, dividing their steps as far as need be.
 
     Returns:
         The curves, with the points that were inserted, and what is proven about their steps.
     """
     chains = list(chains)
-    prover = _Prover(curve)
+    curve = prover.curve
     tubes = [_nothing(len(chain.y) - 1) for chain in chains]
     reasons = [np.full(len(chain.y) - 1, "", object) for chain in chains]
     is_open = [np.ones(len(chain.y) - 1, bool) for chain in chains]
@@ -211,70 +219,59 @@ class _Equations(Transition):
         return self.curve(y)
 
 
-class _Prover:
+class Prover:
     """Krawczyk's test with the parameter; see the top of this module."""
 
     def __init__(self, curve: Curve):
-        self._curve = curve
+        self.curve = curve
         self._dtype = curve.origin.dtype
         self._programs: dict[int, EnclosedProgram] = {}
 
     def __call__(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
-        d1 = y0.shape[1]
-        at_a_time = max(1, _MOST_ENTRIES // d1**2)
-        parts = []
-        for first in range(0, len(y0), at_a_time):
-            part = slice(first, first + at_a_time)
-            n = len(y0[part])
-            rows = np.arange(power_of_two(n)) % n
-            with np.errstate(all="ignore"):
-                found = self._tubes(y0[part][rows], y1[part][rows])
-            parts.append(_Tubes(*(values[:n] for values in found)))
-        return _Tubes(*map(np.concatenate, zip(*parts, strict=True)))
+        """Return tubes around steps from `y0` to `y1`."""
+        return _Tubes(*self._in_parts(self._tubes, y0, y1))
 
-    def _program(self, shape: tuple[int, ...]) -> EnclosedProgram:
-        n = shape[0]
+    def surroundings(
+        self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]
+    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Return where around steps that have tubes nothing else is but what is in these.
+
+        Returns:
+            How far it reaches along the step from its middle, in lengths of the step, and how far
+            the entries of what is across it may be from it.
+        """
+        return self._in_parts(self._surroundings, y0, y1)
+
+    def program(self, n: int, d1: int) -> EnclosedProgram:
+        """Return the equations for so many rows of points."""
         if n not in self._programs:
-            y, nothing = np.zeros(shape, self._dtype), np.zeros((n, 0), self._dtype)
-            self._programs[n] = EnclosedProgram(_Equations(self._curve), y, nothing)
+            y, nothing = np.zeros((n, d1), self._dtype), np.zeros((n, 0), self._dtype)
+            self._programs[n] = EnclosedProgram(_Equations(self.curve), y, nothing)
         return self._programs[n]
 
+    def _in_parts(self, function: Any, *ends: Float[np.ndarray, "k d1"]) -> Any:
+        """Return what a function makes of steps, of so many at a time as memory allows."""
+        k, d1 = ends[0].shape
+        at_a_time = max(1, _MOST_ENTRIES // d1**2)
+        parts = []
+        for first in range(0, k, at_a_time):
+            part = slice(first, first + at_a_time)
+            n = len(ends[0][part])
+            rows = np.arange(power_of_two(n)) % n
+            with np.errstate(all="ignore"):
+                found = function(*(end[part][rows] for end in ends))
+            parts.append([values[:n] for values in found])
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
     def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
-        program, d = self._program(y0.shape), y0.shape[1] - 1
-        middle, step = 0.5 * (y0 + y1), y1 - y0
-        length = np.linalg.norm(step, axis=1)
-        normal = (step / length[:, None])[:, None]  # [k, 1, d1]
-        at_middle, slope = program.linearised(Ball(middle))
-        C = inverses(np.concatenate([slope.mid, normal], axis=1))
+        steps = _Steps(self.program(*y0.shape), y0, y1)
         part = 0.5 + _MARGIN
-
-        def over(radius: Any) -> tuple[Any, Any, Any]:
-            """Return `L`, `q`, and by how much directions along the curve differ from `C e`."""
-            reach = (part * np.abs(step) + radius[:, None]) * (1 + 2.0**-40)
-            _, slope = program.linearised(Ball(middle, reach))
-            border = np.zeros_like(normal)
-            M = Ball(
-                np.concatenate([slope.mid, normal], axis=1),
-                np.concatenate([np.broadcast_to(slope.radius, slope.shape), border], axis=1),
-            )
-            rest = Ball(np.eye(d + 1)) - matmul(Ball(C), M)
-            contraction = np.max(Ball(rest.magnitude).sum((2,)).magnitude, axis=1)
-            along = matmul(slope, Ball(step[..., None])) * Ball(np.zeros(1), np.full(1, part))
-            H = at_middle.map(lambda a: np.asarray(a)[..., None]) + along
-            moved = np.max(matmul(Ball(C[:, :, :d]), H).magnitude, axis=(1, 2))
-            turned = matmul(rest, Ball(C[:, :, d:])).magnitude[..., 0]
-            return contraction, moved, turned
-
-        contraction, moved, _ = over(np.zeros(len(y0)))
-        short = contraction <= _MOST_CONTRACTION
-        first = np.where(short, 2 * moved / (1 - contraction), 0)
-        radius = np.maximum(first, _LEAST_RADIUS)
+        short, radius = steps.first_radius(part)
         exists = np.zeros(len(y0), bool)
-        best = np.zeros(len(y0)), np.full(len(y0), np.inf), np.full((len(y0), d + 1), np.inf)
+        best = np.zeros(len(y0)), np.full(len(y0), np.inf), np.full(y0.shape, np.inf)
         for _ in range(_WIDENINGS):
-            contraction, moved, turned = over(radius)
-            proves = short & ~exists
-            proves &= (moved + contraction * radius) * (1 + 2.0**-40) < radius
+            contraction, moved, turned = steps.over(part, radius)
+            proves = short & ~exists & _is_tube(contraction, moved, radius)
             exists |= proves
             mask = proves[:, None]
             best = (
@@ -287,11 +284,78 @@ class _Prover:
             radius = np.where(exists, radius, 2 * radius)
         radius, contraction, turned = best
         spread = turned[:, -1] + contraction / (1 - contraction) * turned.max(axis=1)
-        passes_once = exists & (np.abs(C[:, -1, -1]) > spread * (1 + 2.0**-40))
+        passes_once = exists & (np.abs(steps.C[:, -1, -1]) > spread * (1 + 2.0**-40))
         reach = np.full((len(y0), 2), np.inf)
         for side, end in enumerate((y0, y1)):
-            H = program.value(Ball(end)).map(lambda a: np.asarray(a)[..., None])
-            off = np.max(matmul(Ball(C[:, :, :d]), H).magnitude, axis=(1, 2))
-            inside = exists & ((off + contraction * radius) * (1 + 2.0**-40) < radius)
+            off = steps.moved(
+                steps.program.value(Ball(end)).map(lambda a: np.asarray(a)[..., None])
+            )
+            inside = exists & _is_tube(contraction, off, radius)
             reach[:, side] = np.where(inside, off / (1 - contraction) * (1 + 2.0**-40), np.inf)
         return _Tubes(exists, passes_once, radius, reach)
+
+    def _surroundings(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> Any:
+        steps = _Steps(self.program(*y0.shape), y0, y1)
+        part, widest = np.zeros(len(y0)), np.zeros(len(y0))
+        for longer in _PARTS:
+            is_short, radius = steps.first_radius(longer)
+            contraction, moved, _ = steps.over(longer, radius)
+            is_short &= _is_tube(contraction, moved, radius) & (widest == 0)
+            reached = np.where(is_short, radius, 0)
+            for _ in range(_ROUNDS):
+                # The contraction grows about linearly with the radius.
+                radius = radius * np.clip(_ENOUGH / np.nan_to_num(contraction, nan=1e3), 1e-3, 8)
+                contraction, _, _ = steps.over(longer, radius)
+                better = is_short & (contraction < 1) & (radius > reached)
+                reached = np.where(better, radius, reached)
+            part, widest = np.where(is_short, longer, part), np.where(is_short, reached, widest)
+        return part, widest
+
+
+class _Steps:
+    """Krawczyk's test around steps, `[k]`, from `y0` to `y1`."""
+
+    def __init__(self, program: EnclosedProgram, y0: Any, y1: Any):
+        self.program, self._d = program, y0.shape[1] - 1
+        self._middle, self._step = 0.5 * (y0 + y1), y1 - y0
+        length = np.linalg.norm(self._step, axis=1)
+        self._normal = (self._step / length[:, None])[:, None]  # [k, 1, d1]
+        self._at_middle, slope = program.linearised(Ball(self._middle))
+        self.C = inverses(np.concatenate([slope.mid, self._normal], axis=1))
+
+    def over(self, part: float, radius: Any) -> tuple[Any, Any, Any]:
+        """Return `L`, `q`, and by how much directions along the curve differ from `C e`.
+
+        Args:
+            part: how far the tubes reach from the middle, in lengths of the step.
+            radius: `[k]` of the tubes.
+        """
+        reach = (part * np.abs(self._step) + radius[:, None]) * (1 + 2.0**-40)
+        _, slope = self.program.linearised(Ball(self._middle, reach))
+        border = np.zeros_like(self._normal)
+        M = Ball(
+            np.concatenate([slope.mid, self._normal], axis=1),
+            np.concatenate([np.broadcast_to(slope.radius, slope.shape), border], axis=1),
+        )
+        rest = Ball(np.eye(self._d + 1)) - matmul(Ball(self.C), M)
+        contraction = np.max(Ball(rest.magnitude).sum((2,)).magnitude, axis=1)
+        along = matmul(slope, Ball(self._step[..., None])) * Ball(np.zeros(1), np.full(1, part))
+        H = self._at_middle.map(lambda a: np.asarray(a)[..., None]) + along
+        turned = matmul(rest, Ball(self.C[:, :, self._d :])).magnitude[..., 0]
+        return contraction, self.moved(H), turned
+
+    def moved(self, H: Ball) -> Any:
+        """Return a bound of how far `C` moves, `[k]`, where the equations are off by `H`."""
+        return np.max(matmul(Ball(self.C[:, :, : self._d]), H).magnitude, axis=(1, 2))
+
+    def first_radius(self, part: float) -> tuple[Any, Any]:
+        """Return which steps are short enough for tubes, and the radius to try first."""
+        contraction, moved, _ = self.over(part, np.zeros(len(self._step)))
+        is_short = contraction <= _MOST_CONTRACTION
+        return is_short, np.maximum(
+            np.where(is_short, 2 * moved / (1 - contraction), 0), _LEAST_RADIUS
+        )
+
+
+def _is_tube(contraction: Any, moved: Any, radius: Any) -> Any:
+    return (moved + contraction * radius) * (1 + 2.0**-40) < radius

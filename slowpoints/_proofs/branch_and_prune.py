@@ -154,7 +154,7 @@ def branch(found: SettledParts, low: Any, high: Any, most: Any) -> None:
         found.single += [single] if len(single.low) else []
         tiny = (rest.high - rest.low <= found.smallest).all(axis=1)
         found.given_up += [rest.where(tiny)] if tiny.any() else []
-        stack += [part for part in _divided(rest.where(~tiny), slope[~tiny]) if len(part.low)]
+        stack += [part for part in divided(rest.where(~tiny), slope[~tiny]) if len(part.low)]
 
 
 def distinct(
@@ -231,7 +231,7 @@ def _images(program: Enclosing, box: Ball) -> tuple[Parts, Parts, Ball]:
     reach = _column(Ball(np.zeros(box.shape), box.rad))
     rest = matmul(eye - matmul(inverse, eye - slope), reach)
     image = centre - (step - rest).map(lambda a: a[..., 0])
-    return _known(value), _known(image), slope
+    return known_ends(value), known_ends(image), slope
 
 
 def narrowed(program: Enclosing, boxes: Parts, most: int = _NARROWINGS) -> Parts:
@@ -249,13 +249,13 @@ def narrowed(program: Enclosing, boxes: Parts, most: int = _NARROWINGS) -> Parts
     return Parts(low, high)
 
 
-def _known(ball: Ball) -> Parts:
+def known_ends(ball: Ball) -> Parts:
     """Return the ends of a ball; those that are not known are infinite."""
     low, high = ball.bounds()
     return Parts(np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high))
 
 
-def _divided(boxes: Parts, spread: Float[np.ndarray, "k n_states"]) -> list[Parts]:
+def divided(boxes: Parts, spread: Float[np.ndarray, "k n_states"]) -> list[Parts]:
     """Halve each box where its side, times how much the slopes vary along it, is largest."""
     if len(boxes.low) == 0:
         return []

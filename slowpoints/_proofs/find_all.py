@@ -137,31 +137,11 @@ def _checked(F: Transition, box: Any, inputs: Any) -> tuple[Transition, Any, Any
     caller = "find_all"
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((F, box, inputs))):
         arguments.refuse(caller, "F", "is traced", "to be called outside of `jit`", TypeError)
-    if not isinstance(box, (tuple, list)) or len(box) != 2:
-        expected = "a pair (low, high) of states"
-        arguments.refuse(caller, "box", arguments.found(box), expected, TypeError)
-    ends = [np.asarray(end) for end in box]
-    size = max((end.shape[0] for end in ends if end.ndim), default=F.n_states)
-    if size == 0:
-        arguments.refuse(caller, "box", "has no states", "at least one state", ValueError)
-    if size is None:
-        expected = "states [n_states], since the network does not say how many states it has"
-        arguments.refuse(caller, "box", "holds two numbers", expected, ValueError)
-    named = zip(("box[0]", "box[1]"), ends, strict=True)
-    ends = [
-        arguments.array(
-            caller, name, np.broadcast_to(end, (size,)) if end.ndim == 0 else end, (size,)
-        )
-        for name, end in named
-    ]
+    ends = arguments.box_of_states(caller, box, F.n_states)
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*ends, np.float32))
     low, high = (np.asarray(end, np.float64) for end in ends)
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and np.all(low <= high)):
-        arguments.refuse(
-            caller, "box", f"is from {low} to {high}", "finite states, low <= high", ValueError
-        )
     if inputs is None:
         inputs = np.zeros(F.n_inputs or 0, dtype)
     u = np.asarray(arguments.array(caller, "inputs", inputs, ("n_inputs",), finite=True), dtype)
-    F = traced(caller, F, size, u.size, dtype, states="box", inputs="inputs")
+    F = traced(caller, F, low.size, u.size, dtype, states="box", inputs="inputs")
     return F, low, high, u

@@ -11,6 +11,7 @@ are in `settings` and in `arrays`, and what their messages are made of is in `re
 from slowpoints._core.arguments.arrays import TO_VECTORS as TO_VECTORS
 from slowpoints._core.arguments.arrays import array as array
 from slowpoints._core.arguments.arrays import as_array as as_array
+from slowpoints._core.arguments.arrays import box_of_states as box_of_states
 from slowpoints._core.arguments.arrays import check_finite as check_finite
 from slowpoints._core.arguments.arrays import check_precision as check_precision
 from slowpoints._core.arguments.arrays import direction as direction

@@ -103,6 +103,32 @@ def direction(
     return array(caller, "toward", toward, (n_states,), finite=True, hint=hint)
 
 
+def box_of_states(caller: str, value: Any, n_states: int | None) -> tuple[Any, Any]:
+    """Return the ends of a box of states, `(low, high)`, `[n_states]` each, as they are given.
+
+    Args:
+        caller: the public function.
+        value: a pair of states or of numbers.
+        n_states: how many states there are, or `None` if the box has to say it.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        refuse(caller, "box", found(value), "a pair (low, high) of states", TypeError)
+    ends = [np.asarray(end) for end in value]
+    size = max((end.shape[0] for end in ends if end.ndim), default=n_states)
+    if size == 0:
+        refuse(caller, "box", "has no states", "at least one state", ValueError)
+    if size is None:
+        expected = "states [n_states], since the network does not say how many states it has"
+        refuse(caller, "box", "holds two numbers", expected, ValueError)
+    ends = [np.broadcast_to(end, (size,)) if end.ndim == 0 else end for end in ends]
+    shape = size if n_states is None else n_states
+    low, high = (array(caller, f"box[{i}]", end, (shape,)) for i, end in enumerate(ends))
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and np.all(low <= high)):
+        expected = "finite states, low <= high"
+        refuse(caller, "box", f"is from {low} to {high}", expected, ValueError)
+    return low, high
+
+
 def as_array(caller: str, name: str, value: Any, *, floating: bool, expected: str) -> Any:
     """Return the real numbers that `value` holds, whatever their shape: see `array`."""
     given = value
