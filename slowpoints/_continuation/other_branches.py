@@ -44,6 +44,10 @@ _AT_A_TIME = 2**18
 _PAIRS = 2**21
 """Parts are compared with tubes together as long as there are no more entries than this."""
 
+_SLENDER = 0.5
+"""What surrounds a step is wide enough if its radius is this part of its reach: parts, which are
+about as wide as they are long, get into it."""
+
 _SMALLEST = 1e-6
 """Parts of this size are given up, in units of the states and of the span: tubes of curves that
 cross end about so far from the crossing."""
@@ -105,16 +109,54 @@ class Surroundings(NamedTuple):
 
 
 def surroundings(prover: Prover, chains: list[Chain], proofs: list[Proof], d1: int) -> Surroundings:
-    """Return what surrounds the tubes that are proven, in `d1` dimensions."""
-    ends = [
-        np.stack([chain.y[:-1], chain.y[1:]])[:, proof.exists].astype(np.float64)
-        for chain, proof in zip(chains, proofs, strict=True)
-    ]
-    none = np.zeros((2, 0, d1))
-    y0, y1 = np.concatenate([none, *ends], axis=1)
+    """Return what surrounds the tubes that are proven, in `d1` dimensions.
+
+    Where the steps are short, as at folds, so are their tubes, and what surrounds them is narrow.
+    Two steps in a row are replaced by one as long as what surrounds that is not much narrower. It
+    is around the branch as well: the end of its first step, which is known up to the radius of the
+    tube there, is within.
+    """
+    found = [Surroundings(*np.zeros((2, 0, d1)), *np.zeros((2, 0)))]
+    for chain, proof in zip(chains, proofs, strict=True):
+        y = np.asarray(chain.y, np.float64)
+        first = np.flatnonzero(proof.exists)
+        last, least = first + 1, proof.radius[first]
+        around = _around(prover, y, first, last)
+        while len(first):
+            # Pairs of neighbours, starting anywhere: an unpaired one may find another next time.
+            i = np.flatnonzero(first[1:] == last[:-1])
+            i = i[_every_other(i)]
+            longer = _around(prover, y, first[i], last[i + 1])
+            narrower = np.minimum(around.radius[i], around.radius[i + 1])
+            wide = longer.radius >= np.minimum(narrower, _SLENDER * longer.reach)
+            wide &= (longer.reach > 0) & (longer.radius >= least[i])
+            if not wide.any():
+                break
+            i, kept = i[wide], np.ones(len(first), bool)
+            for old, new in zip(around, longer, strict=True):
+                old[i] = new[wide]
+            last[i], kept[i + 1] = last[i + 1], False
+            first, last, least = first[kept], last[kept], least[kept]
+            around = Surroundings(*(part[kept] for part in around))
+        found.append(around)
+    return Surroundings(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _around(prover: Prover, y: np.ndarray, first: np.ndarray, last: np.ndarray) -> Surroundings:
+    """Return what surrounds the steps between some points of a branch and later ones."""
+    y0, y1 = y[first], y[last]
     length = np.linalg.norm(y1 - y0, axis=1)
     part, radius = prover.surroundings(y0, y1) if len(y0) else (length, length)
     return Surroundings(0.5 * (y0 + y1), (y1 - y0) / length[:, None], part * length, radius)
+
+
+def _every_other(i: np.ndarray) -> Bool[np.ndarray, " k"]:
+    """Return which of some numbers to take, so that no two of them follow each other."""
+    if not len(i):
+        return np.zeros(0, bool)
+    runs = np.flatnonzero(np.diff(i, prepend=i[0] - 2) > 1)
+    place = np.arange(len(i)) - np.repeat(runs, np.diff(np.append(runs, len(i))))
+    return place % 2 == 0
 
 
 class OtherBranches:

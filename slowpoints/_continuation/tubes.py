@@ -265,24 +265,7 @@ class Prover:
 
     def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
         steps = _Steps(self.program(*y0.shape), y0, y1)
-        part = 0.5 + _MARGIN
-        short, radius = steps.first_radius(part)
-        exists = np.zeros(len(y0), bool)
-        best = np.zeros(len(y0)), np.full(len(y0), np.inf), np.full(y0.shape, np.inf)
-        for _ in range(_WIDENINGS):
-            contraction, moved, turned = steps.over(part, radius)
-            proves = short & ~exists & _is_tube(contraction, moved, radius)
-            exists |= proves
-            mask = proves[:, None]
-            best = (
-                np.where(proves, radius, best[0]),
-                np.where(proves, contraction, best[1]),
-                np.where(mask, turned, best[2]),
-            )
-            if np.all(exists | ~short):
-                break
-            radius = np.where(exists, radius, 2 * radius)
-        radius, contraction, turned = best
+        exists, radius, contraction, turned = steps.tubes(0.5 + _MARGIN)
         spread = turned[:, -1] + contraction / (1 - contraction) * turned.max(axis=1)
         passes_once = exists & (np.abs(steps.C[:, -1, -1]) > spread * (1 + 2.0**-40))
         reach = np.full((len(y0), 2), np.inf)
@@ -298,17 +281,17 @@ class Prover:
         steps = _Steps(self.program(*y0.shape), y0, y1)
         part, widest = np.zeros(len(y0)), np.zeros(len(y0))
         for longer in _PARTS:
-            is_short, radius = steps.first_radius(longer)
-            contraction, moved, _ = steps.over(longer, radius)
-            is_short &= _is_tube(contraction, moved, radius) & (widest == 0)
-            reached = np.where(is_short, radius, 0)
+            exists, radius, contraction, _ = steps.tubes(longer)
+            exists &= widest == 0
+            reached = np.where(exists, radius, 0)
             for _ in range(_ROUNDS):
                 # The contraction grows about linearly with the radius.
-                radius = radius * np.clip(_ENOUGH / np.nan_to_num(contraction, nan=1e3), 1e-3, 8)
+                factor = np.nan_to_num(_ENOUGH / contraction, nan=1e-3, posinf=8)
+                radius = radius * np.clip(factor, 1e-3, 8)
                 contraction, _, _ = steps.over(longer, radius)
-                better = is_short & (contraction < 1) & (radius > reached)
+                better = exists & (contraction < 1) & (radius > reached)
                 reached = np.where(better, radius, reached)
-            part, widest = np.where(is_short, longer, part), np.where(is_short, reached, widest)
+            part, widest = np.where(exists, longer, part), np.where(exists, reached, widest)
         return part, widest
 
 
@@ -348,13 +331,32 @@ class _Steps:
         """Return a bound of how far `C` moves, `[k]`, where the equations are off by `H`."""
         return np.max(matmul(Ball(self.C[:, :, : self._d]), H).magnitude, axis=(1, 2))
 
-    def first_radius(self, part: float) -> tuple[Any, Any]:
-        """Return which steps are short enough for tubes, and the radius to try first."""
+    def tubes(self, part: float) -> tuple[Any, Any, Any, Any]:
+        """Return which steps have tubes, their radii, and what `over` returns of these."""
         contraction, moved, _ = self.over(part, np.zeros(len(self._step)))
-        is_short = contraction <= _MOST_CONTRACTION
-        return is_short, np.maximum(
-            np.where(is_short, 2 * moved / (1 - contraction), 0), _LEAST_RADIUS
+        short = contraction <= _MOST_CONTRACTION
+        first = np.where(short, 2 * moved / (1 - contraction), 0)
+        radius = np.maximum(first, _LEAST_RADIUS)
+        exists = np.zeros(len(radius), bool)
+        best = (
+            np.zeros(len(radius)),
+            np.full(len(radius), np.inf),
+            np.full(self._step.shape, np.inf),
         )
+        for _ in range(_WIDENINGS):
+            contraction, moved, turned = self.over(part, radius)
+            proves = short & ~exists & _is_tube(contraction, moved, radius)
+            exists |= proves
+            mask = proves[:, None]
+            best = (
+                np.where(proves, radius, best[0]),
+                np.where(proves, contraction, best[1]),
+                np.where(mask, turned, best[2]),
+            )
+            if np.all(exists | ~short):
+                break
+            radius = np.where(exists, radius, 2 * radius)
+        return exists, *best
 
 
 def _is_tube(contraction: Any, moved: Any, radius: Any) -> Any:
