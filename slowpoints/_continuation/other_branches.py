@@ -13,27 +13,35 @@ What is left is narrow across the branch, also at folds, and long along it.
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from slowpoints._arclength.arcs import Chain
+from slowpoints._arclength.curve import Curve
 from slowpoints._arclength.on_curve import on_curve
 from slowpoints._continuation.tubes import Proof, Prover
 from slowpoints._core.arrays import power_of_two
 from slowpoints._intervals.balls import Ball, from_bounds, matmul
+from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._linear_algebra.signs import inverses
+from slowpoints._network.base import Transition
 from slowpoints._proofs.branch_and_prune import Parts, divided, joined, known_ends
+from slowpoints._proofs.lifting import solved_states
 
 _FARTHEST = 2.0**10
 """The box is at most so many times as large as the known states. What bounded units, such as those
 of `tanh`, leave of it does not depend on this."""
 
-_SLICES = 0.5, 2.0**-3, 2.0**-5, 2.0**-7
-"""Slices of the box as thick as these parts of it are cut off in turn: of a leaky unit, only thin
-ones can be told to hold no fixed point."""
+_MOST_SOLUTIONS, _LESS = 8, 0.9
+"""So often are the states solved for, each time in the box that the last time left, and as long as
+it is smaller by a tenth."""
 
-_MOST_CUTS = 4000
-"""So often at most: a unit with a leak of 0.01 takes about 1,400."""
+_SLICES = 0.5, 2.0**-3, 2.0**-5, 2.0**-7
+"""Slices of the box as thick as these parts of it are cut off in turn, first coarsely."""
+
+_MOST_CUTS = 500
+"""So often at most."""
 
 _MOST_PARTS, _MOST_SLOPES = 2**17, 2**22
 """So many parts are looked at, or fewer of many units, which have no more slopes than this."""
@@ -48,9 +56,13 @@ _SLENDER = 0.5
 """What surrounds a step is wide enough if its radius is this part of its reach: parts, which are
 about as wide as they are long, get into it."""
 
-_SMALLEST = 1e-6
-"""Parts of this size are given up, in units of the states and of the span: tubes of curves that
-cross end about so far from the crossing."""
+_SMALLEST, _SHORTEST = 1e-6, 1e-8
+"""Parts of this size are given up, in units of the states, and in those of the span: tubes of
+curves that cross end about so far from the crossing, and are told to cross in `s` by its square."""
+
+_LEAST_SPREAD = 0.1
+"""Slopes are taken to vary along each side at least by this part of what they do along another:
+what they do along one may depend on the length of the other."""
 
 _BESIDE = 1e-5
 """Parts of the span in which something is left open are one if they are no farther apart."""
@@ -166,11 +178,12 @@ class OtherBranches:
         self._prover = prover
         self._d1 = box.low.size + 1
         ends = (np.append(end, sigma)[None] for end, sigma in zip(box, (0.0, 1.0), strict=True))
-        self._stack = [Parts(*ends)]
+        self._waiting = [Parts(*ends)]
         self._n_seen = 0
         self._at_a_time = max(1, _AT_A_TIME // self._d1**2)
         self._most = min(_MOST_PARTS, _MOST_SLOPES // self._d1**2)
         self._given_up: list[Parts] = []
+        self._smallest = np.append(np.full(box.low.size, _SMALLEST), _SHORTEST)
 
     def found(self, known: Surroundings) -> Float[np.ndarray, "n d1"]:
         """Divide on, until there are points that may be on branches that are not known.
@@ -181,14 +194,15 @@ class OtherBranches:
         Returns:
             The points. If there are none, all is settled but for what is `open`.
         """
-        while parts := [part for part in self._stack if len(part.low)]:
+        while parts := [part for part in self._waiting if len(part.low)]:
             boxes = joined(parts, self._d1)
             n = min(self._at_a_time, len(boxes.low), self._most - self._n_seen)
             if n == 0:
                 break
             self._n_seen += n
-            self._stack = [boxes.where(slice(len(boxes.low) - n))]
-            points = self._look_at(boxes.where(slice(-n, None)), known)
+            # Those that wait longest, so that if it is cut short, what is left is hard everywhere.
+            self._waiting = [boxes.where(slice(n, None))]
+            points = self._look_at(boxes.where(slice(n)), known)
             if len(points):
                 return points
         return np.zeros((0, self._d1))
@@ -196,7 +210,7 @@ class OtherBranches:
     def open(self) -> list[tuple[float, float, str]]:
         """Return where along the span other branches are not excluded, in order, and why."""
         spans: list[tuple[float, float, str]] = []
-        for parts, why in ((self._given_up, _CROSSED), (self._stack, _TOO_MANY)):
+        for parts, why in ((self._given_up, _CROSSED), (self._waiting, _TOO_MANY)):
             boxes = joined(parts, self._d1)
             for low, high in sorted(zip(boxes.low[:, -1], boxes.high[:, -1], strict=True)):
                 if spans and spans[-1][2] == why and low <= spans[-1][1] + _BESIDE:
@@ -210,10 +224,12 @@ class OtherBranches:
         parts, normal, contraction, spread = self._cut_down(boxes)
         is_open = (parts.low <= parts.high).all(axis=1)
         is_open[is_open] = ~known.hold(parts.where(is_open))
-        is_tiny = (parts.high - parts.low <= _SMALLEST).all(axis=1)
+        is_short = parts.high - parts.low <= self._smallest
+        is_tiny = is_short.all(axis=1)
         self._given_up.append(parts.where(is_open & is_tiny))
         is_open &= ~is_tiny
-        self._stack += divided(parts.where(is_open), spread[is_open])
+        spread = np.maximum(spread, _LEAST_SPREAD * spread.max(axis=1, keepdims=True))
+        self._waiting += divided(parts.where(is_open), np.where(is_short, 0, spread)[is_open])
         tried = np.flatnonzero(is_open & (contraction < _ALONE))[:_MOST_TRIES]
         return self._points_in(parts.where(tried), normal[tried], known)
 
@@ -271,7 +287,8 @@ class OtherBranches:
 def box_of_points(prover: Prover, y: Float[np.ndarray, "n d1"]) -> Parts:
     """Return a box of states that holds all fixed points around known ones, as far as can be told.
 
-    Slices at its sides are cut off as long as there is no fixed point in them, for any parameter.
+    It is what bounded nonlinear operations leave, which are linear in the states but for what these
+    return. Then slices at its sides are cut off as long as there is no fixed point in them.
 
     Args:
         prover: the equations.
@@ -279,7 +296,7 @@ def box_of_points(prover: Prover, y: Float[np.ndarray, "n d1"]) -> Parts:
     """
     d = y.shape[1] - 1
     size = np.abs(y[:, :-1]).max(initial=1.0)
-    low, high = np.full(d, -_FARTHEST * size), np.full(d, _FARTHEST * size)
+    low, high = _solved(prover.curve, np.full(d, -_FARTHEST * size), np.full(d, _FARTHEST * size))
     program = prover.program(power_of_two(2 * d), d + 1)
     rows = np.minimum(np.arange(power_of_two(2 * d)), 2 * d - 1)
     i, thickness = np.arange(d), 0
@@ -297,6 +314,39 @@ def box_of_points(prover: Prover, y: Float[np.ndarray, "n d1"]) -> Parts:
             if thickness == len(_SLICES):
                 break
     return Parts(low, high)
+
+
+class _OfAllParameters(Transition):
+    """A map whose fixed points are those of the curve at all parameters of the span."""
+
+    curve: Curve
+
+    def __call__(self, y: Float[Array, " d1"], u: Float[Array, " 0"]) -> Float[Array, " d1"]:
+        """Return the next states, and the parameter, as the next last one."""
+        y = jnp.append(y[:-1], jnp.clip(y[-1], 0, 1))
+        return jnp.append(y[:-1] + self.curve(y), y[-1])
+
+
+def _solved(curve: Curve, low: np.ndarray, high: np.ndarray) -> Parts:
+    """Return what is left of a box where states follow from what nonlinear operations return."""
+    d, dtype = low.size, curve.origin.dtype
+    program = EnclosedProgram(
+        _OfAllParameters(curve), np.zeros((1, d + 1), dtype), np.zeros((1, 0), dtype)
+    )
+    for _ in range(_MOST_SOLUTIONS):
+        with np.errstate(all="ignore"):
+            # The parameter may be anything, so that its range is known from the program alone.
+            solved = solved_states(program, np.append(low, -1.0), np.append(high, 2.0))
+            if solved is None:
+                break
+            moved = matmul(solved.M, (solved.y - solved.y_centre).map(lambda a: a[:, None]))
+            x = solved.origin + moved.map(lambda a: a[:, 0]) + Ball(np.zeros(d + 1), solved.rest)
+            ends = known_ends(x)
+        before = np.max(high - low)
+        low, high = np.maximum(low, ends.low[:d]), np.minimum(high, ends.high[:d])
+        if np.any(low > high) or np.max(high - low) > _LESS * before:
+            break
+    return Parts(low, np.maximum(low, high))
 
 
 def _along(slope: Float[np.ndarray, "n d d1"]) -> Float[np.ndarray, "n d1"]:

@@ -48,7 +48,7 @@ _PARTS = 1.0, 0.5 + _MARGIN
 """What surrounds a step is looked at as far as half its length beyond both its ends, or else as far
 as its tube reaches."""
 
-_ROUNDS, _ENOUGH = 6, 0.9
+_ROUNDS, _ENOUGH = 12, 0.9
 """So many radii of the surroundings are tried, to contract by so much: a tenth is for what the
 contraction is not linear in."""
 
@@ -283,11 +283,15 @@ class Prover:
         for longer in _PARTS:
             exists, radius, contraction, _ = steps.tubes(longer)
             exists &= widest == 0
+            least, _, _ = steps.over(longer, np.zeros(len(y0)))
             reached = np.where(exists, radius, 0)
             for _ in range(_ROUNDS):
                 # The contraction grows about linearly with the radius.
-                factor = np.nan_to_num(_ENOUGH / contraction, nan=1e-3, posinf=8)
-                radius = radius * np.clip(factor, 1e-3, 8)
+                factor = (_ENOUGH - least) / (contraction - least)
+                factor = np.clip(np.nan_to_num(factor, nan=1e-3), 1e-3, 1e3)
+                if np.all((factor > 0.8) & (factor < 1.25) | ~exists):
+                    break
+                radius = np.clip(radius * factor, _LEAST_RADIUS, 1e6)
                 contraction, _, _ = steps.over(longer, radius)
                 better = exists & (contraction < 1) & (radius > reached)
                 reached = np.where(better, radius, reached)
