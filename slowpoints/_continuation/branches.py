@@ -142,11 +142,11 @@ class Branches:
             branch, and how many did not and were followed from there.
         unproven: with `certify`, the parts of branches that are not proven, or not to pass each `s`
             there once; `None` without.
+        G: the transition.
         box: with `certify`, the lowest and the highest states, `[n_states]` each, between which all
             branches are followed, whether or not a given point leads to them; `None` without.
         may_hold_others: with `certify`, the parts of the span in which there may be further
             branches in the box; `None` without.
-        G: the transition.
     """
 
     branches: tuple[Branch, ...]
@@ -155,11 +155,11 @@ class Branches:
     not_followed: dict[int, str]
     searched: dict[float, tuple[int, int]]
     unproven: tuple[Unproven, ...] | None
-    box: tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, " n_states"]] | None
-    may_hold_others: tuple[Unproven, ...] | None
     G: Transition
     _curve: Curve = dataclasses.field(repr=False)
     _unit: Float[np.ndarray, " n_states"] = dataclasses.field(repr=False)
+    box: tuple[Float[np.ndarray, " n_states"], Float[np.ndarray, " n_states"]] | None = None
+    may_hold_others: tuple[Unproven, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.branches)

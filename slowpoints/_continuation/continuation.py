@@ -154,11 +154,7 @@ def continuation(
     if n_leading is None:
         n_leading = fps.n_states if fps.n_states <= _MOST_UNITS else _LEADING
     certify = arguments.flag(caller, "certify", certify)
-    if box is not None:
-        box = arguments.box_of_states(caller, box, fps.n_states)
-        if not certify:
-            expected = "None without `certify=True`, which it is for"
-            arguments.refuse(caller, "box", "is given", expected, ValueError)
+    box = _checked_box(caller, box, fps.n_states, certify)
     places = _checked_places(caller, search_at, ends)
     random_key: Any = arguments.random_key(caller, 0 if key is None else key)
 
@@ -333,6 +329,15 @@ def _checked_longest(caller: str, max_step: Any, n_states: int) -> Number:
     if longest == 0:
         arguments.refuse(caller, "max_step", "is 0", "a number above 0", ValueError)
     return longest
+
+
+def _checked_box(caller: str, box: Any, n_states: int, certify: bool) -> tuple[Any, Any] | None:
+    if box is None:
+        return None
+    if not certify:
+        expected = "None without `certify=True`, which it is for"
+        arguments.refuse(caller, "box", "is given", expected, ValueError)
+    return arguments.box_of_states(caller, box, n_states)
 
 
 def _checked_places(caller: str, search_at: Any, ends: tuple[float, float]) -> list[float]:

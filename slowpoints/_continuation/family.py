@@ -97,6 +97,17 @@ class Family:
         is_new = distance > _SAME * (1 + np.linalg.norm(y, axis=1))
         return int(np.sum(~is_new)), y[is_new]
 
+    def _is_on_a_step(self, y: Float[np.ndarray, " d1"]) -> bool:
+        """Return whether a point is on the straight line of a step, as where steps are short."""
+        for chain in self._chains:
+            step, off = np.diff(chain.y, axis=0), y - chain.y[:-1]
+            length = np.maximum(np.sum(step**2, axis=1), np.finfo(step.dtype).tiny)
+            part = np.clip(np.sum(off * step, axis=1) / length, 0, 1)
+            distance = np.linalg.norm(off - part[:, None] * step, axis=1)
+            if distance.min(initial=np.inf) <= _SAME * (1 + np.linalg.norm(y)):
+                return True
+        return False
+
     def branches(
         self,
         G: Transition,
@@ -148,11 +159,11 @@ class Family:
             not_followed,
             searched,
             unproven,
-            within,
-            may_hold_others,
             G,
             self._curve,
             self._unit,
+            within,
+            may_hold_others,
         )
 
     def _refine(self, first: int) -> list[Spectra]:
@@ -175,46 +186,49 @@ class Family:
             which others are not excluded.
         """
         # Only here: most continuations prove nothing.
-        from slowpoints._continuation.other_branches import (
-            OtherBranches,
-            box_of_points,
-            surroundings,
-        )
-        from slowpoints._continuation.tubes import Prover, proven
+        from slowpoints._branch_proofs.box_of_points import box_of_points
+        from slowpoints._branch_proofs.other_branches import OtherBranches
+        from slowpoints._branch_proofs.tubes import Prover, proven
 
-        prover, d1 = Prover(self._curve), self._unit.size + 1
+        prover = Prover(self._curve)
         self._chains, proofs = proven(prover, self._chains)
         try:
             if box is None:
-                seen = [np.zeros((0, d1)), *(chain.y for chain in self._chains)]
+                seen = [np.zeros((0, self._unit.size + 1)), *(chain.y for chain in self._chains)]
                 parts = box_of_points(prover, np.concatenate(seen))
             else:
                 parts = Parts(*(np.asarray(end) / self._unit for end in box))
             search = OtherBranches(prover, parts)
-            known = surroundings(prover, self._chains, proofs, d1)
-            while len(points := search.found(known)):
+            search.know(self._chains, proofs)
+            while not self._is_cut_short() and len(points := search.found()):
                 first = len(self._chains)
                 for y in points.astype(self._curve.origin.dtype):
-                    _, new = self.told_apart(y[None])
-                    self.follow(new, np.full(len(new), -1))
+                    if not self._is_on_a_step(y):
+                        _, new = self.told_apart(y[None])
+                        self.follow(new, np.full(len(new), -1))
                 if len(self._chains) > first:
                     self._refine(first)
                     self._chains[first:], more = proven(prover, self._chains[first:])
                     proofs += more
-                    others = surroundings(prover, self._chains[first:], more, d1)
-                    known = known.with_others(others)
+                    search.know(self._chains[first:], more)
         except NotCovered as operation:
             why = f"{operation} is not covered"
             return proofs, box, (Unproven(-1, self._ends(0.0, 1.0), why),)
+        if self._is_cut_short():
+            return proofs, box, (Unproven(-1, self._ends(0.0, 1.0), _CUT_SHORT),)
         within = parts.low * self._unit, parts.high * self._unit
         may_hold_others = (
             Unproven(-1, self._ends(low, high), why) for low, high, why in search.open()
         )
         return proofs, within, tuple(may_hold_others)
 
+    def _is_cut_short(self) -> bool:
+        """Return whether a curve was not followed to its end."""
+        return any("max_steps" in chain.ended_by for chain in self._chains)
+
     def _unproven(self, proofs: list[Any]) -> tuple[Unproven, ...]:
         """Return what is not proven, in order along each branch; steps in a row are one."""
-        from slowpoints._continuation.tubes import LOCAL
+        from slowpoints._branch_proofs.tubes import LOCAL
 
         gaps = []
         for number, (chain, proof) in enumerate(zip(self._chains, proofs, strict=True)):
@@ -265,6 +279,9 @@ _NOT_PROVEN = {
     "stuck": "no step leads on from its end",
     "max_steps": "it was not followed beyond `max_steps` steps",
 }
+
+
+_CUT_SHORT = "a branch was not followed beyond `max_steps` steps, and may be any of them"
 
 
 def _open_ends(

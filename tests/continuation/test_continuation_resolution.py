@@ -13,9 +13,9 @@ from scipy.optimize import brentq
 import slowpoints
 from slowpoints import FixedPoints, Transition
 from slowpoints._arclength.arcs import Chain
+from slowpoints._branch_proofs.tubes import NOT_LINKED, _linked, _Tubes
 from slowpoints._continuation.refined_curves import _may_change_sign_unseen
 from slowpoints._continuation.state_sizes import _shared, state_units
-from slowpoints._continuation.tubes import NOT_LINKED, _linked, _Tubes
 
 
 def _points(x, s):

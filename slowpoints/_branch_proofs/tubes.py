@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float
 
 from slowpoints._arclength.arcs import Chain
 from slowpoints._arclength.curve import Curve
-from slowpoints._continuation.refined_curves import middles
+from slowpoints._arclength.middles import middles
 from slowpoints._core.arrays import power_of_two
 from slowpoints._intervals.balls import Ball, matmul
 from slowpoints._intervals.enclosure import NotCovered

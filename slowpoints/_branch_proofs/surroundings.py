@@ -1,0 +1,112 @@
+"""What surrounds branches: where there is no other fixed point, farther out than their tubes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from slowpoints._arclength.arcs import Chain
+from slowpoints._branch_proofs.tubes import Proof, Prover
+from slowpoints._proofs.branch_and_prune import Parts
+
+_PAIRS = 2**21
+"""Parts are compared with tubes together as long as there are no more entries than this."""
+
+_SLENDER = 0.5
+"""What surrounds a step is wide enough if its radius is this part of its reach: parts, which are
+about as wide as they are long, get into it."""
+
+
+class Surroundings(NamedTuple):
+    """What surrounds the tubes of branches, `k` of them: no fixed point but the branch's is there.
+
+    Attributes:
+        middle: `[k, d1]` of the steps.
+        along: `[k, d1]` unit vectors along them.
+        reach: `[k]` how far it reaches along them from the middle.
+        radius: `[k]` how far the entries of what is across them may be from them.
+    """
+
+    middle: Float[np.ndarray, "k d1"]
+    along: Float[np.ndarray, "k d1"]
+    reach: Float[np.ndarray, " k"]
+    radius: Float[np.ndarray, " k"]
+
+    def hold(self, parts: Parts) -> Bool[np.ndarray, " n"]:
+        """Return which boxes are within one of them."""
+        n, d1 = parts.low.shape
+        held, (k, _) = np.zeros(n, bool), self.middle.shape
+        across = np.abs(np.eye(d1) - self.along[:, :, None] * self.along[:, None])
+        at_a_time = max(1, _PAIRS // max(1, k * d1))
+        for first in range(0, n, at_a_time):
+            some = slice(first, first + at_a_time)
+            low, high = parts.low[some, None], parts.high[some, None]
+            off, side = 0.5 * (low + high) - self.middle, 0.5 * (high - low)
+            rounding = 2.0**-48 * (1 + np.abs(off) + np.abs(self.middle)).max(axis=2)
+            shift = np.sum(off * self.along, axis=2)
+            far = np.abs(shift) + np.sum(side * np.abs(self.along), axis=2) + rounding
+            off = np.abs(off - shift[..., None] * self.along)
+            wide = off + np.einsum("nd,ked->nke", side[:, 0], across)
+            inside = np.max(wide, axis=2) + rounding <= self.radius
+            held[some] = np.any(inside & (far <= self.reach), axis=1)
+        return held
+
+    def with_others(self, others: "Surroundings") -> "Surroundings":
+        """Return both."""
+        return Surroundings(*map(np.concatenate, zip(self, others, strict=True)))
+
+
+def nowhere(d1: int) -> Surroundings:
+    """Return what surrounds no branches, in `d1` dimensions."""
+    return Surroundings(*np.zeros((2, 0, d1)), *np.zeros((2, 0)))
+
+
+def surroundings(prover: Prover, chains: list[Chain], proofs: list[Proof]) -> Surroundings:
+    """Return what surrounds the proven tubes of one branch or more.
+
+    Where the steps are short, as at folds, so are their tubes, and what surrounds them is narrow.
+    Two steps in a row are replaced by one as long as what surrounds that is not much narrower. It
+    is around the branch as well: the end of its first step, which is known up to the radius of the
+    tube there, is within.
+    """
+    found = []
+    for chain, proof in zip(chains, proofs, strict=True):
+        y = np.asarray(chain.y, np.float64)
+        first = np.flatnonzero(proof.exists)
+        last, least = first + 1, proof.radius[first]
+        around = _around(prover, y, first, last)
+        while len(first):
+            # Pairs of neighbours, starting anywhere: an unpaired one may find another next time.
+            i = np.flatnonzero(first[1:] == last[:-1])
+            i = i[_every_other(i)]
+            longer = _around(prover, y, first[i], last[i + 1])
+            narrower = np.minimum(around.radius[i], around.radius[i + 1])
+            wide = longer.radius >= np.minimum(narrower, _SLENDER * longer.reach)
+            wide &= (longer.reach > 0) & (longer.radius >= least[i])
+            if not wide.any():
+                break
+            i, kept = i[wide], np.ones(len(first), bool)
+            for old, new in zip(around, longer, strict=True):
+                old[i] = new[wide]
+            last[i], kept[i + 1] = last[i + 1], False
+            first, last, least = first[kept], last[kept], least[kept]
+            around = Surroundings(*(part[kept] for part in around))
+        found.append(around)
+    return Surroundings(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _around(prover: Prover, y: np.ndarray, first: np.ndarray, last: np.ndarray) -> Surroundings:
+    """Return what surrounds the steps between some points of a branch and later ones."""
+    y0, y1 = y[first], y[last]
+    length = np.linalg.norm(y1 - y0, axis=1)
+    part, radius = prover.surroundings(y0, y1) if len(y0) else (length, length)
+    return Surroundings(0.5 * (y0 + y1), (y1 - y0) / length[:, None], part * length, radius)
+
+
+def _every_other(i: np.ndarray) -> Bool[np.ndarray, " k"]:
+    """Return which of some numbers to take, so that no two of them follow each other."""
+    if not len(i):
+        return np.zeros(0, bool)
+    runs = np.flatnonzero(np.diff(i, prepend=i[0] - 2) > 1)
+    place = np.arange(len(i)) - np.repeat(runs, np.diff(np.append(runs, len(i))))
+    return place % 2 == 0
