@@ -543,6 +543,7 @@ CALLS = {
             "max_steps": 3,
             "n_eigvals": 1,
             "certify": False,
+            "box": None,
         },
         {
             "G": MODEL,
@@ -554,6 +555,7 @@ CALLS = {
             "max_steps": COUNT,
             "n_eigvals": COUNT_OR_NONE,
             "certify": FLAG,
+            "box": Kind((3, "x", X, (X[0],), (X[0], X[0] + 1))),  # only with `certify`
             "key": Kind(tuple(key for key in KEYS.wrong if key is not None)),
         },
         {"fps": (points(xstar=None), points(inputs=None), points(inputs=X))},

@@ -51,7 +51,7 @@ def box_of_points(prover: Prover, y: Float[np.ndarray, "n d1"]) -> Parts:
         ends = (np.insert(end, d, sigma, axis=1) for end, sigma in ((lows, 0.0), (highs, 1.0)))
         with np.errstate(all="ignore"):
             value = known_ends(program.value(from_bounds(*(end[rows] for end in ends))))
-        empty = ((value.low > 0) | (value.high < 0)).any(axis=1)[: 2 * d]
+        empty = np.any((value.low > 0) | (value.high < 0), axis=1)[: 2 * d]
         low, high = np.where(empty[:d], low + cut, low), np.where(empty[d:], high - cut, high)
         if not empty.any():
             thickness += 1

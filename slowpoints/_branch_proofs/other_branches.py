@@ -110,7 +110,7 @@ class OtherBranches:
     def _look_at(self, boxes: Parts) -> Float[np.ndarray, "n d1"]:
         """Settle, cut down and divide some boxes; return points that may be on other branches."""
         parts, normal, contraction, spread = self._cut_down(boxes)
-        is_open = (parts.low <= parts.high).all(axis=1)
+        is_open = np.all(parts.low <= parts.high, axis=1)
         may_be_around = is_open & (contraction < 1)  # of what is around a branch, few are not
         is_open[may_be_around] = ~self._surrounded(parts.where(may_be_around))
         is_short = parts.high - parts.low <= self._smallest
@@ -161,8 +161,8 @@ class OtherBranches:
             values = known_ends(value)
             contraction = np.max(rest.magnitude.sum(axis=2), axis=1)
         low, high = np.maximum(boxes.low, image.low), np.minimum(boxes.high, image.high)
-        nowhere = ((values.low > 0) | (values.high < 0)).any(axis=1)
-        high[nowhere] = -np.inf
+        is_empty = np.any((values.low > 0) | (values.high < 0), axis=1)
+        high[is_empty] = -np.inf
         radius = np.broadcast_to(slope.radius, slope.shape)
         spread = np.max(np.where(np.isfinite(radius), radius, 1e300), axis=1)
         return Parts(low[:n], high[:n]), normal[:n], contraction[:n], spread[:n]

@@ -360,7 +360,7 @@ class _Steps:
             if np.all(exists | ~short):
                 break
             radius = np.where(exists, radius, 2 * radius)
-        return exists, *best
+        return exists, best[0], best[1], best[2]
 
 
 def _is_tube(contraction: Any, moved: Any, radius: Any) -> Any:
