@@ -342,3 +342,23 @@ def leaves_close(a, b, atol=1e-6):
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     close = [jnp.allclose(x, y, rtol=1e-5, atol=atol, equal_nan=True) for x, y in pairs]
     return jax.tree.structure(a) == jax.tree.structure(b) and all(close)
+
+
+class LineOfNetworks(Transition):
+    """A network whose weights are on a line."""
+
+    W: jax.Array
+    dW: jax.Array
+    b: jax.Array
+
+    def __call__(self, x, s):
+        return jnp.tanh((self.W + s[0] * self.dW) @ x + self.b)
+
+
+def random_line_of_networks(seed):
+    """Return a network of two or three units."""
+    rng = np.random.default_rng(seed)
+    d, gain = 2 + seed % 2, rng.choice([0.8, 1.5, 2.5])
+    b = rng.choice([0.01, 0.1, 0.5]) * rng.normal(size=d)
+    with jax.enable_x64(True):
+        return LineOfNetworks(*map(jnp.asarray, (*(gain * rng.normal(size=(2, d, d))), b)))

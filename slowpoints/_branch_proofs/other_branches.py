@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float
 from slowpoints._arclength.arcs import Chain
 from slowpoints._arclength.on_curve import on_curve
 from slowpoints._branch_proofs.surroundings import nowhere, surroundings
-from slowpoints._branch_proofs.tubes import Proof, Prover
+from slowpoints._branch_proofs.tubes import Proof, Prover, stacked
 from slowpoints._core.arrays import power_of_two
 from slowpoints._intervals.balls import Ball, from_bounds, matmul
 from slowpoints._linear_algebra.signs import inverses
-from slowpoints._proofs.branch_and_prune import Parts, divided, joined, known_ends
+from slowpoints._proofs.branch_and_prune import Parts, column, divided, joined, known_ends
 
 _MOST_PARTS, _MOST_WORK = 2**17, 2**25
 """So many parts are looked at, or fewer of more than five units, whose matrices take no more work
@@ -84,7 +84,7 @@ class OtherBranches:
         """Divide on, until there are points that may be on branches that are not known.
 
         Returns:
-            The points. If there are none, all is settled but for what is `open`.
+            The points. If there are none, all is settled but for what is `left_open`.
         """
         while parts := [part for part in self._waiting if len(part.low)]:
             boxes = joined(parts, self._d1)
@@ -99,7 +99,7 @@ class OtherBranches:
                 return points
         return np.zeros((0, self._d1))
 
-    def open(self) -> list[tuple[float, float, str]]:
+    def left_open(self) -> list[tuple[float, float, str]]:
         """Return where along the span other branches are not excluded, in order, and why."""
         spans: list[tuple[float, float, str]] = []
         for parts, why in ((self._given_up, _CROSSED), (self._waiting, _TOO_MANY)):
@@ -145,22 +145,12 @@ class OtherBranches:
             value, slope = program.linearised(box)
             normal = _along(slope.mid)
             border = Ball(normal[:, None])
-            M = Ball(
-                np.concatenate([slope.mid, normal[:, None]], axis=1),
-                np.concatenate(
-                    [np.broadcast_to(slope.radius, slope.shape), np.zeros_like(border.mid)], axis=1
-                ),
-            )
+            M = stacked(slope, border)
             C = Ball(np.nan_to_num(inverses(np.nan_to_num(M.mid))))
-            side = Ball(np.zeros(box.shape), box.rad).map(_column)
-            H = (Ball(np.zeros(1)) - program.value(Ball(box.mid))).map(_column)
-            t = matmul(border, side)
-            step = Ball(
-                np.concatenate([H.mid, t.mid], axis=1),
-                np.concatenate([np.broadcast_to(e.radius, e.shape) for e in (H, t)], axis=1),
-            )
+            side = Ball(np.zeros(box.shape), box.rad).map(column)
+            H = (Ball(np.zeros(1)) - program.value(Ball(box.mid))).map(column)
             rest = Ball(np.eye(d1)) - matmul(C, M)
-            moved = matmul(C, step) + matmul(rest, side)
+            moved = matmul(C, stacked(H, matmul(border, side))) + matmul(rest, side)
             image = known_ends(Ball(box.mid) + moved.map(lambda a: a[..., 0]))
             values = known_ends(value)
             contraction = np.max(rest.magnitude.sum(axis=2), axis=1)
@@ -191,7 +181,3 @@ def _along(slope: Float[np.ndarray, "n d d1"]) -> Float[np.ndarray, "n d1"]:
     slope = np.clip(np.nan_to_num(slope), -1e100, 1e100)
     _, vectors = np.linalg.eigh(np.swapaxes(slope, 1, 2) @ slope)
     return vectors[:, :, 0]
-
-
-def _column(a: np.ndarray) -> np.ndarray:
-    return np.asarray(a)[..., None]

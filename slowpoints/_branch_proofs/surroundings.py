@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from slowpoints._arclength.arcs import Chain
-from slowpoints._branch_proofs.tubes import Proof, Prover
+from slowpoints._branch_proofs.tubes import MARGIN, Proof, Prover
 from slowpoints._proofs.branch_and_prune import Parts
 
 _PAIRS = 2**21
@@ -67,40 +67,72 @@ def surroundings(prover: Prover, chains: list[Chain], proofs: list[Proof]) -> Su
     Where the steps are short, as at folds, so are their tubes, and what surrounds them is narrow.
     Two steps in a row are replaced by one as long as what surrounds that is not much narrower. It
     is around the branch as well: the end of its first step, which is known up to the radius of the
-    tube there, is within.
+    tube there, is within. At the ends of the branch they are so only if what is beyond is known.
     """
     found = []
     for chain, proof in zip(chains, proofs, strict=True):
         y = np.asarray(chain.y, np.float64)
         first = np.flatnonzero(proof.exists)
         last, least = first + 1, proof.radius[first]
-        around = _around(prover, y, first, last)
+        around, once = _around(prover, y, first, last)
         while len(first):
             # Pairs of neighbours, starting anywhere: an unpaired one may find another next time.
             i = np.flatnonzero(first[1:] == last[:-1])
             i = i[_every_other(i)]
-            longer = _around(prover, y, first[i], last[i + 1])
+            longer, passes_once = _around(prover, y, first[i], last[i + 1])
             narrower = np.minimum(around.radius[i], around.radius[i + 1])
             wide = longer.radius >= np.minimum(narrower, _SLENDER * longer.reach)
             wide &= (longer.reach > 0) & (longer.radius >= least[i])
+            wide &= passes_once | (first[i] > 0) & (last[i + 1] < len(y) - 1)
             if not wide.any():
                 break
             i, kept = i[wide], np.ones(len(first), bool)
-            for old, new in zip(around, longer, strict=True):
+            for old, new in zip((*around, once), (*longer, passes_once), strict=True):
                 old[i] = new[wide]
             last[i], kept[i + 1] = last[i + 1], False
             first, last, least = first[kept], last[kept], least[kept]
-            around = Surroundings(*(part[kept] for part in around))
+            around, once = Surroundings(*(part[kept] for part in around)), once[kept]
+        # As far as this along them, the branch is known to pass each `s` once.
+        is_one = proof.passes_once[first] & (last == first + 1)
+        length = np.linalg.norm(y[last] - y[first], axis=1)
+        known = np.where(once, np.inf, np.where(is_one, (0.5 + MARGIN) * length, 0))
+        for end, why in zip((y[0], y[-1]), chain.ended_by, strict=True):
+            if why != "closed":
+                around = _up_to(around, end, known if end[-1] in (0, 1) else 0 * length)
         found.append(around)
     return Surroundings(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def _around(prover: Prover, y: np.ndarray, first: np.ndarray, last: np.ndarray) -> Surroundings:
-    """Return what surrounds the steps between some points of a branch and later ones."""
+def _around(
+    prover: Prover, y: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> tuple[Surroundings, Bool[np.ndarray, " k"]]:
+    """Return what surrounds the steps between some points of a branch and later ones.
+
+    And whether the branch passes each `s` there once.
+    """
     y0, y1 = y[first], y[last]
     length = np.linalg.norm(y1 - y0, axis=1)
-    part, radius = prover.surroundings(y0, y1) if len(y0) else (length, length)
-    return Surroundings(0.5 * (y0 + y1), (y1 - y0) / length[:, None], part * length, radius)
+    none = length, length, length > 0
+    part, radius, once = prover.surroundings(y0, y1) if len(y0) else none
+    middle, along = 0.5 * (y0 + y1), (y1 - y0) / length[:, None]
+    return Surroundings(middle, along, part * length, radius), once
+
+
+def _up_to(around: Surroundings, end: np.ndarray, known: Float[np.ndarray, " k"]) -> Surroundings:
+    """Return what surrounds a branch no farther than its end, unless it is known what is beyond.
+
+    Args:
+        around: what surrounds it, and what comes after its end.
+        end: `[d1]` where it ends.
+        known: `[k]` as far as this along them, it is outside of the span beyond its end.
+    """
+    off = end - around.middle
+    shift = np.sum(off * around.along, axis=1)
+    across = np.abs(off - shift[:, None] * around.along).max(axis=1)
+    # The end is known up to the radius of its tube, which is no wider than what is around it.
+    is_in = (across <= 2 * around.radius) & (np.abs(shift) < around.reach)
+    farthest = np.minimum(around.reach, np.maximum(np.abs(shift), known))
+    return around._replace(reach=np.where(is_in, farthest, around.reach))
 
 
 def _every_other(i: np.ndarray) -> Bool[np.ndarray, " k"]:

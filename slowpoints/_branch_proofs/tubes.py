@@ -31,8 +31,9 @@ from slowpoints._intervals.enclosure import NotCovered
 from slowpoints._intervals.interpreter import EnclosedProgram
 from slowpoints._linear_algebra.signs import inverses
 from slowpoints._network.base import Transition
+from slowpoints._proofs.branch_and_prune import column
 
-_MARGIN = 0.05
+MARGIN = 0.05
 """Tubes reach beyond both ends of their steps by this part of their length: they overlap."""
 
 _LEAST_RADIUS = 1e-8
@@ -44,7 +45,7 @@ _MOST_CONTRACTION = 0.5
 _WIDENINGS = 3
 """So many radii are tried, each twice the last."""
 
-_PARTS = 1.0, 0.5 + _MARGIN
+_PARTS = 1.0, 0.5 + MARGIN
 """What surrounds a step is looked at as far as half its length beyond both its ends, or else as far
 as its tube reaches."""
 
@@ -186,7 +187,7 @@ def _linked(chain: Chain, tubes: _Tubes, reason: np.ndarray) -> Proof:
     y = np.asarray(chain.y, np.float64)
     length = np.linalg.norm(np.diff(y, axis=0), axis=1)
     rounding = 16 * np.finfo(np.float64).eps * np.abs(y).max(initial=0)
-    room = 0.5 * np.minimum(_MARGIN * length, tubes.radius) * tubes.exists
+    room = 0.5 * np.minimum(MARGIN * length, tubes.radius) * tubes.exists
     needed = y.shape[1] * (tubes.reach + rounding)
     holds_ends = tubes.exists & (needed <= room[:, None]).all(axis=1)
     same = needed[:-1, 1] <= room[1:]
@@ -233,12 +234,13 @@ class Prover:
 
     def surroundings(
         self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]
-    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
         """Return where around steps that have tubes nothing else is but what is in these.
 
         Returns:
-            How far it reaches along the step from its middle, in lengths of the step, and how far
-            the entries of what is across it may be from it.
+            How far it reaches along the step from its middle, in lengths of the step; how far the
+            entries of what is across it may be from it; and whether the curve passes each `s` there
+            once.
         """
         return self._in_parts(self._surroundings, y0, y1)
 
@@ -265,14 +267,11 @@ class Prover:
 
     def _tubes(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> _Tubes:
         steps = _Steps(self.program(*y0.shape), y0, y1)
-        exists, radius, contraction, turned = steps.tubes(0.5 + _MARGIN)
-        spread = turned[:, -1] + contraction / (1 - contraction) * turned.max(axis=1)
-        passes_once = exists & (np.abs(steps.C[:, -1, -1]) > spread * (1 + 2.0**-40))
+        exists, radius, contraction, turned = steps.tubes(0.5 + MARGIN)
+        passes_once = exists & steps.pass_once(contraction, turned)
         reach = np.full((len(y0), 2), np.inf)
         for side, end in enumerate((y0, y1)):
-            off = steps.moved(
-                steps.program.value(Ball(end)).map(lambda a: np.asarray(a)[..., None])
-            )
+            off = steps.moved(steps.program.value(Ball(end)).map(column))
             inside = exists & _is_tube(contraction, off, radius)
             reach[:, side] = np.where(inside, off / (1 - contraction) * (1 + 2.0**-40), np.inf)
         return _Tubes(exists, passes_once, radius, reach)
@@ -280,9 +279,11 @@ class Prover:
     def _surroundings(self, y0: Float[np.ndarray, "k d1"], y1: Float[np.ndarray, "k d1"]) -> Any:
         steps = _Steps(self.program(*y0.shape), y0, y1)
         part, widest = np.zeros(len(y0)), np.zeros(len(y0))
+        passes_once = np.zeros(len(y0), bool)
         for longer in _PARTS:
-            exists, radius, contraction, _ = steps.tubes(longer)
+            exists, radius, contraction, turned = steps.tubes(longer)
             exists &= widest == 0
+            passes_once |= exists & steps.pass_once(contraction, turned)
             least, _, _ = steps.over(longer, np.zeros(len(y0)))
             reached = np.where(exists, radius, 0)
             for _ in range(_ROUNDS):
@@ -296,7 +297,7 @@ class Prover:
                 better = exists & (contraction < 1) & (radius > reached)
                 reached = np.where(better, radius, reached)
             part, widest = np.where(exists, longer, part), np.where(exists, reached, widest)
-        return part, widest
+        return part, widest, passes_once
 
 
 class _Steps:
@@ -319,21 +320,22 @@ class _Steps:
         """
         reach = (part * np.abs(self._step) + radius[:, None]) * (1 + 2.0**-40)
         _, slope = self.program.linearised(Ball(self._middle, reach))
-        border = np.zeros_like(self._normal)
-        M = Ball(
-            np.concatenate([slope.mid, self._normal], axis=1),
-            np.concatenate([np.broadcast_to(slope.radius, slope.shape), border], axis=1),
-        )
+        M = stacked(slope, Ball(self._normal))
         rest = Ball(np.eye(self._d + 1)) - matmul(Ball(self.C), M)
         contraction = np.max(Ball(rest.magnitude).sum((2,)).magnitude, axis=1)
         along = matmul(slope, Ball(self._step[..., None])) * Ball(np.zeros(1), np.full(1, part))
-        H = self._at_middle.map(lambda a: np.asarray(a)[..., None]) + along
+        H = self._at_middle.map(column) + along
         turned = matmul(rest, Ball(self.C[:, :, self._d :])).magnitude[..., 0]
         return contraction, self.moved(H), turned
 
     def moved(self, H: Ball) -> Any:
         """Return a bound of how far `C` moves, `[k]`, where the equations are off by `H`."""
         return np.max(matmul(Ball(self.C[:, :, : self._d]), H).magnitude, axis=(1, 2))
+
+    def pass_once(self, contraction: Any, turned: Any) -> Any:
+        """Return whether the curves in tubes pass each `s` once, from what `over` returns."""
+        spread = turned[:, -1] + contraction / (1 - contraction) * turned.max(axis=1)
+        return np.abs(self.C[:, -1, -1]) > spread * (1 + 2.0**-40)
 
     def tubes(self, part: float) -> tuple[Any, Any, Any, Any]:
         """Return which steps have tubes, their radii, and what `over` returns of these."""
@@ -361,6 +363,12 @@ class _Steps:
                 break
             radius = np.where(exists, radius, 2 * radius)
         return exists, best[0], best[1], best[2]
+
+
+def stacked(a: Ball, b: Ball) -> Ball:
+    """Return the rows of both, `[k, m + n, d1]`."""
+    radii = (np.broadcast_to(ball.radius, ball.shape) for ball in (a, b))
+    return Ball(np.concatenate([a.mid, b.mid], axis=1), np.concatenate([*radii], axis=1))
 
 
 def _is_tube(contraction: Any, moved: Any, radius: Any) -> Any:

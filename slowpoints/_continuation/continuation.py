@@ -336,7 +336,7 @@ def _checked_box(caller: str, box: Any, n_states: int, certify: bool) -> tuple[A
         return None
     if not certify:
         expected = "None without `certify=True`, which it is for"
-        arguments.refuse(caller, "box", "is given", expected, ValueError)
+        arguments.refuse(caller, "box", arguments.found(box), expected, ValueError)
     return arguments.box_of_states(caller, box, n_states)
 
 

@@ -218,7 +218,7 @@ class Family:
             return proofs, box, (Unproven(-1, self._ends(0.0, 1.0), _CUT_SHORT),)
         within = parts.low * self._unit, parts.high * self._unit
         may_hold_others = (
-            Unproven(-1, self._ends(low, high), why) for low, high, why in search.open()
+            Unproven(-1, self._ends(low, high), why) for low, high, why in search.left_open()
         )
         return proofs, within, tuple(may_hold_others)
 
@@ -293,7 +293,8 @@ def _open_ends(
         if why == "closed" or (why == "span" and at in (0, 1)):
             found.append(None)
         elif why == "span":  # right at a fold
-            found.append((min(at, round(at)), max(at, round(at))))
+            edge = float(round(at))
+            found.append((min(at, edge), max(at, edge)))
         else:
             found.append((0.0, 1.0))
     return found

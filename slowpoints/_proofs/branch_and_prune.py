@@ -227,8 +227,8 @@ def _images(program: Enclosing, box: Ball) -> tuple[Parts, Parts, Ball]:
     value, slope = program.linearised(box)
     centre, eye = Ball(box.mid), Ball(np.eye(box.shape[1]))
     inverse = Ball(np.nan_to_num(inverses(np.nan_to_num(eye.mid - slope.mid))))
-    step = matmul(inverse, _column(centre - program.value(centre)))
-    reach = _column(Ball(np.zeros(box.shape), box.rad))
+    step = matmul(inverse, (centre - program.value(centre)).map(column))
+    reach = Ball(np.zeros(box.shape), box.rad).map(column)
     rest = matmul(eye - matmul(inverse, eye - slope), reach)
     image = centre - (step - rest).map(lambda a: a[..., 0])
     return known_ends(value), known_ends(image), slope
@@ -268,5 +268,6 @@ def divided(boxes: Parts, spread: Float[np.ndarray, "k n_states"]) -> list[Parts
     return [Parts(boxes.low, left), Parts(right, boxes.high)]
 
 
-def _column(ball: Ball) -> Ball:
-    return ball.map(lambda a: np.asarray(a)[..., None])
+def column(a: np.ndarray) -> np.ndarray:
+    """Return vectors as columns, `[..., 1]`."""
+    return np.asarray(a)[..., None]

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_line_of_networks
 from scipy.optimize import fsolve
 
 import slowpoints
-from slowpoints import FixedPoints, Transition
+from slowpoints import FixedPoints
 from slowpoints._arclength.arcs import Chain
 from slowpoints._branch_proofs.box_of_points import box_of_points
-from slowpoints._branch_proofs.surroundings import surroundings
+from slowpoints._branch_proofs.surroundings import Surroundings, _up_to, surroundings
 from slowpoints._branch_proofs.tubes import Prover, proven
 from slowpoints._proofs.branch_and_prune import Parts
 
@@ -30,25 +31,6 @@ def _followed(G, x, s, span, **options):
 
 def _summary(branches):
     return "\n".join(branches.summary_lines())
-
-
-class _Random(Transition):
-    """A network whose weights are on a line."""
-
-    W: jax.Array
-    dW: jax.Array
-    b: jax.Array
-
-    def __call__(self, x, s):
-        return jnp.tanh((self.W + s[0] * self.dW) @ x + self.b)
-
-
-def _random(seed):
-    rng = np.random.default_rng(seed)
-    d, gain = 2 + seed % 2, rng.choice([0.8, 1.5, 2.5])
-    b = rng.choice([0.01, 0.1, 0.5]) * rng.normal(size=d)
-    with jax.enable_x64(True):
-        return _Random(*map(jnp.asarray, (*(gain * rng.normal(size=(2, d, d))), b)))
 
 
 def _all_points(G, s, box):
@@ -167,7 +149,7 @@ def test_random_networks_are_complete_from_the_points_at_one_end(seed):
 
 def _check_random(seed):
     """At 20 values, the points are all that `find_all` proves, and no others."""
-    G = _random(seed)
+    G = random_line_of_networks(seed)
     d = G.b.shape[0]
     box = -np.ones(d), np.ones(d)
     branches = _followed(G, _all_points(G, 0.0, box), 0.0, (0, 1))
@@ -235,13 +217,16 @@ def test_a_box_limits_what_is_looked_for(box):
 
 
 @pytest.mark.slow
-def test_a_box_reaches_as_far_as_one_says():
-    """Farther than by default."""
+def test_a_box_may_reach_farther_than_by_default():
+    """There is a circle around x = 2,000, farther out than 1,024 times the line."""
 
     def G(x, s):
-        return _line_and_circle(x / 1e4, s, line=1e-4) * 1e4
+        circle = (x / 100 - 20) ** 2 + (s - 0.5) ** 2 - 0.04
+        return x - 5e-3 * jnp.tanh(x - 1.0) * circle
 
-    assert len(_followed(G, 1.0, 0.0, (0, 1))) == 2  # cut down, but not from the circle
+    near, far = (_followed(G, 1.0, 0.0, (0, 1), box=box) for box in (None, (0.0, 1e4)))
+    assert len(near) == 1 and near.is_complete_at(0.5) and near.box[1] < 1900
+    assert len(far) == 2 and far.is_complete_at(0.5) and far.at(0.5).n == 3
 
 
 @pytest.mark.checks_input
@@ -260,7 +245,9 @@ def test_bad_boxes_are_refused(box, expected):
 
 
 def test_a_box_without_a_proof_is_refused():
-    with pytest.raises(ValueError, match="continuation: `box` is given; expected None without"):
+    with pytest.raises(
+        ValueError, match=r"continuation: `box` is the tuple \(-1, 1\); expected None"
+    ):
         _followed(_line_and_circle, 2.0, 0.0, (0, 1), box=(-1, 1), certify=False)
 
 
@@ -326,6 +313,34 @@ def test_no_other_branch_is_in_what_surrounds_one(asymmetry):
             at = np.stack([x / branches._unit[0], sigma], axis=1)
             held = around.hold(Parts(at, at))
             assert held.all() if is_its_own else not held.any()
+
+
+def test_what_is_beyond_the_end_of_a_branch_is_not_surrounded():
+    """It may come back into the span, and would be taken for known."""
+    ends = np.array([0.0, 1.0])
+    around = Surroundings(np.array([[0.0, 0.9]]), ends[None], np.array([0.2]), np.array([0.1]))
+    for known, reach in ((0.0, 0.1), (0.15, 0.15), (np.inf, 0.2)):
+        assert _up_to(around, ends, np.array([known])).reach == pytest.approx(reach)
+    # A branch that ends elsewhere does not end in here.
+    assert _up_to(around, np.array([0.5, 1.0]), np.zeros(1)).reach == 0.2
+
+
+@pytest.mark.slow
+def test_a_branch_that_only_dips_into_the_span_is_found():
+    """Beside another that does, beyond whose end it is."""
+    for places, steepness in (((0, 0.1, 0.12, 0.14), 100.0), ((0, 0.1, 0.11, 0.12), 100.0)):
+
+        def G(x, s, places=places, steepness=steepness):
+            product = steepness
+            for place in places:
+                product = product * (x - place)
+            return x - 0.5 * (s - 1 - product)
+
+        depth = -steepness * np.prod(0.5 * (places[2] + places[3]) - np.array(places))
+        bottom = 1 + steepness * np.prod(0.05 - np.array(places))
+        branches = _followed(G, 0.05, bottom, (0.99, 1.0))
+        s = 1 - 0.3 * depth
+        assert branches.at(s).n == 4 or not branches.is_complete_at(s)
 
 
 @pytest.mark.slow

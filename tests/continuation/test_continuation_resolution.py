@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import compilations
+from networks import LineOfNetworks, compilations, random_line_of_networks
 from scipy.optimize import brentq
 
 import slowpoints
@@ -74,17 +74,6 @@ class _NeimarkSackers(Transition):
         r = 1 - (s[0] - self.first) * (s[0] - self.first - self.apart)
         turned = jnp.stack([3 * x[0] - 4 * x[1], 4 * x[0] + 3 * x[1]]) / 5
         return r * turned - 0.1 * x * jnp.sum(x**2)
-
-
-class _Random(Transition):
-    """A network whose weights are on a line."""
-
-    W: jax.Array
-    dW: jax.Array
-    b: jax.Array
-
-    def __call__(self, x, s):
-        return jnp.tanh((self.W + s[0] * self.dW) @ x + self.b)
 
 
 def _newton(G, x, s):
@@ -277,7 +266,7 @@ def test_branches_are_the_same_in_all_units_of_the_states(certify, scale):
 def test_units_of_branches_from_the_origin_are_those_of_the_network(scale):
     """At the origin itself, states have no size."""
     G = _InOtherUnits(
-        _Random(
+        LineOfNetworks(
             *(
                 jnp.asarray(a, jnp.float32)
                 for a in ([[2.0, 0.5], [-0.5, 1.5]], np.zeros((2, 2)), [0.0, 0.0])
@@ -387,20 +376,12 @@ def test_what_cannot_be_proven_is_said():
     assert not of_it.is_proven_at(0.5) and not of_it.branches[0].is_proven.any()
 
 
-def _random(seed):
-    rng = np.random.default_rng(seed)
-    d, gain = 2 + seed % 2, rng.choice([0.8, 1.5, 2.5])
-    b = rng.choice([0.01, 0.1, 0.5]) * rng.normal(size=d)
-    with jax.enable_x64(True):
-        return _Random(*map(jnp.asarray, (*(gain * rng.normal(size=(2, d, d))), b)))
-
-
 @pytest.mark.one_in(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_branches_of_random_networks_have_the_points_that_there_are(seed):
     """All that `find_all` proves, and no others, at 20 values."""
-    G, places = _random(seed), np.linspace(0, 1, 20)
+    G, places = random_line_of_networks(seed), np.linspace(0, 1, 20)
     d = G.b.shape[0]
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -424,7 +405,7 @@ def test_branches_of_random_networks_have_the_points_that_there_are(seed):
 def test_other_weights_and_other_numbers_of_points_do_not_recompile():
     def followed(gain, certify):
         W = gain * (1.4 * np.eye(2) + 0.1)
-        G = _Random(*map(jnp.asarray, (W, -np.eye(2), np.zeros(2))))
+        G = LineOfNetworks(*map(jnp.asarray, (W, -np.eye(2), np.zeros(2))))
         fps, _ = slowpoints.find_all(G, (-np.ones(2), np.ones(2)), np.zeros(1))
         assert fps.n == 9
         return slowpoints.continuation(G, _points(fps.xstar, 0.0), (0, 1), certify=certify)
@@ -443,7 +424,7 @@ def test_other_weights_and_other_numbers_of_points_do_not_recompile():
 def test_any_number_of_curves_is_followed_by_the_programs_of_one(n_units):
     """In networks of these sizes, a few rows are computed at a time."""
     uncoupled = 2.0 * np.eye(n_units) * (np.arange(n_units) < 3)
-    G = _Random(*map(jnp.asarray, (uncoupled, -np.eye(n_units), np.zeros(n_units))))
+    G = LineOfNetworks(*map(jnp.asarray, (uncoupled, -np.eye(n_units), np.zeros(n_units))))
     x = 0.957504024  # tanh(2 x) = x
     points = [
         np.pad(corner, (0, n_units - 3)) for corner in itertools.product([-x, 0, x], repeat=3)
