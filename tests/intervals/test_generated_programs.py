@@ -11,7 +11,7 @@ from slowpoints._intervals.balls import Ball, from_bounds, hull, power
 from slowpoints._intervals.enclosure import Decision, Enclosure, chained, enclosure_of
 from slowpoints._intervals.rules import MOVED_BY_JAX, RULES
 
-ROWS = 50
+ROWS, MANY_ROWS = 50, 200
 """Programs of the same steps, with boxes and constants of their own; JAX compiles each operation
 for so many."""
 
@@ -34,7 +34,6 @@ steps = st.lists(
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(steps, st.integers(0, 2**32 - 1))
 def test_each_enclosure_of_a_program_holds_what_xla_computes(steps, seed):
@@ -49,13 +48,10 @@ def drawn(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "n_programs", [20_000, pytest.param(200_000, marks=pytest.mark.exhaustive)]
-)
-def test_no_enclosure_of_many_programs_is_too_narrow(n_programs):
+def test_no_enclosure_of_200_000_programs_is_too_narrow():
     met = set()
-    for seed in range(n_programs // ROWS):
-        checked = generated.check(*drawn(seed), ROWS)
+    for seed in range(200_000 // MANY_ROWS):
+        checked = generated.check(*drawn(seed), MANY_ROWS)
         assert checked.failures == [], drawn(seed)
         met |= checked.met
     assert set(RULES) | set(MOVED_BY_JAX) <= met | set(UNREACHED) | OF_SOME_RELEASES
