@@ -13,6 +13,7 @@ import slowpoints
 from slowpoints import FixedPoints
 from slowpoints._arclength.arcs import Chain
 from slowpoints._branch_proofs.box_of_points import box_of_points
+from slowpoints._branch_proofs.other_branches import OtherBranches
 from slowpoints._branch_proofs.surroundings import Surroundings, _up_to, surroundings
 from slowpoints._branch_proofs.tubes import Prover, proven
 from slowpoints._proofs.branch_and_prune import Parts
@@ -160,6 +161,25 @@ def _check_random(seed):
         assert branches.is_complete_at(s) and here.n == len(expected)
         distance = np.linalg.norm(here.xstar[:, None] - expected, axis=2)
         assert distance.min(axis=0).max() < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [4, 2, 7, 15])
+def test_what_is_cut_off_from_parts_holds_no_points(seed):
+    G = random_line_of_networks(seed)
+    d = G.b.shape[0]
+    branches = _followed(G, _all_points(G, 0.0, (-np.ones(d), np.ones(d))), 0.0, (0, 1))
+    y = np.concatenate([branches._positions(branch) for branch in branches.branches])
+    rng = np.random.default_rng(seed)
+    y = y[rng.integers(0, len(y), 1000)]
+    sides = 10.0 ** rng.uniform(-6, 0.3, (1000, 1)) * rng.uniform(0.1, 1, y.shape)
+    low = y - sides * rng.uniform(0, 1, y.shape)
+    prover = Prover(branches._curve)
+    search = OtherBranches(prover, Parts(-np.ones(d), np.ones(d)))
+    left, *_ = search._cut_down(Parts(low, low + sides))
+    assert np.all(left.low - 1e-10 <= y) and np.all(y <= left.high + 1e-10)
+    volume = np.prod((left.high - left.low) / sides, axis=1)
+    assert np.mean(volume < 0.9) > 0.2  # a bound that holds everything would be no test
 
 
 # ---- what is left open ---------------------------------------------------------------------------
