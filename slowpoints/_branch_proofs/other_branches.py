@@ -27,10 +27,6 @@ _MOST_PARTS, _MOST_WORK = 2**17, 2**25
 """So many parts are looked at, or fewer of more than five units, whose matrices take no more work
 than this together: a part of ten units takes 0.1 ms, and they would be too many."""
 
-_AS_MUCH_AGAIN = 512
-"""A part counts as one more for so many steps of known branches that it is compared with: there are
-thousands where units saturate."""
-
 _AT_A_TIME = 2**18
 """Parts are looked at together as long as their slopes have no more entries than this."""
 
@@ -91,7 +87,7 @@ class OtherBranches:
             n = min(self._at_a_time, len(boxes.low), self._most - self._n_seen)
             if n <= 0:
                 break
-            self._n_seen += n * (1 + len(self._around.radius) // _AS_MUCH_AGAIN)
+            self._n_seen += n
             # Those that wait longest, so that if it is cut short, what is left is hard everywhere.
             self._waiting = [boxes.where(slice(n, None))]
             points = self._look_at(boxes.where(slice(n)))

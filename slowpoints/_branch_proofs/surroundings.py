@@ -9,8 +9,9 @@ from slowpoints._arclength.arcs import Chain
 from slowpoints._branch_proofs.tubes import MARGIN, Proof, Prover
 from slowpoints._proofs.branch_and_prune import Parts
 
-_PAIRS = 2**21
-"""Parts are compared with tubes together as long as there are no more entries than this."""
+_PAIRS = 2**16
+"""Parts are compared with all tubes near them as long as there are no more entries than this; more
+are divided by where they are."""
 
 _SLENDER = 0.5
 """What surrounds a step is wide enough if its radius is this part of its reach: parts, which are
@@ -35,21 +36,35 @@ class Surroundings(NamedTuple):
     def hold(self, parts: Parts) -> Bool[np.ndarray, " n"]:
         """Return which boxes are within one of them."""
         n, d1 = parts.low.shape
-        held, (k, _) = np.zeros(n, bool), self.middle.shape
-        across = np.abs(np.eye(d1) - self.along[:, :, None] * self.along[:, None])
-        at_a_time = max(1, _PAIRS // max(1, k * d1))
-        for first in range(0, n, at_a_time):
-            some = slice(first, first + at_a_time)
-            low, high = parts.low[some, None], parts.high[some, None]
-            off, side = 0.5 * (low + high) - self.middle, 0.5 * (high - low)
-            rounding = 2.0**-48 * (1 + np.abs(off) + np.abs(self.middle)).max(axis=2)
-            shift = np.sum(off * self.along, axis=2)
-            far = np.abs(shift) + np.sum(side * np.abs(self.along), axis=2) + rounding
-            off = np.abs(off - shift[..., None] * self.along)
-            wide = off + np.einsum("nd,ked->nke", side[:, 0], across)
-            inside = np.max(wide, axis=2) + rounding <= self.radius
-            held[some] = np.any(inside & (far <= self.reach), axis=1)
+        if not n:
+            return np.zeros(0, bool)
+        extent = self.reach[:, None] * np.abs(self.along) + self.radius[:, None]
+        low, high = parts.low.min(axis=0), parts.high.max(axis=0)
+        near = np.abs(self.middle - 0.5 * (low + high)) <= (0.5 * (high - low) + extent) * 1.01
+        here = Surroundings(*(values[near.all(axis=1)] for values in self))
+        if n == 1 or n * len(here.radius) * d1 <= _PAIRS:
+            return here._hold_all(parts)
+        # Fewer are near the parts of either half of the space.
+        middle = 0.5 * (parts.low + parts.high)
+        axis = np.argmax(np.ptp(middle, axis=0))
+        order = np.argsort(middle[:, axis])
+        held = np.zeros(n, bool)
+        for half in (order[: n // 2], order[n // 2 :]):
+            held[half] = here.hold(parts.where(half))
         return held
+
+    def _hold_all(self, parts: Parts) -> Bool[np.ndarray, " n"]:
+        """Return the same, from all pairs of both."""
+        across = np.abs(np.eye(self.middle.shape[1]) - self.along[:, :, None] * self.along[:, None])
+        low, high = parts.low[:, None], parts.high[:, None]
+        off, side = 0.5 * (low + high) - self.middle, 0.5 * (high - low)
+        rounding = 2.0**-48 * (1 + np.abs(off) + np.abs(self.middle)).max(axis=2)
+        shift = np.sum(off * self.along, axis=2)
+        far = np.abs(shift) + np.sum(side * np.abs(self.along), axis=2) + rounding
+        off = np.abs(off - shift[..., None] * self.along)
+        wide = off + np.einsum("nd,ked->nke", side[:, 0], across)
+        inside = np.max(wide, axis=2, initial=0) + rounding <= self.radius
+        return np.any(inside & (far <= self.reach), axis=1)
 
     def with_others(self, others: "Surroundings") -> "Surroundings":
         """Return both."""

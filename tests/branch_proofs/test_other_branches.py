@@ -345,6 +345,25 @@ def test_what_is_beyond_the_end_of_a_branch_is_not_surrounded():
     assert _up_to(around, np.array([0.5, 1.0]), np.zeros(1)).reach == 0.2
 
 
+@pytest.mark.parametrize("d1", [2, 4])
+def test_what_holds_parts_is_found_by_where_they_are(d1):
+    """The same as from all pairs, which there are too many of."""
+    rng = np.random.default_rng(d1)
+    k, n = 2000, 1000
+    along = rng.normal(size=(k, d1))
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    sizes = 10.0 ** rng.uniform(-3, -1, (2, k))
+    around = Surroundings(rng.uniform(-1, 1, (k, d1)), along, *sizes)
+    near = rng.normal(size=(n, d1)) * 10.0 ** rng.uniform(-5, 0, (n, 1))
+    middle = around.middle[rng.integers(0, k, n)] + near
+    side = 10.0 ** rng.uniform(-6, -1, (n, d1))
+    parts = Parts(middle - side, middle + side)
+    expected = np.concatenate([around._hold_all(parts.where(slice(i, i + 1))) for i in range(n)])
+    np.testing.assert_array_equal(around.hold(parts), expected)
+    assert 0.05 < expected.mean() < 0.95
+    assert around.hold(parts.where(slice(0))).shape == (0,)
+
+
 @pytest.mark.slow
 def test_a_branch_that_only_dips_into_the_span_is_found():
     """Beside another that does, beyond whose end it is."""
