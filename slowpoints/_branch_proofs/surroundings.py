@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from slowpoints._arclength.arcs import Chain
 from slowpoints._branch_proofs.tubes import MARGIN, Proof, Prover
@@ -40,7 +40,7 @@ class Surroundings(NamedTuple):
             return np.zeros(0, bool)
         extent = self.reach[:, None] * np.abs(self.along) + self.radius[:, None]
         low, high = parts.low.min(axis=0), parts.high.max(axis=0)
-        near = np.abs(self.middle - 0.5 * (low + high)) <= (0.5 * (high - low) + extent) * 1.01
+        near = np.abs(self.middle - 0.5 * (low + high)) <= 0.5 * (high - low) + extent
         here = Surroundings(*(values[near.all(axis=1)] for values in self))
         if n == 1 or n * len(here.radius) * d1 <= _PAIRS:
             return here._hold_all(parts)
@@ -82,7 +82,8 @@ def surroundings(prover: Prover, chains: list[Chain], proofs: list[Proof]) -> Su
     Where the steps are short, as at folds, so are their tubes, and what surrounds them is narrow.
     Two steps in a row are replaced by one as long as what surrounds that is not much narrower. It
     is around the branch as well: the end of its first step, which is known up to the radius of the
-    tube there, is within. At the ends of the branch they are so only if what is beyond is known.
+    tube there, is within. At the ends of the branch, steps are replaced only if it is known what is
+    beyond.
     """
     found = []
     for chain, proof in zip(chains, proofs, strict=True):
@@ -111,9 +112,9 @@ def surroundings(prover: Prover, chains: list[Chain], proofs: list[Proof]) -> Su
         is_one = proof.passes_once[first] & (last == first + 1)
         length = np.linalg.norm(y[last] - y[first], axis=1)
         known = np.where(once, np.inf, np.where(is_one, (0.5 + MARGIN) * length, 0))
-        for end, why in zip((y[0], y[-1]), chain.ended_by, strict=True):
-            if why != "closed":
-                around = _up_to(around, end, known if end[-1] in (0, 1) else 0 * length)
+        for k in _ends_of_proofs(chain, proof):
+            leaves = k in (0, len(y) - 1) and y[k, -1] in (0, 1)
+            around = _up_to(around, y[k], known if leaves else 0 * length)
         found.append(around)
     return Surroundings(*map(np.concatenate, zip(*found, strict=True)))
 
@@ -133,12 +134,19 @@ def _around(
     return Surroundings(middle, along, part * length, radius), once
 
 
+def _ends_of_proofs(chain: Chain, proof: Proof) -> Int[np.ndarray, " m"]:
+    """Return the points of a branch at which proven steps end, where it ends or is not proven."""
+    exists = proof.exists
+    around = exists[[-1, 0]] if chain.ended_by[0] == "closed" else np.zeros(2, bool)
+    return np.flatnonzero(np.diff(np.concatenate([around[:1], exists, around[1:]])))
+
+
 def _up_to(around: Surroundings, end: np.ndarray, known: Float[np.ndarray, " k"]) -> Surroundings:
     """Return what surrounds a branch no farther than its end, unless it is known what is beyond.
 
     Args:
         around: what surrounds it, and what comes after its end.
-        end: `[d1]` where it ends.
+        end: `[d1]` where it ends, or where it is not proven to go on as it does.
         known: `[k]` as far as this along them, it is outside of the span beyond its end.
     """
     off = end - around.middle

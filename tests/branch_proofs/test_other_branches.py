@@ -14,8 +14,13 @@ from slowpoints import FixedPoints
 from slowpoints._arclength.arcs import Chain
 from slowpoints._branch_proofs.box_of_points import box_of_points
 from slowpoints._branch_proofs.other_branches import OtherBranches
-from slowpoints._branch_proofs.surroundings import Surroundings, _up_to, surroundings
-from slowpoints._branch_proofs.tubes import Prover, proven
+from slowpoints._branch_proofs.surroundings import (
+    Surroundings,
+    _ends_of_proofs,
+    _up_to,
+    surroundings,
+)
+from slowpoints._branch_proofs.tubes import Proof, Prover, proven
 from slowpoints._proofs.branch_and_prune import Parts
 
 
@@ -345,6 +350,18 @@ def test_what_is_beyond_the_end_of_a_branch_is_not_surrounded():
     assert _up_to(around, np.array([0.5, 1.0]), np.zeros(1)).reach == 0.2
 
 
+@pytest.mark.parametrize(
+    ("ended_by", "expected"), [(("span", "stuck"), [0, 2, 3, 4]), (("closed", "closed"), [2, 3])]
+)
+def test_branches_are_known_up_to_where_they_are_not_proven(ended_by, expected):
+    """Beyond a step that is not proven, they may go elsewhere."""
+    exists, zeros = np.array([True, True, False, True]), np.zeros((5, 2))
+    proof = Proof(exists, exists, np.zeros(4), np.full(4, ""))
+    np.testing.assert_array_equal(
+        _ends_of_proofs(Chain(zeros, zeros, ended_by, ()), proof), expected
+    )
+
+
 @pytest.mark.parametrize("d1", [2, 4])
 def test_what_holds_parts_is_found_by_where_they_are(d1):
     """The same as from all pairs, which there are too many of."""
@@ -365,21 +382,22 @@ def test_what_holds_parts_is_found_by_where_they_are(d1):
 
 
 @pytest.mark.slow
-def test_a_branch_that_only_dips_into_the_span_is_found():
-    """Beside another that does, beyond whose end it is."""
-    for places, steepness in (((0, 0.1, 0.12, 0.14), 100.0), ((0, 0.1, 0.11, 0.12), 100.0)):
+@pytest.mark.parametrize("gap", [2e-2, 3e-4, 1e-4])
+def test_a_branch_that_only_dips_into_the_span_is_found(gap):
+    """Right beside another, beyond whose end it is: as narrow, it is not called complete."""
+    places = np.array([0, 0.1, 0.1 + gap, 0.1 + 2 * gap])
 
-        def G(x, s, places=places, steepness=steepness):
-            product = steepness
-            for place in places:
-                product = product * (x - place)
-            return x - 0.5 * (s - 1 - product)
+    def G(x, s):
+        beyond = 100.0
+        for place in places:
+            beyond = beyond * (x - place)
+        return x - 0.5 * (s - 1 - beyond)
 
-        depth = -steepness * np.prod(0.5 * (places[2] + places[3]) - np.array(places))
-        bottom = 1 + steepness * np.prod(0.05 - np.array(places))
-        branches = _followed(G, 0.05, bottom, (0.99, 1.0))
-        s = 1 - 0.3 * depth
-        assert branches.at(s).n == 4 or not branches.is_complete_at(s)
+    s = 1 - 0.3 * abs(100 * np.prod(0.1 + 1.5 * gap - places))
+    bottom = 1 + 100 * np.prod(0.05 - places)
+    branches = _followed(G, 0.05, bottom, (0.99, 1.0))
+    assert branches.at(s).n == 4 or not branches.is_complete_at(s)
+    assert gap < 1e-2 or branches.is_complete_at(s)
 
 
 @pytest.mark.slow
