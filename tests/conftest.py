@@ -76,7 +76,8 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _only_the_library_checks_input(request):
     """Switch the run-time type checker off for `checks_input` tests: users do not have it."""
-    if request.node.get_closest_marker("checks_input") is None:
+    is_off = jaxtyping.config.jaxtyping_disable
+    if is_off or request.node.get_closest_marker("checks_input") is None:
         yield
         return
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -73,6 +73,7 @@ def test_four_wells_are_the_stable_points_of_a_search():
     assert "fixed point" in str(found)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("r, k, exponent", [(3.2, 2, None), (3.5, 4, -0.8725), (3.83, 3, None)])
 def test_cycles_of_the_logistic_map(r, k, exponent):
     x = np.random.default_rng(0).uniform(0.01, 0.99, (64, 1)).astype(np.float32)
@@ -313,7 +314,7 @@ def turning(x, u):
     return (1 + 0.5 * (r - 1)) / r * jnp.stack([c * x[0] - s * x[1], s * x[0] + c * x[1]])
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0.002, 0.02, 0.0200003, 0.10001, 0.25003, 0.498])
 def test_rotations_that_are_slow_or_nearly_repeat_are_one_orbit(number):
     found = attractors(turning, normal(10, 2), np.array([number], np.float32))

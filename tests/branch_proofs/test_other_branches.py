@@ -76,7 +76,7 @@ def test_without_a_proof_others_may_be_missing():
     assert "may be missing: `search_at` looks for them, `certify` proves it" in _summary(branches)
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [1e-2, 1e-3, 1e-4])
 def test_small_closed_branches_are_found(radius):
     def G(x, s):
@@ -116,7 +116,7 @@ def test_branches_are_found_even_if_no_point_is_given():
     assert len(branches) == 2 and branches.is_complete_at(0.5) and branches.at(0.5).n == 3
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("span", [(1.0, 0.0), (0, 1)])
 @pytest.mark.parametrize("scale", [1.0, 2.0**-20, 2.0**20])
 def test_others_are_found_in_all_units_and_directions(scale, span):
@@ -141,6 +141,7 @@ def test_others_of_a_flow_are_found():
 # ---- against all points at single values ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_random_network_is_complete_from_the_points_at_one_end(seed):
     _check_random(seed)
@@ -292,7 +293,7 @@ def _leaky(leak):
     return G
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [1.0, 0.1, 1e-3])
 def test_the_box_of_bounded_units_is_theirs(leak):
     """Whatever the leak is: the states of units that return at most 3 are at most 3."""
@@ -317,7 +318,7 @@ def _proven(branches, number):
     return prover, chains[0].y, surroundings(prover, chains, proofs)
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("asymmetry", [1e-2, 1e-4, 1e-6])
 def test_no_other_branch_is_in_what_surrounds_one(asymmetry):
     """Two branches that come as close as the square root of the asymmetry."""
@@ -409,6 +410,7 @@ def test_steps_at_folds_are_surrounded_like_longer_ones():
     assert len(around.radius) < 60 and around.radius.min() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_box_that_holds_all_points_at_once():
     with jax.enable_x64(True):
         branches = _followed(lambda x, s: jax.nn.relu(0.5 * x + s), 2.0, 1.0, (0, 1))

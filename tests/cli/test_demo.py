@@ -96,20 +96,18 @@ def written(folder):
     return files | {path: values[name].tobytes() for name, path in paths.items()}
 
 
+@pytest.mark.slow
 class TestDemo:
-    @pytest.mark.slow
     def test_shows_a_progress_bar_that_reaches_the_end(self, outputs):
         stdout, stderr = outputs
         assert "420/420" in stderr
         assert "420/420" not in stdout
 
-    @pytest.mark.slow
     def test_writes_what_it_names_and_nothing_else(self, folder, stdout):
         written = {path.name for path in folder.iterdir()}
         assert written == set(re.findall(r"^  (\S+\.\S+) ", stdout, flags=re.MULTILINE))
         assert f"Results are in {folder}:" in stdout
 
-    @pytest.mark.slow
     def test_the_command_that_it_names_finds_the_same_points(self, folder, stdout, fps):
         (line,) = re.findall(r"^To search again .*: (slowpoints .*)$", stdout, re.M)
         _, *args = shlex.split(line)
@@ -119,16 +117,13 @@ class TestDemo:
         assert found.n == fps.n
         assert all(found.find(point).size == 1 for point in fps)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["fixed_points_2d.png", "fixed_points_3d.png"])
     def test_the_figures_are_png_files(self, folder, stdout, name):
         assert (folder / name).read_bytes().startswith(PNG_MAGIC)
 
-    @pytest.mark.slow
     def test_finds_the_points_that_the_task_calls_for(self, fps):
         assert np.bincount(index_of(fps)).tolist() == expected_counts(BITS) == [4, 4, 1]
 
-    @pytest.mark.slow
     def test_the_points_are_fixed_points_of_the_saved_network(self, fps, network):
         _, h_next = network(jnp.zeros((fps.n, 1, BITS)), jnp.asarray(fps.xstar))
         np.testing.assert_allclose(h_next, fps.xstar, atol=1e-6)
@@ -164,7 +159,6 @@ class TestDemo:
         assert f"Expected 3^2 = 9 fixed points: {counts}\nFound 9: {counts}\n" in stdout
         assert "differ" not in stdout
 
-    @pytest.mark.slow
     def test_is_the_same_every_time(self, folder, stdout):
         before = written(folder)
         again, _ = run_demo(folder, *SMALL)

@@ -42,6 +42,7 @@ class DelayedLogistic(Transition):
         return jnp.stack([self.a * x[0] * (1 - x[1]), x[0]])
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("sign, growth", [(1, -1), (-1, 1)])
 def test_van_der_pols_period_forwards_and_backwards_in_time(sign, growth):
     flow = ContinuousTime(lambda x, u: sign * van_der_pol(x, u))
@@ -192,6 +193,7 @@ def test_too_many_states_are_said_to_be_that():
     assert not found.is_resolved[0] and "too many states" in found.reasons[0]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_units_change_nothing(scale):
     F = ContinuousTime(lambda x, u: scale * van_der_pol(x / scale, u))

@@ -263,6 +263,7 @@ def test_a_pulse_starts_from_an_attractor_in_float64_without_a_warning():
     assert found.amplitude == pytest.approx(FOLD_INPUT, abs=1e-4)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("duration", [1, 5])
 def test_a_short_pulse_must_carry_the_state_over_the_saddle(duration):
     a = brentq(lambda x: np.tanh(2 * x) - x, -1, -0.5, xtol=1e-15)

@@ -241,6 +241,7 @@ def test_a_side_from_which_large_steps_lead_to_two_attractors_is_said_to_split()
     assert not connections(slowly, points).edges.splits.any()
 
 
+@pytest.mark.slow
 def test_steps_run_out():
     edges = connections(double_well(), at([[-1, 0], [0, 0], [1, 0]]), max_steps=5).edges
     assert (edges.outcome == Outcome.MOVING).all() and (edges.n_steps == 5).all()
@@ -309,6 +310,7 @@ def test_missing_eigenvalues_are_computed_and_given_ones_are_kept():
         )
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dimension", [2, 3, 5])
 def test_directions_are_spread_over_the_sphere(dimension):
     w = directions_all_around(dimension, 64)
@@ -339,6 +341,7 @@ def test_fast_directions_do_not_win_over_slow_ones():
     assert np.min(angles) < 0.2 and np.max(angles) > 0.9, angles
 
 
+@pytest.mark.slow
 def test_paths_lead_from_the_saddle_to_the_end():
     found = connections(double_well(), at([[-1, 0], [0, 0], [1, 0]]), n_path=20)
     edges = found.edges

@@ -44,6 +44,7 @@ def test_a_unit_on_its_way_to_zero_has_the_unit_of_the_largest():
     assert units_at_rest(F, x, U).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_attractors_that_differ_in_small_entries_only():
     """The first unit, of states of 1e-6, does not act on the second one, of 1e6."""
 

@@ -82,7 +82,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "what_is_printed"),
     [

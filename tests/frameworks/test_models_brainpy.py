@@ -221,6 +221,7 @@ def everything(model):
     return [("random", random), *values.items()]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_is_left_as_it_was(mode):
     model = TwoLayers(mode)
@@ -370,6 +371,7 @@ CASES = [(Alone, []), (Driven, []), (OfNoLength, [])]
 CASES += [(Driven, [0.1, 0.2]), (WithMore, [0.1, 0.2])]
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(("model", "u"), CASES)
 def test_models_that_need_no_input_keep_their_state(model, u):
     u = np.float32(u)

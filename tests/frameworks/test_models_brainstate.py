@@ -302,6 +302,7 @@ def test_what_a_step_keeps_beside_the_state_is_refused_wherever_it_is_made(made_
         find_fixed_points(WithTrace(made_in), np.ones((1, 2)), np.zeros(2))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("made_in", ["__init__", "init_state"])
 def test_a_state_may_be_made_anywhere(made_in):
     module = WithTrace(made_in, adapts=False)

@@ -550,6 +550,7 @@ def test_a_module_may_hold_what_cannot_be_copied():
 # ---- precision, copies, programs -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_half_precision_is_computed_in_float32():
     torch.manual_seed(0)
     module = Leaky().bfloat16()
@@ -984,7 +985,7 @@ class OfItsOwn(Encoded):
         return seen, torch.tanh(0.5 * state + seen.swapaxes(0, 1))
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [WithLengths, WithMask, FromZero])
 def test_an_optional_argument_that_is_no_state_is_not_taken_for_one(model):
     torch.manual_seed(0)
@@ -1077,6 +1078,7 @@ class CountsSteps(Encoded):
         return super().forward(inputs + steps)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "module",
     [LooksBack(), KeepsATrace(nn.LSTMCell(5, N)), CountsSteps(nn.GRU(5, N, batch_first=True))],

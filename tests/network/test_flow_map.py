@@ -55,6 +55,7 @@ def test_a_linear_network_has_the_matrix_exponential(dtype, error):
     assert np.allclose(np.c_[by_x, by_u], AFTER[:4], rtol=error, atol=error)
 
 
+@pytest.mark.slow
 def test_derivatives_are_right_at_an_equilibrium_where_nothing_moves():
     # The state's own errors are zero there, whatever the steps.
     with jax.enable_x64(True):

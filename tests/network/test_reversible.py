@@ -70,6 +70,7 @@ DERIVATIVES = {
 }
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 @pytest.mark.parametrize("derivatives", DERIVATIVES)
 def test_derivatives_are_those_of_the_same_loop_of_a_known_length(network, derivatives):

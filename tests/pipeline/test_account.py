@@ -315,6 +315,7 @@ def search(F, x, u=NO_INPUT, **settings):
     return find_fixed_points(F, x, np.asarray(u, np.float32), **settings)
 
 
+@pytest.mark.slow
 def test_a_search_that_drops_a_slow_point_warns_and_says_how_to_keep_it():
     u = np.where(np.arange(40) < 20, -0.04, 5e-4)[:, None]
     with pytest.warns(UserWarning, match=r"20 ended at 1 slow point .* q = 1\.3e-7 \(20 starts\)"):
@@ -344,6 +345,7 @@ def test_roots_nearer_than_the_tolerance_are_reported():
     assert fps.n == 1 and account(fps, all_fps).n_merged >= 1
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("unit", [1e-4, 1e-6, 1e-9])
 def test_a_tolerance_that_is_too_high_for_the_unit_of_states_is_warned_of(unit):
     """Nine points in units of volts, say, of which one is kept."""

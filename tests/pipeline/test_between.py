@@ -150,6 +150,7 @@ def test_more_starts_are_what_is_missing_if_each_row_finds_a_point():
     assert fps.n > 8
 
 
+@pytest.mark.slow
 def test_ways_lead_between_points_under_the_same_input():
     # Under an input of 1, the only fixed point is the one above.
     x = starts_at(np.concatenate([corners(1), [[1.0]]]), 48)
@@ -304,6 +305,7 @@ def test_a_network_that_is_not_finite_between_its_attractors():
     assert same_set(fps.xstar, [p for p in every_point(2) if p[0] != 0])
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "solver",
     [slowpoints.NewtonKrylov(), slowpoints.LevenbergMarquardt(), slowpoints.BoundedNewton()],

@@ -225,6 +225,7 @@ def test_points_without_jacobians():
     assert fps.J_xstar is None and fps.dFdu is None and not fps.has_decomposed_jacobians
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n", [1, 3, 4])
 def test_every_number_of_points_has_its_jacobians(n):
     """The numbers are padded to a power of two inside; nothing of it shows."""

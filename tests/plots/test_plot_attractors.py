@@ -62,6 +62,7 @@ def test_exponents_that_are_minus_infinity_are_counted():
     assert "not drawn: 3 of minus infinity" in legend_of(fig)
 
 
+@pytest.mark.slow
 def test_many_attractors_are_grey_and_counted():
     found = attractors(lambda x, u: jnp.tanh(2 * x), normal(200, 4), NO_INPUT)
     names = legend_of(plot_attractors(found, PlotConfig(show=False)))
@@ -82,6 +83,7 @@ def test_closed_orbits_are_drawn_with_what_becomes_of_deviations(in_steps):
     assert ("exponent" in fig.axes[1].get_ylabel()) == in_steps
 
 
+@pytest.mark.slow
 def test_closed_orbits_are_drawn_alone_on_axes_that_are_given():
     F = ContinuousTime(lambda x, u: jnp.stack([x[1], (1 - x[0] ** 2) * x[1] - x[0]]))
     found = closed_orbits(F, 2 * CIRCLE, NO_INPUT)

@@ -79,6 +79,7 @@ def test_states_of_which_it_is_not_known_are_named():
     assert np.allclose(colors(fig.axes[0]), 1)
 
 
+@pytest.mark.slow
 def test_more_basins_than_colours_are_grey_and_counted():
     states = plane_grid(np.float32([[-1.7, -1.6], [1.9, 1.8]]), 60)
     fig = drawn(lambda x, u: x - 0.15 * jnp.sin(2 * np.pi * x), states)

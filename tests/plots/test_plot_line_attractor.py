@@ -445,6 +445,7 @@ def test_bad_input_is_named(arguments, message):
         plot_line_attractor(**({"line": LINE, "config": PlotConfig(show=False)} | arguments))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("dt", "continuous_time", "drift", "time"),
     [

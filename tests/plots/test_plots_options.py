@@ -371,6 +371,7 @@ def test_only_valid_points_have_colours():
     assert faces(scatters(fig)[0]) == ["#000000", "#ffffff"]
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize("preset", [PlotConfig, PlotConfig.for_column])
 def test_marks_in_the_legend_are_grey_where_colours_do_not_tell_kinds(n_axes, preset):
@@ -528,6 +529,7 @@ def test_of_many_trials_some_are_drawn_and_the_title_says_so():
     assert fig.axes[0].get_title() == "No fixed points, 8 of 20 trajectories"
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n_conditions", [2, 3, 8, 12])
 def test_some_trials_of_each_condition_are_drawn_however_rare_it_is(n_conditions):
     of_trials = np.zeros(88, int)

@@ -81,7 +81,7 @@ def one_unit(x, u):
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
 def test_points_are_certified_up_to_the_fold_and_none_beyond(d):
     # Where the slope is 1: tanh(y)^2 = 1/2, with y = 2 x + u.

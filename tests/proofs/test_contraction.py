@@ -84,6 +84,7 @@ def one_point(F, n, box=None):
 # ---- one point ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize("norm", [0.5, 0.9, 0.99])
 def test_contracting_networks_of_a_hundred_units_have_one_point(norm):
@@ -205,6 +206,7 @@ def test_nothing_is_claimed_from_a_state_that_proves_nothing(precise, monkeypatc
 # ---- networks that do not contract, or of which that is not known --------------------------------
 
 
+@pytest.mark.slow_cases
 @unchecked
 @pytest.mark.parametrize("norm", [1.0001, 1.5])
 def test_networks_above_the_limit_are_left_to_the_boxes(norm):

@@ -204,6 +204,7 @@ def test_rates_as_a_flow_under_an_input():
     assert_same_points(fps.xstar, np.tanh(driven.astype(np.float64)), 1e-7)
 
 
+@pytest.mark.slow
 @unchecked
 def test_a_box_with_one_point_is_narrowed_down_as_long_as_it_takes():
     """The first box has one point, and its images are smaller by a little only."""

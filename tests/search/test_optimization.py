@@ -238,7 +238,7 @@ def test_the_rows_stand_in_the_order_of_the_initial_states(name):
     np.testing.assert_array_equal(fps.cond_id, np.arange(N_ROWS))
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("name", each_by_itself)
 def test_rows_need_numbers_of_iterations_of_their_own(name):
     n_iters = np.asarray(search(name).n_iters)
@@ -246,6 +246,7 @@ def test_rows_need_numbers_of_iterations_of_their_own(name):
     assert n_iters.min() >= 1 and len(set(n_iters)) > 1
 
 
+@pytest.mark.slow_cases
 @every_solver
 @pytest.mark.parametrize("max_iters", [1, 4])
 def test_no_row_exceeds_the_limit(name, max_iters):
@@ -280,6 +281,7 @@ def test_all_rows_of_a_trained_network_are_valid(name):
     assert search(name).valid.all()
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_the_precision_is_that_of_the_initial_states(name):
     fps = search(name)

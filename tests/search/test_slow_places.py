@@ -59,6 +59,7 @@ def passage(n, seed):
 
 
 class TestTheLastSteps:
+    @pytest.mark.slow
     def test_rows_agree_where_scipy_finds_the_minimum(self):
         F, x = passage(20, 0)
         known = minimum(F, x[0], [0.05])
@@ -81,6 +82,7 @@ class TestTheLastSteps:
         assert (found.q <= np.array(before)).all()
         assert (found.q < 0.5 * np.array(before)).any()
 
+    @pytest.mark.slow
     def test_a_step_that_goes_too_far_is_taken_back(self):
         """From 0.6 Newton's method leads to -1.5, where `q` is higher, and from there away."""
 

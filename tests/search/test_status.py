@@ -115,6 +115,7 @@ def check_slow_points(reference, x):
     assert (before - after <= 0.005 * before + slack).all()
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", [*CLEAR, "line"])
 def test_the_default_search_knows_fixed_points_for_what_they_are(network):
     """All rows are searched from around a point; on the line, each has one of its own."""
@@ -122,6 +123,7 @@ def test_the_default_search_knows_fixed_points_for_what_they_are(network):
     assert all_are(search("default", case.F, case.around(N_ROWS, seed=7)), Status.FIXED_POINT)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", ["default", "levenberg_marquardt", "newton_krylov"])
 def test_the_fixed_point_of_a_doubling_map_is_one(name):
     """All eigenvalues are 2, and one Newton step leads to it from everywhere."""

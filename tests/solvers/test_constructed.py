@@ -166,7 +166,7 @@ def test_before_a_fold_three_points_are_found(d, rotated):
     assert int(np.sum(unique(fps, 0.1 * np.sqrt(d)).valid)) == 3
 
 
-@pytest.mark.slow_cases
+@pytest.mark.slow
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("d", DISTANCES)
 def test_beyond_a_fold_one_point_is_found_and_one_slow_point(d, rotated):

@@ -85,6 +85,7 @@ def test_on_its_own_sides_it_is_the_network(name):
             np.testing.assert_array_equal(distances > 0, natural)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("name", NETWORKS)
 def test_on_the_sides_of_one_state_it_is_smooth(name):
     """On them, it is what the network is around that state, polynomials of degree one here."""

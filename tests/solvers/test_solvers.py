@@ -146,6 +146,7 @@ def test_every_row_has_the_fixed_point_of_its_own_input(name):
     np.testing.assert_allclose(fps.inputs, u, rtol=1e-6)
 
 
+@pytest.mark.slow_cases
 @second_order
 def test_a_start_at_the_fixed_point_stays_there(name):
     fps = search(name, affine(LINEAR["saddle"]), np.zeros((N_ROWS, 2), np.float32), [[0.0]])
@@ -334,6 +335,7 @@ def test_a_map_that_is_nan_in_places_has_its_fixed_points_elsewhere():
     assert distance_to_nearest(fps.xstar[inside], [[0.0], [1.0]]).max() < TOLERANCE["default"]
 
 
+@pytest.mark.slow_cases
 @every_solver
 def test_a_map_that_is_nan_everywhere_has_no_valid_row(name):
     B, u = np.full((2, 1), np.nan), np.ones((1, 1))

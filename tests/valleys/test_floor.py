@@ -74,6 +74,7 @@ def test_the_floor_is_where_it_is_whatever_step_led_there(stride):
     np.testing.assert_allclose(np.linalg.norm(np.diff(x, axis=0), axis=1), stride, rtol=0.1)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "speed, angles, falls",
     [

@@ -136,6 +136,7 @@ def ends(F, x, x_init=(0.0, 0.0)):
     return found
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "speed, start, end, at_minimum",
     [
@@ -233,6 +234,7 @@ def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_e
     assert 5 < n_steps < 100 and told["n_iters"] == 7 + n_steps + 3
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     "speed, x_again, status",
     [
@@ -259,6 +261,7 @@ def test_a_row_on_a_line_of_points_is_not_followed():
         assert not found.known and found.n_steps[0] <= 2
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n_left", [1, 4, 1000])
 def test_a_valley_is_followed_for_as_many_steps_as_are_left(n_left):
     F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(1.6), np.sin(1.6)]])
