@@ -142,7 +142,7 @@ def test_others_of_a_flow_are_found():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [4, 2])
 def test_a_random_network_is_complete_from_the_points_at_one_end(seed):
     _check_random(seed)
 
