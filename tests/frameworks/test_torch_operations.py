@@ -78,6 +78,10 @@ ELEMENTWISE = {
     "tanh": torch.tanh,
     "atan": torch.atan,
     "asinh": torch.asinh,
+    "hypot": lambda x: torch.hypot(x, torch.ones_like(x)),
+    "i1": lambda x: torch.special.i1(x / 30),
+    "i1e": lambda x: torch.special.i1e(x / 30),
+    "log_ndtr": lambda x: torch.special.log_ndtr(x / 10),
     "erf": torch.erf,
     "erfc": torch.erfc,
     "sinc": lambda x: torch.sinc(x + 0.1),
@@ -208,6 +212,18 @@ SHAPED = {
     "conv_transpose2d": lambda x: conv(
         nnF.conv_transpose2d, x[:, None], (1, 2, 2, 3), stride=(2, 1)
     ),
+    "avg_pool": lambda x: nnF.avg_pool1d(x, 3, 2, 1),
+    "avg_pool, all options": lambda x: nnF.avg_pool2d(
+        x[:, None], (2, 3), (3, 2), (1, 0), ceil_mode=True, count_include_pad=False
+    ),
+    "avg_pool, ceil": lambda x: nnF.avg_pool2d(x[:, None], 3, 2, 1, ceil_mode=True),
+    "avg_pool, divisor": lambda x: nnF.avg_pool2d(x[:, None], 2, divisor_override=3),
+    "adaptive_avg_pool": lambda x: nnF.adaptive_avg_pool1d(x, 4),
+    "max_pool": lambda x: nnF.max_pool1d(x, 2),
+    "max_pool, all options": lambda x: nnF.max_pool2d(
+        x[:, None], 2, (2, 3), 1, dilation=(1, 2), ceil_mode=True
+    ),
+    "unfold": lambda x: x.unfold(2, 3, 2),
     "batch_norm": lambda x: nnF.batch_norm(
         x, x.new_ones(4), x.new_full((4,), 2.0), x.new_full((4,), 3.0), x.new_ones(4)
     ),
@@ -234,9 +250,24 @@ SHAPED = {
     )[None],
     "inv": lambda x: torch.linalg.inv(x[:, :, :4] + 9 * torch.eye(4, dtype=x.dtype)),
     "det": lambda x: torch.linalg.det(x[:, :, :4] / 3),
+    "inv_ex": lambda x: torch.linalg.inv_ex(x[:, :, :4] + 9 * torch.eye(4, dtype=x.dtype))[0],
+    "slogdet": lambda x: torch.linalg.slogdet(positive(x))[1] * x[:, 0, 0],
+    "cholesky": lambda x: torch.linalg.cholesky(positive(x)),
+    "cholesky_solve": lambda x: torch.cholesky_solve(x, torch.linalg.cholesky(positive(x))),
+    "solve_triangular": lambda x: torch.linalg.solve_triangular(
+        positive(x)[0].tril(), x, upper=False
+    ),
+    "qr": lambda x: torch.linalg.qr(x.mT)[0],
+    "svd": lambda x: torch.linalg.svd(x, full_matrices=False)[0],
+    "spectral norm": lambda x: x / torch.linalg.matrix_norm(x, 2),
+    "eigh": lambda x: torch.linalg.eigh(positive(x))[1],
+    "eigvalsh": lambda x: torch.linalg.eigvalsh(positive(x)),
+    "pinv": torch.linalg.pinv,
+    "pinv, tolerance": lambda x: torch.linalg.pinv(x, atol=0.5),
     "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x),
     "einsum, three": lambda x: torch.einsum("bij,bik,bjl->kl", x, x, x.transpose(1, 2) @ x)[None],
     "outer": lambda x: torch.outer(x[0, 0], x[0, 1])[None],
+    "addbmm": lambda x: torch.addbmm(x[0] @ x[0].mT, x, x.mT, beta=0.5, alpha=2)[None],
     "bmm": lambda x: torch.baddbmm(x @ x.mT, x, x.mT, beta=0.5, alpha=2),
     "softmax": lambda x: x.softmax(-1),
     "log_softmax": lambda x: nnF.log_softmax(x, 1),
@@ -260,6 +291,13 @@ SHAPED = {
     "topk": lambda x: x.topk(3, 2)[0],
     "topk, lowest": lambda x: x.topk(2, 1, largest=False)[0],
     "k winners": lambda x: torch.zeros_like(x).scatter(2, *reversed(x.topk(2, 2))),
+    "cummax": lambda x: x.cummax(2).values,
+    "cummin": lambda x: x.cummin(1)[0],
+    "logcumsumexp": lambda x: x.logcumsumexp(-1),
+    "median": lambda x: x.median(2, keepdim=True)[0] + x.median(),
+    "kthvalue": lambda x: x.kthvalue(2, 1).values,
+    "bucketize": lambda x: x + torch.bucketize(x, indices(x, -1, 0, 1).to(x.dtype)),
+    "searchsorted": lambda x: x + torch.searchsorted(x.sort(2).values.detach(), x, right=True),
     "cumsum": lambda x: x.cumsum(2),
     "cumprod": lambda x: x.cumprod(1),
     "any, all": lambda x: (x > 0).any(2) * x[..., 0] + (x > 0).all(2) * x[..., 1],
@@ -307,10 +345,15 @@ SHAPED = {
     "integers with numbers": lambda x: x + torch.arange(6) / 4 + torch.arange(6) * 0.5,
     "booleans": lambda x: x * ((x > 0) & ~(x > 1) | (x < -1)) + (x > 0).sum(),
     "cosine": lambda x: nnF.cosine_similarity(x[:, :1], x[:, 1:], dim=-1),
+    "cdist": lambda x: torch.cdist(x, x.flip(1)),
     "cdist-like": lambda x: (x[:, :, None] - x[:, None]).square().sum(-1),
     "glu": lambda x: nnF.glu(x, -1),
     "bilinear": lambda x: nnF.bilinear(x, x, x.new_ones(2, 6, 6)),
 }
+
+
+def positive(x):
+    return x @ x.mT + torch.diag(torch.arange(1.0, 5.0).to(x.dtype))
 
 
 def set_part(x):

@@ -161,6 +161,32 @@ def _topk(a: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tr
     return [lax.slice_in_dim(part, 0, k, axis=dim) for part in _sort(a, dim, largest)]
 
 
+def _ranked(a: Any, rank: int, dim: int, keepdim: bool = False) -> Any:
+    """Return the entries of a rank, from 0 for the lowest, with their indices."""
+    index = lax.slice_in_dim(jnp.argsort(a, dim, stable=True), rank, rank + 1, axis=dim)
+    value = jnp.take_along_axis(a, index, dim)
+    return (value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim))
+
+
+def _median(a: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    if dim is None:
+        return _ranked(a.ravel(), (a.size - 1) // 2, 0)[0]
+    return _ranked(a, (a.shape[dim] - 1) // 2, dim, keepdim)
+
+
+def _highest_so_far(running: Any) -> Callable[..., Any]:
+    """Return `cummax` or `cummin` with the index of the last one, which the derivative follows."""
+
+    def call(a: Any, dim: int) -> Any:
+        axis = dim % a.ndim
+        is_one = a == running(a, axis)
+        places = lax.broadcasted_iota(jnp.int32, a.shape, axis)
+        index = lax.cummax(jnp.where(is_one, places, 0), axis)
+        return jnp.take_along_axis(a, index, axis), index
+
+    return call
+
+
 # ---- normalisation and convolution ---------------------------------------------------------------
 
 
@@ -236,6 +262,72 @@ def _convolution(
     return _affine(out, None, _along_channels(bias, out))
 
 
+def _windows(
+    a: Any,
+    start: Any,
+    reduce: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = (1,),
+    ceil: bool = False,
+) -> Any:
+    """Reduce the windows on the last two axes."""
+    kernel, stride, padding, dilation = (
+        tuple(each) * (2 // len(each)) for each in (kernel, stride or kernel, padding, dilation)
+    )
+    pads = [(0, 0)] * (a.ndim - 2)
+    for n, k, s, p, d in zip(a.shape[-2:], kernel, stride, padding, dilation, strict=True):
+        rest = (n + 2 * p - d * (k - 1) - 1) % s
+        # One more window, if it starts before what is padded on the right.
+        steps = (n + 2 * p - d * (k - 1) - 1 - rest) // s + 1
+        pads.append((p, p + (s - rest if ceil and rest and steps * s < n + p else 0)))
+    lead = (1,) * (a.ndim - 2)
+    return lax.reduce_window(
+        a, start, reduce, lead + kernel, lead + stride, pads, window_dilation=lead + dilation
+    )
+
+
+def _max_pool(
+    a: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    ceil: bool = False,
+) -> Any:
+    return _windows(a, -jnp.inf, lax.max, kernel, stride, padding, dilation, ceil), None
+
+
+def _mean_pool(
+    a: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    ceil: bool = False,
+    count_padding: bool = True,
+    divisor: Any = None,
+) -> Any:
+    total = _windows(a, 0.0, lax.add, kernel, stride, padding, ceil=ceil)
+    if divisor is not None:
+        return total / divisor
+    counted = jnp.ones(a.shape[-2:], a.dtype)
+    if count_padding:
+        high, wide = tuple(padding) * (2 // len(padding))
+        counted, padding = jnp.pad(counted, ((high, high), (wide, wide)), constant_values=1), (0,)
+    return total / _windows(counted, 0.0, lax.add, kernel, stride, padding, ceil=ceil)
+
+
+def _mean_of_parts(a: Any, shape: Any) -> Any:
+    """Return the means of so many parts of the last two axes, which may overlap."""
+    for axis, parts in zip((a.ndim - 2, a.ndim - 1), shape, strict=True):
+        n = a.shape[axis]
+        ends = [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+        means = [lax.slice_in_dim(a, *end, axis=axis).mean(axis, keepdims=True) for end in ends]
+        a = jnp.concatenate(means, axis)
+    return a
+
+
 # ---- matrices ------------------------------------------------------------------------------------
 
 
@@ -257,6 +349,42 @@ def _solve(a: Any, b: Any, left: bool = True) -> Any:
         return jnp.swapaxes(_solve(jnp.swapaxes(a, -1, -2), jnp.swapaxes(b, -1, -2)), -1, -2)
     is_vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     return jnp.linalg.solve(a, b[..., None])[..., 0] if is_vector else jnp.linalg.solve(a, b)
+
+
+def _solve_triangular(
+    a: Any, b: Any, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    lead = jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = (jnp.broadcast_to(m, lead + m.shape[-2:]) for m in (a, b))
+    return lax.linalg.triangular_solve(
+        a, b, left_side=left, lower=not upper, unit_diagonal=unitriangular
+    )
+
+
+def _qr(a: Any, mode: str = "reduced") -> Any:
+    return (None, jnp.linalg.qr(a, "r")) if mode == "r" else jnp.linalg.qr(a, mode)
+
+
+def _svd(a: Any, full_matrices: bool = False, compute_uv: bool = True, driver: Any = None) -> Any:
+    if not compute_uv:
+        return None, jnp.linalg.svd(a, compute_uv=False), None
+    return jnp.linalg.svd(a, full_matrices)
+
+
+def _eigh(a: Any, triangle: str = "L", compute_v: bool = True) -> Any:
+    if not compute_v:
+        return jnp.linalg.eigvalsh(a, triangle), None
+    return jnp.linalg.eigh(a, triangle)
+
+
+def _pseudoinverse(a: Any, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
+    if atol is None:
+        rtol = max(a.shape[-2:]) * jnp.finfo(a.dtype).eps if rtol is None else rtol
+        return jnp.linalg.pinv(a, rtol, hermitian)
+    u, values, v = jnp.linalg.svd(a, full_matrices=False)
+    cutoff = jnp.maximum(atol, (rtol or 0.0) * values[..., :1])
+    inverses = 1 / jnp.where(values > cutoff, values, jnp.inf)
+    return (jnp.swapaxes(v, -1, -2) * inverses[..., None, :]) @ jnp.swapaxes(u, -1, -2)
 
 
 # ---- shapes and places ---------------------------------------------------------------------------
@@ -310,6 +438,24 @@ def _places(indices: Any) -> tuple[Any, ...]:
     return tuple(slice(None) if index is None else index for index in indices)
 
 
+def _unfold(a: Any, dim: int, size: int, step: int) -> Any:
+    """Return the windows on an axis, with their entries on a new last one."""
+    starts = jnp.arange(0, a.shape[dim] - size + 1, step)
+    windows = jnp.take(a, starts[:, None] + jnp.arange(size), dim % a.ndim)
+    return jnp.moveaxis(windows, dim % a.ndim + 1, -1)
+
+
+def _bins(edges: Any, a: Any, right: bool = False, side: Any = None) -> Any:
+    def search(edges: Any, a: Any) -> Any:
+        return jnp.searchsorted(edges, a, "right" if right or side == "right" else "left")
+
+    return (
+        search(edges, a)
+        if edges.ndim == 1
+        else jnp.vectorize(search, signature="(m),(n)->(n)")(edges, a)
+    )
+
+
 def _index_put(a: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     at = a.at[_places(indices)]
     return at.add(values) if accumulate else at.set(values)
@@ -349,14 +495,18 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: Any = None) -> Any:
 # Of `jnp`, by the same name or by another one.
 _OF_NUMPY = """
     exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil trunc copysign
-    isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or
-    bitwise_xor reciprocal fmod remainder maximum minimum logaddexp where matmul flip real imag triu
-    tril acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan atan2:arctan2 atanh:arctanh
-    eq:equal ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal mul:multiply
-    neg:negative _conj:conj bmm:matmul dot:matmul mm:matmul mv:matmul permute:transpose
+    hypot isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and
+    bitwise_or bitwise_xor reciprocal fmod remainder maximum minimum logaddexp where matmul flip
+    real imag triu tril acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan
+    atan2:arctan2 atanh:arctanh eq:equal ne:not_equal lt:less le:less_equal gt:greater
+    ge:greater_equal mul:multiply neg:negative _conj:conj bmm:matmul dot:matmul mm:matmul mv:matmul
+    permute:transpose
     unsqueeze:expand_dims max.default:max min.default:min scalar_tensor:asarray
 """
-_OF_SCIPY = "erf erfc erfinv lgamma:gammaln special_i0e:i0e xlogy"
+_OF_SCIPY = """
+    erf erfc erfinv lgamma:gammaln xlogy special_i0e:i0e special_i1:i1 special_i1e:i1e
+    special_log_ndtr:log_ndtr
+"""
 
 _TABLE: dict[str, Callable[..., Any]] = {}
 for _module, _names in ((jnp, _OF_NUMPY), (jax.scipy.special, _OF_SCIPY)):
@@ -398,12 +548,17 @@ _TABLE |= {
         "any": _reduced(jnp.any),
         "argmax": _reduced(jnp.argmax),
         "argmin": _reduced(jnp.argmin),
+        "cummax": _highest_so_far(lax.cummax),
+        "cummin": _highest_so_far(lax.cummin),
         "cumprod": lambda a, dim, dtype=None: jnp.cumprod(a, dim, dtype),
         "cumsum": lambda a, dim, dtype=None: jnp.cumsum(a, dim, dtype),
+        "kthvalue": lambda a, k, dim=-1, keepdim=False: _ranked(a, k - 1, dim, keepdim),
         "linalg_vector_norm": _norm,
+        "logcumsumexp": lambda a, dim: lax.cumlogsumexp(a, dim % a.ndim),
         "logsumexp": _logsumexp,
         "max.dim": _highest(jnp.argmax),
         "mean": _reduced(jnp.mean),
+        "median": _median,
         "min.dim": _highest(jnp.argmin),
         "prod": _reduced(jnp.prod),
         "sort": _sort,
@@ -415,24 +570,46 @@ _TABLE |= {
             jnp.mean(a, _axes(dim), keepdims=keepdim),
         ),
         # normalisation and convolution
+        "_adaptive_avg_pool2d": _mean_of_parts,
         "_native_batch_norm_legit_no_training": _batch_norm,
         "_native_batch_norm_legit.no_stats": _instance_norm,
+        "avg_pool2d": _mean_pool,
         "convolution": _convolution,
+        "max_pool2d_with_indices": _max_pool,
         "native_dropout": lambda a, p, train: (a, None),  # no difference, or two calls differ
         "native_group_norm": _group_norm,
         "native_layer_norm": _layer_norm,
         # matrices
+        "_cdist_forward": lambda a, b, p, mode: _norm(a[..., None, :] - b[..., None, :, :], p, -1),
+        "_linalg_eigh": _eigh,
+        "_linalg_slogdet": lambda a: (*jnp.linalg.slogdet(a), None, None),
+        "_linalg_svd": _svd,
         "_trilinear": lambda a, b, c, *expands_and_sum: _trilinear((a, b, c), *expands_and_sum),
+        "addbmm": lambda c, a, b, beta=1, alpha=1: _add_product(
+            c, jnp.concatenate([*a], 1), jnp.concatenate([*b], 0), beta, alpha
+        ),
         "addmm": _add_product,
         "baddbmm": _add_product,
+        "cholesky_solve": lambda b, factor, upper=False: jax.scipy.linalg.cho_solve(
+            (factor, not upper), b
+        ),
+        "linalg_cholesky_ex": lambda a, upper=False, check_errors=False: (
+            jnp.linalg.cholesky(a, upper=upper),
+            None,
+        ),
         "linalg_det": jnp.linalg.det,
         "linalg_householder_product": lax.linalg.householder_product,
         "linalg_inv": jnp.linalg.inv,
+        "linalg_inv_ex": lambda a, check_errors=False: (jnp.linalg.inv(a), None),
         "linalg_matrix_exp": jax.scipy.linalg.expm,
+        "linalg_pinv": _pseudoinverse,
+        "linalg_qr": _qr,
         "linalg_solve": _solve,
+        "linalg_solve_triangular": _solve_triangular,
         # shapes and places
         "_unsafe_view": _reshape,
         "alias": lambda a: a,
+        "bucketize": lambda a, edges, out_int32=False, right=False: _bins(edges, a, right),
         "cat": lambda parts, dim=0: jnp.concatenate([p for p in parts if p.shape != (0,)], dim),
         "clone": lambda a: a,
         "constant_pad_nd": _pad,
@@ -453,6 +630,9 @@ _TABLE |= {
         "scatter.src": _scatter("set"),
         "scatter.value": _scatter("set"),
         "scatter_add": _scatter("add"),
+        "searchsorted": lambda edges, a, out_int32=False, right=False, side=None: _bins(
+            edges, a, right, side
+        ),
         "select": lambda a, dim, index: lax.index_in_dim(a, index, dim, keepdims=False),
         "select_scatter": lambda a, source, dim, index: a.at[_part(a, dim, index)].set(source),
         "slice": _slice,
@@ -461,6 +641,7 @@ _TABLE |= {
         "squeeze": _squeeze,
         "sym_size": lambda a, dim: a.shape[dim],
         "unbind": _unbind,
+        "unfold": _unfold,
         "view.default": _reshape,
         # making and converting
         "_fft_c2c": lambda a, dim, norm, forward: (jnp.fft.fftn if forward else jnp.fft.ifftn)(

@@ -11,7 +11,12 @@ from slowpoints._network.base import ModelError
 from slowpoints._network.torch_graphs.aten import counterpart
 from slowpoints._network.torch_graphs.program import Dtype, Ref, TorchProgram
 
-_CHECKS = ("aten._assert_scalar", "aten._assert_tensor_metadata", "aten._assert_async")
+_CHECKS = (
+    "aten._assert_scalar",
+    "aten._assert_tensor_metadata",
+    "aten._assert_async",
+    "with_effects",  # with which PyTorch orders checks, such as whether a matrix was singular
+)
 _PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking"}
 
 
@@ -29,7 +34,7 @@ def read_graph(
     Raises:
         ModelError: if there are operations without a counterpart.
     """
-    nodes = [n for n in exported.graph.nodes if not _name_of(n.target).startswith(_CHECKS)]
+    nodes = _without_checks(exported.graph.nodes)
     inputs = _inputs_of(exported, nodes, names, weights)
     known = inputs.known | _computed_now(nodes, inputs.known)
     rest = [n for n in nodes if n not in known and n.op != "placeholder"]
@@ -43,10 +48,23 @@ def read_graph(
     outputs = ()
     for node in rest:
         if node.op == "output":
-            outputs = _frozen(node.args, refs)[0][-len(exported.graph_signature.user_outputs) :]
+            last = node.args[0][-len(exported.graph_signature.user_outputs) :]
+            outputs = _frozen(last, refs)
     arrays = tuple(without_torch(known[n]).copy() for n in constants)
     random_operations = [_name_of(node.target) for node in results if _is_random(node)]
     return TorchProgram(tuple(inputs.weights.values()), arrays, lines, outputs), random_operations
+
+
+def _without_checks(nodes: Any) -> list[Any]:
+    """Leave out what checks values, and what follows from that but for the outputs."""
+    left_out, kept = set(), []
+    for node in nodes:
+        follows = node.op != "output" and not left_out.isdisjoint(node.all_input_nodes)
+        if follows or _name_of(node.target).startswith(_CHECKS):
+            left_out.add(node)
+        else:
+            kept.append(node)
+    return kept
 
 
 class _Inputs(NamedTuple):
