@@ -17,12 +17,12 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from slowpoints._core.arguments.refusals import name_of
+from slowpoints._core.contents import put_back
 from slowpoints._core.digests import digest_of_arrays
 from slowpoints._network.base import ModelError, Transition, is_instance
 from slowpoints._network.continuous_time import ContinuousTime
 from slowpoints._network.flow import Flow, flows_in
 from slowpoints._network.frameworks.calling import HeldModel
-from slowpoints._network.frameworks.contents import put_back
 from slowpoints._network.network import Network
 from slowpoints._network.program import Program
 from slowpoints._network.read_program import read_program
@@ -95,7 +95,7 @@ def traced(
     except Exception as error:  # the user's code may raise errors of any type
         raise ModelError(
             f"{caller}: the model could not be evaluated for {with_shapes}: {_summary(error)} "
-            f"{_advice(error, F, n_inputs, states, inputs)}"
+            f"{_advice(error, F, n_inputs, states, inputs)}".rstrip()
         ) from error
     if forward_mode:
         try:
@@ -159,7 +159,8 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
                     "the model is random, or keeps something from one call for the next: two "
                     "evaluations for the same state and the same input differ; expected one next "
                     "state for each. Switch its noise off, or make what changes a part of the "
-                    "state or of the input."
+                    "state or of the input. If it only keeps what its first call has computed, as "
+                    "`functools.lru_cache` does, call it once before."
                 )
         seen.add(network.program)
     return Network(tuple(map(_with_type, network.arrays)), network.program)
@@ -304,6 +305,8 @@ def _advice(error: Exception, F: Transition, n_inputs: int, states: str, inputs:
             "If the model reads what a simulation of BrainPy sets, such as `bp.share['t']`, set it "
             "before the model is made a transition: `bp.share.save(t=0.0)`."
         )
+    if not _is_about_shapes(error):
+        return ""
     advice = f"`{inputs}` must have as many columns as the model has inputs"
     advice += f", and `{states}` as many as it has states." if F.n_states is None else "."
     if getattr(F, "signature", None) == "batched_sequence":
@@ -320,6 +323,12 @@ _NEED_NUMBERS = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+
+
+def _is_about_shapes(error: Exception) -> bool:
+    """Return whether an error may be one of too many or too few inputs or states."""
+    words = r"shape|size|dimension|\baxis|\baxes|broadcast|concatenat|index|column|unpack|length"
+    return isinstance(error, IndexError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def _is_about_torch(error: Exception) -> bool:

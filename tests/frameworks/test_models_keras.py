@@ -524,6 +524,74 @@ def test_cells_that_are_no_maps_are_refused(kind, words):
         as_transition(layers.StackedRNNCells([cell, layers.GRUCell(2)]).cells[0])
 
 
+class Normalized(Leaky):
+    """A layer inside has no variables before the first call."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.norm, self.unused = layers.LayerNormalization(), layers.Dense(3)
+
+    def call(self, inputs, states):
+        h = self.norm(super().call(inputs, states)[0])
+        return h, [h]
+
+
+@pytest.mark.parametrize("signature", [None, "batched"])
+def test_a_layer_inside_that_is_not_built_is_told_to_be_called_once(signature):
+    cell, x, u = Normalized(3), jnp.ones((1, 3)), jnp.ones((1, 2))
+    cell.build((None, 2))
+    before = {path: list(map(id, values)) for path, values in _variables_of(cell)}
+    with pytest.raises(ValueError, match=r"variables of its layer `layer_norm.*Call it once on"):
+        as_transition(cell, signature=signature)(x[0], u[0])
+    assert before == {path: list(map(id, values)) for path, values in _variables_of(cell)}
+    assert not cell.norm.built
+    h, _ = cell(u, [x])
+    F = as_transition(cell)
+    np.testing.assert_allclose(F(x[0], u[0]), h[0], atol=1e-6)
+
+
+def _variables_of(cell):
+    return [(part.path, part.variables) for part in cell._flatten_layers()]
+
+
+class Doubled(layers.GRU):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        return super().call(2 * sequences, initial_state, mask, training)
+
+
+class Renamed(layers.GRU):
+    def get_config(self):
+        return super().get_config() | {"kind": "renamed"}
+
+
+def test_a_layer_with_a_call_of_its_own_is_not_taken_for_its_cell():
+    own, renamed = Doubled(3), Renamed(3)
+    for layer in (own, renamed):
+        layer(np.zeros((1, 4, 2), np.float32))
+    with pytest.raises(TypeError, match=r"Doubled has a `call` of its own.*Pass `layer.cell`"):
+        as_transition(own)
+    x, u = jnp.ones(3), jnp.ones(2)
+    for taken in (own.cell, renamed):
+        assert as_transition(taken)(x, u).shape == (3,)
+
+
+DROPPING = layers.GRUCell(3, dropout=0.5)
+
+
+def test_a_function_that_draws_by_a_cell_is_refused_and_leaves_the_cell_as_it_is():
+    DROPPING.build((None, 2))
+    before = [dict(vars(part)) for part in DROPPING._flatten_layers()]
+
+    def step(x, u):
+        return DROPPING(u[None], [x[None]], training=True)[1][0][0]
+
+    with pytest.raises(ValueError, match="the model is random"):
+        find_fixed_points(step, np.ones((2, 3)), np.ones(2))
+    assert before == [dict(vars(part)) for part in DROPPING._flatten_layers()]
+    held = jax.tree.leaves([[v.value for v in DROPPING.variables], DROPPING.seed_generator.state])
+    assert not any(isinstance(value, jax.core.Tracer) for value in held)
+
+
 class Wrong(Leaky):
     def call(self, inputs, states):
         return super().call(inputs, states)[0]

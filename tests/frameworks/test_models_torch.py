@@ -381,6 +381,24 @@ def test_keywords_are_refused():
 
 
 @pytest.mark.checks_input
+@pytest.mark.slow
+def test_a_forward_that_was_replaced_is_what_is_searched():
+    """The fast path for PyTorch's own layers must not hide what the user put in its place."""
+    torch.manual_seed(0)
+    cell, layer = nn.GRUCell(2, 4), nn.GRU(2, 4, batch_first=True)
+    own_cell, own_layer = cell.forward, layer.forward
+    cell.forward = lambda u, h: own_cell(u, 0.5 * h)
+    layer.forward = lambda u, h: own_layer(2 * u, h)
+    x, u = torch.randn(1, 4), torch.randn(1, 2)
+    with torch.no_grad():
+        expected = cell(u, x)[0], layer(u[None], x[None])[1][0, 0]
+    found = [
+        as_transition(model, signature=signature)(*(jnp.asarray(a[0]) for a in (x, u)))
+        for model, signature in ((cell, "input_state"), (layer, None))
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_weights_alone_are_refused():
     with pytest.raises(TypeError, match=r"a state_dict of PyTorch.* pass the layer instead"):
         as_transition(nn.GRU(2, 3).state_dict())

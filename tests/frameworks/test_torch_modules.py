@@ -541,6 +541,17 @@ def test_a_module_is_left_as_it_was(name, training):
 
 
 @pytest.mark.slow
+def test_what_a_hook_records_is_the_users_calls_alone():
+    module, seen = Leaky(), []
+    module.W.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    with torch.no_grad():
+        module(torch.ones(1, N_IN), torch.ones(1, N))
+    before = list(seen)
+    as_transition(module, signature="input_state")(jnp.ones(N), jnp.ones(N_IN))
+    assert len(seen) == 1 and seen[0] is before[0]
+
+
+@pytest.mark.slow
 def test_a_module_may_hold_what_cannot_be_copied():
     module = Leaky()
     module.lock, module.kept = threading.Lock(), module.W.weight * 2
@@ -1020,6 +1031,184 @@ def test_a_layer_without_a_state_is_told_of_unless_a_signature_says_that_it_has_
     np.testing.assert_allclose(told(x, u), expected, atol=1e-6)
 
 
+class OwnLoop(Base):
+    """A loop over time of one's own, from zero, that returns outputs and states."""
+
+    def following(self, u, h):
+        return 0.5 * h + 0.5 * torch.tanh(self.B(u) + self.W(h))
+
+    def forward(self, inputs, mask=None):
+        h, states = torch.zeros(len(inputs), N), []
+        for u in inputs.unbind(1):
+            h = self.following(u, h)
+            states.append(h)
+        states = torch.stack(states, 1)
+        return states if mask is None else states * mask[..., :1], h
+
+
+class Context(OwnLoop):
+    def forward(self, inputs, context):
+        states = super().forward(inputs + 0.1 * context.mean())[0]
+        return states, states
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(OwnLoop, "does not depend on its second argument"), (Context, "comes to another state")],
+)
+def test_an_argument_that_no_state_starts_from_is_not_taken_for_one(model, words):
+    """Each is a map of an input and the argument, and its Jacobian zero, or next to it."""
+    module = model()
+    with pytest.raises(ModelError, match=words) as caught:
+        as_transition(module)(jnp.ones(N), jnp.ones(N_IN))
+    assert "docs/models.md#modules-that-take-a-sequence" in str(caught.value)
+    assert 'signature="batched_sequence"' in str(caught.value)
+    told = as_transition(module, signature="batched_sequence")  # by someone who knows
+    with torch.no_grad():
+        expected = module(torch.ones(1, 1, N_IN), torch.ones(1, N))[1].reshape(N)
+    np.testing.assert_allclose(told(jnp.ones(N), jnp.ones(N_IN)), expected, atol=1e-6)
+
+
+class FromState(OwnLoop):
+    """The same with a state to start from."""
+
+    def forward(self, inputs, h):
+        states = []
+        for u in inputs.unbind(1):
+            h = self.following(u, h)
+            states.append(h)
+        return torch.stack(states, 1), h
+
+
+class TimesFirst(FromState):
+    def forward(self, inputs, h):
+        states, last = super().forward(inputs.swapaxes(0, 1), h)
+        return states.swapaxes(0, 1), last
+
+
+class AllStates(FromState):
+    def forward(self, inputs, h):
+        states = super().forward(inputs, h)[0]
+        return 2 * states, states
+
+
+class AllStatesByTimes(FromState):
+    def forward(self, inputs, h):
+        states = super().forward(inputs.swapaxes(0, 1), h)[0].swapaxes(0, 1)
+        return 2 * states, states
+
+
+class FirstOfInputs(FromState):
+    def forward(self, inputs, h):
+        h = self.following(inputs[:, 0], h)
+        return h[:, None], h
+
+
+class LastOfInputs(FromState):
+    def forward(self, inputs, h):
+        h = self.following(inputs[-1], h)
+        return h[None], h
+
+
+class OneStepOnly(FromState):
+    def forward(self, inputs, h):
+        assert inputs.shape[:2] == (1, 1)
+        h = self.following(inputs[0], h)
+        return h[:, None], h
+
+
+class Chaotic(FromState):
+    """Rounding grows tenfold in a step, and is not the same for the inputs of all steps at once."""
+
+    def following(self, u, h):
+        return torch.sin(20 * h + self.B(u))
+
+    def forward(self, inputs, h):
+        mean, states = inputs.mean(1, keepdim=True), []
+        for drive in (self.B(inputs - mean) + nnF.linear(mean, self.B.weight)).unbind(1):
+            h = torch.sin(20 * h + drive)
+            states.append(h)
+        return torch.stack(states, 1), h
+
+
+class Diverges(FromState):
+    def following(self, u, h):
+        return 1e6 * h**3 + self.B(u)
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize(
+    "model",
+    [
+        FromState,
+        TimesFirst,
+        AllStates,
+        AllStatesByTimes,
+        FirstOfInputs,
+        LastOfInputs,
+        OneStepOnly,
+        Chaotic,
+        Diverges,
+    ],
+)
+def test_a_loop_from_a_state_is_a_step(model):
+    torch.manual_seed(0)
+    module = model()
+    x, u = torch.randn(N), torch.randn(N_IN)
+    with torch.no_grad():
+        expected = module.following(u[None], x[None])[0]
+    found = as_transition(module)(jnp.asarray(x), jnp.asarray(u))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+class FeedsBack(FromState):
+    """An output that goes back in at the next step, and is zero before the first."""
+
+    def forward(self, inputs, h):
+        output = torch.zeros(len(inputs), N)
+        for u in inputs.unbind(1):
+            h = self.following(u, h + 0.3 * output)
+            output = torch.relu(self.W(h))
+        return output, h
+
+
+class Adapts(FromState):
+    def forward(self, inputs, h):
+        adaptation = 0
+        for u in inputs.unbind(1):
+            h = self.following(u, h) - 0.2 * adaptation
+            adaptation = 0.9 * adaptation + 0.1 * h
+        return h[:, None], h
+
+
+class FiltersInputs(FromState):
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Conv1d(N_IN, N_IN, 3, padding=1)
+
+    def forward(self, inputs, h):
+        return super().forward(self.filter(inputs.swapaxes(1, 2)).swapaxes(1, 2), h)
+
+
+class AllStatesAdapt(Adapts):
+    def forward(self, inputs, h):
+        states = [
+            super(AllStatesAdapt, self).forward(inputs[:, : k + 1], h)[1]
+            for k in range(len(inputs[0]))
+        ]
+        return inputs, torch.stack(states, 1)
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("model", [FeedsBack, Adapts, FiltersInputs, AllStatesAdapt])
+def test_a_module_that_keeps_more_than_its_state_is_refused(model):
+    module = model()
+    with pytest.raises(ModelError, match=r"12 steps at once, comes to another state than step"):
+        as_transition(module)(jnp.ones(N), jnp.ones(N_IN))
+    as_transition(module, signature="batched_sequence")(jnp.ones(N), jnp.ones(N_IN))
+
+
 class Unused(Encoded):
     def forward(self, inputs):
         return self.readout(inputs[..., :1].expand(-1, -1, N))
@@ -1101,6 +1290,26 @@ def test_a_module_that_looks_back_with_one_unit_is_refused(sign):
         module.encoder[0].weight[:, 0] = sign
     with pytest.raises(ModelError, match=r"to other states than step by step\. It keeps"):
         simulate(module, np.zeros((1, 2, N_IN)))
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize("n", [64, 256])
+def test_chaos_is_no_reason_to_refuse(n):
+    """Rounding grows a thousandfold in twelve steps, and is not the same for all at once."""
+
+    class Smooth(Encoded):
+        def forward(self, inputs):
+            mean = inputs.mean(1, keepdim=True)
+            return self.rnn(self.encoder((inputs - mean) + mean))[0]
+
+    torch.manual_seed(0)
+    module = Smooth(nn.RNN(5, n, batch_first=True))
+    with torch.no_grad():
+        module.rnn.weight_hh_l0.normal_(0, 20 / n**0.5)
+    inputs = torch.randn(2, 1, N_IN)
+    states = simulate(module, inputs)
+    with torch.no_grad():
+        np.testing.assert_allclose(states, module(inputs), atol=1e-5)
 
 
 def test_a_state_to_start_from_that_was_learned_is_no_reason_to_refuse():

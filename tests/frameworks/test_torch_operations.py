@@ -173,6 +173,12 @@ def test_nan_infinities_and_the_sign_of_zero():
         for name, function in ELEMENTWISE.items()
         if name not in ("nan_to_num", "heaviside", "hardsigmoid", "hardswish", "mish", "sinc")
     }
+    functions |= {
+        "cummax": lambda x: x.roll(2, 1).cummax(1)[0],
+        "cummin": lambda x: x.roll(2, 1).cummin(1)[0],
+        "median": lambda x: x * 0 + x.median(),
+        "median of the finite": lambda x: x * 0 + x[:, 3:].median(1, keepdim=True)[0],
+    }
     parts = {name: np.array([[np.nan, np.inf, -np.inf, 0.0, -0.0]]) for name in functions}
     own, _, torchs, _ = derivatives(functions, parts, "float64")
     for name in functions:
@@ -253,17 +259,20 @@ SHAPED = {
     "inv_ex": lambda x: torch.linalg.inv_ex(x[:, :, :4] + 9 * torch.eye(4, dtype=x.dtype))[0],
     "slogdet": lambda x: torch.linalg.slogdet(positive(x))[1] * x[:, 0, 0],
     "cholesky": lambda x: torch.linalg.cholesky(positive(x)),
+    "cholesky, upper": lambda x: torch.linalg.cholesky(positive(x), upper=True),
+    "one triangle": lambda x: torch.linalg.eigvalsh(positive(x) + torch.ones(4, 4).triu(1)),
     "cholesky_solve": lambda x: torch.cholesky_solve(x, torch.linalg.cholesky(positive(x))),
     "solve_triangular": lambda x: torch.linalg.solve_triangular(
         positive(x)[0].tril(), x, upper=False
     ),
     "qr": lambda x: torch.linalg.qr(x.mT)[0],
-    "svd": lambda x: torch.linalg.svd(x, full_matrices=False)[0],
+    "svd": lambda x: polar(*torch.linalg.svd(x, full_matrices=False)),
     "spectral norm": lambda x: x / torch.linalg.matrix_norm(x, 2),
-    "eigh": lambda x: torch.linalg.eigh(positive(x))[1],
+    "eigh": lambda x: polar(*torch.linalg.eigh(positive(x))),
     "eigvalsh": lambda x: torch.linalg.eigvalsh(positive(x)),
     "pinv": torch.linalg.pinv,
-    "pinv, tolerance": lambda x: torch.linalg.pinv(x, atol=0.5),
+    "pinv, absolute tolerance": lambda x: torch.linalg.pinv(x, atol=2.0),
+    "pinv, relative tolerance": lambda x: torch.linalg.pinv(x, rtol=0.5),
     "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x),
     "einsum, three": lambda x: torch.einsum("bij,bik,bjl->kl", x, x, x.transpose(1, 2) @ x)[None],
     "outer": lambda x: torch.outer(x[0, 0], x[0, 1])[None],
@@ -297,6 +306,11 @@ SHAPED = {
     "median": lambda x: x.median(2, keepdim=True)[0] + x.median(),
     "kthvalue": lambda x: x.kthvalue(2, 1).values,
     "bucketize": lambda x: x + torch.bucketize(x, indices(x, -1, 0, 1).to(x.dtype)),
+    "bucketize, right": lambda x: x + torch.bucketize(x.round(), indices(x, -1, 0, 1), right=True),
+    "searchsorted, one for all": lambda x: torch.searchsorted(indices(x, -1, 0, 1), x) * x,
+    "searchsorted, sorter": lambda x: (
+        x + torch.searchsorted(x.detach(), x, side="right", sorter=x.argsort(2))
+    ),
     "searchsorted": lambda x: x + torch.searchsorted(x.sort(2).values.detach(), x, right=True),
     "cumsum": lambda x: x.cumsum(2),
     "cumprod": lambda x: x.cumprod(1),
@@ -354,6 +368,14 @@ SHAPED = {
 
 def positive(x):
     return x @ x.mT + torch.diag(torch.arange(1.0, 5.0).to(x.dtype))
+
+
+def polar(*factors):
+    """Return what does not depend on the signs of singular vectors or eigenvectors."""
+    vectors = [factor for factor in factors if factor.ndim == 3]
+    values = next(factor for factor in factors if factor.ndim == 2)
+    last = vectors[1] if len(vectors) == 2 else vectors[0].mT
+    return (vectors[0] * values.sqrt()[:, None]) @ last
 
 
 def set_part(x):

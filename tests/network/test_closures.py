@@ -214,3 +214,46 @@ def test_derivatives_reach_what_is_multiplied_with_an_array_of_double_precision(
     slope = 1 - x**2
     expected = 2 * slope * 3 * x / (1 - slope * 3 * 0.5)
     np.testing.assert_allclose(jax.grad(total)(gain), expected, rtol=1e-4)
+
+
+class Kept:
+    """Something mutable that a step writes to: by a name, by a closure, or as a model does."""
+
+    def __init__(self):
+        self.values = [1.0]
+
+
+KEPT = Kept()
+
+
+def _keep(x):
+    KEPT.values.append(x)
+
+
+def by_name(x, u):
+    KEPT.last = x
+    _keep(x)
+    return 0.5 * x
+
+
+def by_closure():
+    kept = Kept()
+
+    def step(x, u):
+        kept.last = x
+        kept.values.append(x)
+        return 0.5 * x
+
+    return step, kept
+
+
+class Keeps(eqx.Module):
+    def __call__(self, x, u):
+        return by_name(x, u)
+
+
+@pytest.mark.parametrize("how", ["name", "closure", "model"])
+def test_what_a_step_writes_while_it_is_traced_is_put_back(how):
+    step, kept = by_closure() if how == "closure" else (by_name, KEPT)
+    find_fixed_points(Keeps() if how == "model" else step, np.ones((1, 2)), NONE)
+    assert vars(kept) == {"values": [1.0]}

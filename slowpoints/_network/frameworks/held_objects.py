@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slowpoints._core.contents import put_back
 from slowpoints._network.base import ModelError
-from slowpoints._network.frameworks.contents import put_back
 
 _lock = threading.RLock()
 """Held by whoever runs a model: its objects hold the numbers of one call at a time."""

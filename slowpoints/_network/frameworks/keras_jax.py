@@ -8,7 +8,6 @@ precision of a layer, float32 as a rule, whatever it is given.
 import inspect
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import keras
 from jaxtyping import Array, Float
 
+from slowpoints._core.contents import put_back
 from slowpoints._network.base import ModelError, Signature
 from slowpoints._network.frameworks.calling import CallableTransition
 from slowpoints._network.frameworks.layout import StateLayout
@@ -93,8 +93,12 @@ class HeldLayer(eqx.Module):
             for kind, variables in _by_kind(self.layer).items()
         ]
         off = {"training": False} if self.accepts_training else {}
-        with _left_as_it_is(self.layer):
-            return self.layer.stateless_call(*given, *args, **off)
+        with _ONE_AT_A_TIME, put_back(self.layer, all_of_it=True):
+            not_built = [part for part in self.layer._flatten_layers() if not part.built]
+            try:
+                return self.layer.stateless_call(*given, *args, **off)
+            finally:
+                _check_still_without_variables(self.layer, not_built)
 
 
 class HeldCell(eqx.Module):
@@ -156,6 +160,13 @@ def _cell_of(layer: Any) -> Any:
                 f"{type(layer.cell).__qualname__}; expected a keras.Layer, whose variables can be "
                 "told."
             )
+        own = [name for name in ("call", "inner_loop") if not _is_of_keras(layer, name)]
+        if own:
+            raise TypeError(
+                f"as_transition: {type(layer).__name__} has a `{own[0]}` of its own, whose step "
+                "may be another than that of its cell. Pass `layer.cell` if it is that, or a cell, "
+                "`call(inputs, states)`, that is the step."
+            )
         return layer.cell
     if hasattr(layer, "state_size"):
         return layer
@@ -173,6 +184,13 @@ def _cell_of(layer: Any) -> Any:
         f"as_transition: `model` is {type(layer).__name__}, a keras.Layer whose step is not known. "
         f"{way_out}"
     )
+
+
+def _is_of_keras(layer: Any, name: str) -> bool:
+    """Return whether a layer's method is none of the user's."""
+    places = [cls for cls in type(layer).__mro__ if name in vars(cls)]
+    of_keras = all(cls.__module__.split(".")[0] == "keras" for cls in places[:1])
+    return of_keras and name not in vars(layer)
 
 
 def _recurrent_layers(layer: Any, path: str) -> Iterator[str]:
@@ -257,18 +275,18 @@ def _without_lists_of_one(states: Any) -> Any:
 # ---- what a step may not do --------------------------------------------------------------------
 
 
-@contextmanager
-def _left_as_it_is(layer: Any) -> Iterator[None]:
-    """Put back what a layer, and those in it, keep as attributes while they are called."""
-    with _ONE_AT_A_TIME:
-        kept = [(vars(part), dict(vars(part))) for part in layer._flatten_layers()]
-        try:
-            yield
-        finally:
-            for now, before in kept:
-                for name in now.keys() - before.keys():
-                    del now[name]
-                now.update(before)
+def _check_still_without_variables(layer: Any, parts: list[Any]) -> None:
+    """Check that a call has not made variables, which its caller cannot give values.
+
+    Raises:
+        ModelError: if it has, or was about to.
+    """
+    for part in parts:
+        if part.variables:
+            raise ModelError(
+                f"{type(layer).__name__} makes the variables of its layer `{part.name}` in its "
+                "first call; expected a model that has been called. Call it once on data."
+            )
 
 
 def _check_that_it_is_a_map(step: HeldCell, layout: StateLayout, n_inputs: int) -> None:

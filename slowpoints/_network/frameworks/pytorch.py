@@ -154,6 +154,8 @@ def _base_of(module: Any) -> Any:
     """Return which of PyTorch's recurrent layers and cells a module is, or `None`."""
     from torch import nn
 
+    if "forward" in vars(module):  # one of its own in place of the layer's
+        return None
     kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     own = (cls for cls in kinds if isinstance(module, cls))
     return next((cls for cls in own if type(module).forward is cls.forward), None)

@@ -161,17 +161,20 @@ def _topk(a: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tr
     return [lax.slice_in_dim(part, 0, k, axis=dim) for part in _sort(a, dim, largest)]
 
 
-def _ranked(a: Any, rank: int, dim: int, keepdim: bool = False) -> Any:
+def _ranked(a: Any, rank: Any, dim: int, keepdim: bool = False) -> Any:
     """Return the entries of a rank, from 0 for the lowest, with their indices."""
-    index = lax.slice_in_dim(jnp.argsort(a, dim, stable=True), rank, rank + 1, axis=dim)
+    shape = [1 if axis == dim % a.ndim else n for axis, n in enumerate(a.shape)]
+    index = jnp.take_along_axis(jnp.argsort(a, dim), jnp.broadcast_to(rank, shape), dim)
     value = jnp.take_along_axis(a, index, dim)
     return (value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim))
 
 
 def _median(a: Any, dim: Any = None, keepdim: bool = False) -> Any:
     if dim is None:
-        return _ranked(a.ravel(), (a.size - 1) // 2, 0)[0]
-    return _ranked(a, (a.shape[dim] - 1) // 2, dim, keepdim)
+        return _median(a.ravel(), 0)[0]
+    last = a.shape[dim] - 1
+    has_nan = jnp.isnan(a).any(dim, keepdims=True)  # which comes last, and is the median
+    return _ranked(a, jnp.where(has_nan, last, last // 2), dim, keepdim)
 
 
 def _highest_so_far(running: Any) -> Callable[..., Any]:
@@ -179,7 +182,7 @@ def _highest_so_far(running: Any) -> Callable[..., Any]:
 
     def call(a: Any, dim: int) -> Any:
         axis = dim % a.ndim
-        is_one = a == running(a, axis)
+        is_one = (a == running(a, axis)) | jnp.isnan(a)
         places = lax.broadcasted_iota(jnp.int32, a.shape, axis)
         index = lax.cummax(jnp.where(is_one, places, 0), axis)
         return jnp.take_along_axis(a, index, axis), index
@@ -365,26 +368,53 @@ def _qr(a: Any, mode: str = "reduced") -> Any:
     return (None, jnp.linalg.qr(a, "r")) if mode == "r" else jnp.linalg.qr(a, mode)
 
 
+# The signs of singular vectors and eigenvectors are arbitrary, here as in PyTorch.
 def _svd(a: Any, full_matrices: bool = False, compute_uv: bool = True, driver: Any = None) -> Any:
     if not compute_uv:
         return None, jnp.linalg.svd(a, compute_uv=False), None
     return jnp.linalg.svd(a, full_matrices)
 
 
+def _of_triangle(a: Any, is_upper: bool) -> Any:
+    """Return the symmetric matrix of one triangle, all that PyTorch looks at."""
+    half = jnp.triu(a, 1) if is_upper else jnp.tril(a, -1)
+    diagonal = jnp.where(jnp.eye(a.shape[-1], dtype=bool), a, 0)
+    return half + diagonal + jnp.swapaxes(half, -1, -2)
+
+
+def _cholesky(a: Any, upper: bool = False, check_errors: bool = False) -> Any:
+    return jnp.linalg.cholesky(_of_triangle(a, upper), upper=upper), None
+
+
 def _eigh(a: Any, triangle: str = "L", compute_v: bool = True) -> Any:
-    if not compute_v:
-        return jnp.linalg.eigvalsh(a, triangle), None
-    return jnp.linalg.eigh(a, triangle)
+    a = _of_triangle(a, triangle == "U")
+    return jnp.linalg.eigh(a) if compute_v else (jnp.linalg.eigvalsh(a), None)
+
+
+@jax.custom_jvp
+def _inverse_of_large(a: Any, relative: Any, absolute: Any) -> Any:
+    """Return the pseudoinverse that takes singular values up to a tolerance for 0."""
+    u, values, v = jnp.linalg.svd(a, full_matrices=False)
+    is_zero = values <= jnp.maximum(absolute[..., None], relative[..., None] * values[..., :1])
+    inverses = jnp.where(is_zero, 0, 1 / jnp.where(is_zero, 1, values))
+    return (jnp.swapaxes(v, -1, -2) * inverses[..., None, :]) @ jnp.swapaxes(u, -1, -2)
+
+
+@_inverse_of_large.defjvp
+def _derivative_of_inverse(primals: Any, tangents: Any) -> Any:
+    # As in PyTorch, for a rank that stays (Golub and Pereyra, 1973, equation 4.12).
+    a, da = primals[0], tangents[0]
+    p = _inverse_of_large(*primals)
+    p_t, da_t = (jnp.swapaxes(m, -1, -2) for m in (p, da))
+    outside = p @ p_t @ da_t - (p @ p_t) @ (da_t @ a) @ p
+    inside = da_t @ p_t @ p - p @ (a @ da_t) @ (p_t @ p)
+    return p, outside + inside - p @ da @ p
 
 
 def _pseudoinverse(a: Any, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
-    if atol is None:
-        rtol = max(a.shape[-2:]) * jnp.finfo(a.dtype).eps if rtol is None else rtol
-        return jnp.linalg.pinv(a, rtol, hermitian)
-    u, values, v = jnp.linalg.svd(a, full_matrices=False)
-    cutoff = jnp.maximum(atol, (rtol or 0.0) * values[..., :1])
-    inverses = 1 / jnp.where(values > cutoff, values, jnp.inf)
-    return (jnp.swapaxes(v, -1, -2) * inverses[..., None, :]) @ jnp.swapaxes(u, -1, -2)
+    rounding = max(a.shape[-2:]) * jnp.finfo(a.dtype).eps if atol is None else 0.0
+    relative = jnp.asarray(rounding if rtol is None else rtol, a.dtype)
+    return _inverse_of_large(a, relative, jnp.asarray(0.0 if atol is None else atol, a.dtype))
 
 
 # ---- shapes and places ---------------------------------------------------------------------------
@@ -445,15 +475,20 @@ def _unfold(a: Any, dim: int, size: int, step: int) -> Any:
     return jnp.moveaxis(windows, dim % a.ndim + 1, -1)
 
 
-def _bins(edges: Any, a: Any, right: bool = False, side: Any = None) -> Any:
-    def search(edges: Any, a: Any) -> Any:
-        return jnp.searchsorted(edges, a, "right" if right or side == "right" else "left")
-
-    return (
-        search(edges, a)
-        if edges.ndim == 1
-        else jnp.vectorize(search, signature="(m),(n)->(n)")(edges, a)
-    )
+def _bins(
+    edges: Any,
+    a: Any,
+    out_int32: bool = False,
+    right: bool = False,
+    side: Any = None,
+    sorter: Any = None,
+) -> Any:
+    edges = edges if sorter is None else jnp.take_along_axis(edges, sorter, -1)
+    closed = "right" if right or side == "right" else "left"
+    if edges.ndim == 1:
+        return jnp.searchsorted(edges, a, closed)
+    by_row = jnp.vectorize(jnp.searchsorted, excluded={2}, signature="(m),(n)->(n)")
+    return by_row(edges, a, closed)
 
 
 def _index_put(a: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
@@ -495,13 +530,12 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: Any = None) -> Any:
 # Of `jnp`, by the same name or by another one.
 _OF_NUMPY = """
     exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil trunc copysign
-    hypot isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and
-    bitwise_or bitwise_xor reciprocal fmod remainder maximum minimum logaddexp where matmul flip
-    real imag triu tril acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan
-    atan2:arctan2 atanh:arctanh eq:equal ne:not_equal lt:less le:less_equal gt:greater
-    ge:greater_equal mul:multiply neg:negative _conj:conj bmm:matmul dot:matmul mm:matmul mv:matmul
-    permute:transpose
-    unsqueeze:expand_dims max.default:max min.default:min scalar_tensor:asarray
+    isnan isinf logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or
+    bitwise_xor reciprocal fmod remainder maximum minimum logaddexp where matmul flip real imag triu
+    tril acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan atan2:arctan2 atanh:arctanh
+    eq:equal ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal mul:multiply
+    neg:negative _conj:conj bmm:matmul dot:matmul mm:matmul mv:matmul permute:transpose
+    unsqueeze:expand_dims max.default:max min.default:min scalar_tensor:asarray hypot
 """
 _OF_SCIPY = """
     erf erfc erfinv lgamma:gammaln xlogy special_i0e:i0e special_i1:i1 special_i1e:i1e
@@ -593,10 +627,7 @@ _TABLE |= {
         "cholesky_solve": lambda b, factor, upper=False: jax.scipy.linalg.cho_solve(
             (factor, not upper), b
         ),
-        "linalg_cholesky_ex": lambda a, upper=False, check_errors=False: (
-            jnp.linalg.cholesky(a, upper=upper),
-            None,
-        ),
+        "linalg_cholesky_ex": _cholesky,
         "linalg_det": jnp.linalg.det,
         "linalg_householder_product": lax.linalg.householder_product,
         "linalg_inv": jnp.linalg.inv,
@@ -609,7 +640,7 @@ _TABLE |= {
         # shapes and places
         "_unsafe_view": _reshape,
         "alias": lambda a: a,
-        "bucketize": lambda a, edges, out_int32=False, right=False: _bins(edges, a, right),
+        "bucketize": lambda a, edges, **how: _bins(edges, a, **how),
         "cat": lambda parts, dim=0: jnp.concatenate([p for p in parts if p.shape != (0,)], dim),
         "clone": lambda a: a,
         "constant_pad_nd": _pad,
@@ -630,9 +661,7 @@ _TABLE |= {
         "scatter.src": _scatter("set"),
         "scatter.value": _scatter("set"),
         "scatter_add": _scatter("add"),
-        "searchsorted": lambda edges, a, out_int32=False, right=False, side=None: _bins(
-            edges, a, right, side
-        ),
+        "searchsorted": _bins,
         "select": lambda a, dim, index: lax.index_in_dim(a, index, dim, keepdims=False),
         "select_scatter": lambda a, source, dim, index: a.at[_part(a, dim, index)].set(source),
         "slice": _slice,

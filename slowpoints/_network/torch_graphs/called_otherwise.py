@@ -1,11 +1,15 @@
 """Modules that are called in other ways: `StatesOfLayers` by sequences only, `Method` by name."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+
+from slowpoints._network.torch_graphs.along_sequences import arrays_of, end_of, gap
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 
@@ -63,15 +67,21 @@ class StatesOfLayers(nn.Module):
         """
         for sequence in (inputs[None], inputs[:, None]):
             try:
-                states, last = self._along(sequence)
-                for u in inputs:
-                    _, states = self.forward(u[None, None], states)
+                first, last = self._along(sequence)
+                one_by_one = functools.partial(self._one_by_one, first)
+                end, allowed = end_of(one_by_one, [inputs], tolerance)
+                at_once = arrays_of(_tensors(last))
             except Exception:  # the user's code may raise any error if the axes are not its own
                 continue
-            pairs = list(zip(_tensors(states), _tensors(last), strict=True))
-            if all(a.shape == b.shape and _are_close(a, b, tolerance) for a, b in pairs):
+            same = [a.shape for a in at_once] == [a.shape for a in end]
+            if same and gap(at_once, end, [inputs]) <= allowed:
                 return True
         return False
+
+    def _one_by_one(self, states: Any, inputs: torch.Tensor) -> list[np.ndarray]:
+        for u in inputs:
+            _, states = self.forward(u[None, None], states)
+        return arrays_of(_tensors(states))
 
     def _along(self, sequence: torch.Tensor) -> tuple[Any, Any]:
         """Return the states of the layers before and after the module has run on a sequence."""
@@ -108,10 +118,6 @@ def _tensors(states: Any) -> list[torch.Tensor]:
     if isinstance(states, torch.Tensor):
         return [states]
     return [tensor for part in states for tensor in _tensors(part)]
-
-
-def _are_close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
-    return bool((a - b).abs().max() <= tolerance * max(float(b.abs().max()), 1e-3))
 
 
 def _hooks(name: str, state: Any, is_cell: bool, found: dict[str, Any]) -> tuple[Any, Any]:

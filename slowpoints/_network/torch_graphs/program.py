@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -62,6 +63,16 @@ class TorchProgram:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    @property
+    def depends_on_state(self) -> bool:
+        """Whether any array of the next state is computed from any array of the state."""
+        first = len(self.weights) + len(self.constants)
+        reached = set(range(first, first + len(self.outputs)))
+        for number, (_, *arguments) in enumerate(self.lines, first + len(self.outputs) + 1):
+            if not reached.isdisjoint(_numbers(arguments)):
+                reached.add(number)
+        return not reached.isdisjoint(ref.number for ref in self.outputs)
+
     def __call__(self, weights: dict[str, Any], *arguments: jax.Array) -> list[jax.Array]:
         """Return the arrays of the next state.
 
@@ -87,6 +98,14 @@ class TorchProgram:
             value = compute(*read(args), **dict(read(keywords)))
             values.append(jax.tree.map(own, value))
         return [values[ref.number].astype(real) for ref in self.outputs]
+
+
+def _numbers(arguments: Any) -> Iterator[int]:
+    if isinstance(arguments, Ref):
+        yield arguments.number
+    elif isinstance(arguments, (tuple, list)):
+        for argument in arguments:
+            yield from _numbers(argument)
 
 
 def _dtype(dtype: Any, real: Any) -> Any:

@@ -15,7 +15,7 @@ _CHECKS = (
     "aten._assert_scalar",
     "aten._assert_tensor_metadata",
     "aten._assert_async",
-    "with_effects",  # with which PyTorch orders checks, such as whether a matrix was singular
+    "aten._linalg_check_errors",
 )
 _PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking"}
 
@@ -60,7 +60,10 @@ def _without_checks(nodes: Any) -> list[Any]:
     left_out, kept = set(), []
     for node in nodes:
         follows = node.op != "output" and not left_out.isdisjoint(node.all_input_nodes)
-        if follows or _name_of(node.target).startswith(_CHECKS):
+        operation = node.target
+        if _name_of(operation) == "with_effects":  # by which PyTorch keeps checks in their order
+            operation = node.args[1]
+        if follows or _name_of(operation).startswith(_CHECKS):
             left_out.add(node)
         else:
             kept.append(node)
@@ -93,6 +96,8 @@ def _inputs_of(
             arguments.append(node)
         elif name in of_weights:
             weights[node] = name
+        elif spec.kind.name == "TOKEN":  # of the first of the operations in order
+            known[node] = None
         elif spec.target is not None:
             known[node] = stored[spec.target]
     return _Inputs(weights, arguments, known)

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from slowpoints._core.contents import put_back
 from slowpoints._core.without_torch import without_torch
 from slowpoints._network.base import ModelError, Signature
-from slowpoints._network.torch_graphs.aten import counterpart
+from slowpoints._network.torch_graphs.along_sequences import arrays_of, differs_from_its_steps, gap
 from slowpoints._network.torch_graphs.called_otherwise import (
     Method,
     StatesOfLayers,
@@ -28,6 +29,7 @@ from slowpoints._network.torch_graphs.called_otherwise import (
     takes_one,
 )
 from slowpoints._network.torch_graphs.copy_of import copy_of, tensors_of
+from slowpoints._network.torch_graphs.export import export
 from slowpoints._network.torch_graphs.program import TorchProgram
 from slowpoints._network.torch_graphs.read_graph import read_graph
 from slowpoints._network.torch_graphs.step import Step, forms
@@ -43,6 +45,10 @@ _AGREE_HALF = 0.03
 _STEPS = 12
 """A module that takes a sequence is run on so many steps, to see that one is enough. The inputs go
 in as many directions, for most of which a ReLU unit may be off."""
+
+_WORDS_ON_TOLD = (
+    'If it is a step all the same, say so: `as_transition(model, signature="batched_sequence")`.'
+)
 
 _ALL: tuple[Signature, ...] = (
     "state_input",
@@ -122,7 +128,7 @@ class Snapshot:
             ModelError: if the module cannot be called with these, has no program, or computes
                 something else on each call.
         """
-        with _lock, _undisturbed():
+        with _lock, _undisturbed(), put_back(self._module):
             points = [self._point(shapes, n_inputs, scale) for scale in (0.5, 2.0)]
             works, told = self._try(self.signature, treedef, points)
             default = works if self.is_default else []
@@ -144,19 +150,36 @@ class Snapshot:
                 raise ModelError(self._words_on_change(random_operations))
             self._check_others(step, others, points, [first, second])
             self._check_program(program, points, [first, second])
-            self._check_sequence(n_inputs)
+            self._check_sequence(step, program, points[1])
             return program
 
-    def _check_sequence(self, n_inputs: int) -> None:
+    def _check_sequence(self, step: Step, program: TorchProgram, point: Any) -> None:
         """Check that a module that takes a sequence is in one step what it is in several.
 
         Raises:
             ModelError: if it is not.
         """
+        *state, u = point
+        inputs = self._point(((_STEPS, len(u)),), 0, 2.0)[0]
         if not isinstance(self._module, StatesOfLayers):
-            return
-        inputs = self._point(((_STEPS, n_inputs),), 0, 2.0)[0]
-        if not self._module.is_a_step_of_sequences(inputs, _AGREE[self._dtype]):
+            if self.is_default and not program.depends_on_state:
+                raise ModelError(
+                    f"The next state of {self.name} does not depend on its second argument, which "
+                    "is no state of it, then, but a mask, say, or the lengths of sequences. Write "
+                    "its step as a module that takes an input and a state: see "
+                    f"docs/models.md#modules-that-take-a-sequence. {_WORDS_ON_TOLD}"
+                )
+            tolerance = _AGREE[self._dtype]
+            if self.is_default and differs_from_its_steps(step, state, inputs, tolerance):
+                raise ModelError(
+                    f"{self.name}, called with {_STEPS} steps at once, comes to another state than "
+                    "step by step. It keeps something else from one step for the next than the "
+                    "state that it returns, such as an output that is fed back, or looks at "
+                    "several steps at a time, as a convolution over time does. Make what is kept a "
+                    "part of the state, or write its step as a module of its own: see "
+                    f"docs/models.md#modules-that-take-a-sequence. {_WORDS_ON_TOLD}"
+                )
+        elif not self._module.is_a_step_of_sequences(inputs, _AGREE[self._dtype]):
             raise ModelError(
                 f"{self.name}, run on {_STEPS} steps at once, brings its layers "
                 f"{', '.join(f'`{name}`' for name in self._module.layers)} to other states than "
@@ -176,15 +199,19 @@ class Snapshot:
         """Return the forms of call that work, and what was said where one did not."""
         works, told = [], []
         shapes = [tuple(t.shape) for t in points[0]]
-        for form in forms(signature, shapes[:-1], shapes[-1][0]):
-            step = Step(self._module, form, treedef, shapes[:-1], not self.is_default)
-            try:
-                step(*_clones(points[0]))
-            except Exception as error:  # the user's code may raise errors of any type
-                told.append(f"{form}: {_line(error)}")
-            else:
-                works.append(step)
-        return works, told
+        for derivatives in (False, True):  # which a step may take, as the gradient of an energy
+            for form in forms(signature, shapes[:-1], shapes[-1][0]):
+                told_it = not self.is_default
+                step = Step(self._module, form, treedef, shapes[:-1], told_it, derivatives)
+                try:
+                    step(*_clones(points[0]))
+                except Exception as error:  # the user's code may raise errors of any type
+                    told.append(f"{form}: {_line(error)}")
+                else:
+                    works.append(step)
+            if works:
+                break
+        return works, list(dict.fromkeys(told))
 
     def _without_state(self, step: Step, points: Any) -> list[str]:
         """Return the recurrent layers in a step, if none of them starts from the state."""
@@ -204,10 +231,7 @@ class Snapshot:
         if len(layers) == 1 and one_way and not isinstance(module, Method) and takes_one(module):
             self._names |= {f"module.{name}": first for name, first in self._names.items()}
             return StatesOfLayers(module, layers)
-        raise ModelError(
-            f"{_words_on_zero(self.name, layers)} If it is one all the same, say so: "
-            '`as_transition(model, signature="batched_sequence")`.'
-        )
+        raise ModelError(f"{_words_on_zero(self.name, layers)} {_WORDS_ON_TOLD}")
 
     def _words_on_calls(self, told: list[str], treedef: Any, points: Any) -> str:
         default = ", the default for modules of one's own" if self.is_default else ""
@@ -254,34 +278,29 @@ class Snapshot:
     def _export(self, step: Step, point: Any) -> tuple[TorchProgram, list[str]]:
         """Return the program of a step, and the random operations in it, which give zeros there."""
         try:
-            if isinstance(self._module, torch.jit.ScriptModule):
-                from torch._export.converter import TS2EPConverter
-
-                scripted = TS2EPConverter(self._module, step.arguments(*point)).convert()
-                step = step.with_module(scripted.module())
-            exported = torch.export.export(step, tuple(_clones(point)), strict=False)
-            decompositions = torch.export.default_decompositions()
-            for operation in list(decompositions):
-                if counterpart(str(operation)):
-                    decompositions.pop(operation)
-            exported = exported.run_decompositions(decompositions)
+            exported, names = export(step, point, self._names)
         except Exception as error:  # there are many reasons, and types, for no export
             raise ModelError(
                 f"{self.name} cannot be exported by PyTorch: {_line(error)} Its step must consist "
                 "of PyTorch's operations on tensors: none of NumPy's, and no decisions (`if`, "
                 "`while`, `.item()`) by the values of tensors, for which there is `torch.where`."
             ) from error
-        signature = exported.graph_signature
-        if signature.buffers_to_mutate:
-            changed = ", ".join(
-                n.removeprefix("module.") for n in signature.buffers_to_mutate.values()
-            )
+        changed = exported.graph_signature.buffers_to_mutate.values()
+        known = [names.get(name.removeprefix("module.")) for name in changed]
+        if None in known:
             raise ModelError(
-                f"{self.name} changes its buffer {changed} in a step, and so keeps something from "
-                "one call for the next; expected the same next state on each call. Make what is "
-                "kept a part of the state, or leave it as it is in `eval()` mode."
+                f"{self.name} changes tensors that are none of its own in a step, such as the "
+                "gradients to which `backward()` adds; expected a step that changes nothing. Take "
+                "the derivatives with `torch.autograd.grad`, which returns them."
             )
-        return read_graph(exported, self.name, self._names, self.weights)
+        if known:
+            raise ModelError(
+                f"{self.name} changes its buffer {', '.join(map(str, known))} in a step, and so "
+                "keeps something from one call for the next; expected the same next state on each "
+                "call. Make what is kept a part of the state, or leave it as it is in `eval()` "
+                "mode."
+            )
+        return read_graph(exported, self.name, names, self.weights)
 
     def _check_others(self, step: Step, others: Any, points: Any, expected: Any) -> None:
         """Check that all forms of call that work mean the same, or else which is meant?
@@ -291,7 +310,7 @@ class Snapshot:
         """
         for other in others:
             for point, values in zip(points, expected, strict=True):
-                if _gap(_values(other, point), values, point) > _AGREE[self._dtype]:
+                if gap(_values(other, point), values, point) > _AGREE[self._dtype]:
                     raise ModelError(
                         f"{self.name} can be called with {step.form}, and also with {other.form}, "
                         "and then gives another next state; expected a step that takes only one of "
@@ -316,13 +335,13 @@ class Snapshot:
             # In a thread of its own, for in this one JAX may be tracing.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
                 found = thread.submit(self._evaluate, program, point).result()
-            gap = _gap(found, values, point)
-            if gap > tolerance:
+            differ = gap(found, values, point)
+            if differ > tolerance:
                 raise ModelError(
-                    f"{self.name} and the program that PyTorch exports of it differ by {gap:.1e} "
-                    "relative to the largest number of the next state; expected a step that "
-                    "depends only on its state, its input and its tensors. What NumPy or Python "
-                    "draws, or what changes from one call to the next, is a constant in the "
+                    f"{self.name} and the program that PyTorch exports of it differ by "
+                    f"{differ:.1e} relative to the largest number of the next state; expected a "
+                    "step that depends only on its state, its input and its tensors. What NumPy or "
+                    "Python draws, or what changes from one call to the next, is a constant in the "
                     "program: pass the noise-free step."
                 )
 
@@ -341,21 +360,7 @@ def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _values(step: Step, point: list[torch.Tensor]) -> list[np.ndarray]:
-    return [without_torch(tensor) for tensor in step(*_clones(point))]
-
-
-def _gap(found: Any, expected: list[np.ndarray], point: list[torch.Tensor]) -> float:
-    """Return the largest difference, relative to the largest number; infinite for a NaN in one.
-
-    Where the next state is all but 0, rounding is that of the numbers that it is computed from.
-    """
-    gap, largest = 0.0, 0.0
-    for a, b in zip(found, expected, strict=True):
-        differ = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-        gap = max(gap, np.nan_to_num(np.abs(a - b)[differ], nan=np.inf).max(initial=0))
-        largest = max(largest, np.abs(b[np.isfinite(b)]).max(initial=0))
-    rounding = 100 * torch.finfo(point[0].dtype).eps * max(t.abs().max() for t in point if len(t))
-    return 0.0 if gap <= rounding else float(gap / largest) if largest else np.inf
+    return arrays_of(step(*_clones(point)))
 
 
 def _line(error: Exception) -> str:

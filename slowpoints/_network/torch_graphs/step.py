@@ -53,15 +53,32 @@ def forms(signature: Signature, shapes: Any, n_inputs: int) -> Iterator[Form]:
 class Step(nn.Module):
     """A module's step from the arrays of a state and an input to the arrays of the next state."""
 
-    def __init__(self, module: Any, form: Form, treedef: Any, shapes: Any, told: bool):
+    def __init__(
+        self,
+        module: Any,
+        form: Form,
+        treedef: Any,
+        shapes: Any,
+        told: bool,
+        derivatives: bool,
+    ):
         super().__init__()
         self.module, self.form, self.treedef, self.shapes = module, form, treedef, shapes
         # Unless it was told, it is not known which of two arguments a lone result continues.
-        self.told = told
+        self.told, self.derivatives = told, derivatives
 
     def with_module(self, module: Any) -> "Step":
         """Return the same step of another module."""
-        return Step(module, self.form, self.treedef, self.shapes, self.told)
+        return self._like(module, self.form)
+
+    def _like(self, module: Any, form: Form) -> "Step":
+        return Step(module, form, self.treedef, self.shapes, self.told, self.derivatives)
+
+    def of_times(self, n_times: int, axis: int) -> "Step":
+        """Return the same for the inputs of several steps, with time on axis 0 or 1."""
+        shape = list(self.form.input)
+        shape[axis] = n_times
+        return self._like(self.module, dataclasses.replace(self.form, input=tuple(shape)))
 
     def arguments(self, *arrays: torch.Tensor) -> tuple[Any, Any]:
         """Return what the module is called with."""
@@ -80,7 +97,8 @@ class Step(nn.Module):
         Raises:
             TypeError: if that is not what the signature says.
         """
-        out = self.module(*self.arguments(*arrays))
+        with torch.set_grad_enabled(self.derivatives):
+            out = self.module(*self.arguments(*arrays))
         sequence = self.form.signature == "batched_sequence"
         if self.form.signature not in ("state_input", "input_state"):
             only_states = isinstance(out, torch.Tensor) and out.ndim > 2 and sequence and self.told
@@ -92,8 +110,12 @@ class Step(nn.Module):
         expected = jax.tree.structure(0) if self.form.in_one else self.treedef
         if treedef != expected or not all(isinstance(t, torch.Tensor) for t in leaves):
             raise TypeError(f"its next state is {_kind(out)}; expected the structure of the state")
+        if sequence:
+            n_times = max(self.form.input[:2])
+            pairs = zip(leaves, self.form.state, strict=True)
+            leaves = [_last_of(leaf, given, n_times) for leaf, given in pairs]
         for leaf, given in zip(leaves, self.form.state, strict=True):
-            if tuple(leaf.shape) not in ([given, (1, *given)] if sequence else [given]):
+            if tuple(leaf.shape) != given:
                 raise TypeError(
                     f"its next state has the shape {_in_words(tuple(leaf.shape))}; expected "
                     f"{_in_words(given)}"
@@ -101,6 +123,15 @@ class Step(nn.Module):
         if self.form.in_one:
             leaves = torch.split(leaves[0].reshape(-1), [math.prod(s) for s in self.shapes])
         return tuple(t.reshape(s) for t, s in zip(leaves, self.shapes, strict=True))
+
+
+def _last_of(states: torch.Tensor, shape: tuple[int, ...], n_times: int) -> torch.Tensor:
+    """Return the last state if these are the states of all times, by time or by trials first."""
+    if states.shape == (n_times, *shape):
+        return states[-1]
+    if len(shape) == 2 and states.shape == (1, n_times, *shape[1:]):
+        return states[:, -1]
+    return states
 
 
 def _kind(value: Any) -> str:

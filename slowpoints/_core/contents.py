@@ -23,8 +23,9 @@ _ATOMS += (np.ndarray, np.generic, jax.Array)
 def put_back(model: Any, *, all_of_it: bool = False) -> Iterator[None]:
     """Put back at the end, whatever happens, what a model's objects hold.
 
-    Those are lists, dictionaries and attributes: of the model, of what it is made of, and of what
-    its functions close over. Modules, classes and objects of Python's own library are left alone.
+    Those are lists, dictionaries and attributes: of the model, of what it is made of, of what its
+    functions close over, and of the globals that these name. Modules, classes and objects of
+    Python's own library are left alone.
 
     Args:
         model: the model.
@@ -55,6 +56,7 @@ def holders_in(model: Any) -> list[Any]:
                 with contextlib.suppress(ValueError):  # a cell that is not filled yet
                     waiting.append(cell.cell_contents)
             waiting += [*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()]
+            waiting += _globals_of(obj)
         elif isinstance(obj, types.MethodType):
             waiting += [obj.__func__, obj.__self__]
         elif isinstance(obj, functools.partial):
@@ -65,12 +67,25 @@ def holders_in(model: Any) -> list[Any]:
             found.append(obj)
             waiting += _values(obj)
         elif type(obj).__module__.split(".")[0] not in sys.stdlib_module_names:
+            if callable(obj):
+                waiting.append(type(obj).__call__)
             if isinstance(held := getattr(obj, "__dict__", None), dict):
                 waiting.append(held)
             if slots := _slots(obj):
                 found.append(obj)
                 waiting += slots.values()
     return found
+
+
+def _globals_of(function: types.FunctionType) -> Iterator[Any]:
+    """Yield the globals that a function names, if it is no part of an installed package."""
+    codes = [] if "site-packages" in function.__code__.co_filename else [function.__code__]
+    while codes:
+        code = codes.pop()
+        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield function.__globals__[name]
 
 
 def _slots(obj: Any) -> dict[str, Any]:
@@ -93,7 +108,12 @@ def _is_same(a: Any, b: Any) -> bool:
 
 
 def _is_traced(content: Any) -> bool:
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(list(_values(content))))
+    return any(_stands_for_a_value(leaf) for leaf in jax.tree.leaves(list(_values(content))))
+
+
+def _stands_for_a_value(leaf: Any) -> bool:
+    torchs = sys.modules.get("torch._subclasses.fake_tensor")
+    return isinstance(leaf, (Tracer, getattr(torchs, "FakeTensor", ())))
 
 
 def _values(content: Any) -> Any:
