@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import OrderedDict
 from typing import NamedTuple
 
 import equinox as eqx
@@ -313,3 +314,32 @@ def test_rows_of_a_pytree_state_are_what_find_fixed_points_takes():
     x = F.flatten((np.ones((3, 1), np.float32), np.zeros((3, 1), np.float32)))
     fps, _ = find_fixed_points(halved, x, np.ones(1))
     np.testing.assert_allclose(fps.xstar, [[2.0, 0.0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("signature", ["state_input", "batched"])
+@pytest.mark.parametrize(
+    ("given", "returned"),
+    [(tuple, list), (list, tuple), (dict, OrderedDict), (OrderedDict, dict), (Pair, tuple)],
+)
+def test_lists_and_tuples_are_alike_and_so_are_dictionaries(signature, given, returned):
+    def contained(container, h, c):
+        if issubclass(container, dict):
+            return container([("c", c), ("h", h)])
+        return container(h, c) if container is Pair else container([h, c])
+
+    def step(x, u):
+        h, c = (x["h"], x["c"]) if isinstance(x, dict) else x
+        return contained(returned, jnp.tanh(c) + 1, 0.5 * h)
+
+    def batched(inputs, states):
+        return inputs, step(states, inputs)
+
+    state = contained(given, jnp.full(2, 0.1), jnp.full(2, 0.2))
+    model = step if signature == "state_input" else batched
+    F = as_transition(model, signature=signature, example_state=state)
+    following = F.unflatten(F(F.flatten(state), jnp.zeros(1)))
+    assert jax.tree.structure(following) == jax.tree.structure(state)
+    expected = F.flatten(contained(given, jnp.tanh(jnp.full(2, 0.2)) + 1, jnp.full(2, 0.05)))
+    np.testing.assert_allclose(F.flatten(following), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="The state is"):
+        F.flatten((jnp.ones(2), (jnp.ones(2),)))

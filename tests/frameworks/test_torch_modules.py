@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 
 import equinox as eqx
 import jax
@@ -771,6 +772,59 @@ def test_what_has_no_program_is_refused_with_what_to_do(name):
     message = " ".join(str(caught.value).split())
     assert [word for word in words if word not in message] == []
     assert same(before, everything(module))
+
+
+class Pair(nn.Module):
+    """An LSTM cell that returns its states in another container than it takes them in."""
+
+    def __init__(self, container):
+        super().__init__()
+        self.cell, self.container = nn.LSTMCell(N_IN, N), container
+
+    def forward(self, u, state):
+        h, c = self.cell(u, (state["h"], state["c"]) if isinstance(state, dict) else tuple(state))
+        if issubclass(self.container, dict):
+            return self.container([("c", c), ("h", h)])
+        return self.container([h, c])
+
+
+@pytest.mark.slow_cases
+@pytest.mark.parametrize(
+    ("container", "given"), [(list, tuple), (tuple, list), (OrderedDict, dict), (dict, OrderedDict)]
+)
+def test_lists_and_tuples_are_alike_and_so_are_dictionaries(container, given):
+    torch.manual_seed(0)
+    module, h, c = Pair(container), np.full(N, 0.3, "f"), np.full(N, -0.5, "f")
+    example = given([("h", h), ("c", c)]) if issubclass(given, dict) else given([h, c])
+    F = as_transition(module, signature="input_state", example_state=example)
+    found = F.unflatten(F(jnp.asarray(F.flatten(example)), jnp.ones(N_IN)))
+    found = [found["h"], found["c"]] if issubclass(given, dict) else found
+    with torch.no_grad():
+        expected = module.cell(torch.ones(1, N_IN), (torch.tensor(h)[None], torch.tensor(c)[None]))
+    np.testing.assert_allclose(found, [a[0] for a in expected], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [nn.GRU, nn.LSTM])
+def test_a_scripted_layer_of_pytorch_is_told_to_be_passed_as_it_was(layer):
+    scripted = torch.jit.script(layer(N_IN, N))
+    with pytest.raises(TypeError, match=f"is {layer.__name__}, .*scripted.*Pass the layer itself"):
+        as_transition(scripted)
+
+
+@pytest.mark.slow
+def test_a_scripted_decision_is_told_what_to_write(capfd):
+    class Branch(Base):
+        def forward(self, u, x):
+            y = self.W(x) + self.B(u)
+            if bool(y.sum() > 0):
+                y = 2 * y
+            return y
+
+    F = as_transition(torch.jit.script(Branch()), signature="input_state")
+    with pytest.raises(ModelError, match=r"Branch decides by the values.*`torch.where`"):
+        F(jnp.ones(N), jnp.ones(N_IN))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow

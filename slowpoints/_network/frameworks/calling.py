@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._network.base import ModelError, Signature, Transition
 from slowpoints._network.frameworks.layout import StateLayout
+from slowpoints._network.structure import leaves_in_order_of
 
 
 class CallableTransition(Transition):
@@ -68,7 +69,8 @@ class CallableTransition(Transition):
         out = self.model(inputs, jax.tree.map(lambda a: a[None], state))
         only_states = in_sequence and hasattr(out, "shape") and out.ndim > 2
         h_next = out if only_states else self._pair(out, "(outputs, h_next)")[1]
-        if jax.tree.structure(h_next) != jax.tree.structure(state):
+        leaves = leaves_in_order_of(jax.tree.structure(state), h_next)
+        if leaves is None:
             raise ModelError(
                 f"{self.name}(inputs, hidden): h_next is {jax.tree.structure(h_next)}; expected "
                 f"{jax.tree.structure(state)}, as hidden."
@@ -84,7 +86,7 @@ class CallableTransition(Transition):
                 )
             return jnp.reshape(new, old.shape)
 
-        return jax.tree.map(only_row, h_next, state)
+        return jax.tree.map(only_row, jax.tree.unflatten(jax.tree.structure(state), leaves), state)
 
     def _pair(self, out: Any, expected: str) -> Any:
         if isinstance(out, (tuple, list)) and len(out) == 2:

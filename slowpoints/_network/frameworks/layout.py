@@ -11,6 +11,7 @@ import numpy as np
 
 from slowpoints._core.types import RealArray
 from slowpoints._core.without_torch import without_torch
+from slowpoints._network.structure import leaves_in_order_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,9 @@ class StateLayout:
         """Lay the arrays of a state, each in row-major order, one after another.
 
         Args:
-            state: arrays `[..., *shape]` in the layout's structure; leading axes broadcast. They
-                may be tensors of PyTorch. For shapes `(1, n)`, as in a network of one layer, arrays
+            state: arrays `[..., *shape]` in the layout's structure, where lists and tuples are
+                alike, and so are dictionaries of all types; leading axes broadcast. They may be
+                tensors of PyTorch. For shapes `(1, n)`, as in a network of one layer, arrays
                 `[..., n]` will do, if they all have the same leading axes.
 
         Returns:
@@ -64,10 +66,12 @@ class StateLayout:
         Raises:
             ValueError: if the structure or a shape differs from that of the layout.
         """
-        leaves, treedef = jax.tree.flatten(jax.tree.map(without_torch, state))
-        found = [tuple(np.shape(leaf)) for leaf in leaves]
-        leads = self._leads(found) if treedef == self.treedef else None
-        if leads is None:
+        state = jax.tree.map(without_torch, state)
+        leaves = leaves_in_order_of(self.treedef, state)
+        leads = None if leaves is None else self._leads([tuple(np.shape(a)) for a in leaves])
+        if leaves is None or leads is None:
+            others, treedef = jax.tree.flatten(state)
+            found = [tuple(np.shape(leaf)) for leaf in others]
             shapes = [("...", *shape) for shape in self._without_layer()]
             expected = _in_words(self.treedef, shapes)
             raise ValueError(f"The state is {_in_words(treedef, found)}; expected {expected}.")

@@ -188,7 +188,7 @@ def _exported(module: Any, signature: Signature | None, example_state: Any) -> C
         return CallableTransition(step, "state_input", layout, name)
     from slowpoints._network.torch_graphs.called_otherwise import StatesOfLayers, takes_one
 
-    name = type(module).__name__
+    name = getattr(module, "original_name", type(module).__name__)  # the former of scripted ones
     one_way = all(not getattr(part, "bidirectional", False) for part in inside.values())
     if not (inside and one_way and takes_one(module)):
         raise TypeError(_refusal(name, why, inside))
@@ -229,7 +229,10 @@ def _step(module: Any, signature: Signature | None) -> tuple[TorchStep, str]:
 
 def _why_not_called(module: Any) -> str | None:
     """Return why a module cannot be called with two arguments, if it cannot."""
-    forward = getattr(module, "_orig_mod", module).forward  # the former of `torch.compile`
+    # The former of `torch.compile`; PyTorch's own layers have none if they are scripted.
+    forward = getattr(getattr(module, "_orig_mod", module), "forward", None)
+    if forward is None:
+        return "was scripted without a `forward`, as PyTorch's own layers are"
     if getattr(forward, "__name__", "") == "_forward_unimplemented":
         return "has no `forward`"
     try:
@@ -272,6 +275,8 @@ def _refusal(name: str, why: str, inside: dict[str, Any]) -> str:
     own = f"pass {_in_words(inside)}, with inputs of that layer, or " if len(inside) == 1 else ""
     if len(inside) > 1:
         own = f"pass one of its layers, {_in_words(inside)}, with inputs of that layer, or "
+    if "scripted" in why:
+        own = "pass the layer itself, as it was before, or a scripted module around it, or "
     way_out = f"{own}write its step as a method of it, or as a module, and pass that"
     return (
         f"as_transition: `model` is {name}, a torch.nn.Module that {why}; expected one that is "

@@ -87,14 +87,19 @@ def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor.clone() for tensor in point]
 
 
+_TALKATIVE = ("torch.fx.experimental.symbolic_shapes", "torch._export.non_strict_utils")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the graphs that PyTorch prints where it refuses a module."""
-    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    was = logger.disabled
-    logger.disabled = True
+    """Leave out what PyTorch prints of graphs that it refuses, and of shapes that are fixed."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    were = [logger.disabled for logger in loggers]
     try:
+        for logger in loggers:
+            logger.disabled = True
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.disabled = was
+        for logger, was in zip(loggers, were, strict=True):
+            logger.disabled = was

@@ -133,6 +133,11 @@ def _check_operations(model: str, lines: tuple[_Line, ...]) -> None:
         ModelError: if some have none.
     """
     missing = dict.fromkeys(name for name, _, _ in lines if counterpart(name) is None)
+    if "cond" in missing:
+        raise ModelError(
+            f"{model} decides by the values of tensors (`if`, or `torch.cond`); expected "
+            "`torch.where`, which computes both sides and selects one."
+        )
     if missing:
         raise ModelError(
             f"{model} uses operations of PyTorch that have no counterpart here: "

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from slowpoints._network.base import Signature
+from slowpoints._network.structure import leaves_in_order_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +107,9 @@ class Step(nn.Module):
                 if not (isinstance(out, (tuple, list)) and len(out) == 2):
                     raise TypeError(f"it returned {_kind(out)}; expected a pair")
                 out = out[0 if self.form.signature == "scan" else 1]
-        leaves, treedef = jax.tree.flatten(out)
-        expected = jax.tree.structure(0) if self.form.in_one else self.treedef
-        if treedef != expected or not all(isinstance(t, torch.Tensor) for t in leaves):
+        structure = jax.tree.structure(0) if self.form.in_one else self.treedef
+        leaves = leaves_in_order_of(structure, out)
+        if leaves is None or not all(isinstance(t, torch.Tensor) for t in leaves):
             raise TypeError(f"its next state is {_kind(out)}; expected the structure of the state")
         if sequence:
             n_times = max(self.form.input[:2])
