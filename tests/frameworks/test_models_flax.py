@@ -303,6 +303,23 @@ class Readout(linen.Module):
         return carry, self.readout(h)
 
 
+def test_an_rnn_of_a_bound_network_may_share_its_cell():
+    class Network(linen.Module):
+        def setup(self):
+            self.cell = linen.GRUCell(N)  # whose variables are the network's, and not the layer's
+            self.rnn, self.readout = linen.RNN(self.cell), linen.Dense(2)
+
+        def __call__(self, inputs):
+            return self.readout(self.rnn(inputs))
+
+    network = Network()
+    variables = network.init(jax.random.key(0), jnp.ones((1, 4, N_IN)))
+    bound, (x, u) = network.bind(variables), (jnp.full(N, 0.3), jnp.ones(N_IN))
+    expected, _ = linen.GRUCell(N).apply({"params": variables["params"]["cell"]}, x, u)
+    for part in (bound.rnn, bound.cell):
+        np.testing.assert_allclose(as_transition(part)(x, u), expected, rtol=1e-6)
+
+
 def test_the_cell_of_a_bound_network():
     network = Readout()
     variables = network.init(jax.random.key(0), jnp.zeros(N), jnp.ones(N_IN))

@@ -33,10 +33,12 @@ def from_module(model: Any, signature: Signature | None, example_state: Any) -> 
                 "`as_transition(module.bind(variables))`, or pass both, "
                 "`as_transition((module, variables))`."
             )
-        model = model.unbind()
-    module, variables = model
-    if isinstance(module, linen.RNN):
-        module, variables = module.bind(variables).cell.unbind()
+    else:
+        module, variables = model
+        model = module.bind(variables)
+    if isinstance(model, linen.RNN):  # whose cell may have its variables elsewhere
+        model = model.cell
+    module, variables = model.unbind()
     name = type(module).__name__
     if is_single_or_half(getattr(module, "dtype", None)):
         module = module.clone(dtype=None)  # Flax then takes the precision of the arguments
