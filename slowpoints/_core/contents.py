@@ -4,6 +4,7 @@ A step may write to the model, as those of BrainPy write to its `Variable`s. Whi
 what it writes stands for no number, and would be of no use to anybody afterwards.
 """
 
+import collections
 import contextlib
 import functools
 import sys
@@ -23,26 +24,29 @@ _ATOMS += (np.ndarray, np.generic, jax.Array)
 def put_back(model: Any, *, all_of_it: bool = False) -> Iterator[None]:
     """Put back at the end, whatever happens, what a model's objects hold.
 
-    Those are lists, dictionaries and attributes: of the model, of what it is made of, of what its
-    functions close over, and of the globals that these name. Modules, classes and objects of
-    Python's own library are left alone.
+    Those are lists, dictionaries and attributes: of the model, of what it is made of, of its class,
+    of what its functions close over, and of the globals that these name. Modules, installed classes
+    and objects of Python's own library are left alone.
 
     Args:
         model: the model.
-        all_of_it: whether also to put back what holds no traced values now, such as a counter.
+        all_of_it: whether also to put back what holds no traced values now, such as a counter. So
+            it is after an error, which may leave anything.
     """
-    kept = [(holder, _content(holder)) for holder in holders_in(model)]
+    kept = [(holder, _content(holder)) for holder in objects_in(model) if _is_holder(holder)]
+    restores_all = True
     try:
         yield
+        restores_all = all_of_it
     finally:
         for holder, content in kept:
             now = _content(holder)
-            if not _is_same(now, content) and (all_of_it or _is_traced(now)):
+            if not _is_same(now, content) and (restores_all or _is_traced(now)):
                 _restore(holder, content)
 
 
-def holders_in(model: Any) -> list[Any]:
-    """Return the lists, the dictionaries (of attributes, too) and the objects with slots."""
+def objects_in(model: Any) -> list[Any]:
+    """Return a model and all objects that it is made of, those of Python's own library excepted."""
     found: list[Any] = []
     seen: dict[int, Any] = {}  # with the objects, so that no id is used again meanwhile
     waiting = [model]  # rather than recursion, for lists that are linked a thousandfold
@@ -63,18 +67,31 @@ def holders_in(model: Any) -> list[Any]:
             waiting += [obj.func, *obj.args, *obj.keywords.values()]
         elif isinstance(obj, (tuple, set, frozenset)):
             waiting += obj
-        elif isinstance(obj, (list, dict)):
+        elif isinstance(obj, _CONTAINERS):
             found.append(obj)
             waiting += _values(obj)
         elif type(obj).__module__.split(".")[0] not in sys.stdlib_module_names:
-            if callable(obj):
-                waiting.append(type(obj).__call__)
+            found.append(obj)
+            for cls in type(obj).__mro__:
+                waiting += vars(cls).values() if _is_of_the_users(cls) else ()
             if isinstance(held := getattr(obj, "__dict__", None), dict):
                 waiting.append(held)
-            if slots := _slots(obj):
-                found.append(obj)
-                waiting += slots.values()
+            waiting += _slots(obj).values()
     return found
+
+
+_CONTAINERS = (list, dict, collections.deque)
+
+
+def _is_holder(obj: Any) -> bool:
+    return isinstance(obj, _CONTAINERS) or bool(_slots(obj))
+
+
+def _is_of_the_users(cls: type) -> bool:
+    """Return whether a class belongs to no package that is installed."""
+    package = cls.__module__.split(".")[0]
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    return package not in sys.stdlib_module_names and "site-packages" not in file
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[Any]:
@@ -96,7 +113,7 @@ def _slots(obj: Any) -> dict[str, Any]:
 
 
 def _content(holder: Any) -> Any:
-    if isinstance(holder, (list, tuple)):
+    if isinstance(holder, (list, collections.deque)):
         return list(holder)
     return dict(holder) if isinstance(holder, dict) else _slots(holder)
 
@@ -131,6 +148,9 @@ def _restore(holder: Any, content: Any) -> None:
         dict.update(holder, content)
     elif isinstance(holder, list):
         list.__setitem__(holder, slice(None), content)
+    elif isinstance(holder, collections.deque):
+        holder.clear()
+        holder.extend(content)
     else:
         for name in _slots(holder).keys() - content.keys():
             object.__delattr__(holder, name)

@@ -146,13 +146,14 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
     """Trace a model that is not a network yet.
 
     A second trace shows whether the model is random, or keeps something from one call for the next.
-    It need not be repeated for the same model with the same program.
+    It need not be repeated for the same model with the same program and the same arrays.
     """
     sizes = n_states, n_inputs, dtype
     with _lock, put_back(F):
         network = _traced_once(F, *sizes)
         seen = _programs_seen_of(F)
-        if network.program not in seen:
+        digest = digest_of_arrays(*(a for a in network.arrays if not isinstance(a, Tracer)))
+        if seen.get(network.program) != digest:
             again = _traced_once(_called_twice(F), *sizes)
             if not _are_equal(network, again) and _values_differ(network, again, dtype):
                 raise ModelError(
@@ -162,7 +163,7 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
                     "state or of the input. If it only keeps what its first call has computed, as "
                     "`functools.lru_cache` does, call it once before."
                 )
-        seen.add(network.program)
+        seen[network.program] = digest
     return Network(tuple(map(_with_type, network.arrays)), network.program)
 
 
@@ -184,16 +185,19 @@ def _called_twice(F: Transition) -> Transition:
 _lock = threading.RLock()
 """Held while a model is traced, since its objects hold what one trace writes to them."""
 
-_seen: "weakref.WeakKeyDictionary[Any, weakref.WeakSet[Program]]" = weakref.WeakKeyDictionary()
-"""Functions and objects that were traced twice, and which programs they gave twice."""
+_Seen = weakref.WeakKeyDictionary[Program, str]
+
+_seen: "weakref.WeakKeyDictionary[Any, _Seen]" = weakref.WeakKeyDictionary()
+"""Functions and objects that were traced twice, and which programs they gave twice, for which
+arrays: some may be random numbers."""
 
 
-def _programs_seen_of(F: Transition) -> "weakref.WeakSet[Program]":
+def _programs_seen_of(F: Transition) -> _Seen:
     model = getattr(F, "model", F)
     try:
-        return _seen.setdefault(getattr(model, "fn", model), weakref.WeakSet())
+        return _seen.setdefault(getattr(model, "fn", model), _Seen())
     except TypeError:  # it cannot be told again, as where it holds arrays
-        return weakref.WeakSet()
+        return _Seen()
 
 
 def _traced_once(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network:

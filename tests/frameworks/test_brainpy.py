@@ -269,7 +269,7 @@ class Untidy(Leaky):
         self.last = bm.Variable(jnp.zeros((1, 2)))
         self.history = [jnp.zeros(2)]
         self.table = {"steps": 0}
-        self.inner = Leaky()
+        self.inner, self.spare = Leaky(), "not needed"
 
     def advance(self, x, h):
         h = super().advance(x, h)
@@ -282,7 +282,7 @@ class Untidy(Leaky):
         self.table["state"] = h
         self.new_variable = bm.Variable(h)
         self.w = bm.Variable(self.w.value)
-        del self.gain
+        vars(self).pop("spare", None)
         if self.fails and len(self.history) > 1:
             raise RuntimeError("in the middle of a call")
         return h

@@ -548,3 +548,34 @@ def test_what_a_step_keeps_is_refused_if_the_next_step_needs_it():
     model = WithTrace(0.0)
     fps, _ = find_fixed_points(model, x, np.zeros(1))
     assert fps.n == 1 and np.asarray(model.trace).sum() == 0
+
+
+class KeepsInAttributes(bp.DynamicalSystem):
+    """Its state is a Variable; what it also keeps is none, or whether it is the first call."""
+
+    def __init__(self, matters=True):
+        super().__init__()
+        self.matters, self.is_first, self.calls = matters, True, 0
+        self.h, self.before = bm.Variable(bm.zeros(2)), jnp.zeros(2)
+
+    def update(self, u):
+        self.calls += 1
+        before, self.before = self.before, self.h.value
+        drive = 0.5 * before if self.matters else 0.0
+        self.h.value = bm.tanh(0.5 * self.h.value + u + 0.2 + drive)
+
+
+class FirstCallIsAnother(KeepsInAttributes):
+    def update(self, u):
+        is_first, self.is_first = self.is_first, False
+        self.h.value = self.h.value * 0 if is_first else bm.tanh(0.5 * self.h.value + u + 0.2)
+
+
+@pytest.mark.parametrize("model", [KeepsInAttributes, FirstCallIsAnother])
+def test_what_a_step_keeps_in_attributes_is_refused_if_the_next_step_needs_it(model):
+    with pytest.raises(ValueError, match="keeps something from one call for the next"):
+        find_fixed_points(model(), np.ones((1, 2)), np.zeros(2))
+    harmless = KeepsInAttributes(matters=False)
+    fps, _ = find_fixed_points(harmless, np.ones((1, 2)), np.zeros(2))
+    np.testing.assert_allclose(fps.xstar, np.tanh(0.5 * np.asarray(fps.xstar) + 0.2), atol=1e-6)
+    assert harmless.calls == 0 and not isinstance(harmless.before, jax.core.Tracer)

@@ -308,3 +308,27 @@ def test_a_state_may_be_made_anywhere(made_in):
     module = WithTrace(made_in, adapts=False)
     fps, _ = find_fixed_points(module, np.ones((1, 2)), np.zeros(2))
     assert np.allclose(fps.xstar, np.tanh(2 * np.asarray(fps.xstar))) and fps.xstar[0, 0] > 0.9
+
+
+class KeepsInAttributes(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.is_first, self.before = kind, True, jnp.zeros(2)
+        self.h = brainstate.HiddenState(jnp.zeros(2))
+
+    def update(self, u):
+        (before, self.before), (is_first, self.is_first) = (
+            (self.before, self.h.value),
+            (self.is_first, False),
+        )
+        drive = 0.5 * before if self.kind == "before" else 0.0
+        scale = 0.0 if is_first and self.kind == "first" else 1.0
+        self.h.value = scale * jnp.tanh(0.5 * self.h.value + u + 0.2 + drive)
+
+
+def test_what_a_step_keeps_in_attributes_is_refused_if_the_next_step_needs_it():
+    for kind in ("before", "first"):
+        with pytest.raises(ValueError, match="keeps something from one call for the next"):
+            find_fixed_points(KeepsInAttributes(kind), np.ones((1, 2)), np.zeros(2))
+    fps, _ = find_fixed_points(KeepsInAttributes("neither"), np.ones((1, 2)), np.zeros(2))
+    np.testing.assert_allclose(fps.xstar, np.tanh(0.5 * np.asarray(fps.xstar) + 0.2), atol=1e-6)

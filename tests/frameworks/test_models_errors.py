@@ -292,6 +292,19 @@ def test_models_that_change_from_call_to_call_have_no_fixed_points(name):
         refused(RANDOM[name], "the model is random", "two evaluations", "Switch its noise off")
 
 
+def test_noise_that_is_switched_on_after_a_search_is_seen():
+    class Noisy:
+        strength, draws = 0.0, np.random.default_rng(0)
+
+        def __call__(self, x, u):
+            return 0.5 * net(x, u) + self.strength * self.draws.normal(size=N).astype("f")
+
+    model = Noisy()
+    find_fixed_points(model, X, U)
+    model.strength = 0.5
+    refused(model, "the model is random")
+
+
 def test_operations_that_are_numbered_anew_in_each_trace_are_not_random():
     def F(x, u):
         return eqxi.noinline(lambda x: jnp.tanh(0.5 * x))(x)

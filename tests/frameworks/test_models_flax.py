@@ -205,6 +205,45 @@ def test_what_a_step_keeps_is_refused_if_the_next_step_needs_it(steps):
     assert fps.n == 1 and np.asarray(module.trace[...]).sum() == 0
 
 
+class FirstCallIsAnotherNNX(nnx.Module):
+    def __init__(self):
+        self.is_first = True
+
+    def __call__(self, x, u):
+        is_first, self.is_first = self.is_first, False
+        return 0 * x if is_first else jnp.tanh(0.5 * x + 0.2)
+
+
+def test_a_first_call_that_is_another_is_refused():
+    F = as_transition(FirstCallIsAnotherNNX(), signature="state_input")
+    with pytest.raises(ValueError, match="keeps something from one call for the next"):
+        find_fixed_points(F, np.ones((1, 2)), np.zeros(0))
+
+
+@pytest.mark.slow
+def test_a_function_that_nnx_compiles_is_the_current_one():
+    """The search must not be what fills its cache either."""
+    layer, zeros = nnx.Linear(2, 2, rngs=nnx.Rngs(0)), np.zeros(2, np.float32)
+    layer.kernel[...] = 0.5 * jnp.eye(2)
+    step = nnx.jit(lambda x, u: layer(x) + u)
+    for bias in (1.0, 3.0):
+        layer.bias[...] = jnp.full(2, bias)
+        fps, _ = find_fixed_points(step, np.zeros((4, 2), np.float32), zeros)
+        np.testing.assert_allclose(fps.xstar, [[2 * bias, 2 * bias]], rtol=1e-5)
+    np.testing.assert_allclose(step(zeros, zeros), [3, 3])
+
+
+def test_an_error_of_flax_leaves_the_module_as_it_was():
+    """Where NNX writes to a module from another trace, it leaves it without its variables."""
+    cell = NNX["GRUCell"](N_IN, N, rngs=nnx.Rngs(0))
+    step = nnx.jit(lambda module, x, u: module(x, u)[0])
+    expected, names = step(cell, jnp.ones(N), jnp.ones(N_IN)), set(vars(cell))
+    with pytest.raises(ValueError, match="Cannot mutate"):
+        find_fixed_points(lambda x, u: step(cell, x, u), np.ones((2, N)), np.ones(N_IN))
+    assert vars(cell).keys() == names
+    np.testing.assert_array_equal(step(cell, jnp.ones(N), jnp.ones(N_IN)), expected)
+
+
 # ---- flax.linen --------------------------------------------------------------------------------
 
 

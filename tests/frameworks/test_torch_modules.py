@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 import equinox as eqx
 import jax
@@ -541,15 +541,51 @@ def test_a_module_is_left_as_it_was(name, training):
         )
 
 
-@pytest.mark.slow
-def test_what_a_hook_records_is_the_users_calls_alone():
-    module, seen = Leaky(), []
-    module.W.register_forward_hook(lambda layer, inputs, output: seen.append(output))
-    with torch.no_grad():
-        module(torch.ones(1, N_IN), torch.ones(1, N))
-    before = list(seen)
+RECORDED = []
+
+
+class Recorder:
+    def __init__(self):
+        self.n, self.last = 0, {}
+
+    def __call__(self, layer, inputs, output):
+        self.n += 1
+        self.last["x"] = output
+
+
+class Records(Leaky):
+    """Keeps what passes in an attribute, in a list of its class, and in a global one."""
+
+    of_class = []  # noqa: RUF012 - shared on purpose
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.history = {"deep": [{}]}, deque(maxlen=2)
+
+    def forward(self, u, x):
+        y = super().forward(u, x)
+        self.kept["deep"][0]["y"] = y
+        for records in (RECORDED, self.of_class, self.history):
+            records.append(y)
+        return y
+
+
+def test_what_a_module_and_its_hooks_record_is_the_users_calls_alone():
+    module, by_hook, recorder = Records(), {}, Recorder()
+    module.W.register_forward_hook(lambda layer, inputs, output: by_hook.update(w=output.detach()))
+    module.W.register_forward_hook(recorder)
+    module(torch.ones(1, N_IN), torch.ones(1, N))  # whose results have a gradient
+    seen = [RECORDED, module.of_class, module.history, [recorder.n]]
+    seen += [[module.kept["deep"][0]["y"]], [by_hook["w"]], [recorder.last["x"]]]
+    before = [list(records) for records in seen]
     as_transition(module, signature="input_state")(jnp.ones(N), jnp.ones(N_IN))
-    assert len(seen) == 1 and seen[0] is before[0]
+    assert [list(map(id, records)) for records in seen[:3]] == [
+        list(map(id, records)) for records in before[:3]
+    ]
+    now = [recorder.n, module.kept["deep"][0]["y"], by_hook["w"], recorder.last["x"]]
+    assert all(new is old for new, (old,) in zip(now, before[3:], strict=True))
+    RECORDED.clear()
+    Records.of_class.clear()
 
 
 @pytest.mark.slow
@@ -1072,6 +1108,25 @@ def test_an_optional_argument_that_is_no_state_is_not_taken_for_one(model):
     np.testing.assert_allclose(jax.vmap(doubled)(*map(jnp.asarray, (x, u))), step(), atol=1e-6)
 
 
+class EncodedByALayer(Encoded):
+    """The layer starts anew at each step; the state is another one, and may be left out."""
+
+    def __init__(self):
+        super().__init__(nn.GRU(5, N, batch_first=True))
+        self.W = nn.Linear(N, N)
+
+    def forward(self, inputs, hidden=None):
+        h = torch.zeros(len(inputs), N) if hidden is None else hidden
+        for u in self.rnn(self.encoder(inputs))[0].unbind(1):
+            h = torch.tanh(self.W(h) + u)
+        return self.readout(h), h
+
+
+def test_a_state_beside_that_of_a_layer_is_not_taken_for_the_layers():
+    with pytest.raises(ModelError, match="layer `rnn` starts from zero in each call of Encoded"):
+        as_transition(EncodedByALayer())(jnp.ones(N), jnp.ones(N_IN))
+
+
 def test_a_layer_without_a_state_is_told_of_unless_a_signature_says_that_it_has_none():
     u, x = jnp.ones(N_IN), jnp.ones(N)
     with pytest.raises(ModelError, match="layer `rnn` starts from zero in each call of Masked"):
@@ -1216,6 +1271,16 @@ def test_a_loop_from_a_state_is_a_step(model):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+class FirstStepIsNone(FromState):
+    """With one step, the state is the one that was given: an identity."""
+
+    def forward(self, inputs, h):
+        states = [h]
+        for u in inputs.unbind(1)[:-1]:
+            states.append(self.following(u, states[-1]))
+        return torch.stack(states, 1), states[-1]
+
+
 class FeedsBack(FromState):
     """An output that goes back in at the next step, and is zero before the first."""
 
@@ -1255,7 +1320,9 @@ class AllStatesAdapt(Adapts):
 
 
 @pytest.mark.slow_cases
-@pytest.mark.parametrize("model", [FeedsBack, Adapts, FiltersInputs, AllStatesAdapt])
+@pytest.mark.parametrize(
+    "model", [FirstStepIsNone, FeedsBack, Adapts, FiltersInputs, AllStatesAdapt]
+)
 def test_a_module_that_keeps_more_than_its_state_is_refused(model):
     module = model()
     with pytest.raises(ModelError, match=r"12 steps at once, comes to another state than step"):

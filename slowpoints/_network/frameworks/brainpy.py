@@ -103,7 +103,7 @@ class HeldBrainPyModel(HeldModel):
             return jax.tree.map(bm.as_jax, out, is_leaf=_is_array)
 
 
-class HeldModelWithState(eqx.Module):
+class HeldModelWithState(HeldModel):
     """The values of a model that keeps its state in Variables, and takes an input at most.
 
     The state is a dictionary from each Variable's place in the model to its value, without a batch
@@ -128,7 +128,7 @@ class HeldModelWithState(eqx.Module):
         one_row = on_batch_axis(jnp.expand_dims, state)
         with _evaluation():
             inputs = () if u.size == 0 and not self.needs_input else (u[None] if axes else u,)
-            next_row = self.structure.step(self.values, one_row, *inputs)
+            next_row = self.structure.step(self.values, one_row, *inputs, n_calls=self.n_calls)
         return on_batch_axis(jnp.squeeze, next_row)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from slowpoints._network.frameworks.calling import (
     CallableTransition,
+    HeldModel,
     needs_an_input,
     positional_parameters,
 )
@@ -41,7 +42,7 @@ def from_module(module: brainstate.nn.Module) -> CallableTransition:
     return CallableTransition(held, "input_state", layout, name, n_inputs)
 
 
-class HeldModule(eqx.Module):
+class HeldModule(HeldModel):
     """A module's parameters, and how to call it with them."""
 
     parameters: tuple[Any, ...]
@@ -51,7 +52,9 @@ class HeldModule(eqx.Module):
     def __call__(self, u: Float[Array, " n_inputs"], state: dict[str, Any]) -> dict[str, Any]:
         """Return the state that follows."""
         inputs = () if u.size == 0 and not self.needs_input else (u,)
-        return self.structure.step(self.parameters, state, *inputs, find_states=_initialised)
+        return self.structure.step(
+            self.parameters, state, *inputs, n_calls=self.n_calls, find_states=_initialised
+        )
 
 
 def _holds_state(box: Any) -> bool:

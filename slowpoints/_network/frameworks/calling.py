@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slowpoints._network.base import ModelError, Signature, Transition
+from slowpoints._network.base import ModelError, Signature, Transition, is_instance
 from slowpoints._network.frameworks.layout import StateLayout
 from slowpoints._network.structure import leaves_in_order_of
 
@@ -129,7 +129,7 @@ def from_callable(
     """
     name = getattr(model, "__name__", type(model).__name__)
     _check_n_arguments(model, name, signature or "state_input")
-    while isinstance(model, _JITTED):
+    while isinstance(model, _JITTED) or is_instance(model, *_JITTED_BY_FLAX):
         # The search compiles it anyway, and `jit` would hide what it closes over.
         model = model.__wrapped__
     leaves = jax.tree.leaves(model)
@@ -145,6 +145,7 @@ def from_callable(
 
 
 _JITTED: Any = type(jax.jit(lambda: None))
+_JITTED_BY_FLAX = ("flax.nnx.transforms.compilation", "JitWrapped")
 
 _ARGUMENTS = {
     "state_input": "(x, u)",

@@ -67,7 +67,7 @@ class HeldModule(HeldModel):
         module: Any = nnx.merge(self.graphdef, self.variables, copy=True)
         out = None
         for _ in range(self.n_calls):
-            before = jax.tree.leaves(nnx.state(module))
+            graphdef, before = _parts_of(module)
             counts = jax.tree.leaves(nnx.state(module, nnx.RngCount))
             out = module(*args)
             if not _are_same(counts, jax.tree.leaves(nnx.state(module, nnx.RngCount))):
@@ -75,9 +75,16 @@ class HeldModule(HeldModel):
                     f"{type(module).__name__} draws random numbers in a step, and has no fixed "
                     "points then. Switch its noise off."
                 )
-            if _are_same(before, jax.tree.leaves(nnx.state(module))):
+            left, after = _parts_of(module)
+            if left == graphdef and _are_same(before, after):
                 break
         return out
+
+
+def _parts_of(module: Any) -> tuple[Any, list[Any]]:
+    """Return what a module is made of: all but its variables, and the values of these."""
+    graphdef, state = nnx.split(module)
+    return graphdef, jax.tree.leaves(state)
 
 
 def _are_same(first: list[Any], second: list[Any]) -> bool:

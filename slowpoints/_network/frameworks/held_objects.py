@@ -70,17 +70,12 @@ class HeldObjects:
         Args:
             values: the parameters.
             args: what to call it with.
-            n_calls: how often to call it, at most, each time with the numbers that the last call
-                has left; not again after a call that leaves them as they were.
+            n_calls: how often to call it, each time as the last call has left it.
         """
         out = None
-        for _ in range(n_calls):
-            with self.holding(values) as model:
+        with self.holding(values) as model:
+            for _ in range(n_calls):
                 out = model(*args)
-                written = tuple(s.written(old) for s, old in zip(self._slots, values, strict=True))
-            if all(new is old for new, old in zip(written, values, strict=True)):
-                break
-            values = written
         return out
 
     def read(self) -> tuple[Any, ...]:
@@ -92,6 +87,7 @@ class HeldObjects:
         values: Sequence[Any],
         state: dict[str, Any],
         *inputs: Any,
+        n_calls: int,
         find_states: Callable[[Any], dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Call a model that keeps its state in boxes, and return the state that follows.
@@ -100,6 +96,8 @@ class HeldObjects:
             values: the parameters.
             state: what to put into the boxes of the state, by place.
             inputs: what to call the model with.
+            n_calls: how often to call it, each time with the same state, and otherwise as the last
+                call has left it.
             find_states: returns the model's boxes of the state, if they are not those of the walk.
 
         Raises:
@@ -107,32 +105,36 @@ class HeldObjects:
         """
         with self.holding(values) as model:
             boxes = self.states if find_states is None else find_states(model)
-            for path, box in boxes.items():
-                _BoxSlot(box).set(state[path])
-            # Boxes that are no state, those that were made with the states included.
-            others = [slot for slot in self._walked(model).slots if slot.box is not None]
-            before = [slot.get() for slot in others]
-            model(*inputs)
-            next_state = {path: box._value for path, box in boxes.items()}
-            name = type(model).__name__
-            if unchanged := [path for path in state if next_state[path] is state[path]]:
-                raise ModelError(
-                    f"{name}: a step does not set {unchanged}, which count as its state. "
-                    "Parameters belong into a TrainVar (BrainPy) or a ParamState (BrainState)."
-                )
-            pairs = zip(others, before, strict=True)
-            if changed := [(s.path, value) for s, value in pairs if s.get() is not value]:
-                spikes = any(
-                    jnp.issubdtype(jnp.result_type(value), jnp.bool_) for _, value in changed
-                )
-                raise ModelError(
-                    f"{name}: a step changes {[path for path, _ in changed]}, which do not count "
-                    "as its state: only Variables of real numbers (BrainPy) and HiddenStates "
-                    "(BrainState) do."
-                    + " A network that spikes has no fixed points: search one of rates."
-                    * spikes
-                )
+            next_state: dict[str, Any] = {}
+            for _ in range(n_calls):
+                next_state = self._one_step(model, boxes, state, inputs)
             return next_state
+
+    def _one_step(self, model: Any, boxes: Any, state: Any, inputs: Any) -> dict[str, Any]:
+        for path, box in boxes.items():
+            _BoxSlot(box).set(state[path])
+        # Boxes that are no state, those that were made with the states included.
+        others = [slot for slot in self._walked(model).slots if slot.box is not None]
+        before = [slot.get() for slot in others]
+        model(*inputs)
+        next_state = {path: box._value for path, box in boxes.items()}
+        name = type(model).__name__
+        if unchanged := [path for path in state if next_state[path] is state[path]]:
+            raise ModelError(
+                f"{name}: a step does not set {unchanged}, which count as its state. "
+                "Parameters belong into a TrainVar (BrainPy) or a ParamState (BrainState)."
+            )
+        pairs = zip(others, before, strict=True)
+        if changed := [(s.path, value) for s, value in pairs if s.get() is not value]:
+            spikes = any(jnp.issubdtype(jnp.result_type(value), jnp.bool_) for _, value in changed)
+            raise ModelError(
+                f"{name}: a step changes {[path for path, _ in changed]}, which do not count "
+                "as its state: only Variables of real numbers (BrainPy) and HiddenStates "
+                "(BrainState) do."
+                + " A network that spikes has no fixed points: search one of rates."
+                * spikes
+            )
+        return next_state
 
     @contextlib.contextmanager
     def holding(self, values: Sequence[Any]) -> Iterator[Any]:
@@ -188,14 +190,6 @@ class _ItemSlot:
     def set(self, value: Any) -> None:
         self._holder[self._key] = value
 
-    def written(self, old: Any) -> Any:
-        """Return what a call has left in the place of `old`, if that is such an array."""
-        try:
-            new = self.get()
-        except LookupError:
-            return old
-        return new if jnp.shape(new) == jnp.shape(old) else old
-
 
 class _BoxSlot:
     """An array, or a pytree of arrays, in a `State` or a `Variable`."""
@@ -205,10 +199,6 @@ class _BoxSlot:
 
     def get(self) -> Any:
         return self.box._value
-
-    def written(self, _: Any) -> Any:
-        """Return what a call has left."""
-        return self.get()
 
     def set(self, value: Any) -> None:
         # The `value` setter would refuse another precision, and records writes.

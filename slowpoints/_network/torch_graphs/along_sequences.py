@@ -46,9 +46,9 @@ def differs_from_its_steps(
             at_once = arrays_of(step.of_times(len(inputs), axis)(*_clones(point)))
         except Exception:  # the user's code may raise any error if the axes are not its own
             continue
-        if gap(at_once, end, point) <= tolerance:
-            return False
-        differs |= all(gap(at_once, one, point) > tolerance for one in alone)
+        # With time on the axis of trials, an input is one step of a trial, the last of them.
+        if gap(at_once, end, point) > tolerance:
+            differs |= all(gap(at_once, one, point) > tolerance for one in alone)
     return differs
 
 

@@ -113,6 +113,12 @@ def _variance(a: Any, dim: Any = None, correction: Any = 1, keepdim: bool = Fals
     return jnp.var(a, _axes(dim), ddof=correction, keepdims=keepdim)
 
 
+def _deviation(a: Any, dim: Any = None, correction: Any = 1, keepdim: bool = False) -> Any:
+    variance = _variance(a, dim, correction, keepdim)
+    # Where all entries are equal there is a kink; PyTorch has a derivative of 0 there.
+    return jnp.where(variance == 0, 0, jnp.sqrt(jnp.where(variance == 0, 1, variance)))
+
+
 def _norm(a: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     a, axes = _abs(a if dtype is None else a.astype(dtype)), _axes(dim)
     if math.isinf(ord):
@@ -598,6 +604,7 @@ _TABLE |= {
         "sort": _sort,
         "sum": _reduced(jnp.sum),
         "topk": _topk,
+        "std.correction": _deviation,
         "var.correction": _variance,
         "var_mean.correction": lambda a, dim=None, correction=1, keepdim=False: (
             _variance(a, dim, correction, keepdim),

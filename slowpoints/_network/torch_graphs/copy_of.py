@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from slowpoints._core.contents import objects_in
+
 
 def copy_of(module: nn.Module) -> nn.Module:
     """Return a copy; what cannot be copied, such as an open file, is shared with the module."""
     memo: dict[int, Any] = {}
-    parts = list(module.modules())
-    held = [value for part in parts for value in vars(part).values()]
-    for value in held:
+    held = [value for part in module.modules() for value in vars(part).values()]
+    for value in objects_in(module):
         if isinstance(value, torch.Tensor) and not value.is_leaf:  # a result that is kept
             memo[id(value)] = value.detach().clone()
     try:

@@ -128,12 +128,12 @@ class Snapshot:
             ModelError: if the module cannot be called with these, has no program, or computes
                 something else on each call.
         """
-        with _lock, _undisturbed(), put_back(self._module):
+        with _lock, _undisturbed(), put_back(self._module, all_of_it=True):
             points = [self._point(shapes, n_inputs, scale) for scale in (0.5, 2.0)]
             works, told = self._try(self.signature, treedef, points)
             default = works if self.is_default else []
             if default and (layers := self._without_state(default[0], points)):
-                self._module = self._with_states_of(layers)
+                self._module = self._with_states_of(layers, default[0], points)
                 works, told = self._try(self.signature, treedef, points)
             if not works:
                 raise ModelError(self._words_on_calls(told, treedef, points))
@@ -220,15 +220,23 @@ class Snapshot:
         calls = [functools.partial(_values, step, point) for point in points]
         return layers_without_state(self._module, calls)
 
-    def _with_states_of(self, layers: list[str]) -> StatesOfLayers:
+    def _with_states_of(self, layers: list[str], step: Step, points: Any) -> StatesOfLayers:
         """Return the module as one that is called with an input alone.
 
         Raises:
-            ModelError: if it cannot be, or has several layers.
+            ModelError: if it cannot be, or has several layers, or a state beside theirs.
         """
         module = self._module
+        (*_, u), (*state, _) = points
+        same = all(map(np.array_equal, _values(step, points[0]), _values(step, [*state, u])))
         one_way = not getattr(module.get_submodule(layers[0]), "bidirectional", False)
-        if len(layers) == 1 and one_way and not isinstance(module, Method) and takes_one(module):
+        if (
+            same
+            and len(layers) == 1
+            and one_way
+            and not isinstance(module, Method)
+            and takes_one(module)
+        ):
             self._names |= {f"module.{name}": first for name, first in self._names.items()}
             return StatesOfLayers(module, layers)
         raise ModelError(f"{_words_on_zero(self.name, layers)} {_WORDS_ON_TOLD}")
