@@ -7,6 +7,7 @@ what it writes stands for no number, and would be of no use to anybody afterward
 import collections
 import contextlib
 import functools
+import operator
 import sys
 import types
 from collections.abc import Iterator
@@ -66,14 +67,14 @@ def objects_in(model: Any) -> list[Any]:
         elif isinstance(obj, functools.partial):
             waiting += [obj.func, *obj.args, *obj.keywords.values()]
         elif isinstance(obj, (tuple, set, frozenset)):
-            waiting += obj
+            waiting += [part for part in obj if not isinstance(part, _ATOMS)]
         elif isinstance(obj, _CONTAINERS):
-            found.append(obj)
-            waiting += _values(obj)
+            found.append(obj)  # and no more, for a list of a million numbers
+            waiting += [part for part in _values(obj) if not isinstance(part, _ATOMS)]
         elif type(obj).__module__.split(".")[0] not in sys.stdlib_module_names:
             found.append(obj)
             for cls in type(obj).__mro__:
-                waiting += vars(cls).values() if _is_of_the_users(cls) else ()
+                waiting += _attributes_of(cls)
             if isinstance(held := getattr(obj, "__dict__", None), dict):
                 waiting.append(held)
             waiting += _slots(obj).values()
@@ -87,16 +88,22 @@ def _is_holder(obj: Any) -> bool:
     return isinstance(obj, _CONTAINERS) or bool(_slots(obj))
 
 
-def _is_of_the_users(cls: type) -> bool:
-    """Return whether a class belongs to no package that is installed."""
-    package = cls.__module__.split(".")[0]
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
-    return package not in sys.stdlib_module_names and "site-packages" not in file
+def _is_of_the_users(defined: Any, file: str | None) -> bool:
+    """Return whether a class or a function belongs to no package that is installed, nor to us."""
+    package = str(defined.__module__).split(".")[0]
+    known = package == "slowpoints" or package in sys.stdlib_module_names
+    return not known and "site-packages" not in (file or "")
+
+
+def _attributes_of(cls: type) -> Iterator[Any]:
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return iter(vars(cls).values() if _is_of_the_users(cls, file) else ())
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[Any]:
-    """Yield the globals that a function names, if it is no part of an installed package."""
-    codes = [] if "site-packages" in function.__code__.co_filename else [function.__code__]
+    """Yield the globals that a function of the user's names."""
+    code = function.__code__
+    codes = [code] if _is_of_the_users(function, code.co_filename) else []
     while codes:
         code = codes.pop()
         codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
@@ -120,7 +127,7 @@ def _content(holder: Any) -> Any:
 
 def _is_same(a: Any, b: Any) -> bool:
     if isinstance(a, list):
-        return len(a) == len(b) and all(map(_is, a, b))
+        return len(a) == len(b) and all(map(operator.is_, a, b))
     return a.keys() == b.keys() and all(a[key] is b[key] for key in a)
 
 
@@ -135,10 +142,6 @@ def _stands_for_a_value(leaf: Any) -> bool:
 
 def _values(content: Any) -> Any:
     return content.values() if isinstance(content, dict) else content
-
-
-def _is(a: Any, b: Any) -> bool:
-    return a is b
 
 
 def _restore(holder: Any, content: Any) -> None:
