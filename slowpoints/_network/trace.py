@@ -152,8 +152,8 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
     with _lock, put_back(F):
         network = _traced_once(F, *sizes)
         seen = _programs_seen_of(F)
-        digest = digest_of_arrays(*(a for a in network.arrays if not isinstance(a, Tracer)))
-        if seen.get(network.program) != digest:
+        arrays = [a for a in network.arrays if not isinstance(a, Tracer)]
+        if not _are_those(arrays, seen.get(network.program)):
             again = _traced_once(_called_twice(F), *sizes)
             if not _are_equal(network, again) and _values_differ(network, again, dtype):
                 raise ModelError(
@@ -163,7 +163,7 @@ def _network(F: Transition, n_states: int, n_inputs: int, dtype: Any) -> Network
                     "state or of the input. If it only keeps what its first call has computed, as "
                     "`functools.lru_cache` does, call it once before."
                 )
-        seen[network.program] = digest
+            seen[network.program] = list(map(weakref.ref, arrays)), digest_of_arrays(*arrays)
     return Network(tuple(map(_with_type, network.arrays)), network.program)
 
 
@@ -185,11 +185,25 @@ def _called_twice(F: Transition) -> Transition:
 _lock = threading.RLock()
 """Held while a model is traced, since its objects hold what one trace writes to them."""
 
-_Seen = weakref.WeakKeyDictionary[Program, str]
+_Arrays = tuple[list["weakref.ref[Any]"], str]
+"""The arrays of a program that was seen: the objects, and the digest of their values."""
+
+_Seen = weakref.WeakKeyDictionary[Program, _Arrays]
 
 _seen: "weakref.WeakKeyDictionary[Any, _Seen]" = weakref.WeakKeyDictionary()
 """Functions and objects that were traced twice, and which programs they gave twice, for which
 arrays: some may be random numbers."""
+
+
+def _are_those(arrays: list[Any], seen: _Arrays | None) -> bool:
+    if seen is None:
+        return False
+    objects, digest = seen
+    # Values take their time, and are compared for arrays that are made anew, as those of NumPy.
+    same = len(arrays) == len(objects) and all(
+        a is b() for a, b in zip(arrays, objects, strict=True)
+    )
+    return same or digest_of_arrays(*arrays) == digest
 
 
 def _programs_seen_of(F: Transition) -> _Seen:

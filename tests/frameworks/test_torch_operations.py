@@ -273,6 +273,9 @@ SHAPED = {
     "pinv": torch.linalg.pinv,
     "pinv, absolute tolerance": lambda x: torch.linalg.pinv(x, atol=2.0),
     "pinv, relative tolerance": lambda x: torch.linalg.pinv(x, rtol=0.5),
+    "pinv, one triangle": lambda x: torch.linalg.pinv(
+        positive(x) + torch.ones(4, 4).triu(1), hermitian=True
+    ),
     "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x),
     "einsum, three": lambda x: torch.einsum("bij,bik,bjl->kl", x, x, x.transpose(1, 2) @ x)[None],
     "outer": lambda x: torch.outer(x[0, 0], x[0, 1])[None],

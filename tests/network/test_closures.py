@@ -257,3 +257,15 @@ def test_what_a_step_writes_while_it_is_traced_is_put_back(how):
     step, kept = by_closure() if how == "closure" else (by_name, KEPT)
     find_fixed_points(Keeps() if how == "model" else step, np.ones((1, 2)), NONE)
     assert vars(kept) == {"values": [1.0]}
+
+
+def test_what_an_installed_package_keeps_is_its_own():
+    """After an error all that is the user's is put back; a cache of a package may stay filled."""
+    scope = {"KEPT": [], "jnp": jnp}
+    source = "def step(x, u):\n    KEPT.append('computed')\n    raise RuntimeError('no network')"
+    for file, kept in (("/lib/site-packages/package/step.py", ["computed"]), ("step.py", [])):
+        exec(compile(source, file, "exec"), scope)
+        scope["KEPT"].clear()
+        with pytest.raises(ValueError, match="no network"):
+            find_fixed_points(scope["step"], np.ones((1, 2)), NONE)
+        assert scope["KEPT"] == kept

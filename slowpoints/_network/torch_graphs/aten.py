@@ -418,6 +418,7 @@ def _derivative_of_inverse(primals: Any, tangents: Any) -> Any:
 
 
 def _pseudoinverse(a: Any, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
+    a = _of_triangle(a, is_upper=False) if hermitian else a
     rounding = max(a.shape[-2:]) * jnp.finfo(a.dtype).eps if atol is None else 0.0
     relative = jnp.asarray(rounding if rtol is None else rtol, a.dtype)
     return _inverse_of_large(a, relative, jnp.asarray(0.0 if atol is None else atol, a.dtype))

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +48,7 @@ def export(
             if not _takes_derivatives(step, point):
                 raise
             try:
-                written_out = make_fx(step)(*_clones(point))
+                written_out = make_fx(step)(*point)
                 exported = _exported(written_out, point)
             except Exception:  # what was said first is about the module as it is written
                 raise error from None
@@ -60,14 +62,14 @@ def _exported(module: nn.Module, point: list[torch.Tensor]) -> Any:
     for operation in list(decompositions):
         if counterpart(str(operation)):
             decompositions.pop(operation)
-    exported = torch.export.export(module, tuple(_clones(point)), strict=False)
+    exported = torch.export.export(module, tuple(point), strict=False)
     return exported.run_decompositions(decompositions)
 
 
 def _takes_derivatives(step: Step, point: list[torch.Tensor]) -> bool:
     mode = _Watch()
     with mode:
-        step(*_clones(point))
+        step(*point)
     return mode.has_seen_derivatives
 
 
@@ -83,11 +85,21 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [tensor.clone() for tensor in point]
-
-
 _TALKATIVE = ("torch.fx.experimental.symbolic_shapes", "torch._export.non_strict_utils")
+
+
+class _OfOthers(io.TextIOBase):
+    """A stream that hands on what other threads write."""
+
+    def __init__(self, stream: Any):
+        super().__init__()
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """Write, unless it is the thread that made this."""
+        if threading.get_ident() != self._thread:
+            self._stream.write(text)
+        return len(text)
 
 
 @contextlib.contextmanager
@@ -98,7 +110,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.disabled = True
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(_OfOthers(sys.stderr)):
             yield
     finally:
         for logger, was in zip(loggers, were, strict=True):

@@ -204,7 +204,7 @@ class Snapshot:
                 told_it = not self.is_default
                 step = Step(self._module, form, treedef, shapes[:-1], told_it, derivatives)
                 try:
-                    step(*_clones(points[0]))
+                    step(*points[0])
                 except Exception as error:  # the user's code may raise errors of any type
                     told.append(f"{form}: {_line(error)}")
                 else:
@@ -363,12 +363,8 @@ def _words_on_zero(name: str, layers: list[str]) -> str:
     )
 
 
-def _clones(point: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [tensor.clone() for tensor in point]
-
-
 def _values(step: Step, point: list[torch.Tensor]) -> list[np.ndarray]:
-    return arrays_of(step(*_clones(point)))
+    return arrays_of(step(*point))
 
 
 def _line(error: Exception) -> str:
