@@ -1292,6 +1292,11 @@ class FeedsBack(FromState):
         return output, h
 
 
+class FeedsBackByTimes(FeedsBack):
+    def forward(self, inputs, h):
+        return super().forward(inputs.swapaxes(0, 1), h)
+
+
 class Adapts(FromState):
     def forward(self, inputs, h):
         adaptation = 0
@@ -1321,7 +1326,7 @@ class AllStatesAdapt(Adapts):
 
 @pytest.mark.slow_cases
 @pytest.mark.parametrize(
-    "model", [FirstStepIsNone, FeedsBack, Adapts, FiltersInputs, AllStatesAdapt]
+    "model", [FirstStepIsNone, FeedsBack, FeedsBackByTimes, Adapts, FiltersInputs, AllStatesAdapt]
 )
 def test_a_module_that_keeps_more_than_its_state_is_refused(model):
     module = model()

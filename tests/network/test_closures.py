@@ -259,13 +259,19 @@ def test_what_a_step_writes_while_it_is_traced_is_put_back(how):
     assert vars(kept) == {"values": [1.0]}
 
 
-def test_what_an_installed_package_keeps_is_its_own():
+@pytest.mark.parametrize(
+    ("module", "file", "kept"),
+    [
+        ("package.step", "/lib/site-packages/package/step.py", ["computed"]),
+        ("slowpoints.step", "/home/user/slowpoints/step.py", ["computed"]),  # installed with `-e`
+        ("step", "/home/user/step.py", []),
+    ],
+)
+def test_what_an_installed_package_keeps_is_its_own(module, file, kept):
     """After an error all that is the user's is put back; a cache of a package may stay filled."""
-    scope = {"KEPT": [], "jnp": jnp}
+    scope = {"KEPT": [], "__name__": module}
     source = "def step(x, u):\n    KEPT.append('computed')\n    raise RuntimeError('no network')"
-    for file, kept in (("/lib/site-packages/package/step.py", ["computed"]), ("step.py", [])):
-        exec(compile(source, file, "exec"), scope)
-        scope["KEPT"].clear()
-        with pytest.raises(ValueError, match="no network"):
-            find_fixed_points(scope["step"], np.ones((1, 2)), NONE)
-        assert scope["KEPT"] == kept
+    exec(compile(source, file, "exec"), scope)
+    with pytest.raises(ValueError, match="no network"):
+        find_fixed_points(scope["step"], np.ones((1, 2)), NONE)
+    assert scope["KEPT"] == kept
