@@ -167,7 +167,8 @@ def attractors(
       digits between halves of the trajectory (Sander & Meiss 2020).
     - *Chaos* has a positive leading exponent, by twice the error at least, with which neighbours
       part by ten powers of e in the steps that are looked at, and averages that do not agree. Chaos
-      and tori are told after `max_steps` only, since they may be transients.
+      and tori are told after `max_steps` only, and if a state does not leave them in several times
+      as many further steps, since they may be transients.
     - States *escape* if they become NaN, infinite, or a million times as large as they were.
     - Everything else is *undecided*, with a reason.
 

@@ -66,6 +66,7 @@ TOO_SLOW = "too slow to tell: less than ten turns, or beats, in what was examine
 LEAVING = "moves on and has not come back in the steps that were examined (`max_steps`)"
 NEARLY_REPEATS = "nearly a cycle: in the steps that were examined it has seen little of its curve"
 UNCLEAR = "the leading exponent is not told from zero: a torus, weak chaos, or slow (`max_steps`)"
+LEFT = "chaotic, or on a torus, for long, until it left for infinity (`max_steps`)"
 NOT_YET = "chaotic or on a torus so far"
 
 
@@ -77,10 +78,11 @@ def examined(
     n_steps: int,
     n_exponents: int,
     is_last: bool,
-) -> tuple[list[Known | str], Float[np.ndarray, "n n_states"], int]:
+) -> tuple[list[Known | str], Float[np.ndarray, "n n_states"], Int[np.ndarray, " n"]]:
     """Return what each row is on, or why it is not known; its last state; and the steps it took.
 
-    Chaos and tori are told only after the last step, since they may be transients.
+    Chaos and tori are told only after the last step, since they may be transients, and if states
+    that are followed for several times as long have not left them.
 
     Args:
         F: the network, in units.
@@ -96,10 +98,12 @@ def examined(
     if isinstance(F, TimeSteps):
         found = list(closed_orbits_through(F, x, u, group, n_steps, n_exponents))
         if all(one is not None for one in found):
-            return [_with_exponents(one, n_exponents) for one in found], x, n_steps // 2
+            steps = np.full(len(x), n_steps // 2)
+            return [_with_exponents(one, n_exponents) for one in found], x, steps
     runs = trajectories(F, x, u, n_steps)
     for i in np.flatnonzero([one is None for one in found]):
         found[i] = repeating(F, runs[i], u[i], int(group[i]), n_exponents)
+    ends, steps = runs[:, -1].copy(), np.full(len(x), n_steps // 2 + n_steps)
     moving = np.flatnonzero([one is None for one in found])
     if moving.size:
         n = min(max(n_exponents, 2), x.shape[1])
@@ -107,9 +111,15 @@ def examined(
         for i, exponents, error in zip(moving, values, errors, strict=True):
             verdict = _what(runs[i], exponents, error, int(group[i]), is_last)
             if isinstance(verdict, Known) and verdict.kind != AttractorKind.CLOSED_ORBIT:
-                verdict = _seen_for_longer(F, runs[i], u[i], verdict) if is_last else NOT_YET
+                if not is_last:
+                    found[i] = NOT_YET
+                    continue
+                verdict, n_further, later = _seen_for_longer(F, runs[i], u[i], verdict)
+                settled = _settled(F, later, u[i], int(group[i]), n_exponents)
+                if settled is not None:  # a transient
+                    verdict, ends[i], steps[i] = settled, later[-1], steps[i] + n_further
             found[i] = verdict
-    return [_with_exponents(one, n_exponents) for one in found], runs[:, -1], n_steps // 2 + n_steps
+    return [_with_exponents(one, n_exponents) for one in found], ends, steps
 
 
 def _with_exponents(one: Known | str, n: int) -> Known | str:
@@ -212,15 +222,42 @@ def _seen_for_longer(
     states: Float[np.ndarray, "n_steps n_states"],
     u: Float[np.ndarray, " n_inputs"],
     one: Known,
-) -> Known:
-    """Return a torus or a chaotic attractor with states from so long a time that they cover it."""
+) -> tuple[Known, int, Float[np.ndarray, "n_steps n_states"]]:
+    """Return a torus or a chaotic attractor with states from so long a time that they cover it.
+
+    Returns:
+        It; how many steps that took, with as many at the end as were examined; and these states.
+    """
     stride = max(_memory_of(states), _LEAST_STRIDE)
     # At random times: states on a torus at equal ones are a lattice, from which the next ones of
     # the same trajectory may have another distance than those of others.
     apart = -(-min(_MEMORIES * stride, _LONGER * len(states)) // _MOST_STATES)
     strides = np.random.default_rng(0).integers(1, 2 * apart, _MOST_STATES)
-    x, gap = _cloud(trajectories(F, states[-1:], u[None], _MOST_STATES, strides)[0])
-    return dataclasses.replace(one, x=x, gap=gap, stride=stride)
+    seen = trajectories(F, states[-1:], u[None], _MOST_STATES, strides)[0]
+    x, gap = _cloud(seen)
+    later = trajectories(F, seen[-1:], u[None], len(states))[0]
+    n_steps = int(strides.sum()) + len(later)
+    return dataclasses.replace(one, x=x, gap=gap, stride=stride), n_steps, later
+
+
+def _settled(
+    F: Transition,
+    states: Float[np.ndarray, "n_steps n_states"],
+    u: Float[np.ndarray, " n_inputs"],
+    group: int,
+    n_exponents: int,
+) -> Known | str | None:
+    """Return what states have left chaos or a torus for, or `None` if they have not.
+
+    If that is infinity, this is a reason.
+    """
+    if not np.isfinite(states).all():
+        return LEFT
+    if isinstance(F, TimeSteps):
+        of = u[None], np.array([group]), len(states), n_exponents
+        if (orbit := closed_orbits_through(F, states[-1:], *of)[0]) is not None:
+            return orbit
+    return repeating(F, states, u, group, n_exponents)
 
 
 _MEMORIES = 512

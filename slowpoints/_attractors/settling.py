@@ -290,9 +290,9 @@ class Settling:
             x, u = rows.end[chosen].astype(self._dtype), rows.u[chosen].astype(self._dtype)
             groups = rows.group[chosen]
             arguments = n_steps, self.n_exponents, last
-            found, ends, n_further = examined(self._F, x, u, groups, *arguments)
+            found, ends, steps = examined(self._F, x, u, groups, *arguments)
             n_known = len(self.known)
-            for i, one, end in zip(chosen.tolist(), found, ends, strict=True):
+            for i, one, end, n_further in zip(chosen.tolist(), found, ends, steps, strict=True):
                 if isinstance(one, str):
                     self.reasons[int(active[i])] = one
                 elif self.attractor[active[i]] < 0:

@@ -140,6 +140,8 @@ def derivatives(functions, parts, dtype):
 # constants of the slopes to float32.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-13}
 ROUNDED_SLOPES = ("hardsigmoid", "celu", "selu", "elu")
+# PyTorch's slope takes in the triangle that its value leaves out: central differences say ours.
+WRONG_SLOPES_IN_PYTORCH = ("pinv, one triangle",)
 
 
 def compare(functions, parts, dtype):
@@ -152,6 +154,8 @@ def compare(functions, parts, dtype):
         ):
             rounded = kind == "slope" and name in ROUNDED_SLOPES
             tolerance = TOLERANCES["float32" if rounded else dtype] * np.maximum(1, np.abs(b))
+            if kind == "slope" and name in WRONG_SLOPES_IN_PYTORCH:
+                continue
             bad = ~((np.abs(a - b) <= tolerance) | (np.isnan(a) & np.isnan(b)) | (a == b))
             if bad.any():
                 at = parts[name][0][bad] if a.shape == parts[name][0].shape else bad
@@ -273,6 +277,7 @@ SHAPED = {
     "pinv": torch.linalg.pinv,
     "pinv, absolute tolerance": lambda x: torch.linalg.pinv(x, atol=2.0),
     "pinv, relative tolerance": lambda x: torch.linalg.pinv(x, rtol=0.5),
+    "pinv, symmetric": lambda x: torch.linalg.pinv(positive(x), hermitian=True),
     "pinv, one triangle": lambda x: torch.linalg.pinv(
         positive(x) + torch.ones(4, 4).triu(1), hermitian=True
     ),
