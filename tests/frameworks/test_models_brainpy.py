@@ -579,3 +579,21 @@ def test_what_a_step_keeps_in_attributes_is_refused_if_the_next_step_needs_it(mo
     fps, _ = find_fixed_points(harmless, np.ones((1, 2)), np.zeros(2))
     np.testing.assert_allclose(fps.xstar, np.tanh(0.5 * np.asarray(fps.xstar) + 0.2), atol=1e-6)
     assert harmless.calls == 0 and not isinstance(harmless.before, jax.core.Tracer)
+
+
+@pytest.mark.slow
+def test_models_that_add_up_inputs_are_refused_unless_they_take_them_as_arguments():
+    with pytest.raises(TypeError, match=r"FHN adds its inputs.*`input_var=False`"):
+        as_transition(bp.rates.FHN(1))
+    model = bp.rates.FHN(1, input_var=False)
+    try:
+        bp.share.save(t=0.0, dt=0.1)
+        fps, _ = find_fixed_points(model, np.ones((8, 2)), 0.3 * np.ones(1))
+    finally:
+        for name in ("t", "dt"):
+            brainstate.environ.pop(name, env=brainpy_environment)
+    x, y = np.asarray(fps.xstar, np.float64).T
+    np.testing.assert_allclose(
+        model.beta * x**2 - model.alpha * x**3 + model.gamma * x - y, -0.3, atol=1e-5
+    )
+    np.testing.assert_allclose(x - model.delta, model.epsilon * y, atol=1e-5)

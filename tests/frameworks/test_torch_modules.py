@@ -1562,3 +1562,16 @@ def test_a_train_method_of_the_users_own_is_not_called():
     x, u = (jnp.asarray(part[0]) for part in rows)
     np.testing.assert_allclose(jax.jacfwd(F)(x, u), jax.jacfwd(alone)(x, u), atol=1e-6)
     assert torch.equal(module.layer.weight_hh_l0, before) and module.training
+
+
+def test_a_module_whose_state_comes_first_is_asked_for_its_signature():
+    class StateFirst(nn.Module):
+        def forward(self, hidden, inputs):
+            new = torch.tanh(2 * hidden + inputs[0])
+            return 0.5 * new, new
+
+    with pytest.raises(
+        TypeError, match=r"first argument of `StateFirst.forward` is `hidden`.*scan"
+    ):
+        as_transition(StateFirst())
+    as_transition(StateFirst(), signature="batched_sequence")

@@ -36,8 +36,14 @@ def from_model(
     """Copy the current values of a model that takes its state, or keeps it in Variables.
 
     Raises:
-        TypeError: if the model does neither.
+        TypeError: if the model does neither, or adds up its inputs in Variables.
     """
+    if getattr(model, "input_var", False) and hasattr(model, "clear_input"):
+        raise TypeError(
+            f"as_transition: {type(model).__name__} adds its inputs to Variables, which "
+            "`clear_input()` clears between two steps; expected a step whose input is its own "
+            "argument. Make the model with `input_var=False`."
+        )
     told = signature is not None or example_state is not None
     name = type(model).__name__
     taken = positional_parameters(model, bp.DynamicalSystem)

@@ -11,6 +11,7 @@ from these
   `h' = sigmoid(o) * tanh(c')`, or with `proj_size` the product of `W_hr` with that.
 """
 
+import contextlib
 import inspect
 from typing import Any, Literal
 
@@ -182,6 +183,12 @@ def _exported(module: Any, signature: Signature | None, example_state: Any) -> C
     why = _why_not_called(module)
     if why is None:
         step, name = _step(module, signature)
+        if signature is None and (first := _state_comes_first(module)):
+            raise TypeError(
+                f"as_transition: the first argument of `{name}.forward` is `{first}`, but by "
+                "default a PyTorch module takes its input first; expected a `signature`: "
+                '"batched_sequence" if it does, and "state_input" or "scan" if not.'
+            )
         if example_state is None and signature in (None, "batched_sequence"):
             example_state = _state_of_only_layer(inside)
         layout = None if example_state is None else StateLayout.like(example_state)
@@ -242,6 +249,23 @@ def _why_not_called(module: Any) -> str | None:
     except TypeError:
         return f"has `forward{inspect.signature(forward)}`"
     return None
+
+
+_NAMES_OF_STATES = ("h", "h0", "hx", "hidden", "hidden_state", "h_prev", "state", "r", "rates")
+_NAMES_OF_INPUTS = ("x", "u", "x_t", "u_t", "input", "inputs", "input_t", "stimulus")
+
+
+def _state_comes_first(module: Any) -> str:
+    """Return the name of a module's first argument if by both names it is the state; or nothing.
+
+    Where there are as many inputs as states, the shapes would not tell.
+    """
+    forward = getattr(module, "_orig_mod", module).forward
+    with contextlib.suppress(ValueError):  # it is not known for compiled code
+        first, second, *_ = inspect.signature(forward).parameters
+        if first in _NAMES_OF_STATES and second in _NAMES_OF_INPUTS:
+            return first
+    return ""
 
 
 def _hint(name: str, *, has_c: bool, n_layers: int, is_cell: bool) -> str:
