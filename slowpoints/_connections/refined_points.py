@@ -1,6 +1,7 @@
 """Fixed points as exactly as a network's precision allows, their sizes, speeds and spacing."""
 
 import contextlib
+import functools
 from typing import Any
 
 import jax
@@ -59,7 +60,7 @@ _NEWTON_STEPS = 6
 """From float32 to float64 it takes one or two; more if a point is about to merge with another."""
 
 
-@CompiledOnce
+@functools.partial(CompiledOnce, runs_briefly=True)
 def _refined(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> Float[Array, "n n_states"]:

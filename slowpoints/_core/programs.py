@@ -43,15 +43,19 @@ class CompiledOnce:
     structure. The result consists of arrays.
     """
 
-    def __init__(self, f: Callable[..., Any], *, runs_long: bool = False) -> None:
+    def __init__(
+        self, f: Callable[..., Any], *, runs_long: bool = False, runs_briefly: bool = False
+    ) -> None:
         """Make a function that is compiled once.
 
         Args:
             f: the function.
             runs_long: whether a program of it runs much longer than it is compiled, as simulations
                 do. XLA then takes its time for it.
+            runs_briefly: whether it runs for some hundredths of the time that it is compiled, as
+                for a few points. It is then compiled as it stands.
         """
-        self._f, self._runs_long = f, runs_long
+        self._f, self._duration = f, (runs_long, runs_briefly)
         self._inside = eqx.filter_jit(f)
         self._programs: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -75,7 +79,7 @@ class CompiledOnce:
             else:
                 self._programs.move_to_end(key)
         try:
-            program, out = made(lambda: _made(self._f, args, arrays, self._runs_long))
+            program, out = made(lambda: _made(self._f, args, arrays, *self._duration))
         except BaseException:
             with self._lock:
                 self._programs.pop(key, None)
@@ -135,7 +139,11 @@ def _settings() -> tuple[Any, ...]:
 
 
 def _made(
-    f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any], runs_long: bool
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    arrays: list[Any],
+    runs_long: bool,
+    runs_briefly: bool,
 ) -> tuple[Any, Any]:
     """Return the program for such arguments, from arrays to a list of arrays, and what these are.
 
@@ -154,7 +162,7 @@ def _made(
 
     of_arrays.__name__ = of_arrays.__qualname__ = getattr(f, "__name__", "program")
     device = _device_of(arrays)
-    options = _options(device, runs_long)
+    options = _options(device, runs_long, runs_briefly)
     folder = program_folder() if jax.process_count() == 1 else None
     path, lowered, made = None, None, None
     if folder is not None:
@@ -187,7 +195,7 @@ def _device_of(arrays: list[Any]) -> Any:
 _LEVEL = "xla_backend_optimization_level"
 
 
-def _options(device: Any, runs_long: bool) -> dict[str, Any]:
+def _options(device: Any, runs_long: bool, runs_briefly: bool) -> dict[str, Any]:
     if device.platform != "cpu":
         return {}
     options: dict[str, Any] = {}
@@ -198,8 +206,9 @@ def _options(device: Any, runs_long: bool) -> dict[str, Any]:
         options["xla_cpu_use_fusion_emitters"] = False
     flags = os.environ.get("XLA_FLAGS", "")
     if not (_LEVEL in flags or setting("jax_disable_most_optimizations")):  # the user's choice
-        # Less work for LLVM, which takes most of the time: 10 % less, and programs run as fast.
-        options[_LEVEL] = 1
+        # Less work for LLVM, which takes most of the time: a tenth less at level 1, where programs
+        # run as fast, and nearly half less at level 0, where loops may take three times as long.
+        options[_LEVEL] = 0 if runs_briefly else 1
     return options
 
 

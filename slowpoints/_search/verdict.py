@@ -192,7 +192,7 @@ def _answered(
     return jax.tree.map(among_all, *parts)
 
 
-@CompiledOnce
+@partial(CompiledOnce, runs_briefly=True)
 def _answer(
     F: Transition,
     question: Question,
