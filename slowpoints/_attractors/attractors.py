@@ -136,6 +136,13 @@ class Attractors(eqx.Module):
                 "rest there, as on a line of fixed points (see line_attractor), and are not drawn "
                 "to any one of them."
             )
+        repels = self.exponents[:, 0] > self.exponent_errors[:, 0] + _NEUTRAL
+        if n := np.sum(repels & (self.kind == AttractorKind.FIXED_POINT)):
+            yield (
+                f"{n} fixed {'point repels' if n == 1 else 'points repel'}: states rest there in "
+                "the precision of the computation, and leave after the least deviation, such as "
+                "one that was too small for it."
+            )
 
 
 def attractors(
@@ -150,14 +157,16 @@ def attractors(
 ) -> Attractors:
     """Run many states forward until each has settled, and say on what.
 
-    All states run side by side, in their own precision, and leave once they have settled. Whatever
-    is not a point is examined in float64, if the network can be evaluated in it.
+    All states run side by side, in their own precision (float32 unless JAX's x64 is on), and leave
+    once they have settled. Whatever is not a point is examined in float64, if the network can be
+    evaluated in it.
 
     - A *fixed point* is found by Newton's method from states that have slowed down. States have
       come to it if they are close, come closer, and move as its Jacobian says. So a state that
       lingers at a ghost or a saddle goes on. States at rest, to rounding, where nothing attracts,
       as on a line of fixed points, count as fixed points with the exponents that they have there:
-      zero, or positive if they started on the stable side of a saddle, exactly.
+      zero, or positive if they started on the stable side of a saddle, or so close to it that
+      the difference is lost in the precision of the states. The summary names the latter.
     - A *cycle* returns exactly, or is found by Newton's method if it has at most 64 steps.
     - A *closed orbit* has a rotation number with which states, in the order of their phase, follow
       one another on a closed curve, to a ten thousandth of its radius, and no positive exponent. A

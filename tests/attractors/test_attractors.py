@@ -390,6 +390,17 @@ def test_transient_chaos_is_over_before_anything_is_said():
     assert set(kinds(found)[1:]) <= {"UNDECIDED"}
 
 
+def test_points_that_repel_are_named_in_the_summary():
+    def F(x, u):
+        return jnp.stack([jnp.tanh(1.1 * x[0]), 0.5 * x[1] + 0.5])
+
+    x = np.array([[0.0, 0.3], [0.1, 0.3]], np.float32)
+    found = attractors(F, x, NO_INPUT)
+    assert kinds(found) == ["FIXED_POINT"] * 2
+    assert "1 fixed point repels: states rest there in the precision" in str(found)
+    assert "repel" not in str(attractors(F, x[1:], NO_INPUT))
+
+
 @pytest.mark.parametrize("rests", [True, False])
 def test_chaos_that_states_leave_after_the_last_step_is_none(rests):
     # Each step leaves the interval with a probability of 2e-4: hardly any state within `max_steps`,
