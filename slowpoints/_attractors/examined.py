@@ -111,13 +111,11 @@ def examined(
         for i, exponents, error in zip(moving, values, errors, strict=True):
             verdict = _what(runs[i], exponents, error, int(group[i]), is_last)
             if isinstance(verdict, Known) and verdict.kind != AttractorKind.CLOSED_ORBIT:
-                if not is_last:
-                    found[i] = NOT_YET
-                    continue
-                verdict, n_further, later = _seen_for_longer(F, runs[i], u[i], verdict)
-                settled = _settled(F, later, u[i], int(group[i]), n_exponents)
-                if settled is not None:  # a transient
-                    verdict, ends[i], steps[i] = settled, later[-1], steps[i] + n_further
+                if is_last:
+                    verdict, n_further, ends[i] = _seen_for_longer(F, runs[i], u[i], verdict)
+                    steps[i] += n_further
+                else:
+                    verdict = NOT_YET
             found[i] = verdict
     return [_with_exponents(one, n_exponents) for one in found], ends, steps
 
@@ -222,11 +220,13 @@ def _seen_for_longer(
     states: Float[np.ndarray, "n_steps n_states"],
     u: Float[np.ndarray, " n_inputs"],
     one: Known,
-) -> tuple[Known, int, Float[np.ndarray, "n_steps n_states"]]:
+) -> tuple[Known | str, int, Float[np.ndarray, " n_states"]]:
     """Return a torus or a chaotic attractor with states from so long a time that they cover it.
 
+    If a trajectory has left it by then, return what it is on instead, or why that is not known.
+
     Returns:
-        It; how many steps that took, with as many at the end as were examined; and these states.
+        This; how many steps the trajectory took until then; and where it is.
     """
     stride = max(_memory_of(states), _LEAST_STRIDE)
     # At random times: states on a torus at equal ones are a lattice, from which the next ones of
@@ -234,30 +234,18 @@ def _seen_for_longer(
     apart = -(-min(_MEMORIES * stride, _LONGER * len(states)) // _MOST_STATES)
     strides = np.random.default_rng(0).integers(1, 2 * apart, _MOST_STATES)
     seen = trajectories(F, states[-1:], u[None], _MOST_STATES, strides)[0]
-    x, gap = _cloud(seen)
     later = trajectories(F, seen[-1:], u[None], len(states))[0]
     n_steps = int(strides.sum()) + len(later)
-    return dataclasses.replace(one, x=x, gap=gap, stride=stride), n_steps, later
-
-
-def _settled(
-    F: Transition,
-    states: Float[np.ndarray, "n_steps n_states"],
-    u: Float[np.ndarray, " n_inputs"],
-    group: int,
-    n_exponents: int,
-) -> Known | str | None:
-    """Return what states have left chaos or a torus for, or `None` if they have not.
-
-    If that is infinity, this is a reason.
-    """
-    if not np.isfinite(states).all():
-        return LEFT
-    if isinstance(F, TimeSteps):
-        of = u[None], np.array([group]), len(states), n_exponents
-        if (orbit := closed_orbits_through(F, states[-1:], *of)[0]) is not None:
-            return orbit
-    return repeating(F, states, u, group, n_exponents)
+    if not np.isfinite(later).all():
+        return LEFT, n_steps, later[-1]
+    settled = repeating(F, later, u, one.group, len(one.exponents))
+    if settled is None and isinstance(F, TimeSteps):
+        given = later[-1:], u[None], np.array([one.group]), len(later), len(one.exponents)
+        settled = closed_orbits_through(F, *given)[0]
+    if settled is not None:
+        return settled, n_steps, later[-1]
+    x, gap = _cloud(seen)
+    return dataclasses.replace(one, x=x, gap=gap, stride=stride), n_steps, later[-1]
 
 
 _MEMORIES = 512

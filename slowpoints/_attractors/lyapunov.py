@@ -273,7 +273,7 @@ def _half_width(means: Float[np.ndarray, "k *rest"]) -> Float[np.ndarray, "*rest
     return stdtrit(k - 1, 0.975) * means.std(axis=0, ddof=1) / np.sqrt(k)
 
 
-@functools.partial(CompiledOnce, runs_long=True)
+@functools.partial(CompiledOnce, runs="long")
 def _growth(
     F: Transition,
     x: Float[Array, "n_rows n_states"],

@@ -55,7 +55,7 @@ def n_of_program(n: int) -> int:
     return 4 ** math.ceil(math.log(max(n, 1), 4) - 1e-9)
 
 
-@functools.partial(CompiledOnce, runs_long=True)
+@functools.partial(CompiledOnce, runs="long")
 def _run(
     F: Transition,
     x: Float[Array, "n n_states"],
@@ -72,7 +72,7 @@ def _after(F: Transition, x: Array, u: Array, n_steps: Int[Array, ""]) -> Array:
     return jax.lax.fori_loop(0, n_steps, step, x)
 
 
-@functools.partial(CompiledOnce, runs_long=True)
+@functools.partial(CompiledOnce, runs="long")
 def _trajectories(
     F: Transition,
     x: Float[Array, "n n_states"],

@@ -60,7 +60,7 @@ _NEWTON_STEPS = 6
 """From float32 to float64 it takes one or two; more if a point is about to merge with another."""
 
 
-@functools.partial(CompiledOnce, runs_briefly=True)
+@functools.partial(CompiledOnce, runs="briefly")
 def _refined(
     F: Transition, x: Float[Array, "n n_states"], u: Float[Array, "n n_inputs"]
 ) -> Float[Array, "n n_states"]:

@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -32,6 +32,8 @@ _MOST_IN_MEMORY = 64
 """So many programs of one function are held; others are read from the disk, or compiled, again.
 Each takes several memory maps, of which a process has some 65,000."""
 
+Runs = Literal["briefly", "as usual", "long"]
+
 _all: "weakref.WeakSet[CompiledOnce]" = weakref.WeakSet()
 
 
@@ -43,19 +45,17 @@ class CompiledOnce:
     structure. The result consists of arrays.
     """
 
-    def __init__(
-        self, f: Callable[..., Any], *, runs_long: bool = False, runs_briefly: bool = False
-    ) -> None:
+    def __init__(self, f: Callable[..., Any], *, runs: Runs = "as usual") -> None:
         """Make a function that is compiled once.
 
         Args:
             f: the function.
-            runs_long: whether a program of it runs much longer than it is compiled, as simulations
-                do. XLA then takes its time for it.
-            runs_briefly: whether it runs for some hundredths of the time that it is compiled, as
-                for a few points. It is then compiled as it stands.
+            runs: how long a program of it runs: much longer than it is compiled, as simulations do,
+                so that XLA takes its time for it; or for some hundredths of that time, as for a few
+                points, so that it is compiled as it stands.
         """
-        self._f, self._duration = f, (runs_long, runs_briefly)
+        self._f = f
+        self._runs: Runs = runs
         self._inside = eqx.filter_jit(f)
         self._programs: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class CompiledOnce:
             else:
                 self._programs.move_to_end(key)
         try:
-            program, out = made(lambda: _made(self._f, args, arrays, *self._duration))
+            program, out = made(lambda: _made(self._f, args, arrays, self._runs))
         except BaseException:
             with self._lock:
                 self._programs.pop(key, None)
@@ -139,11 +139,7 @@ def _settings() -> tuple[Any, ...]:
 
 
 def _made(
-    f: Callable[..., Any],
-    args: tuple[Any, ...],
-    arrays: list[Any],
-    runs_long: bool,
-    runs_briefly: bool,
+    f: Callable[..., Any], args: tuple[Any, ...], arrays: list[Any], runs: Runs
 ) -> tuple[Any, Any]:
     """Return the program for such arguments, from arrays to a list of arrays, and what these are.
 
@@ -162,7 +158,7 @@ def _made(
 
     of_arrays.__name__ = of_arrays.__qualname__ = getattr(f, "__name__", "program")
     device = _device_of(arrays)
-    options = _options(device, runs_long, runs_briefly)
+    options = _options(device, runs)
     folder = program_folder() if jax.process_count() == 1 else None
     path, lowered, made = None, None, None
     if folder is not None:
@@ -195,12 +191,12 @@ def _device_of(arrays: list[Any]) -> Any:
 _LEVEL = "xla_backend_optimization_level"
 
 
-def _options(device: Any, runs_long: bool, runs_briefly: bool) -> dict[str, Any]:
+def _options(device: Any, runs: Runs) -> dict[str, Any]:
     if device.platform != "cpu":
         return {}
     options: dict[str, Any] = {}
     # From JAX 0.11 on, there is no such choice.
-    if jaxlib.version.__version_info__[:2] < (0, 11) and not runs_long:
+    if jaxlib.version.__version_info__[:2] < (0, 11) and runs != "long":
         # Compilation takes 30 to 40 % less, and searches run as fast, to a tenth or two. But steps
         # of many states side by side take 2.4 times as long.
         options["xla_cpu_use_fusion_emitters"] = False
@@ -208,7 +204,7 @@ def _options(device: Any, runs_long: bool, runs_briefly: bool) -> dict[str, Any]
     if not (_LEVEL in flags or setting("jax_disable_most_optimizations")):  # the user's choice
         # Less work for LLVM, which takes most of the time: a tenth less at level 1, where programs
         # run as fast, and nearly half less at level 0, where loops may take three times as long.
-        options[_LEVEL] = 0 if runs_briefly else 1
+        options[_LEVEL] = 0 if runs == "briefly" else 1
     return options
 
 

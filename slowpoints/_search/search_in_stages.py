@@ -112,7 +112,7 @@ def _run_stage(
     return stage.resume(F, found, u, stopping, asked, report, **known)
 
 
-@partial(CompiledOnce, runs_briefly=True)
+@partial(CompiledOnce, runs="briefly")
 def _what_was_found(
     F: Transition,
     solver: AbstractSolver,

@@ -77,4 +77,4 @@ def _steps(F: Transition, x0: Float[Array, "trials d"], u: Float[Array, "time tr
     return jax.lax.scan(step, x0, u)[1]
 
 
-_run = CompiledOnce(_steps, runs_long=True)
+_run = CompiledOnce(_steps, runs="long")

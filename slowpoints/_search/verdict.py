@@ -192,7 +192,7 @@ def _answered(
     return jax.tree.map(among_all, *parts)
 
 
-@partial(CompiledOnce, runs_briefly=True)
+@partial(CompiledOnce, runs="briefly")
 def _answer(
     F: Transition,
     question: Question,

@@ -500,14 +500,14 @@ def test_settings_that_cannot_be_compared_are_told_apart():
 def test_how_much_to_optimise_is_the_users_choice(monkeypatch):
     device, level = jax.devices("cpu")[0], "xla_backend_optimization_level"
     monkeypatch.setenv("XLA_FLAGS", "")
-    assert programs._options(device, False, False)[level] == 1
-    assert programs._options(device, False, True)[level] == 0
+    assert programs._options(device, "as usual")[level] == 1
+    assert programs._options(device, "briefly")[level] == 0
     monkeypatch.setenv("XLA_FLAGS", f"--{level}=3")
-    assert level not in programs._options(device, False, False)
+    assert level not in programs._options(device, "as usual")
     monkeypatch.setenv("XLA_FLAGS", "")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        assert level not in programs._options(device, False, False)
+        assert level not in programs._options(device, "as usual")
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
 

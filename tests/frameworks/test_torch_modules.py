@@ -1570,8 +1570,11 @@ def test_a_module_whose_state_comes_first_is_asked_for_its_signature():
             new = torch.tanh(2 * hidden + inputs[0])
             return 0.5 * new, new
 
-    with pytest.raises(
-        TypeError, match=r"first argument of `StateFirst.forward` is `hidden`.*scan"
-    ):
-        as_transition(StateFirst())
+    class Method(StateFirst):
+        def step(self, h, x):
+            return self.forward(h, x)
+
+    for model in (StateFirst(), Method().step):
+        with pytest.raises(TypeError, match=r"(StateFirst.forward|step)` is `h(idden)?`.*scan"):
+            as_transition(model)
     as_transition(StateFirst(), signature="batched_sequence")

@@ -11,7 +11,7 @@ import brainstate
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from brainpy.dyn import GRUCell, LSTMCell, RNNCell
+from brainpy.dyn import GRUCell, LSTMCell, NeuDyn, RNNCell
 from brainpy.math.defaults import env as brainpy_environment
 from jaxtyping import Array, Float
 
@@ -38,7 +38,7 @@ def from_model(
     Raises:
         TypeError: if the model does neither, or adds up its inputs in Variables.
     """
-    if getattr(model, "input_var", False) and hasattr(model, "clear_input"):
+    if isinstance(model, NeuDyn) and getattr(model, "input_var", None) is True:
         raise TypeError(
             f"as_transition: {type(model).__name__} adds its inputs to Variables, which "
             "`clear_input()` clears between two steps; expected a step whose input is its own "

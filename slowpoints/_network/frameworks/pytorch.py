@@ -146,6 +146,7 @@ def from_method(method: Any, signature: Signature | None, example_state: Any) ->
             f"as_transition: `model` is the method `{name}{own}`; expected one that is called with "
             f"an input and a state. Write a module that calls it, and pass that.\n{_step_of(call)}"
         ) from None
+    _check_order(method, signature)
     step, name = _step(Method(method.__self__, method.__name__), signature)
     layout = None if example_state is None else StateLayout.like(example_state)
     return CallableTransition(step, "state_input", layout, name)
@@ -182,13 +183,8 @@ def _exported(module: Any, signature: Signature | None, example_state: Any) -> C
     inside = {path: part for path, part in module.named_modules() if _base_of(part)}
     why = _why_not_called(module)
     if why is None:
+        _check_order(getattr(module, "_orig_mod", module).forward, signature)
         step, name = _step(module, signature)
-        if signature is None and (first := _state_comes_first(module)):
-            raise TypeError(
-                f"as_transition: the first argument of `{name}.forward` is `{first}`, but by "
-                "default a PyTorch module takes its input first; expected a `signature`: "
-                '"batched_sequence" if it does, and "state_input" or "scan" if not.'
-            )
         if example_state is None and signature in (None, "batched_sequence"):
             example_state = _state_of_only_layer(inside)
         layout = None if example_state is None else StateLayout.like(example_state)
@@ -255,17 +251,22 @@ _NAMES_OF_STATES = ("h", "h0", "hx", "hidden", "hidden_state", "h_prev", "state"
 _NAMES_OF_INPUTS = ("x", "u", "x_t", "u_t", "input", "inputs", "input_t", "stimulus")
 
 
-def _state_comes_first(module: Any) -> str:
-    """Return the name of a module's first argument if by both names it is the state; or nothing.
+def _check_order(call: Any, signature: Signature | None) -> None:
+    """Check that a module is not taken for one whose input comes first if its state does, by name.
 
     Where there are as many inputs as states, the shapes would not tell.
+
+    Raises:
+        TypeError: if it may be.
     """
-    forward = getattr(module, "_orig_mod", module).forward
     with contextlib.suppress(ValueError):  # it is not known for compiled code
-        first, second, *_ = inspect.signature(forward).parameters
-        if first in _NAMES_OF_STATES and second in _NAMES_OF_INPUTS:
-            return first
-    return ""
+        first, second, *_ = inspect.signature(call).parameters
+        if signature is None and first in _NAMES_OF_STATES and second in _NAMES_OF_INPUTS:
+            raise TypeError(
+                f"as_transition: the first argument of `{call.__qualname__}` is `{first}`, but by "
+                "default a PyTorch module takes its input first; expected a `signature`: "
+                '"batched_sequence" if it does, and "state_input" or "scan" if not.'
+            )
 
 
 def _hint(name: str, *, has_c: bool, n_layers: int, is_cell: bool) -> str:
