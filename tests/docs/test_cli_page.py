@@ -54,6 +54,8 @@ def lines(text):
     """Return the lines that are not empty, with single spaces between their words."""
     # Of a program that was compiled before, nothing is said.
     text = text.replace("\tSearched in", "\tCompiled in 0 s and searched in")
+    # Which row a point is in depends on the rounding of its q, to the last bit.
+    text = re.sub(r"(?m)^ +\d+(?=  (attractor|saddle))", "a row", text)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 

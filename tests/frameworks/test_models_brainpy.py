@@ -587,11 +587,10 @@ def test_models_that_add_up_inputs_are_refused_unless_they_take_them_as_argument
         as_transition(bp.rates.FHN(1))
     model = bp.rates.FHN(1, input_var=False)
     try:
-        bp.share.save(t=0.0, dt=0.1)
+        bp.share.save(t=0.0)
         fps, _ = find_fixed_points(model, np.ones((8, 2)), 0.3 * np.ones(1))
     finally:
-        for name in ("t", "dt"):
-            brainstate.environ.pop(name, env=brainpy_environment)
+        brainstate.environ.pop("t", env=brainpy_environment)
     x, y = np.asarray(fps.xstar, np.float64).T
     np.testing.assert_allclose(
         model.beta * x**2 - model.alpha * x**3 + model.gamma * x - y, -0.3, atol=1e-5
