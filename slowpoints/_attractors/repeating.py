@@ -1,13 +1,15 @@
 """What repeats exactly: cycles that a trajectory is on or comes to, and points where it rests."""
 
 import dataclasses
+import math
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from slowpoints._attractors.kinds import AttractorKind
 from slowpoints._attractors.known import Known, points_near, rounding_of
 from slowpoints._attractors.lyapunov import spectrum
+from slowpoints._attractors.running import run
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
 from slowpoints._network.time_scale import TimeSteps
@@ -31,6 +33,16 @@ and a program has to be compiled for each."""
 _REACH_AT_REST = 1e-6
 """A point may be this far from where a state rests, as a part of its size."""
 
+_GROWN = 16.0
+"""A state leaves a point if steps in one of its entries grow to so many times their length in as
+many steps as the point's exponent says, nearly, and once more: rounding hardly ever does so."""
+
+_NEARLY = 0.5
+"""Nearly: to this part, since an entry may move in several directions."""
+
+_LEAVING_STEPS = 2**14
+"""Growth is not waited for longer than this."""
+
 _REACH = 0.05
 """Newton's method goes no farther than this part of the radius to a cycle that states come to."""
 
@@ -49,7 +61,9 @@ def repeating(
     radius = np.sqrt(np.mean(np.sum(np.square(last - last.mean(axis=0)), axis=1)))
     rounding = rounding_of(F, last).max()
     if radius <= rounding:
-        return resting_point(F, states[-1], u, group, n_exponents)
+        point = resting_point(F, states[-1], u, group, n_exponents)
+        # Whether states stay at one that repels, all that they have done has to tell.
+        return point if point is not None and _steps_until_grown(point) is None else None
     if isinstance(F, TimeSteps):
         return None  # what repeats after some steps is a closed orbit
     n_tried = 0
@@ -107,3 +121,35 @@ def resting_point(
     if point is not None and np.linalg.norm(point.x[0] - x) <= near:
         return point
     return None
+
+
+def leaving(
+    F: Transition,
+    x: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, "n n_inputs"],
+    point: Known,
+) -> Bool[np.ndarray, " n"]:
+    """Return which states, at rest to rounding, leave a point that repels.
+
+    Where units are silent at the point, what is left of their activity may be far below the
+    rounding of the whole state, and grow all the same. So each entry is looked at alone.
+    """
+    n_steps = _steps_until_grown(point)
+    if n_steps is None:
+        return np.zeros(len(x), bool)
+    lengths = []
+    with np.errstate(invalid="ignore", over="ignore"):
+        for _ in range(3):
+            lengths.append(np.abs(run(F, x, u, 1) - x))
+            x = run(F, x, u, n_steps)
+        now, later, last = lengths
+        grows = (now > 0) & (later >= _NEARLY * _GROWN * now)
+        return (grows & (last >= _NEARLY * _GROWN * later)).any(axis=1)
+
+
+def _steps_until_grown(point: Known) -> int | None:
+    """Return after how many steps deviations from a point have grown, if soon enough to be seen."""
+    growth = point.exponents[point.exponents > math.log(_GROWN) / _LEAVING_STEPS]
+    if point.attracts or growth.size == 0:
+        return None
+    return math.ceil(math.log(_GROWN) / growth.min())

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from slowpoints._connections.refined_points import enabled
 from slowpoints._core.programs import CompiledOnce
@@ -47,6 +47,26 @@ def trajectories(
         return np.moveaxis(np.asarray(found), 0, 1)[: len(x)]
 
 
+def vanished(
+    F: Transition,
+    x: Float[np.ndarray, "n n_states"],
+    u: Float[np.ndarray, "n n_inputs"],
+    n_steps: int,
+) -> Bool[np.ndarray, "n n_states"]:
+    """Return which entries become zero, nearly, because they were too small for the numbers."""
+    rows = np.arange(n_of_program(len(x))) % max(len(x), 1)
+    with enabled(x.dtype):
+        F = with_precision(F, x.dtype)
+        arguments = jnp.asarray(x[rows]), jnp.asarray(u[rows]), jnp.asarray(n_steps, np.int32)
+        return np.asarray(_vanished(F, *arguments))[: len(x)]
+
+
+def least_with_all_digits(dtype: Any) -> float:
+    """Return the size below which the last digits of numbers are too small for a precision."""
+    info = np.finfo(dtype)
+    return float(info.tiny / info.eps)
+
+
 def n_of_program(n: int) -> int:
     """Return for how many rows the program is compiled that runs so many: a power of four.
 
@@ -84,3 +104,21 @@ def _trajectories(
         return x, x
 
     return jax.lax.scan(sample, x, strides)[1]
+
+
+@functools.partial(CompiledOnce, runs="long")
+def _vanished(
+    F: Transition,
+    x: Float[Array, "n n_states"],
+    u: Float[Array, "n n_inputs"],
+    n_steps: Int[Array, ""],
+) -> Bool[Array, "n n_states"]:
+    # The square of such a number is none, and no step takes much more than the square of one.
+    small, least = jnp.sqrt(jnp.finfo(x.dtype).tiny), least_with_all_digits(x.dtype)
+
+    def step(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        before, lost = state
+        x = jax.vmap(F)(before, u).astype(before.dtype)
+        return x, (jnp.abs(x) < least) & (lost | ((before != 0) & (jnp.abs(before) < small)))
+
+    return jax.lax.fori_loop(0, n_steps, step, (x, jnp.zeros(x.shape, bool)))[1]

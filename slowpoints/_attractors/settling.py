@@ -16,8 +16,8 @@ from slowpoints._attractors.known import (
     rounding_of,
     same_distance,
 )
-from slowpoints._attractors.repeating import LONGEST_FROM_AFAR, period_of, resting_point
-from slowpoints._attractors.running import run, trajectories
+from slowpoints._attractors.repeating import LONGEST_FROM_AFAR, leaving, period_of, resting_point
+from slowpoints._attractors.running import least_with_all_digits, run, trajectories, vanished
 from slowpoints._connections.refined_points import size_of
 from slowpoints._network.base import Transition
 from slowpoints._network.time_scale import TimeSteps
@@ -70,6 +70,11 @@ _NOT_EXAMINED = f"not examined, after {_MOST_EXAMINED} other trajectories under 
 
 _GAVE_UP = "the integrator gave up: see `flow`"
 
+_VANISHED = (
+    "at rest where a fixed point repels, since what would carry it away became too small for its "
+    "numbers, and so zero"
+)
+
 
 class Settling:
     """Where all states are, and what is known of them.
@@ -108,7 +113,8 @@ class Settling:
         self.reasons: dict[int, str] = {}
         self._F, self._u, self._group = F, u, group
         self._dtype, self.n_exponents = dtype, n_exponents
-        self._given_up: list[int] = []
+        self._given_up: dict[int, str] = {}
+        self._started = x
         self._n_examined = np.zeros(group.max(initial=0) + 1, int)
 
     def run(self, max_steps: int) -> None:
@@ -135,11 +141,11 @@ class Settling:
 
     def reason(self, row: int) -> str:
         """Return why it is not known what a row has settled on."""
-        return _GAVE_UP if row in self._given_up else self.reasons.get(row, _NOT_EXAMINED)
+        return self._given_up.get(row) or self.reasons.get(row, _NOT_EXAMINED)
 
     def _open(self) -> Int[np.ndarray, " k"]:
         rows = np.flatnonzero(self.attractor < 0)
-        return rows[~np.isin(rows, self._given_up)]
+        return rows[~np.isin(rows, list(self._given_up))]
 
     def _forward(self, active: Int[np.ndarray, " k"], n_steps: int) -> Rows:
         """Run some rows forward, and return them."""
@@ -157,7 +163,7 @@ class Settling:
             stays = np.linalg.norm(rows.end, axis=1) <= _FAR
         if isinstance(self._F, TimeSteps):
             gave_up = np.isnan(rows.end).any(axis=1)
-            self._given_up += active[gave_up].tolist()
+            self._given_up |= dict.fromkeys(active[gave_up].tolist(), _GAVE_UP)
             stays |= gave_up
         for group in np.unique(rows.group[~stays]).tolist():
             left = active[~stays & (rows.group == group)]
@@ -266,10 +272,41 @@ class Settling:
             limit = same_distance(x) if is_one else _SAME_PLACE * size_of(x)
             here &= np.linalg.norm(x - x[i], axis=1) <= limit
             if point is not None:
-                self._add(point, active[left[here]])
-                self.x[active[left[here]]] = x[here]
-                self.n_steps[active[left[here]]] += n_steps
+                stay = np.flatnonzero(here)
+                if not point.attracts:
+                    stay = stay[~self._leaving(point, active[left[stay]], start[stay], n_steps)]
+                self._add(point, active[left[stay]])
+                self.x[active[left[stay]]] = x[stay]
+                self.n_steps[active[left[stay]]] += n_steps
             still &= ~here
+
+    def _leaving(
+        self,
+        point: Known,
+        rows: Int[np.ndarray, " k"],
+        x: Float[np.ndarray, "k n_states"],
+        n_steps: int,
+    ) -> Bool[np.ndarray, " k"]:
+        """Return which rows leave a point that repels, or would but for the least of numbers.
+
+        Args:
+            point: the point.
+            rows: the numbers of rows that rest there.
+            x: where they are.
+            n_steps: after so many more steps, they rest there still.
+        """
+        u = self._u[rows].astype(x.dtype)
+        n_before = int(self.n_steps[rows].max())
+        lost = vanished(self._F, self._started[rows], self._u[rows], n_before)
+        lost = lost | vanished(self._F, x, u, n_steps)
+        x = run(self._F, x, u, n_steps)
+        lost &= np.abs(x) < least_with_all_digits(x.dtype)
+        least = np.sqrt(np.finfo(x.dtype).tiny)
+        x = np.where(lost, np.copysign(least, self._started[rows]), x)
+        leaves = leaving(self._F, x, u, point)
+        gave_up = rows[leaves & lost.any(axis=1)].tolist()
+        self._given_up |= dict.fromkeys(gave_up, _VANISHED)
+        return leaves
 
     def _examine(
         self,

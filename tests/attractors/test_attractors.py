@@ -14,6 +14,7 @@ from slowpoints import (
     Transition,
     attractors,
     find_fixed_points,
+    flow,
     stroboscopic,
 )
 from slowpoints._attractors.attractors import _interval
@@ -88,6 +89,7 @@ def test_cycles_of_the_logistic_map(r, k, exponent):
     assert exponent is None or np.isclose(own, exponent, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_cycle_too_long_for_newtons_method_is_found_by_its_return():
     # A rotation by 3/100 turns whose radius settles at 1, with 100 sectors that attract.
     def F(x, u):
@@ -115,6 +117,7 @@ def delayed_logistic(a):
     return lambda x, u: jnp.stack([a * x[0] * (1 - x[1]), x[0]])
 
 
+@pytest.mark.slow
 def test_beyond_a_neimark_sacker_point_there_is_a_closed_orbit():
     found = attractors(delayed_logistic(2.1), 0.5 + 0.01 * normal(64, 2), NO_INPUT)
     is_whole(found, 64)
@@ -130,6 +133,7 @@ def test_beyond_a_neimark_sacker_point_there_is_a_closed_orbit():
     assert abs(found.exponents[0, 0]) <= 1e-9 and found.exponents[0, 1] < -0.1
 
 
+@pytest.mark.slow
 def test_an_oscillator_has_its_period_and_every_state_comes_to_it():
     # Van der Pol's at mu = 1, by steps of Runge and Kutta whose error is 1e-4 of a period.
     def F(x, u, dt=0.1):
@@ -195,6 +199,7 @@ def test_states_leave_and_states_that_are_slow_are_not_called_settled():
     assert kinds(long) == ["FIXED_POINT"] and np.isclose(long.x[0, 0], 2)
 
 
+@pytest.mark.slow
 def test_a_line_of_fixed_points_has_zero_exponents():
     def F(x, u):
         return jnp.stack([x[0], 0.5 * x[1]])
@@ -215,6 +220,56 @@ def test_rows_start_exactly_on_a_saddle():
     assert kinds(found) == ["FIXED_POINT"] * 3
     unstable = found.attractor[0]
     assert np.isclose(found.exponents[unstable, 0], np.log(2), atol=1e-6)
+
+
+def test_states_that_hardly_leave_a_saddle_as_yet_do_not_rest_there():
+    def F(x, u):
+        return jnp.array([jnp.tanh(1.1 * x[0]), 0.5 * x[1] + 0.5])
+
+    with jax.enable_x64(True):
+        x = np.array([[1e-60, 0.3], [-1e-60, 0.2], [0.0, 0.3]])
+        found = attractors(F, x, NO_INPUT)
+    is_whole(found, 3)
+    end = found.x[found.attractor]
+    assert end[0, 0] == -end[1, 0] > 0.5 and end[2, 0] == 0
+    assert np.allclose(end[:, 1], 1)
+
+
+A = np.array([[1.0, 0.8, 1.5], [1.5, 1.0, 0.8], [0.8, 1.5, 1.0]])
+"""Three species of which each gives way to the next, ever more slowly (May and Leonard 1975)."""
+
+
+@pytest.mark.parametrize(
+    ("takes_time", "is_double"),
+    [
+        (False, False),
+        pytest.param(False, True, marks=pytest.mark.slow),
+        pytest.param(True, True, marks=pytest.mark.slow),
+    ],
+)
+def test_states_that_leave_one_saddle_for_the_next_rest_at_none(takes_time, is_double):
+    def F(x, u):
+        return x * jnp.exp(0.5 * (1 - jnp.asarray(A) @ x))
+
+    def f(x, u):
+        return x * (1 - jnp.asarray(A) @ x)
+
+    with jax.enable_x64(is_double):
+        x = np.random.default_rng(0).uniform(0.1, 0.9, (6, 3))
+        x = x.astype(np.float64 if is_double else np.float32)
+        found = attractors(flow(f, 0.5) if takes_time else F, x, NO_INPUT)
+    is_whole(found, 6)
+    assert set(kinds(found)) == {"UNDECIDED"}
+    assert any("became too small for its numbers" in reason for reason in found.reasons)
+
+
+def test_a_state_that_comes_to_a_saddle_exactly_rests_there():
+    def F(x, u):
+        return 4 * x * (1 - x)
+
+    found = attractors(F, np.array([[0.5]], np.float32), NO_INPUT)
+    assert kinds(found) == ["FIXED_POINT"] and found.x[0] == 0
+    assert np.isclose(found.exponents[0, 0], np.log(4))
 
 
 def test_inputs_of_their_own_have_attractors_of_their_own():
@@ -243,6 +298,7 @@ def test_units_change_nothing(scale):
     assert np.allclose(found.exponents, plain.exponents, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_that_change_between_two_calls_count():
     class Net:
         W = 1.5 * np.eye(1, dtype=np.float32)
@@ -364,6 +420,7 @@ def test_cycles_near_a_bifurcation_have_their_least_period_and_are_one(r, k):
     assert kinds(found) == ["CYCLE"] and found.period == k
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("k", [4, 8, 12])
 def test_a_cycle_of_a_multiple_has_its_least_period(k):
     start = np.full((1, 1), 0.5009), np.zeros((1, 0)), np.zeros(1, int)
@@ -401,6 +458,7 @@ def test_points_that_repel_are_named_in_the_summary():
     assert "repel" not in str(attractors(F, x[1:], NO_INPUT))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("rests", [True, False])
 def test_chaos_that_states_leave_after_the_last_step_is_none(rests):
     # Each step leaves the interval with a probability of 2e-4: hardly any state within `max_steps`,
@@ -417,6 +475,7 @@ def test_chaos_that_states_leave_after_the_last_step_is_none(rests):
     assert set(found.reasons) & {LEFT} or rests
 
 
+@pytest.mark.slow
 def test_curves_that_are_visited_in_turn_are_one_orbit():
     c, s = np.cos(2 * np.pi * 0.2137), np.sin(2 * np.pi * 0.2137)
 

@@ -34,6 +34,7 @@ class Linear(Transition):
         return self.A @ x
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("n_states", [3, 12])  # directions one by one, and by LAPACK
 def test_a_linear_network_has_the_logarithms_of_its_eigenvalues(n_states):
     rng = np.random.default_rng(0)
@@ -116,6 +117,7 @@ def test_rows_have_inputs_of_their_own_and_leading_exponents_are_those_of_all():
     assert np.allclose(leading.exponents, np.log(0.5), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_dimension_needs_exponents_whose_sum_is_negative():
     found = lyapunov(henon(), np.array([0.1, 0.1], np.float32), NO_INPUT, 1)
     assert np.isnan(found.dimension)

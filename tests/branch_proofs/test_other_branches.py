@@ -224,6 +224,7 @@ def test_branches_that_are_cut_short_leave_everything_open():
     assert not branches.is_complete_at(0.5)
 
 
+@pytest.mark.slow
 def test_operations_that_are_not_covered_leave_everything_open():
     branches = _followed(lambda x, s: jax.lax.erf_inv(0.5 * x), 0.0, 0.0, (0, 1))
     (part,) = branches.may_hold_others
@@ -277,6 +278,7 @@ def test_a_box_without_a_proof_is_refused():
         _followed(_line_and_circle, 2.0, 0.0, (0, 1), box=(-1, 1), certify=False)
 
 
+@pytest.mark.slow
 def test_parameters_outside_of_the_span_are_refused():
     branches = _followed(_line_and_circle, 2.0, 0.0, (0, 1))
     for name in ("is_proven_at", "is_complete_at"):
@@ -363,6 +365,7 @@ def test_branches_are_known_up_to_where_they_are_not_proven(ended_by, expected):
     )
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("d1", [2, 4])
 def test_what_holds_parts_is_found_by_where_they_are(d1):
     """The same as from all pairs, which there are too many of."""

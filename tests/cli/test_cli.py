@@ -139,6 +139,7 @@ class TestFind:
         assert stdout.endswith("`slowpoints show fixed_points.npz` prints a table of the points.\n")
         assert f"{N}/{N}" in stderr and "states/s" in stderr
 
+    @pytest.mark.slow
     def test_the_account_knows_the_network_and_so_names_kinks_only_where_they_are(
         self, monkeypatch
     ):
@@ -570,6 +571,7 @@ class TestInterrupt:
         told = f"The search was interrupted: {n_rows} of 2000000 states were searched from."
         assert told in run("show", "fixed_points.npz")[1]
 
+    @pytest.mark.slow
     def test_a_second_one_quits(self):
         # A search of all states at once that does not end.
         without_end = ("--tol-q", "0", "--tol-dq", "0", "--max-iters", "2000000000")
@@ -800,6 +802,7 @@ class TestCheckpoint:
         "net = FlipFlopNetwork('tanh', {n}, 2, jax.random.key({seed}))\n"
     )
 
+    @pytest.mark.slow_cases
     def test_its_weights_are_used(self, checkpoint):
         for n, seed in ((3, 0), (4, 1)):
             write(f"net{n}.py", self.NET.format(n=n, seed=seed))
@@ -1041,6 +1044,7 @@ class TestPlot:
         message = says("plot", found[0], "--states", "states.npy", "-o", "f.mp4")
         assert "--out is 'f.mp4', and FFmpeg" in message and ".gif needs nothing else" in message
 
+    @pytest.mark.slow
     def test_a_figure_that_is_there_is_replaced(self, found):
         write("figure.png", "old")
         assert run("plot", found[0], "--states", "states.npy", "-o", "figure.png")[0] == 0

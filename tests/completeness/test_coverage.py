@@ -221,6 +221,7 @@ def test_hits_of_unique_count_the_rows_at_each_point():
     assert slowpoints.Coverage is type(told)
 
 
+@pytest.mark.slow
 def test_hits_are_added_when_parts_of_a_search_are_put_together():
     rows, place = rows_of_a_flip_flop()
     parts = [unique(rows[k::2][np.arange(512)]).compact().to_numpy() for k in range(2)]

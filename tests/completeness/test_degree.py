@@ -352,6 +352,7 @@ def test_the_class_prints_a_sum_of_one_for_a_complete_set(capsys):
     assert "sum to 1, as for a complete set" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_points_that_were_dropped_are_not_said_to_be_missing():
     fps = found_in("tanh")
     rows = fps.replace(x_init=fps.xstar, tol_unique=1e-3)

@@ -332,6 +332,7 @@ def test_progress_can_end_a_search_early():
     assert 0 < fps.n < 27
 
 
+@pytest.mark.slow
 def test_the_first_round_starts_from_states_of_the_trajectories():
     states, _ = one_trial("tanh")
     _, all_fps, told, _ = searched("tanh")
@@ -419,6 +420,7 @@ def test_the_rules_of_selection_hold():
     assert np.abs(np.asarray(far.xstar)).max() < 0.5 and far.n == 1
 
 
+@pytest.mark.slow
 def test_inputs_may_have_one_row_and_count():
     u = np.full((1, 1), 0.25, np.float32)
     settings = {"key": jax.random.key(0), "coverage": 0.9, "rows_at_a_time": 16}

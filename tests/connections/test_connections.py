@@ -143,6 +143,7 @@ def test_a_saddle_that_is_passed_by_is_not_arrived_at():
         assert np.sum(nearest < 5e-4) > 10 and nearest.min() < 1e-5
 
 
+@pytest.mark.slow
 def test_points_on_the_way_do_not_depend_on_rows_or_on_other_inputs():
     F = DoubleWell()
     well = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)
@@ -254,6 +255,7 @@ def test_unbounded_growth_is_left_before_it_overflows():
     assert np.isfinite(edges.end).all() and edges.n_steps.max() < 100
 
 
+@pytest.mark.slow
 def test_a_line_of_fixed_points_has_no_unstable_direction_of_its_own():
     found = connections(Kept(), at([[0.3, 0.0], [0.3, STABLE], [0.7, -STABLE]]))
     np.testing.assert_array_equal(found.index, [1, 0, 0])
@@ -272,6 +274,7 @@ def test_a_weakly_unstable_saddle_is_not_where_its_own_trajectories_end():
 # ---- precision, spectra, directions ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_networks_that_cast_to_float32_are_followed_in_float64():
     found = connections(OnlyFloat32(double_well()), at([[-1, 0], [0, 0], [1, 0]]))
     assert found.edges.end.dtype == np.float64
@@ -399,6 +402,7 @@ def test_bad_points_are_named():
         connections(lambda x, u: x[:1], fps)
 
 
+@pytest.mark.slow
 def test_a_step_of_a_simulation_stands_for_continuous_time():
     rate = lambda x, u: -x + jnp.tanh(2 * x)  # noqa: E731
     edges = connections(lambda x, u: x + 0.1 * rate(x, u), at([[0.0], [-0.9575], [0.9575]])).edges
@@ -456,6 +460,7 @@ def test_unresolved_trajectories_are_drawn_as_such_and_not_to_infinity():
     assert ax.get_title() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.checks_input
 def test_a_figure_needs_connections():
     with pytest.raises(TypeError, match=r"`connections` is .*; expected a slowpoints.Connections"):
@@ -471,6 +476,7 @@ def two_attractors(x, u):
     return jnp.tanh(2 * x + u)
 
 
+@pytest.mark.slow
 def test_copies_of_a_point_and_other_conditions_are_not_the_next_point():
     x = np.float32([[0.0], [0.9575], [-0.9575], [0.0]])
     fps = FixedPoints(xstar=x, inputs=np.zeros((4, 1), np.float32))

@@ -360,6 +360,7 @@ def test_at_a_kink_eigenvalues_jump_and_none_is_said_to_pass(slopes, of_steps, o
     assert indices == ({0} if kind is None else {0, 1})
 
 
+@pytest.mark.slow
 def test_the_only_eigenvalue_may_jump():
     def F(x, s):
         return 0.5 * x - 2 * jax.nn.relu(x) + s
@@ -413,6 +414,7 @@ def test_points_at_the_ends_of_the_span_and_spans_in_the_other_order():
     np.testing.assert_allclose(_events(back, "fold"), [-_FOLDS[2.0], _FOLDS[2.0]], atol=1.1e-10)
 
 
+@pytest.mark.slow
 def test_steps_that_run_out_are_reported():
     branches = slowpoints.continuation(
         _self_exciting(2.0), _points([[0.0]], 0.0), (-2, 2), max_steps=5, max_step=0.02

@@ -317,6 +317,7 @@ def test_a_small_state_that_is_at_rest_in_itself_has_its_own_unit(size, is_flow)
     assert 1 / 4 <= units[0] / size <= 4 and units[1] == 1
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("left", [0, 1e-8, -1e-17, 9e-33])
 def test_a_unit_that_is_silent_but_for_rounding_is_followed(left):
     """One ReLU unit is off at the given point, and on from `s = 0.5`."""

@@ -54,11 +54,13 @@ def saddle_node(tau, s):
     return continuation(ContinuousTime(lambda x, s: (s - x**2 + jnp.cos(x)) / tau), fps, (-2, 2))
 
 
+@pytest.mark.slow
 def test_a_fold_of_a_slow_flow_is_precise():
     (fold,) = saddle_node(1e4, 1.1).events
     assert fold.kind == "fold" and abs(fold.s + 1) <= fold.uncertainty < 1e-12
 
 
+@pytest.mark.slow
 def test_speeds_on_branches_are_in_the_networks_own_unit_of_time():
     """They are what rounding leaves of terms of size 1, here multiplied by 1e9."""
     at = saddle_node(1e-9, 1.1).at(0.7)
@@ -161,6 +163,7 @@ def test_points_of_flows_are_followed_as_far_as_their_errors_allow(rtol):
         assert {lows, highs} == {1, 3}
 
 
+@pytest.mark.slow
 def test_a_fold_in_a_narrow_dip_is_within_its_uncertainty():
     """At `x = 0`, where the branch bends over the distance of the points that tell of it."""
     width = 1e-3

@@ -209,6 +209,7 @@ def test_the_default_is_the_users_cache_folder(monkeypatch):
     assert told is not None and told.parts[-2:] == ("slowpoints", "programs")
 
 
+@pytest.mark.slow
 def test_whatever_a_program_depends_on_tells_it_from_others(folder):
     """A number of Python, a shape, a type, a setting."""
     x = np.ones(3, np.float32)

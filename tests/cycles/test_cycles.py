@@ -232,6 +232,7 @@ def test_no_rows_are_no_cycles():
     assert done.period.shape == done.cycle_id.shape == (0,)
 
 
+@pytest.mark.slow
 def test_inside_jit_and_vmap_all_is_the_same():
     fps = points_of([*CORNERS, [0, 0]])
     plain = cycles(turn, fps, 4)
@@ -241,6 +242,7 @@ def test_inside_jit_and_vmap_all_is_the_same():
         np.testing.assert_array_equal(getattr(jitted, name), [getattr(plain, name)] * 2)
 
 
+@pytest.mark.slow
 def test_float64_points_are_followed_in_float64():
     """Whatever the global setting: the map doubles angles, and so errors, 30 times."""
     F = lambda x, u: (2 * x) % 1  # noqa: E731
@@ -322,6 +324,7 @@ def test_gradients_pass_through():
     np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_of_maps_on_both_sides_of_a_fold_tells_cycles_from_slow_ones():
     """Two 3-cycles of the logistic map appear at 1 + sqrt(8), and below is a slow one."""
 

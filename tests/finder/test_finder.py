@@ -403,6 +403,7 @@ def test_another_seed_draws_other_states():
     assert set(first.x_init[:, 0]) != set(second.x_init[:, 0])
 
 
+@pytest.mark.slow
 def test_what_is_passed_in_is_left_as_it_is():
     states, inputs, conditions = well_states(), row_inputs(), np.arange(N_INITS)
     valid = np.ones((8, 16), bool)
@@ -455,6 +456,7 @@ def test_outliers_in_distance_are_dropped_if_asked_for():
     assert search_well(**near, do_exclude_distance_outliers=False)[0].n == 3
 
 
+@pytest.mark.slow
 def test_outliers_in_q_are_searched_on_if_asked_for():
     settings = {"max_iters": 2, "final_q_threshold": 0.0, "tol_unique": 0.0}
     settings |= {"do_exclude_distance_outliers": False, "outlier_q_scale": 2.0}
@@ -620,6 +622,7 @@ def test_stable_points_from_starts_without_noise_are_told_to_be_so(capsys):
     assert fps.n == 1 and "No noise was added" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_warnings_are_about_the_line_that_calls():
     finder = FixedPointFinder(DoubleWell(), final_q_threshold=1e-30, max_iters=1, verbose=False)
     searches = (

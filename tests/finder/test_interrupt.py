@@ -105,6 +105,7 @@ def _interrupt(_):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_a_handler_of_somebody_else_stays():
     states, seen = np.ones((1, 100, 1), np.float32), []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))

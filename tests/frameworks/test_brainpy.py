@@ -94,6 +94,7 @@ def random_key():
 # ---- what is computed --------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_transition_is_the_model(cell):
     """Against the same trained network written in JAX."""

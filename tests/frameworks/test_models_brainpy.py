@@ -506,6 +506,7 @@ def test_a_state_that_is_made_later_is_asked_for():
     assert as_transition(model).n_states == 3
 
 
+@pytest.mark.slow
 def test_a_time_that_a_simulation_sets_is_asked_for():
     class Driven(bp.DynamicalSystem):
         def __init__(self):

@@ -292,6 +292,7 @@ def test_models_that_change_from_call_to_call_have_no_fixed_points(name):
         refused(RANDOM[name], "the model is random", "two evaluations", "Switch its noise off")
 
 
+@pytest.mark.slow
 def test_noise_that_is_switched_on_after_a_search_is_seen():
     class Noisy:
         strength, draws = 0.0, np.random.default_rng(0)

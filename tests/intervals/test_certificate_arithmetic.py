@@ -246,6 +246,7 @@ def test_magnitudes_bound_the_members(ball_and_members):
     assert max(map(abs, members)) <= Fraction(float(ball.magnitude))
 
 
+@pytest.mark.slow
 @quick
 @given(balls_and_members(), st.sampled_from([-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 8, 13]))
 def test_powers_hold_those_of_the_members(ball_and_members, exponent):
@@ -304,6 +305,7 @@ def test_what_is_made_of_something_unknown_is_unknown():
     assert exact.is_ordered.tolist() == [False, True, True, True]
 
 
+@pytest.mark.slow
 @quick
 @given(balls_and_members(numbers(-50, 50), numbers(0.0, 50)))
 def test_monotone_functions_hold_the_values_of_the_members(ball_and_members):

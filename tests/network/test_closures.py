@@ -161,6 +161,7 @@ def test_arrays_of_numpy_in_double_precision_may_be_closed_over(F):
     np.testing.assert_allclose(np.tanh(WEIGHTS["W"] @ x + SHIFT), x, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_functions_with_the_same_arrays_of_numpy_compile_once():
     def search():
         optimize_batch(

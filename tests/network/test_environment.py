@@ -166,6 +166,7 @@ def test_a_transition_can_be_copied_and_pickled():
         np.testing.assert_array_equal(again(x, x), F(x, x))
 
 
+@pytest.mark.slow
 def test_settings_that_come_back_are_no_reason_to_compile_again():
     def search(dt):
         bm.set_dt(dt)

@@ -83,6 +83,7 @@ def test_derivatives_with_respect_to_weights_and_time():
     assert np.allclose(by_time, A @ expm(A * TIME) @ np.ones(4), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_failures_are_no_numbers():
     # `dx/dt = x**2` is infinite at `1 / x(0)`, and `-sqrt(x)` has no value once `x` is negative.
     starts = jnp.float32([[1.0], [-1.0], [0.3], [jnp.nan]])
@@ -149,6 +150,7 @@ def test_a_flow_is_a_step_of_a_periodic_input():
     assert (np.asarray(rows.status) == Status.FIXED_POINT).all()
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("start", [1, np.nan, np.inf])
 def test_rates_and_states_that_are_no_numbers_take_few_steps(start):
     calls = []

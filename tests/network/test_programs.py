@@ -198,6 +198,7 @@ def test_functions_inside_a_step_are_compared_by_code_and_contents():
     np.testing.assert_allclose(other(X, U), 3 * X)
 
 
+@pytest.mark.slow
 def test_code_outside_of_jax_limits_the_precision():
     @jax.custom_jvp
     def called(x):
@@ -298,6 +299,7 @@ def test_gradients_and_batches_reach_what_a_model_closes_over():
     np.testing.assert_allclose(jax.vmap(point)(jnp.array([0.5, 0.75])), [2, 4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_is_traced_under_the_settings_of_the_caller():
     seen = []
 

@@ -196,6 +196,7 @@ def test_large_powers_are_no_error():
     np.testing.assert_allclose([box.low, box.high], np.repeat([[1 / 3], [1]], N, axis=1))
 
 
+@pytest.mark.slow
 def test_long_programs_are_read_in_part():
     def network(n_steps):
         def F(x, u):

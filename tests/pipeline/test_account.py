@@ -329,6 +329,7 @@ def test_a_search_that_drops_a_slow_point_warns_and_says_how_to_keep_it():
     assert not account(fps, all_fps, final_q_threshold=2e-7).warning
 
 
+@pytest.mark.slow
 def test_a_root_that_the_distance_rule_drops_is_warned_of():
     x = (10 + 2 * starts()).astype(np.float32)
     with pytest.warns(UserWarning, match=r"40 ended at 1 fixed point, far from the initial sta"):
@@ -338,6 +339,7 @@ def test_a_root_that_the_distance_rule_drops_is_warned_of():
     assert search(lambda x, u: 2 * x, x, outlier_distance_scale=scale)[0].n == 1
 
 
+@pytest.mark.slow
 def test_roots_nearer_than_the_tolerance_are_reported():
     x = starts() * 1e-3
     with pytest.warns(UserWarning, match="1 further point may be there, nearer than `tol_unique`"):
@@ -367,6 +369,7 @@ def test_points_of_a_line_that_the_tolerance_merges_are_no_reason_to_warn():
     assert found.n_merged > 0 and not found.warning
 
 
+@pytest.mark.slow
 def test_a_search_without_losses_is_silent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

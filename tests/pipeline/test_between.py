@@ -73,6 +73,7 @@ def test_saddles_are_found_from_starts_at_the_attractors(n_units):
     assert (np.asarray(fps.status) == Status.FIXED_POINT).all()
 
 
+@pytest.mark.slow
 def test_every_field_is_that_of_the_point():
     fps, _ = find_fixed_points(BISTABLE, starts_at(corners(2), 32), NO_INPUT)
     x = np.asarray(fps.xstar)
@@ -91,6 +92,7 @@ def test_every_field_is_that_of_the_point():
     assert np.abs(between).max() <= HEIGHT + 1e-3
 
 
+@pytest.mark.slow
 def test_only_if_asked_for():
     x = starts_at(corners(3), 64)
     fps, _ = slowpoints.find_fixed_points(BISTABLE, x, NO_INPUT)
@@ -163,6 +165,7 @@ def test_ways_lead_between_points_under_the_same_input():
         np.testing.assert_allclose(np.tanh(SLOPE * point + given_input), point, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_points_of_each_condition_are_apart_within_conditions():
     x, labels = starts_at(corners(1), 64), np.array(["left", "right"])[np.arange(64) // 2 % 2]
     fps, _ = find_fixed_points(BISTABLE, x, NO_INPUT, cond_id=labels, within_conditions=True)
@@ -206,6 +209,7 @@ def test_continuous_time():
     assert same_set(fps.xstar, every_point(2)) and fps.continuous_time
 
 
+@pytest.mark.slow
 def test_no_inputs():
     fps, _ = find_fixed_points(
         lambda x, u: jnp.tanh(SLOPE * x), starts_at(corners(2), 32), np.zeros(0, np.float32)
@@ -213,6 +217,7 @@ def test_no_inputs():
     assert same_set(fps.xstar, every_point(2))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("sizes", [(0.05, 1.0, 1.0), (1e-3, 1.0, 1e3)])
 def test_units_of_different_sizes(sizes):
     size = jnp.float32(sizes)

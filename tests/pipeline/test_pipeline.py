@@ -103,6 +103,7 @@ def test_rows_of_different_inputs_are_different_points():
     np.testing.assert_allclose(np.sort(fps.inputs[:, 0]), [0.1, 0.2])
 
 
+@pytest.mark.slow
 def test_condition_numbers_arrive_at_their_rows():
     fps, all_fps = find(far_apart(4)[[0, 2, 2, 1]], cond_id=np.array(list("abcd")))
     assert all_fps.cond_id.tolist() == list("abcd")
@@ -148,6 +149,7 @@ def test_distances_are_measured_from_the_initial_states():
     assert find(far_apart(4), outlier_distance_scale=200.0, **settings)[0].n == 1
 
 
+@pytest.mark.slow
 def test_identical_initial_states_make_no_outliers():
     settings = {"inputs": [[100, 0]], "solver": LevenbergMarquardt()}
     assert find(np.zeros((4, 2)), outlier_distance_scale=10.0, **settings)[0].n == 1
@@ -549,6 +551,7 @@ def test_what_decides_the_program_may_not_be_traced(name):
         jax.jit(lambda value: select(identity, row_of_points(), **{**OFF, name: value}))(3.0)
 
 
+@pytest.mark.slow
 def test_points_that_move_on_lose_what_was_computed_of_them():
     fps = FixedPoints(
         xstar=np.array([[0.0], [0.3]], np.float32),

@@ -43,6 +43,7 @@ def test_attractors_are_named_with_their_shares(tmp_path):
     assert "2 attractors" in fig.axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_orbits_and_chaos_are_drawn_on_axes_that_are_given():
     orbit = attractors(
         lambda x, u: jnp.stack([2.1 * x[0] * (1 - x[1]), x[0]]), 0.5 + 0.01 * normal(4, 2), NO_INPUT
@@ -95,6 +96,7 @@ def test_closed_orbits_are_drawn_alone_on_axes_that_are_given():
     plt.close(fig)
 
 
+@pytest.mark.slow
 def test_orbits_that_are_not_resolved_are_said_to_be_missing():
     found = closed_orbits(ContinuousTime(lambda x, u: -x + 5 * x[::-1] * u), CIRCLE, np.ones(2))
     fig = plot_closed_orbits(found, PlotConfig(show=False))

@@ -88,6 +88,7 @@ def test_more_basins_than_colours_are_grey_and_counted():
     assert int(name.split()[0]) > 8 and name.endswith(f": {100 * grey.mean():.1f} %")
 
 
+@pytest.mark.slow
 def test_a_slice_of_more_dimensions_is_exact_and_says_how_far_points_are():
     axes = np.float32([[0, 1, 0], [1, 0, 0]])
     states = np.float32([0, 0, 0.3]) + S[:, None, None] * axes[1] + S[:, None] * axes[0]
@@ -107,6 +108,7 @@ def test_a_slice_of_more_dimensions_is_exact_and_says_how_far_points_are():
     assert np.allclose(circle.get_offsets(), [[1, 0]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_plane_goes_through_three_points():
     x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
     states = plane_grid(x, 50, margin=0.1)
@@ -145,6 +147,7 @@ def test_states_that_are_no_grid_are_refused():
         plot_basins(found, SQUARE[:5])
 
 
+@pytest.mark.slow
 def test_several_inputs_are_refused():
     u = np.repeat(np.float32([[0], [1]]), [40, 360], axis=0)
     found = attractors(lambda x, u: 0.5 * x + u, SQUARE.reshape(-1, 2), u)

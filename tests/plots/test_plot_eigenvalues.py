@@ -152,6 +152,7 @@ def test_in_continuous_time_the_further_axes_are_those_of_time(dt):
     assert low < -5 and high > 0.5 and bottom < -2 and top > 2
 
 
+@pytest.mark.slow
 def test_eigenvalues_on_a_line_make_a_figure_all_the_same():
     ax = drawn(flow([[-1.0, -2.0, -3.0]]))
     (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()

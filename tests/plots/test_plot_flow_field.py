@@ -96,6 +96,7 @@ def test_colours_are_the_logarithm_of_the_speed():
     assert colorbar.get_ylabel() == r"$\log_{10} q$"
 
 
+@pytest.mark.slow
 def test_the_figure_reaches_past_the_points_by_the_margin():
     ax = drawn(rotation, SQUARE, margin=0.5)
     assert ax.get_xlim() == (-2, 2) and ax.get_ylim() == (-2, 2) and ax.get_aspect() == 1
@@ -221,6 +222,7 @@ def test_float64_sees_flows_that_float32_rounds_away():
     assert float(ax.images[0].get_array().min()) == pytest.approx(-18, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_one_program_evaluates_everything_and_serves_other_weights():
     F, G = (
         as_transition(jax.tree_util.Partial(lambda w, x, u: w * x, jnp.array(w)))

@@ -569,6 +569,7 @@ def test_trajectories_lie_below_the_points(n_axes):
     assert max(a.get_zorder() for a in ax.lines) < min(a.get_zorder() for a in ax.collections)
 
 
+@pytest.mark.slow_cases
 @both
 def test_the_legend_is_beside_the_axes(n_axes):
     fig = PLOTS[n_axes](some_points(), trajectories(), hidden())
@@ -637,6 +638,7 @@ def test_figures_are_shown_by_default(n_axes, pyplot, monkeypatch):
     assert shown == [[fig.number]]
 
 
+@pytest.mark.slow_cases
 @both
 def test_a_file_is_written_before_the_window_opens(n_axes, pyplot, monkeypatch, tmp_path):
     path, seen = tmp_path / "a.png", []
@@ -658,6 +660,7 @@ def test_nothing_is_printed_unless_asked(n_axes, capfd, tmp_path):
     assert all(label in out for label in labels(fig))
 
 
+@pytest.mark.slow
 def test_the_users_settings_stay_as_they_are():
     before = matplotlib.rcParams.copy()
     for plot in PLOTS.values():

@@ -99,6 +99,7 @@ def test_points_and_limits_are_those_of_the_static_figure(animate):
     assert (ax.get_xlim(), ax.get_position().bounds) == before
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("repeat", [True, False])
 def test_a_gif_has_all_frames(tmp_path, repeat, capfd):
     path = tmp_path / "new" / "a.gif"

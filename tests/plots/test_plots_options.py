@@ -195,6 +195,7 @@ def test_starts_and_ends_are_marked(n_axes):
         np.testing.assert_allclose(places, pca.transform(traj[[4, 1], step]), atol=1e-9)
 
 
+@pytest.mark.slow_cases
 @both
 def test_time_colours_each_step(n_axes):
     traj = trajectories()
@@ -224,6 +225,7 @@ def test_numbers_of_trials_and_steps_are_on_a_named_scale():
     np.testing.assert_array_equal(lines.get_array(), at_steps[2, 4:-1])
 
 
+@pytest.mark.slow_cases
 @both
 @pytest.mark.parametrize("labels", [[7, 3, 7, 7, 3], ["go", "stop", "go", "go", "stop"]])
 def test_conditions_have_a_colour_and_a_line_in_the_legend_each(n_axes, labels):
@@ -351,6 +353,7 @@ def test_numbers_of_points_are_on_the_scale_of_the_trajectories():
     assert alone.axes[1].get_ylabel() == "value"
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_conditions_that_are_numbers_are_on_the_scale_of_the_trials(dtype):
     coherence = np.array([-0.1, 0.1, 0.3, 0.1, -0.1])
@@ -411,6 +414,7 @@ def test_both_ends_of_a_scale_may_be_given():
     assert scaled(fig).get_clim() == (-1, 1)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize(
     ("norm", "expected"),
     [
@@ -520,6 +524,7 @@ def shown_trials(color_by, n_trials=88, **options):
     return np.array(starts).astype(int)
 
 
+@pytest.mark.slow
 def test_of_many_trials_some_are_drawn_and_the_title_says_so():
     even = np.linspace(0, 87, MOST_TRIALS).round().astype(int)
     for color_by in (None, "time"):
@@ -550,6 +555,7 @@ def test_of_numbers_on_a_scale_all_of_its_range_is_drawn():
 # ---- projections -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @both
 def test_directions_with_names_are_the_axes(n_axes):
     traj, fps = trajectories(), linearised([0.5, 0.1, 0, 0])

@@ -156,6 +156,7 @@ def test_a_jacobian_that_is_not_finite_gives_nan_and_counts_as_unstable(bad):
     np.testing.assert_array_equal(fps.eigval_J_xstar[others], clean.eigval_J_xstar[others])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [None, 2])
 def test_double_precision_of_numpy_is_kept(k):
     """In float32, an unstable direction that grows by 1e-8 in each step would be a neutral one."""

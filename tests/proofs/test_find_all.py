@@ -323,6 +323,7 @@ def test_edges_of_the_box_are_not_rounded_to_float32():
 # ---- no point, and points that are close -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_map_without_fixed_points_is_complete():
     fps = all_of(lambda x, u: x + 1e-3, cube(1))
     assert fps.n == 0 and fps.xstar.shape == (0, 1) and fps.inputs.shape == (0, 0)
@@ -346,6 +347,7 @@ def test_points_that_are_too_close_are_not_claimed_to_be_none():
     assert fps.n <= 2
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("u", [-1e-6, 0.0, 1e-6])
 def test_a_fold_is_decided_on_both_sides_and_open_at_it(u):
     F = lambda x, u: x + x**2 + u  # noqa: E731
@@ -387,6 +389,7 @@ def test_too_few_boxes_are_not_complete(max_boxes):
     assert all_of(trained("tanh_4"), box, u, max_boxes=np.inf).n == 27
 
 
+@pytest.mark.slow
 @unchecked
 def test_points_that_were_found_before_the_boxes_ran_out_are_right():
     u = np.zeros(4, np.float32)

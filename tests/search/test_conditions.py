@@ -34,6 +34,7 @@ def test_wrong_shapes_are_named():
         input_grid(np.zeros(2), np.zeros((3, 2)))
 
 
+@pytest.mark.slow
 def test_each_input_has_its_own_fixed_point_however_close_the_inputs():
     """Of `x / 2 + u`, which is `2 u`: points and inputs are less than the tolerance apart."""
     F = Affine(jnp.eye(2) / 2, jnp.eye(2))

@@ -79,6 +79,7 @@ def test_each_row_says_how_it_ended(solver):
     assert found == [Status.FIXED_POINT, Status.SLOW_POINT, Status.NOT_FINITE]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_stopped_says_so():
     adam = Adam(joint=False)
     assert statuses([0.3], [-0.04], solver=adam, max_iters=1) == [Status.UNFINISHED]

@@ -105,6 +105,7 @@ class TestTheLastSteps:
         assert found.n_iters.max() <= 30
         assert np.isfinite(found.x).all() and np.isfinite(found.dq).all()
 
+    @pytest.mark.slow
     def test_they_are_counted_and_bounded_as_all_others_are(self):
         F, x = passage(20, 0)
         found = settled(F, x, [0.05], n_iters=10, max_iters=12)

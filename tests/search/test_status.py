@@ -396,6 +396,7 @@ def test_gradient_descent_ends_within_the_tolerance():
 # ---- order and chunks --------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", ["three_patterns", "past_fold", "random"])
 def test_the_status_does_not_depend_on_order_or_on_chunks(network):
     """Chunks have as many rows as other searches, which compiles nothing new."""

@@ -243,6 +243,7 @@ def test_rows_stay_apart_on_a_continuous_attractor(name, network):
 # ---- order and chunks --------------------------------------------------------------------------
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("network", ["three_patterns", "pairs_rotated", "random"])
 def test_rows_do_not_depend_on_their_order_or_on_chunks(network):
     """Rounding differs with the place in a batch, and is all that may differ.

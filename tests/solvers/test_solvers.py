@@ -198,6 +198,7 @@ def test_rows_reach_both_saddles_of_the_henon_map(name):
     assert distance_to_nearest(henon_points(), fps.xstar).max() < TOLERANCE[name]
 
 
+@pytest.mark.slow
 def test_the_default_solver_reaches_the_fixed_point_that_it_starts_near():
     """Whether it is stable or not: these are the three of a bistable unit."""
     points = unit_points()

@@ -500,6 +500,7 @@ def whole_rows(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow_cases
 def test_all_rows_are_those_of_one_search_of_all_states(whole, whole_rows):
     rows = FixedPoints.concatenate([Search.load_rows(whole_rows, k) for k in range(6)])
     _, expected = find_fixed_points(
@@ -539,6 +540,7 @@ def test_rows_of_a_search_in_steps_are_the_same_to_the_bit(tmp_path, whole_rows,
         assert leaves_equal(Search.load_rows(tmp_path, k), Search.load_rows(whole_rows, k))
 
 
+@pytest.mark.slow
 def test_damaged_rows_are_refused(tmp_path, whole_rows):
     """Bit by bit in one chunk of each array, and as a whole in what describes the arrays."""
     directory = copy(whole_rows, tmp_path)
@@ -612,6 +614,7 @@ def test_a_later_format_is_refused(tmp_path, whole):
             read(directory)
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("keep_rows", [False, True])
 def test_a_search_that_was_begun_without_status_goes_on_without(tmp_path, keep_rows, monkeypatch):
     if keep_rows:

@@ -51,6 +51,7 @@ def slowest_at_pi(angle):
     return 1e-4 * (1.2 + jnp.cos(angle))
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("stride", [0.01, 0.2, 0.6])
 def test_the_floor_is_where_it_is_whatever_step_led_there(stride):
     F = Winding(16, slowest_at_pi, seed=0)
@@ -98,6 +99,7 @@ def test_a_row_may_go_down_along_the_floor_or_not(speed, angles, falls):
             assert [bool(one(row)) for row in x] == falls
 
 
+@pytest.mark.slow
 def test_at_a_minimum_with_fast_states_around_nothing_falls():
     """On the way along the flat direction, stiff ones bend by more than `q` is predicted to fall.
 

@@ -176,6 +176,7 @@ def test_tails_have_no_end(F, x, known):
     assert ends(F, x).known == [known]
 
 
+@pytest.mark.slow
 def test_where_second_derivatives_are_nan_a_valley_is_left_at_once():
     def F(x, u):
         return jnp.stack([x[0] + 1e-4 + jnp.abs(x[1]) ** 1.5, x[1] / 2])
@@ -220,6 +221,7 @@ def taken_on(
         return {name: np.asarray(value) for name, value in told.items()}, asked
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("status", [Status.UNFINISHED, Status.ESCAPED])
 def test_a_row_stays_where_it_is_if_the_solver_then_goes_elsewhere_but_has_not_escaped(status):
     F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(2), np.sin(2)]])
@@ -282,6 +284,7 @@ def test_a_row_that_was_asked_to_end_where_q_hardly_falls_any_more_is_not_follow
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_in_a_small_unit_tol_dq_ends_rows_at_as_small_a_part_of_it():
     def small(x, u):
         return 1e-3 * ring(lambda a: 1e-4 * jnp.sin(a))(1e3 * x, u)
@@ -292,6 +295,7 @@ def test_in_a_small_unit_tol_dq_ends_rows_at_as_small_a_part_of_it():
         assert bool(asked) == is_asked
 
 
+@pytest.mark.slow_cases
 @pytest.mark.parametrize("q_again, is_the_same", [(1.5e-30, True), (3e-30, False)])
 def test_at_the_end_of_a_valley_q_may_be_larger_by_how_it_is_rounded(q_again, is_the_same):
     F, x = ring(lambda a: 1e-4 * jnp.sin(a)), np.array([[np.cos(2), np.sin(2)]])
