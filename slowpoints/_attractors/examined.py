@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from slowpoints._attractors.kinds import AttractorKind
-from slowpoints._attractors.known import Known, nearest
-from slowpoints._attractors.lyapunov import spectrum
-from slowpoints._attractors.repeating import repeating
-from slowpoints._attractors.returning import ALONG, SURELY, closed_orbits_through
-from slowpoints._attractors.rotation import (
+from slowpoints._attractors.closed_curves.returning import ALONG, SURELY, closed_orbits_through
+from slowpoints._attractors.closed_curves.rotation import (
     FITS,
     Rotation,
     digits_of_averages,
     in_order_of_phase,
     rotation_of,
 )
+from slowpoints._attractors.kinds import AttractorKind
+from slowpoints._attractors.known import Known, nearest
+from slowpoints._attractors.lyapunov import spectrum
+from slowpoints._attractors.repeating import repeating
 from slowpoints._attractors.running import run, trajectories
 from slowpoints._network.base import Transition
 from slowpoints._network.time_scale import TimeSteps

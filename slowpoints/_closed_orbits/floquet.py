@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Complex, Float
 
-from slowpoints._attractors.rotation import smooth_weights
+from slowpoints._attractors.closed_curves.rotation import smooth_weights
 from slowpoints._closed_orbits.equations import Equations, at_any, at_equal, filtered, harmonics
 
 _FEWEST_SEGMENTS, _MOST_SEGMENTS = 64, 4096

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from slowpoints._attractors.rotation import digits_of_averages, in_order_of_phase, rotation_of
+from slowpoints._attractors.closed_curves.rotation import (
+    digits_of_averages,
+    in_order_of_phase,
+    rotation_of,
+)
 
 STEPS = np.arange(4096)
 
